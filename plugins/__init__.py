@@ -1,0 +1,11 @@
+"""Plugins for fastreid: visible-infrared video re-ID, attacks and defences.
+
+``import plugins`` is all a user needs: it makes fastreid 1.4.0 importable on today's stack and
+registers every part of this package, so that a config can name it.
+"""
+
+from plugins import compat
+
+compat.install()
+
+__version__ = "0.1.0"

@@ -1,0 +1,132 @@
+"""Makes fastreid 1.4.0 importable on today's Python, torch and torchvision.
+
+The only file that knows about version drift. ``install()`` runs once, when ``plugins`` is imported.
+What fastreid misses is lent to it while its modules are first imported and then taken away again:
+nothing stays patched in ``collections``, ``sys.modules`` or site-packages. Repairs that belong to a
+subject live there instead: the optimizer, launcher and mixed precision in ``plugins.engine``, the
+loaders in ``plugins.data``, ranking in ``plugins.evaluation``.
+"""
+
+import collections
+import collections.abc
+import contextlib
+import importlib
+import importlib.metadata
+import sys
+import types
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+FASTREID_VERSION = "1.4.0"
+INSTALL_FASTREID = f"pip install --no-deps fastreid=={FASTREID_VERSION}"
+
+# torch.library forgets a schema when its Library object dies, so ours must outlive this module's
+# functions.
+_TORCHVISION_SCHEMAS: list[torch.library.Library] = []
+
+
+def install() -> None:
+    """Check fastreid's version and import its packages with what they miss lent to them.
+
+    Raises:
+        ImportError: fastreid is missing or of another version; one sentence says what to run.
+    """
+    require_fastreid()
+    import_torchvision()
+    with lent_names(), warnings.catch_warnings():
+        # fastreid/evaluation/rank.py:14 recommends its Cython ranking, which plugins.evaluation
+        # replaces.
+        warnings.filterwarnings("ignore", message="Cython rank evaluation")
+        for package in ("data", "evaluation", "modeling", "engine"):
+            importlib.import_module(f"fastreid.{package}")
+
+
+def require_fastreid() -> None:
+    """Refuse to go on without the fastreid that this package was built against.
+
+    ``fastreid.__version__`` says 1.3 in the 1.4.0 wheel, so the version is read from its metadata.
+
+    Raises:
+        ImportError: fastreid is missing or of another version.
+    """
+    try:
+        version = importlib.metadata.version("fastreid")
+    except importlib.metadata.PackageNotFoundError:
+        raise ImportError(f"fastreid is not installed: run `{INSTALL_FASTREID}`") from None
+    if version != FASTREID_VERSION:
+        raise ImportError(
+            f"fastreid {version} is installed but {FASTREID_VERSION} is needed: "
+            f"run `{INSTALL_FASTREID}`"
+        )
+
+
+def import_torchvision() -> types.ModuleType:
+    """Import torchvision, also a build whose compiled operators do not fit the installed torch.
+
+    Such a build dies at torchvision/_meta_registrations.py, "operator torchvision::nms does not
+    exist", and takes fastreid down with it, although transforms and models need no compiled
+    operator. Only in that case are the two schemas declared by hand.
+    """
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    schemas = torch.library.Library("torchvision", "DEF")
+    schemas.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    schemas.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _TORCHVISION_SCHEMAS.append(schemas)
+    return importlib.import_module("torchvision")
+
+
+@contextlib.contextmanager
+def lent_names() -> Iterator[None]:
+    """Lend ``collections.Mapping`` and ``torch._six.string_classes`` for the time of an import.
+
+    fastreid/data/build.py:11-12 and fastreid/evaluation/testing.py:5 import them; Python 3.10 and
+    torch 2.0 no longer have them. A name that exists is left alone.
+    """
+    lend_mapping = not hasattr(collections, "Mapping")
+    lend_six = importlib.util.find_spec("torch._six") is None
+    if lend_mapping:
+        collections.Mapping = collections.abc.Mapping
+    if lend_six:
+        sys.modules["torch._six"] = types.ModuleType("torch._six")
+        sys.modules["torch._six"].string_classes = str
+    try:
+        yield
+    finally:
+        if lend_mapping:
+            del collections.Mapping
+        if lend_six:
+            del sys.modules["torch._six"]
+
+
+def protect_input(model: nn.Module) -> nn.Module:
+    """Keep a stock fastreid model from writing into the batch it is given.
+
+    fastreid/modeling/meta_arch/baseline.py:125 normalises ``images`` in place: a second forward
+    normalises twice, and images that require a gradient raise. The model gets a copy instead, through
+    which gradients flow. Models of this package normalise out of place and are left alone.
+
+    Args:
+        model: any meta-architecture.
+
+    Returns:
+        The same model.
+    """
+    if type(model).__module__.split(".")[0] == "fastreid":
+        model.register_forward_pre_hook(_copy_images)
+    return model
+
+
+def _copy_images(_: nn.Module, args: tuple) -> tuple:
+    batch, *rest = args
+    if isinstance(batch, torch.Tensor):
+        return (batch.clone(), *rest)
+    return ({**batch, "images": batch["images"].clone()}, *rest)

@@ -1,0 +1,181 @@
+"""Every key this package adds to fastreid's config, and the one way to read a config.
+
+A comment gives the unit, the choices and, where there is one, the paper's symbol.
+"""
+
+import os
+
+import yaml
+from fastreid.config import CfgNode, get_cfg
+
+from plugins.errors import InputError
+from plugins.registry import nearest
+
+
+def add_plugin_keys(cfg: CfgNode) -> CfgNode:
+    """Add this package's keys, with their defaults, to fastreid's; returns ``cfg``."""
+    # Seeds Python, numpy, torch, the samplers and the workers. -1 draws a seed and logs it.
+    cfg.SEED = -1
+
+    # ---- model -----------------------------------------------------------------------------------
+    # Fastreid backbone that build_two_stream_backbone cuts into two stems and one shared trunk.
+    cfg.MODEL.BACKBONE.TRUNK = "build_resnet_backbone"
+    # Temporal aggregation, a name of the TEMPORAL registry: how T frame maps become one feature.
+    cfg.MODEL.TEMPORAL = CfgNode({"NAME": "TemporalMean"})
+
+    # Spatial-temporal-information-guided aggregation (SADSTRM).
+    cfg.MODEL.TEMPORAL.STIG = CfgNode()
+    cfg.MODEL.TEMPORAL.STIG.STRIPES = 6  # horizontal stripes of a frame, head to feet
+    cfg.MODEL.TEMPORAL.STIG.DIM = 256  # length of a stripe's descriptor
+    cfg.MODEL.TEMPORAL.STIG.GUIDE_DIM = 128  # hidden length of the guidance layer
+    cfg.MODEL.TEMPORAL.STIG.SPATIAL = True  # relation between the stripes of a frame
+    cfg.MODEL.TEMPORAL.STIG.TEMPORAL = True  # relation between the frames of a stripe
+
+    # Cross-modal batch-hard triplet.
+    cfg.MODEL.LOSSES.CROSS_MODAL_TRI = CfgNode({"MARGIN": 0.3, "SCALE": 1.0})
+
+    # Adversarial self-attack (SADSTRM), training only.
+    cfg.MODEL.SELF_ATTACK = CfgNode()
+    cfg.MODEL.SELF_ATTACK.KIND = "learned"  # learned, or random: noise of the same norm, a control
+    cfg.MODEL.SELF_ATTACK.EPS = 0.3  # eps: |Delta| at most this share of |F0|, per frame
+    cfg.MODEL.SELF_ATTACK.HEADS = 4  # heads of the channel attention
+    cfg.MODEL.SELF_ATTACK.CONF_WEIGHT = 1.0  # L_conf: attacked prediction towards uniform
+    cfg.MODEL.SELF_ATTACK.REV_WEIGHT = 1.0  # L_rev: reversed triplet
+    cfg.MODEL.SELF_ATTACK.MOD_WEIGHT = 0.5  # L_mod: the attacked map still tells its modality
+    cfg.MODEL.SELF_ATTACK.CAM_WEIGHT = 0.0  # L_cam: the attacked map still tells its camera
+    cfg.MODEL.SELF_ATTACK.TEMPERATURE = 4.0  # the logits of L_conf are divided by this
+    cfg.MODEL.SELF_ATTACK.MARGIN = 0.3  # m of L_rev, feature units
+    cfg.MODEL.SELF_ATTACK.LAMBDA_A = 1.0  # lambda_a: weight of the losses on attacked features
+    cfg.MODEL.SELF_ATTACK.LAMBDA_C = 0.5  # lambda_c: weight of KL(clean || attacked)
+    cfg.MODEL.SELF_ATTACK.NUM_CAMERAS = 0  # 0: counted in the training set
+
+    # ---- input -----------------------------------------------------------------------------------
+    cfg.INPUT.CLIP = CfgNode({"LENGTH": 6})  # T: frames of a clip, and segments of a tracklet
+
+    # ---- solver ----------------------------------------------------------------------------------
+    # What one iteration does, a name of the STEP registry.
+    cfg.SOLVER.STEP = "SimpleStep"
+    # Batches whose gradients are averaged before one update.
+    cfg.SOLVER.ACCUMULATION = 1
+    # Epochs of warm-up; above 0 it replaces WARMUP_ITERS, and STEPS then count epochs from the start
+    # of training (STEPS [35, 80]: epoch 35 is the first with a tenth of the rate).
+    cfg.SOLVER.WARMUP_EPOCHS = 0
+    # Iterations between two lines of the log.
+    cfg.SOLVER.LOG_PERIOD = 200
+    # Number format of mixed precision on CUDA: float16 (with loss scaling) or bfloat16.
+    cfg.SOLVER.AMP.DTYPE = "float16"
+
+    # The adversary's optimizer in AlternatingStep: SGD with momentum 0.9.
+    cfg.SOLVER.ADVERSARY = CfgNode()
+    cfg.SOLVER.ADVERSARY.START_EPOCH = 0  # epochs before it, the defender trains alone
+    cfg.SOLVER.ADVERSARY.BASE_LR = 0.01
+    cfg.SOLVER.ADVERSARY.MOMENTUM = 0.9
+    cfg.SOLVER.ADVERSARY.WEIGHT_DECAY = 0.0005
+    cfg.SOLVER.ADVERSARY.CLIP_NORM = 5.0  # largest norm of its whole gradient
+
+    # ---- test ------------------------------------------------------------------------------------
+    # A name of the EVALUATOR registry.
+    cfg.TEST.EVALUATOR = "VVIEvaluator"
+    # Rows of [task, metric, expected, tolerance], percent; a run that misses one exits 1. Task is
+    # "DATASET/DIRECTION", as the printed table names it.
+    cfg.TEST.EXPECTED_RESULTS = []
+    # Queries drawn on the picture of ranked clips at the end of a run; 0 draws none.
+    cfg.TEST.RANK_PICTURE = 0
+    return cfg
+
+
+def default_cfg() -> CfgNode:
+    """Fastreid's defaults with this package's keys."""
+    return add_plugin_keys(get_cfg())
+
+
+def setup_cfg(config_file: str = "", opts: list[str] | None = None) -> CfgNode:
+    """Read a config: defaults, then the file with its ``_BASE_`` chain, then ``KEY VALUE`` pairs.
+
+    Args:
+        config_file: path of a YAML file; empty for the defaults.
+        opts: alternating keys and values, as on the command line.
+
+    Returns:
+        A CfgNode, not frozen.
+
+    Raises:
+        InputError: names the file and the key, with the nearest known key.
+    """
+    cfg = default_cfg()
+    if config_file:
+        merge(cfg, read_yaml(config_file), source=config_file)
+    opts = list(opts or [])
+    if len(opts) % 2:
+        raise InputError(
+            f"command line: '{opts[-1]}' has no value; overrides are KEY VALUE pairs, "
+            "such as OUTPUT_DIR logs/run"
+        )
+    for key, value in zip(opts[0::2], opts[1::2], strict=True):
+        check_key(cfg, key, source="command line")
+        try:
+            cfg.merge_from_list([key, value])
+        except (ValueError, AssertionError, TypeError) as error:
+            raise InputError(f"command line: {key}: {one_line(error)}") from error
+    return cfg
+
+
+def read_yaml(config_file: str) -> dict:
+    """The file and its ``_BASE_`` chain as one dictionary.
+
+    Raises:
+        InputError: a file of the chain is missing, is not YAML, or changes a section into a value.
+    """
+    if not os.path.isfile(config_file):
+        raise InputError(f"--config-file {config_file}: no such file")
+    try:
+        loaded = CfgNode.load_yaml_with_base(config_file)
+    except FileNotFoundError as error:
+        raise InputError(f"{config_file}: its _BASE_ {error.filename} does not exist") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{config_file}: not YAML: {one_line(error)}") from error
+    except (AssertionError, TypeError) as error:
+        raise InputError(f"{config_file}: {one_line(error)}") from error
+    if not isinstance(loaded, dict):
+        raise InputError(f"{config_file}: expected KEY: VALUE lines, found {type(loaded).__name__}")
+    return loaded
+
+
+def merge(cfg: CfgNode, loaded: dict, source: str) -> None:
+    """Merge a nested dictionary into ``cfg``, each value through yacs' own type check."""
+    for key, value in flatten(loaded):
+        check_key(cfg, key, source)
+        try:
+            cfg.merge_from_list([key, value])
+        except (ValueError, AssertionError, TypeError) as error:
+            raise InputError(f"{source}: {key}: {one_line(error)}") from error
+
+
+def flatten(tree: dict, prefix: str = "") -> list[tuple[str, object]]:
+    """Leaves of a nested dictionary as (dotted key, value).
+
+    >>> flatten({"A": {"B": 1}, "C": 2})
+    [('A.B', 1), ('C', 2)]
+    """
+    leaves = []
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            leaves += flatten(value, f"{prefix}{key}.")
+        else:
+            leaves.append((f"{prefix}{key}", value))
+    return leaves
+
+
+def check_key(cfg: CfgNode, key: str, source: str) -> None:
+    """Raise InputError, naming the nearest keys, unless ``key`` is a leaf of ``cfg``."""
+    leaves = [leaf for leaf, _ in flatten(cfg)]
+    if key in leaves:
+        return
+    if any(leaf.startswith(f"{key}.") for leaf in leaves):
+        raise InputError(f"{source}: {key} is a section, not a key; expected {key}.NAME VALUE")
+    raise InputError(f"{source}: no config key '{key}'; nearest: {', '.join(nearest(key, leaves)[:3])}")
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an exception without its line breaks."""
+    return " ".join(str(error).split())

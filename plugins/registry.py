@@ -1,0 +1,69 @@
+"""Registries: fastreid's four re-exported, and the ones fastreid lacks.
+
+Registered names are class or function names, so a name in a YAML file can be grepped.
+"""
+
+import difflib
+from typing import Any
+
+from fastreid.data.datasets import DATASET_REGISTRY as DATASET
+from fastreid.modeling.backbones import BACKBONE_REGISTRY as BACKBONE
+from fastreid.modeling.heads import REID_HEADS_REGISTRY as HEADS
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY as META_ARCH
+from fastreid.utils.registry import Registry
+
+from plugins.errors import InputError
+
+__all__ = [
+    "ATTACK",
+    "BACKBONE",
+    "DATASET",
+    "EVALUATOR",
+    "HEADS",
+    "LOSS",
+    "META_ARCH",
+    "SAMPLER",
+    "STEP",
+    "TEMPORAL",
+    "known",
+    "lookup",
+    "nearest",
+]
+
+LOSS = Registry("LOSS")
+TEMPORAL = Registry("TEMPORAL")
+SAMPLER = Registry("SAMPLER")
+ATTACK = Registry("ATTACK")
+STEP = Registry("STEP")
+EVALUATOR = Registry("EVALUATOR")
+
+
+def known(registry: Registry) -> list[str]:
+    """Names registered in ``registry``, sorted."""
+    return sorted(registry._obj_map)
+
+
+def nearest(name: str, choices: list[str]) -> list[str]:
+    """``choices`` with the ones spelt most like ``name`` first."""
+
+    def unlikeness(choice: str) -> float:
+        return -difflib.SequenceMatcher(None, name.lower(), choice.lower()).ratio()
+
+    return sorted(choices, key=unlikeness)
+
+
+def lookup(registry: Registry, name: str, key: str) -> Any:
+    """The object registered as ``name``.
+
+    Args:
+        registry: where to look.
+        name: the registered name.
+        key: the config key that holds the name, for the message.
+
+    Raises:
+        InputError: nothing has that name; the known names are listed, nearest first.
+    """
+    if name not in registry._obj_map:
+        choices = ", ".join(nearest(name, known(registry))) or "none"
+        raise InputError(f"{key}: no {registry._name} is named '{name}'; known: {choices}")
+    return registry.get(name)
