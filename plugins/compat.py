@@ -12,6 +12,7 @@ import collections.abc
 import contextlib
 import importlib
 import importlib.metadata
+import importlib.util
 import sys
 import types
 import warnings

@@ -134,10 +134,12 @@ def read_yaml(config_file: str) -> dict:
         raise InputError(f"{config_file}: its _BASE_ {error.filename} does not exist") from error
     except yaml.YAMLError as error:
         raise InputError(f"{config_file}: not YAML: {one_line(error)}") from error
-    except (AssertionError, TypeError) as error:
+    except AssertionError as error:
         raise InputError(f"{config_file}: {one_line(error)}") from error
+    except TypeError:
+        loaded = None  # an empty file
     if not isinstance(loaded, dict):
-        raise InputError(f"{config_file}: expected KEY: VALUE lines, found {type(loaded).__name__}")
+        raise InputError(f"{config_file}: expected KEY: VALUE lines")
     return loaded
 
 

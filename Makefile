@@ -1,0 +1,29 @@
+# make demo: from nothing to a trained and evaluated model. make test: every check.
+PYTHON ?= python3
+VENV   ?= .venv
+DATA   ?= datasets
+RUN    ?= logs/VVI/synthetic/sadstrm
+
+INSTALLED := $(VENV)/installed
+
+.PHONY: demo test setup
+
+demo: setup
+	$(VENV)/bin/python tools/make_synthetic.py --preset quick --out $(DATA)/HITSZ-VCM
+	FASTREID_DATASETS=$(DATA) $(VENV)/bin/python tools/train_net.py \
+		--config-file configs/VVI/synthetic/sadstrm.yml OUTPUT_DIR $(RUN)
+
+test: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/python -m pytest
+
+setup: $(INSTALLED)
+
+$(INSTALLED): requirements.txt requirements-test.txt requirements-fastreid.txt setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -r requirements.txt -r requirements-test.txt
+	$(VENV)/bin/pip install --no-deps --require-hashes -r requirements-fastreid.txt
+	$(VENV)/bin/pip install --no-deps --no-build-isolation -e .
+	touch $@

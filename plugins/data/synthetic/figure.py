@@ -1,0 +1,327 @@
+"""A walking person: gait to joints, joints to limbs, limbs to the picture plane.
+
+Body frame: left, up, forward; the origin lies on the ground below the hips; the body is 1 high.
+Legend: T frames.
+"""
+
+import numpy as np
+
+from plugins.data.synthetic.identity import Identity, Surface
+from plugins.data.synthetic.raster import Shapes
+
+_ANKLE = 0.035
+_TORSO = 0.315  # hip joint to shoulder
+
+
+class _Sketch:
+    """Collects limbs of the body frame and projects them."""
+
+    def __init__(self, heading: np.ndarray, tilt: float):
+        self.sin, self.cos = np.sin(heading), np.cos(heading)
+        self.sin_tilt, self.cos_tilt = np.sin(tilt), np.cos(tilt)
+        self.parts: list[tuple[np.ndarray, ...]] = []
+
+    def limb(
+        self,
+        surface: Surface,
+        start: np.ndarray,
+        end: np.ndarray,
+        width: tuple[float, float, float],
+        depth: tuple[float, float, float] | None = None,
+        cap: float = 1.0,
+        nearer: float = 0.0,
+        chest: bool = False,
+    ) -> None:
+        """Add one limb.
+
+        Args:
+            surface: of the palette.
+            start: (T, 3) of its axis, body frame.
+            end: (T, 3) of its axis, body frame.
+            width: half widths to the left and right at start, middle, end.
+            depth: half widths to the front and back; as ``width`` where not given.
+            cap: 1 for round ends, larger for flatter ones.
+            nearer: moves it towards the camera in the painting order.
+            chest: carries the print, on its front.
+        """
+        (x0, y0, z0), (x1, y1, z1) = self._project(start), self._project(end)
+        across, deep = np.array(width)[:, None], np.array(depth or width)[:, None]
+        half = np.sqrt((across * self.cos) ** 2 + (deep * self.sin) ** 2).T
+        frames = len(half)
+        self.parts.append(
+            (
+                np.stack([x0, y0], axis=1),
+                np.stack([x1, y1], axis=1),
+                half,
+                np.full(frames, cap),
+                (z0 + z1) / 2 + nearer,
+                np.full(frames, int(surface)),
+                np.clip(self.cos, 0, 1) if chest else np.zeros(frames),
+            )
+        )
+
+    def _project(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        left, up, forward = point.T
+        x = left * self.cos + forward * self.sin
+        z = forward * self.cos - left * self.sin
+        return x, z * self.sin_tilt - up * self.cos_tilt, z
+
+    def shapes(self) -> Shapes:
+        # Rounded: the last bit of a platform's sine must not reach a pixel.
+        return Shapes(*(np.stack(column, axis=1).round(6) for column in zip(*self.parts)))
+
+
+def walking_figure(
+    person: Identity, phase: np.ndarray, heading: np.ndarray, tilt: float
+) -> Shapes:
+    """The person's limbs, feet at the origin, lengths in body heights, x right and y down.
+
+    Args:
+        person: whom to draw.
+        phase: (T,) of the gait, radians.
+        heading: (T,) radians; 0 walks towards the camera, pi / 2 to the right.
+        tilt: of the camera, radians; looks down where positive.
+    """
+    joints = pose(person, phase)
+    sketch = _Sketch(heading, tilt)
+    _cast_shadow(sketch, joints)
+    for side in ("left", "right"):
+        _draw_leg(sketch, person, joints, side)
+        _draw_arm(sketch, person, joints, side)
+    _draw_torso(sketch, person, joints)
+    _draw_head(sketch, person, joints)
+    _draw_luggage(sketch, person, joints)
+    return sketch.shapes()
+
+
+def pose(person: Identity, phase: np.ndarray) -> dict[str, np.ndarray]:
+    """Joints of a walk.
+
+    Legs and arms swing like pendulums; a knee bends while its leg swings forward. The lowest ankle
+    stands on the ground, which makes the body bob.
+
+    Args:
+        person: body and gait.
+        phase: (T,) radians.
+
+    Returns:
+        Joint name to (T, 3), body frame.
+    """
+    body, gait = person.body, person.gait
+    zero = np.zeros_like(phase)
+    joints, drop = {}, {}
+    thigh, shin = 0.5 * body.leg - 0.5 * _ANKLE, 0.5 * body.leg - 0.5 * _ANKLE
+    upper, lower = 0.5 * body.arm, 0.46 * body.arm
+    for side, sign, offset in (("left", 1.0, 0.0), ("right", -1.0, np.pi)):
+        cycle = phase + offset
+        uneven = 1 + sign * gait.asymmetry
+        swing = gait.stride * uneven * np.sin(cycle)
+        bend = swing - 0.08 - gait.knee * (0.5 + 0.5 * np.cos(cycle + 0.4)) ** 2
+        drop[side] = thigh * np.cos(swing) + shin * np.cos(bend)
+        joints[f"{side} swing"] = np.stack([swing, bend], axis=1)
+    hips = np.maximum(drop["left"], drop["right"]) + _ANKLE
+    sway = gait.sway * np.sin(phase)
+    lean = gait.lean
+    pelvis = np.stack([sway, hips, zero], axis=1)
+    chest = pelvis + _TORSO * np.array([0.0, np.cos(lean), np.sin(lean)])
+    neck = chest + np.array([0.0, 0.045, 0.3 * lean * 0.1 + 0.004])
+    crown_forward = 0.012 + 0.10 * lean
+    joints.update(pelvis=pelvis, chest=chest, neck=neck)
+    joints["chin"] = neck + np.array([0.0, 0.015, crown_forward])
+    joints["crown"] = joints["chin"] + np.array([0.0, 0.098 * body.head, 0.3 * crown_forward])
+    for side, sign, offset in (("left", 1.0, 0.0), ("right", -1.0, np.pi)):
+        swing, bend = joints.pop(f"{side} swing").T
+        hip = pelvis + np.array([sign * 0.62 * body.hip, 0.0, 0.0])
+        knee = hip + thigh * _down(swing)
+        ankle = knee + shin * _down(bend)
+        toe = ankle + _toe(bend)
+        reach = -gait.arm_swing * (1 - sign * gait.asymmetry) * np.sin(phase + offset) - 0.3 * lean
+        shoulder = chest + np.array([sign * (body.shoulder - 0.02), -0.01, 0.0])
+        shoulder[:, 2] += 0.035 * np.sin(reach)
+        outward = np.array([sign * 0.022, 0.0, 0.0])
+        elbow = shoulder + upper * _down(reach) + outward
+        wrist = elbow + lower * _down(reach + gait.elbow * (0.75 + 0.5 * np.sin(reach)))
+        for name, joint in (
+            ("hip", hip),
+            ("knee", knee),
+            ("ankle", ankle),
+            ("toe", toe),
+            ("shoulder", shoulder),
+            ("elbow", elbow),
+            ("wrist", wrist),
+        ):
+            joints[f"{side} {name}"] = joint
+    return joints
+
+
+def _down(angle: np.ndarray) -> np.ndarray:
+    """Unit vector that hangs down, swung forward by ``angle``; (T, 3)."""
+    return np.stack([np.zeros_like(angle), -np.cos(angle), np.sin(angle)], axis=1)
+
+
+def _toe(bend: np.ndarray) -> np.ndarray:
+    """From ankle to toe: flat on the ground, pointing down while the shin lies behind."""
+    pitch = np.clip(-0.7 * bend - 0.1, 0.0, 1.2)
+    toe = np.stack([np.zeros_like(bend), -np.sin(pitch), np.cos(pitch)], axis=1)
+    return 0.085 * toe - np.array([0.0, 0.018, 0.0])
+
+
+def _cast_shadow(sketch: _Sketch, joints: dict[str, np.ndarray]) -> None:
+    ground = np.array([1.0, 0.0, 1.0])
+    for side in ("left", "right"):
+        foot = joints[f"{side} ankle"] * ground
+        middle = joints["pelvis"] * ground
+        sketch.limb(Surface.SHADOW, foot, middle, (0.045, 0.05, 0.055), nearer=-10.0)
+
+
+def _draw_leg(
+    sketch: _Sketch, person: Identity, joints: dict[str, np.ndarray], side: str
+) -> None:
+    hip, knee, ankle, toe = (joints[f"{side} {name}"] for name in ("hip", "knee", "ankle", "toe"))
+    girth, cut = person.body.girth, person.outfit.bottom
+    loose = person.outfit.looseness
+    cloth = Surface.SKIN if cut == "skirt" else Surface.BOTTOM
+    slack = loose if cloth == Surface.BOTTOM else 0.0
+    thigh = (0.052 * girth + slack, 0.048 * girth + slack, 0.036 * girth + slack)
+    sketch.limb(cloth, hip, knee, thigh)
+    bare = cut != "trousers"
+    slack = 0.0 if bare else loose
+    calf = (0.034 * girth + slack, 0.035 * girth + slack, 0.021 * girth + slack)
+    sketch.limb(
+        Surface.SKIN if bare else Surface.BOTTOM, knee, ankle, calf, nearer=-0.01 if bare else 0.01
+    )
+    heel = ankle - np.array([0.0, 0.012, 0.012])
+    sketch.limb(Surface.SHOES, heel, toe, (0.024, 0.025, 0.018), nearer=0.012)
+
+
+def _draw_arm(
+    sketch: _Sketch, person: Identity, joints: dict[str, np.ndarray], side: str
+) -> None:
+    shoulder, elbow, wrist = (joints[f"{side} {name}"] for name in ("shoulder", "elbow", "wrist"))
+    girth = 0.5 + 0.5 * person.body.girth
+    slack = 0.4 * person.outfit.looseness + (0.006 if person.outfit.top != "shirt" else 0.0)
+    sleeve = person.outfit.sleeves
+    sketch.limb(
+        Surface.SKIN, shoulder, elbow, (0.030 * girth, 0.027 * girth, 0.023 * girth), nearer=0.05
+    )
+    sketch.limb(Surface.SKIN, elbow, wrist, (0.023 * girth, 0.021 * girth, 0.016), nearer=0.055)
+    hand = wrist + 0.25 * (wrist - elbow)
+    sketch.limb(Surface.SKIN, wrist, hand, (0.016, 0.020, 0.016), nearer=0.056)
+    wide = 0.034 * girth + slack
+    cuff = shoulder + max(sleeve, 0.15) * (elbow - shoulder)
+    if sleeve < 1.0:
+        sketch.limb(Surface.TOP, shoulder, cuff, (wide, wide, wide), nearer=0.058)
+        return
+    narrow = 0.026 * girth + slack
+    sketch.limb(Surface.TOP, shoulder, elbow, (wide, wide, narrow), nearer=0.058)
+    sketch.limb(Surface.TOP, elbow, wrist, (narrow, narrow, 0.8 * narrow), nearer=0.06)
+
+
+def _draw_torso(sketch: _Sketch, person: Identity, joints: dict[str, np.ndarray]) -> None:
+    body, outfit = person.body, person.outfit
+    pelvis, chest, neck = joints["pelvis"], joints["chest"], joints["neck"]
+    slack = outfit.looseness + (0.010 if outfit.top != "shirt" else 0.0)
+    waist = 0.5 * (body.shoulder + body.hip) * (0.72 + 0.14 * body.girth)
+    up = np.array([0.0, 1.0, 0.0])
+
+    sketch.limb(
+        Surface.BOTTOM,
+        pelvis + 0.045 * up,
+        pelvis - 0.03 * up,
+        (waist, body.hip + 0.3 * slack, 0.9 * body.hip),
+        (0.9 * body.depth, body.depth, 0.8 * body.depth),
+        nearer=0.09,
+    )
+    hem = 0.0 if outfit.top == "shirt" else -0.02
+    wide = tuple(half + slack for half in (body.shoulder - 0.025, waist, body.hip))
+    deep = tuple(body.depth * part + slack for part in (0.75, 1.0 * body.girth**0.5, 0.95))
+    sketch.limb(
+        Surface.TOP,
+        chest - 0.022 * up,
+        pelvis + hem * up,
+        wide,
+        deep,
+        cap=1.6,
+        nearer=0.10,
+        chest=True,
+    )
+    shoulders = (joints["left shoulder"], joints["right shoulder"])
+    sketch.limb(Surface.TOP, *shoulders, (0.034 + slack,) * 3, nearer=0.101)
+    if outfit.top == "coat":
+        tail = tuple(half + slack for half in (body.hip, body.hip + 0.008, body.hip + 0.022))
+        flared = tuple(half - body.hip + body.depth for half in tail)
+        knees = 0.5 * (joints["left knee"] + joints["right knee"])
+        end = pelvis + 0.8 * (knees - pelvis)
+        sketch.limb(Surface.TOP, pelvis, end, tail, flared, cap=4.0, nearer=0.14)
+    if outfit.bottom == "skirt":
+        spread = 0.25 * np.abs(joints["left knee"] - joints["right knee"]).max()
+        knees = 0.5 * (joints["left knee"] + joints["right knee"])
+        flare = (body.hip, body.hip + 0.02, body.hip + 0.045)
+        deep = (body.depth, body.depth + 0.02 + 0.3 * spread, body.depth + 0.03 + 0.6 * spread)
+        sketch.limb(
+            Surface.BOTTOM, pelvis, pelvis + 0.9 * (knees - pelvis), flare, deep, 6.0, nearer=0.085
+        )
+    sketch.limb(Surface.SKIN, neck + 0.03 * up, neck - 0.05 * up, (0.026, 0.026, 0.03), nearer=0.05)
+
+
+def _draw_head(sketch: _Sketch, person: Identity, joints: dict[str, np.ndarray]) -> None:
+    size, hair = person.body.head, person.outfit.hair
+    chin, crown = joints["chin"], joints["crown"]
+    back = np.array([0.0, 0.0, -1.0])
+    up = np.array([0.0, 1.0, 0.0])
+    face = (0.026 * size, 0.043 * size, 0.032 * size)
+    profile = (0.030 * size, 0.048 * size, 0.036 * size)
+    sketch.limb(Surface.SKIN, chin, crown - 0.012 * up, face, profile, nearer=0.10)
+    if hair == "bald":
+        return
+    surface = Surface.BAG if hair == "cap" else Surface.HAIR
+    top = crown + 0.004 * up + 0.006 * back
+    shell = (0.040 * size, 0.044 * size, 0.036 * size)
+    shell_profile = (0.046 * size, 0.050 * size, 0.040 * size)
+    brow = crown - 0.024 * size * up + 0.008 * back
+    sketch.limb(surface, top, brow, shell, shell_profile, cap=1.6, nearer=0.135)
+    if hair == "cap":
+        brim = brow + np.array([0.0, -0.012, 0.075])
+        sketch.limb(surface, brow, brim, (0.036 * size, 0.034, 0.028), (0.012,) * 3, nearer=0.12)
+        return
+    length = {"short": 0.055, "bun": 0.05, "long": 0.16}[hair] * size
+    nape = crown + 0.034 * size * back
+    end = nape - length * up
+    fall = (0.034 * size, 0.043 * size, (0.052 if hair == "long" else 0.030) * size)
+    fall_profile = (0.026 * size, 0.028 * size, 0.020 * size)
+    sketch.limb(Surface.HAIR, nape, end, fall, fall_profile, nearer=0.115)
+    if hair == "bun":
+        knot = crown + 0.055 * back - 0.01 * up
+        sketch.limb(Surface.HAIR, knot, knot + 0.02 * up, (0.024, 0.028, 0.024), nearer=0.12)
+
+
+def _draw_luggage(sketch: _Sketch, person: Identity, joints: dict[str, np.ndarray]) -> None:
+    carried, body = person.outfit.carried, person.body
+    up, back = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, -1.0])
+    if carried == "backpack":
+        behind = (body.depth + 0.055) * back
+        top, bottom = joints["chest"] - 0.02 * up, joints["chest"] - 0.21 * up
+        wide = (0.070, 0.088, 0.084)
+        sketch.limb(
+            Surface.BAG, top + behind, bottom + behind, wide, (0.04, 0.058, 0.06), 2.0, nearer=0.11
+        )
+        front = (body.depth + 0.012) * -back
+        for side in (1.0, -1.0):
+            strap = np.array([side * 0.62 * body.shoulder, 0.0, 0.0])
+            start = joints["chest"] + strap - 0.005 * up + front
+            sketch.limb(Surface.BAG, start, start - 0.16 * up, (0.012,) * 3, nearer=0.09)
+    elif carried == "handbag":
+        hand = joints["right wrist"] - 0.03 * up
+        top, bottom = hand - 0.06 * up, hand - 0.16 * up
+        sketch.limb(Surface.BAG, hand, top, (0.008,) * 3, (0.035,) * 3, nearer=0.07)
+        sketch.limb(
+            Surface.BAG, top, bottom, (0.022, 0.026, 0.03), (0.06, 0.075, 0.085), 5.0, nearer=0.075
+        )
+    elif carried == "suitcase":
+        hand = joints["left wrist"]
+        ground = np.array([1.0, 0.0, 1.0])
+        middle = hand * ground + 0.16 * back + np.array([0.03, 0.0, 0.0])
+        top, bottom = middle + 0.26 * up, middle + 0.045 * up
+        wide, deep = (0.085, 0.088, 0.085), (0.058, 0.06, 0.058)
+        sketch.limb(Surface.SHOES, hand, top, (0.007,) * 3, nearer=0.02)
+        sketch.limb(Surface.BAG, top, bottom, wide, deep, cap=6.0, nearer=0.04)

@@ -1,0 +1,232 @@
+"""Who a person is: body, gait, clothes. Two palettes of one wardrobe, one for each modality.
+
+Lengths are fractions of the body height, angles radians. Visible colour and infrared reflectance
+are drawn independently, as dye and cloth are: near infrared looks through most dyes and sees the
+fibre. What both modalities share is shape, cut, the geometry of a pattern, what is carried, gait.
+"""
+
+import colorsys
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from plugins.data.synthetic.streams import Stream, between, stream
+
+
+class Surface(IntEnum):
+    """Rows of a palette: what a part of the picture is made of."""
+
+    SKIN = 0
+    HAIR = 1
+    TOP = 2
+    BOTTOM = 3
+    SHOES = 4
+    BAG = 5
+    SHADOW = 6
+    OBSTACLE = 7
+
+
+@dataclass(frozen=True)
+class Material:
+    """A kind of cloth in near infrared.
+
+    Attributes:
+        reflectance: range of its infrared reflectance.
+        print_contrast: how much of a printed or woven pattern is left in infrared, 0 to 1.
+        relief: strength of its folds and ribs, which shade alike in both modalities, 0 to 1.
+    """
+
+    reflectance: tuple[float, float]
+    print_contrast: float
+    relief: float
+
+
+MATERIALS = {
+    "cotton": Material((0.60, 0.85), 0.35, 0.00),
+    "wool": Material((0.45, 0.70), 0.80, 0.25),
+    "denim": Material((0.40, 0.60), 0.20, 0.00),
+    "polyester": Material((0.55, 0.95), 0.15, 0.10),
+    "down": Material((0.30, 0.80), 0.10, 0.90),
+    "nylon": Material((0.18, 0.45), 0.30, 0.10),
+    "leather": Material((0.08, 0.22), 0.10, 0.00),
+}
+TOP_MATERIALS = ("cotton", "cotton", "wool", "polyester", "down", "nylon", "leather")
+BOTTOM_MATERIALS = ("cotton", "denim", "denim", "polyester", "wool", "leather")
+BAG_MATERIALS = ("nylon", "leather", "cotton")
+
+# A pattern is a sum of horizontal stripes, vertical stripes and one print on the chest.
+PATTERNS = {
+    "plain": (0.0, 0.0, 0.0),
+    "stripes": (1.0, 0.0, 0.0),
+    "pinstripes": (0.0, 1.0, 0.0),
+    "checks": (0.5, 0.5, 0.0),
+    "print": (0.0, 0.0, 1.0),
+}
+SKIN_TONES = ((0.93, 0.76, 0.66), (0.85, 0.65, 0.52), (0.70, 0.50, 0.37), (0.44, 0.30, 0.22))
+HAIR_TONES = ((0.06, 0.05, 0.05), (0.20, 0.13, 0.09), (0.42, 0.27, 0.15), (0.72, 0.56, 0.34))
+
+
+@dataclass(frozen=True)
+class Body:
+    """Proportions."""
+
+    leg: float
+    arm: float
+    shoulder: float
+    hip: float
+    depth: float
+    girth: float
+    head: float
+
+
+@dataclass(frozen=True)
+class Gait:
+    """How a person walks; ``frequency`` in cycles per frame, ``asymmetry`` in fractions."""
+
+    frequency: float
+    stride: float
+    knee: float
+    arm_swing: float
+    elbow: float
+    asymmetry: float
+    lean: float
+    sway: float
+
+
+@dataclass(frozen=True)
+class Outfit:
+    """Cut of hair, clothes and what is carried; colours are in the palettes."""
+
+    hair: str
+    top: str
+    sleeves: float
+    bottom: str
+    looseness: float
+    carried: str
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours by ``Surface``, in linear units of [0, 1].
+
+    Attributes:
+        base: (S, C), C = 3 in visible light and 1 in infrared.
+        accent: (S, C), the pattern's second colour.
+    """
+
+    base: np.ndarray
+    accent: np.ndarray
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One person.
+
+    Attributes:
+        body: proportions.
+        gait: walk.
+        outfit: cut.
+        pattern: (S, 3) weights of horizontal stripes, vertical stripes and print.
+        period: (S,) of the stripes.
+        relief: (S,) strength of folds.
+        visible: palette of dyes.
+        infrared: palette of fibres.
+    """
+
+    body: Body
+    gait: Gait
+    outfit: Outfit
+    pattern: np.ndarray
+    period: np.ndarray
+    relief: np.ndarray
+    visible: Palette
+    infrared: Palette
+
+
+def draw_identity(seed: int, pid: int, difficulty: float) -> Identity:
+    """The person ``pid``; the harder, the closer everybody is to the average one."""
+    keep = 1.0 - 0.6 * difficulty
+    rng = stream(seed, Stream.IDENTITY, pid)
+    body = Body(
+        leg=between(rng, 0.455, 0.525, keep),
+        arm=between(rng, 0.30, 0.36, keep),
+        shoulder=between(rng, 0.085, 0.135, keep),
+        hip=between(rng, 0.068, 0.105, keep),
+        depth=between(rng, 0.050, 0.085, keep),
+        girth=between(rng, 0.75, 1.35, keep),
+        head=between(rng, 0.90, 1.12, keep),
+    )
+    gait = Gait(
+        frequency=between(rng, 0.040, 0.085, keep),
+        stride=between(rng, 0.28, 0.58, keep),
+        knee=between(rng, 0.6, 1.2, keep),
+        arm_swing=between(rng, 0.10, 0.75, keep),
+        elbow=between(rng, 0.10, 0.70, keep),
+        asymmetry=between(rng, -0.35, 0.35, keep),
+        lean=between(rng, -0.04, 0.16, keep),
+        sway=between(rng, 0.0, 0.018, keep),
+    )
+    top = _pick(rng, ("shirt", "shirt", "jacket", "coat"))
+    outfit = Outfit(
+        hair=_pick(rng, ("short", "short", "long", "bun", "bald", "cap")),
+        top=top,
+        sleeves=1.0 if top != "shirt" else float(_pick(rng, (0.0, 0.45, 1.0))),
+        bottom=_pick(rng, ("trousers", "trousers", "shorts", "skirt")),
+        looseness=between(rng, 0.002, 0.022, keep),
+        carried=_pick(rng, ("none", "none", "backpack", "handbag", "suitcase")),
+    )
+    pattern, period, relief, infrared = _draw_cloth(rng, keep)
+    dyes = stream(seed, Stream.IDENTITY, pid, 1)
+    return Identity(
+        body, gait, outfit, pattern, period, relief, _draw_dyes(dyes, keep), infrared
+    )
+
+
+def _draw_cloth(
+    rng: np.random.Generator, keep: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Palette]:
+    pattern, period, relief = np.zeros((len(Surface), 3)), np.full(len(Surface), 0.08), []
+    base, accent = np.full((2, len(Surface), 1), 0.5)
+    relief = np.zeros(len(Surface))
+    for surface, materials, patterns in (
+        (Surface.TOP, TOP_MATERIALS, tuple(PATTERNS)),
+        (Surface.BOTTOM, BOTTOM_MATERIALS, ("plain", "plain", "plain", "pinstripes", "checks")),
+        (Surface.SHOES, ("leather", "cotton"), ("plain",)),
+        (Surface.BAG, BAG_MATERIALS, ("plain", "stripes")),
+    ):
+        material = MATERIALS[_pick(rng, materials)]
+        pattern[surface] = PATTERNS[_pick(rng, patterns)]
+        period[surface] = between(rng, 0.06, 0.13)
+        relief[surface] = material.relief
+        base[surface] = between(rng, *material.reflectance, keep)
+        ink = 0.1 if base[surface, 0] > 0.5 else 0.9
+        accent[surface] = base[surface] + material.print_contrast * (ink - base[surface])
+    base[Surface.SKIN] = accent[Surface.SKIN] = 0.62
+    base[Surface.HAIR] = accent[Surface.HAIR] = between(rng, 0.16, 0.36, keep)
+    base[Surface.SHADOW] = accent[Surface.SHADOW] = 0.02
+    return pattern, period, relief, Palette(base, accent)
+
+
+def _draw_dyes(rng: np.random.Generator, keep: float) -> Palette:
+    base, accent = np.zeros((2, len(Surface), 3))
+    for surface in (Surface.TOP, Surface.BOTTOM, Surface.SHOES, Surface.BAG):
+        base[surface] = _dye(rng, keep)
+        accent[surface] = _dye(rng, keep)
+        if abs(base[surface].mean() - accent[surface].mean()) < 0.25:  # a pattern must be seen
+            accent[surface] = (accent[surface] + np.round(1 - base[surface].mean())) / 2
+    base[Surface.SKIN] = accent[Surface.SKIN] = _pick(rng, SKIN_TONES)
+    base[Surface.HAIR] = accent[Surface.HAIR] = _pick(rng, HAIR_TONES)
+    base[Surface.SHADOW] = accent[Surface.SHADOW] = 0.02
+    return Palette(base, accent)
+
+
+def _dye(rng: np.random.Generator, keep: float) -> tuple[float, float, float]:
+    """Clothes are grey, black or white as often as they are coloured."""
+    hue, neutral = rng.random(), rng.random() < 0.45
+    saturation = between(rng, 0.0, 0.15) if neutral else between(rng, 0.30, 0.85, keep)
+    return colorsys.hsv_to_rgb(hue, saturation, between(rng, 0.08, 0.92, keep))
+
+
+def _pick(rng: np.random.Generator, choices: tuple) -> str | float | tuple:
+    return choices[int(rng.integers(len(choices)))]

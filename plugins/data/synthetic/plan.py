@@ -1,0 +1,91 @@
+"""Who walks past which camera, when and how: pure lists of walks, nothing is drawn on yet."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from plugins.data.synthetic.settings import FIRST_TEST_ID, SHORTEST_TRACKLET, SyntheticSettings
+from plugins.data.synthetic.streams import Stream, stream
+
+VISIBLE, INFRARED = 0, 1
+MODALITIES = ("visible", "infrared")
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One person walks past one camera once.
+
+    Attributes:
+        pid: person.
+        modality: 0 visible, 1 infrared.
+        camid: camera, from 1.
+        number: of this walk among the person's walks in this modality, from 0.
+        frames: length.
+        reverse: walks the camera's path backwards, and so shows the other side.
+        light: time of day in [0, 1), which decides gain, colour cast and the side of the light.
+    """
+
+    pid: int
+    modality: int
+    camid: int
+    number: int
+    frames: int
+    reverse: bool
+    light: float
+
+
+def cameras_of(modality: int, cameras: int) -> range:
+    """Cameras that record this modality: all but the last see light, all but the first infrared."""
+    return range(1, cameras) if modality == VISIBLE else range(2, cameras + 1)
+
+
+def plan_split(settings: SyntheticSettings, split: str) -> list[Walk]:
+    """All walks of one split, ordered by person, modality, camera and time.
+
+    In training, each of camera, direction and light is the person's own habit with probability
+    ``settings.nuisance`` and an independent draw otherwise; in test always the latter.
+
+    Args:
+        settings: of the data set.
+        split: "train" or "test".
+
+    Returns:
+        Walks; the first people's stay the same when more are asked for.
+    """
+    assert split in ("train", "test"), split
+    if split == "train":
+        pids = range(1, 1 + settings.train_ids)
+        count, nuisance = settings.train_cameras, settings.nuisance
+    else:
+        pids = range(FIRST_TEST_ID, FIRST_TEST_ID + settings.test_ids)
+        count, nuisance = settings.test_cameras, 0.0
+    walks = []
+    for pid in pids:
+        for modality in (VISIBLE, INFRARED):
+            walks += _walks_of(settings, pid, modality, count, nuisance)
+    return sorted(walks, key=lambda walk: (walk.pid, walk.modality, walk.camid, walk.number))
+
+
+def _walks_of(
+    settings: SyntheticSettings, pid: int, modality: int, count: int, nuisance: float
+) -> list[Walk]:
+    habits = stream(settings.seed, Stream.PLAN, pid)
+    home = habits.permutation(np.arange(2, settings.cameras))[:count]
+    home_reverse, home_light = bool(habits.random() < 0.5), float(habits.random())
+
+    rng = stream(settings.seed, Stream.PLAN, pid, modality + 1)
+    kept = [camid for camid in home if rng.random() < nuisance]
+    others = rng.permutation(np.array(cameras_of(modality, settings.cameras)))
+    visited = (kept + [camid for camid in others if camid not in kept])[:count]
+    lengths = rng.integers(settings.min_frames, settings.max_frames + 1, size=count).tolist()
+    if pid % 6 == 1:  # now and then somebody is only glimpsed: too short a tracklet for readers
+        visited.append(visited[0])
+        lengths.append(int(rng.integers(4, SHORTEST_TRACKLET)))
+
+    walks = []
+    for number, (camid, frames) in enumerate(zip(visited, lengths, strict=True)):
+        reverse, light = bool(rng.random() < 0.5), float(rng.random())
+        reverse = home_reverse if rng.random() < nuisance else reverse
+        light = home_light if rng.random() < nuisance else light
+        walks.append(Walk(pid, modality, int(camid), number, frames, reverse, light))
+    return walks

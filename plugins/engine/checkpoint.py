@@ -1,0 +1,192 @@
+"""Checkpoints: written atomically, loaded without unpickling objects, refused when they do not fit.
+
+A file holds the keys ``model, optimizer, lr_sched, warmup_sched, epoch, metric`` of fastreid and
+``sampler, random_state, best_metric, config`` and the step's own optimizers.
+"""
+
+import os
+import pickle
+import random
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from fastreid.utils import comm
+from fastreid.utils.checkpoint import Checkpointer as FastreidCheckpointer
+
+from plugins.errors import InputError
+
+# Another set of people has another classifier, and an evaluation needs neither it nor an adversary.
+OPTIONAL_KEYS = ("heads.weight", "heads.cls_layer.", "self_attack.")
+
+
+class Checkpointer(FastreidCheckpointer):
+    """Fastreid's checkpointer, made safe against kills, half-written files and wrong weights."""
+
+    def save(self, name: str, **kwargs) -> None:
+        """Write ``name``.pth completely or not at all, then point ``last_checkpoint`` at it."""
+        if not self.save_dir or not self.save_to_disk:
+            return
+        data = {"model": self.model.state_dict()}
+        data |= {key: obj.state_dict() for key, obj in self.checkpointables.items()}
+        data |= kwargs
+        path = Path(self.save_dir, f"{name}.pth")
+        self.logger.info("Saving checkpoint to %s", path)
+        write_atomically(path, lambda file: torch.save(data, file))
+        self.tag_last_checkpoint(path.name)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Write the name of the newest checkpoint into ``last_checkpoint``, atomically."""
+        path = Path(self.save_dir, "last_checkpoint")
+        write_atomically(path, lambda file: file.write(last_filename_basename.encode()))
+
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
+        """As fastreid's, for files that fit.
+
+        Args:
+            path: file; empty loads nothing.
+            checkpointables: names to restore beside the model; None restores all, and then the
+                weights must fit exactly, as a resumed run needs.
+
+        Raises:
+            InputError: no such file, not a whole checkpoint, or weights of another model.
+        """
+        if path and not os.path.isfile(path):
+            raise InputError(f"MODEL.WEIGHTS {path}: no such file")
+        self._path, self._exactly = path, checkpointables is None
+        return super().load(path, checkpointables)
+
+    def _load_file(self, f: str) -> dict:
+        checkpoint = read_checkpoint(f)
+        if self._exactly:
+            missing = [key for key in self.checkpointables if key not in checkpoint]
+            if missing:
+                raise InputError(
+                    f"{f}: cannot resume from it: it lacks {', '.join(missing)}; "
+                    "to start from its weights alone, set MODEL.WEIGHTS and leave out --resume"
+                )
+        return checkpoint
+
+    def _load_model(self, checkpoint: dict) -> None:
+        weights = {
+            key.removeprefix("module."): torch.as_tensor(value)
+            for key, value in checkpoint.pop("model").items()
+        }
+        own = self.model.state_dict()
+        optional = () if self._exactly else OPTIONAL_KEYS
+        for key in [key for key in own if key.startswith(optional)] if optional else []:
+            if key not in weights or weights[key].shape != own[key].shape:
+                self.logger.info("%s: %s is not loaded", self._path, key)
+                weights[key] = own[key]
+        wrong = [f"{key} (missing)" for key in own if key not in weights]
+        wrong += [
+            f"{key} {tuple(weights[key].shape)} instead of {tuple(own[key].shape)}"
+            for key in own
+            if key in weights and weights[key].shape != own[key].shape
+        ]
+        if wrong:
+            raise InputError(
+                f"{self._path}: not the weights of this {type(self.model).__name__}: "
+                f"{len(wrong)} of {len(own)} tensors do not fit, such as {', '.join(wrong[:3])}"
+            )
+        unexpected = [key for key in weights if key not in own]
+        if unexpected:
+            self.logger.info("%s: %d tensors not used: %s", self._path, len(unexpected), unexpected)
+        self.model.load_state_dict({key: weights[key] for key in own})
+
+
+def read_checkpoint(path: str) -> dict:
+    """The contents of a checkpoint file; tensors and plain values only.
+
+    Raises:
+        InputError: the file is half-written, is not a checkpoint, or holds other objects.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path}: not a whole checkpoint ({type(error).__name__}); "
+            f"others in its folder: {_others(path)}"
+        ) from error
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
+        raise InputError(f"{path}: not a checkpoint: it has no 'model' of named tensors")
+    return checkpoint
+
+
+def _others(path: str) -> str:
+    files = sorted(Path(path).parent.glob("model_*.pth"), key=os.path.getmtime, reverse=True)
+    return ", ".join(str(file) for file in files if file != Path(path)) or "none"
+
+
+def write_atomically(path: Path, write) -> None:
+    """Call ``write(file)`` on a temporary file beside ``path``, then move it there.
+
+    A reader sees the old contents or the new ones, whenever the writer is killed.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class RandomState:
+    """The random generators of all ranks, as something a checkpoint can hold.
+
+    All ranks call :meth:`capture`; rank 0 saves what it gathered.
+    """
+
+    def __init__(self) -> None:
+        """Nothing captured yet."""
+        self._states: list[dict] = []
+
+    def capture(self) -> None:
+        """Gather the state of Python's, numpy's and torch's generators from every rank."""
+        version, python, gauss = random.getstate()
+        kind, keys, position, has_gauss, cached = np.random.get_state()
+        own = {
+            "python": [version, list(python), gauss],
+            "numpy": [kind, keys.tolist(), position, has_gauss, cached],
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        }
+        self._states = comm.gather(own)
+
+    def state_dict(self) -> dict:
+        """One state a rank."""
+        return {"ranks": self._states}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore this rank's generators; with another number of ranks they go on as seeded."""
+        ranks = state["ranks"]
+        if len(ranks) != comm.get_world_size():
+            return
+        own = ranks[comm.get_rank()]
+        version, python, gauss = own["python"]
+        random.setstate((version, tuple(python), gauss))
+        np.random.set_state(tuple(own["numpy"]))
+        torch.set_rng_state(own["torch"])
+        if own["cuda"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(own["cuda"])
+
+
+class BestMetric:
+    """The best value of ``metric`` so far, so that a resumed run does not overwrite a better model."""
+
+    def __init__(self) -> None:
+        """Worse than any metric."""
+        self.value = -1.0
+
+    def state_dict(self) -> dict:
+        """The value."""
+        return {"value": float(self.value)}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore the value."""
+        self.value = state["value"]
+

@@ -1,0 +1,118 @@
+"""What a run starts with: arguments, config, log, seeds; and the two things it can do."""
+
+import argparse
+import logging
+import os
+import random
+
+import torch
+from fastreid.config import CfgNode
+from fastreid.engine import default_argument_parser
+from fastreid.utils import comm
+from fastreid.utils.collect_env import collect_env_info
+from fastreid.utils.env import seed_all_rng
+from fastreid.utils.logger import setup_logger
+
+from plugins.config import flatten, setup_cfg
+from plugins.engine.checkpoint import Checkpointer
+from plugins.engine.launch import world_size
+from plugins.engine.trainer import Trainer
+from plugins.errors import InputError
+from plugins.evaluation import verify_expected
+from plugins.registry import DATASET, lookup
+
+logger = logging.getLogger(__name__)
+
+
+def parse_arguments(description: str, arguments: list[str] | None = None) -> argparse.Namespace:
+    """Fastreid's command line; ``--resume`` also takes the path of a checkpoint.
+
+    fastreid reads the path in ``--resume logs/run/model_0010.pth`` as a config key.
+    """
+    parser = default_argument_parser()
+    parser.description = description
+    args = parser.parse_args(arguments)
+    known = {key for key, _ in flatten(setup_cfg())}
+    if args.resume and len(args.opts) % 2 and args.opts[0] not in known:
+        args.resume = args.opts.pop(0)
+        if not os.path.isfile(args.resume):
+            raise InputError(f"--resume {args.resume}: no such file")
+    return args
+
+
+def read_cfg(args: argparse.Namespace) -> CfgNode:
+    """The run's config, frozen, with what can be checked before any process starts.
+
+    Raises:
+        InputError: an unknown key, dataset or device, or a batch that the processes cannot share.
+    """
+    cfg = setup_cfg(args.config_file, args.opts)
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    for key in ("NAMES", "TESTS"):
+        for name in cfg.DATASETS[key]:
+            lookup(DATASET, name, f"DATASETS.{key}")
+    size = world_size(args.num_gpus, args.num_machines)
+    if size > 1 and cfg.MODEL.DEVICE.startswith("cuda"):
+        cfg.MODEL.DEVICE = "cuda"  # each process has its own
+    if cfg.SOLVER.IMS_PER_BATCH % size:
+        raise InputError(
+            f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} cannot be shared by {size} processes; "
+            f"expected a multiple of {size}"
+        )
+    if cfg.SEED < 0:
+        cfg.SEED = random.SystemRandom().randrange(2**31)
+    if args.eval_only:
+        cfg.MODEL.BACKBONE.PRETRAIN = False
+        if not cfg.MODEL.WEIGHTS:
+            raise InputError(
+                "--eval-only needs weights: add MODEL.WEIGHTS logs/run/model_final.pth"
+            )
+    cfg.freeze()
+    return cfg
+
+
+def setup_run(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Make the output folder, start the logs, save config.yaml, seed everything."""
+    os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+    for name in ("fastreid", "plugins"):
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name)
+    logger.info("Environment info:\n%s", collect_env_info())
+    logger.info("Command line arguments: %s", args)
+    logger.info("Running with full config:\n%s", cfg)
+    if comm.is_main_process() and not args.eval_only:
+        path = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
+        with open(path, "w") as file:
+            file.write(cfg.dump())
+        logger.info("Full config saved to %s", os.path.abspath(path))
+    logger.info("SEED %d", cfg.SEED)
+    seed_all_rng(cfg.SEED + comm.get_rank())
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
+
+
+def run(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Train and evaluate, or with ``--eval-only`` evaluate; then check TEST.EXPECTED_RESULTS.
+
+    Raises:
+        SystemExit: 1 if a result is not as expected.
+    """
+    setup_run(cfg, args)
+    if args.eval_only:
+        model = Trainer.build_model(cfg)
+        Checkpointer(model).load(cfg.MODEL.WEIGHTS, checkpointables=[])
+        results = Trainer.test(cfg, model)
+    else:
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(args.resume)
+        results = trainer.train()
+    if comm.is_main_process():
+        logger.info("Checkpoints, log and metrics: %s", os.path.abspath(cfg.OUTPUT_DIR))
+        if len(cfg.DATASETS.TESTS) == 1:
+            results = {cfg.DATASETS.TESTS[0]: results}
+        misses = verify_expected(cfg.TEST.EXPECTED_RESULTS, results)
+        for miss in misses:
+            logger.error("TEST.EXPECTED_RESULTS: %s", miss)
+        if misses:
+            raise SystemExit(1)
+        if cfg.TEST.EXPECTED_RESULTS:
+            logger.info("TEST.EXPECTED_RESULTS: all met")

@@ -1,0 +1,43 @@
+"""Hooks beside fastreid's."""
+
+from fastreid.engine import hooks
+from fastreid.engine.train_loop import HookBase
+from fastreid.utils.checkpoint import Checkpointer
+
+from plugins.engine.checkpoint import BestMetric, RandomState
+from plugins.engine.distributed import average_buffers
+
+
+class EpochEnd(HookBase):
+    """Prepares what evaluation and checkpoint need of all ranks; goes before both.
+
+    Averages BatchNorm's running statistics, and gathers the random generators' states.
+    """
+
+    def __init__(self, random_state: RandomState) -> None:
+        """Take the object that the checkpointer saves."""
+        self._random_state = random_state
+
+    def after_epoch(self) -> None:
+        """Called on every rank."""
+        average_buffers(self.trainer.model)
+        self._random_state.capture()
+
+
+class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
+    """Fastreid's, whose best metric survives a resume."""
+
+    def __init__(self, checkpointer: Checkpointer, period: int, best: BestMetric) -> None:
+        """Take the best value so far from ``best`` and keep it there."""
+        self._best = best
+        super().__init__(checkpointer, period)
+
+    @property
+    def best_metric(self) -> float:
+        """Best value of ``metric`` so far; fastreid's class reads and sets it."""
+        return self._best.value
+
+    @best_metric.setter
+    def best_metric(self, value: float) -> None:
+        # fastreid's constructor starts at -1, also in a resumed run.
+        self._best.value = max(self._best.value, value)

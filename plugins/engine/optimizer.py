@@ -1,0 +1,101 @@
+"""Optimizer, learning-rate schedule and clipping, on fastreid's config keys."""
+
+import inspect
+from collections.abc import Iterable
+
+import torch
+from fastreid.config import CfgNode
+from fastreid.solver import build_lr_scheduler as build_fastreid_scheduler
+from fastreid.solver.build import _create_gradient_clipper, get_default_optimizer_params
+from torch import nn
+from torch.optim import Optimizer
+
+from plugins.errors import InputError
+from plugins.registry import nearest
+
+
+def build_optimizer(
+    cfg: CfgNode, model: nn.Module, leave_out: Iterable[nn.Parameter] = ()
+) -> Optimizer:
+    """Optimizer ``SOLVER.OPT`` over the model's parameters.
+
+    fastreid.solver.build_optimizer keeps all weights in one flat buffer whose gradient torch >= 2
+    drops at ``zero_grad``, so that nothing is ever learnt; without that buffer it makes one group
+    per tensor. Here tensors that share a learning rate and a weight decay share a group, and torch's
+    fused kernels are used where it offers them.
+
+    Args:
+        cfg: SOLVER.OPT, BASE_LR, HEADS_LR_FACTOR, BIAS_LR_FACTOR, WEIGHT_DECAY*, MOMENTUM, NESTEROV.
+        model: the model.
+        leave_out: parameters that another optimizer updates.
+
+    Raises:
+        InputError: torch.optim has no optimizer of that name.
+    """
+    left_out = {id(parameter) for parameter in leave_out}
+    groups: dict[tuple, dict] = {}
+    for group in get_default_optimizer_params(
+        model,
+        base_lr=cfg.SOLVER.BASE_LR,
+        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+        bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+        heads_lr_factor=cfg.SOLVER.HEADS_LR_FACTOR,
+        weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+        freeze_layers=cfg.MODEL.FREEZE_LAYERS if cfg.SOLVER.FREEZE_ITERS > 0 else [],
+    ):
+        parameters = [p for p in group.pop("params") if id(p) not in left_out]
+        if parameters:
+            shared = groups.setdefault(tuple(sorted(group.items())), {**group, "params": []})
+            shared["params"] += parameters
+    return make_optimizer(
+        cfg.SOLVER.OPT,
+        list(groups.values()),
+        momentum=cfg.SOLVER.MOMENTUM,
+        nesterov=cfg.SOLVER.NESTEROV,
+    )
+
+
+def make_optimizer(name: str, groups: list[dict], *, momentum: float, nesterov: bool) -> Optimizer:
+    """``torch.optim``'s optimizer ``name``; momentum and nesterov are for SGD alone, as in fastreid."""
+    choices = sorted(n for n, c in vars(torch.optim).items() if inspect.isclass(c))
+    if name not in choices:
+        raise InputError(
+            f"SOLVER.OPT: torch.optim has no '{name}'; nearest: {', '.join(nearest(name, choices)[:3])}"
+        )
+    optimizer_class = getattr(torch.optim, name)
+    options = {"momentum": momentum, "nesterov": nesterov} if name == "SGD" else {}
+    if "fused" in inspect.signature(optimizer_class).parameters:
+        options["fused"] = True
+    return optimizer_class(groups, **options)
+
+
+def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer, iters_per_epoch: int) -> dict:
+    """Fastreid's schedulers, with SOLVER.WARMUP_EPOCHS turned into iterations.
+
+    fastreid counts SOLVER.STEPS from the last warm-up epoch on. With WARMUP_EPOCHS they count from
+    the start of training, as papers do: STEPS [35] makes epoch 35 the first with a lower rate.
+
+    Returns:
+        ``lr_sched`` and, with a warm-up, ``warmup_sched``.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    if cfg.SOLVER.WARMUP_EPOCHS > 0:
+        cfg.SOLVER.STEPS = [step - cfg.SOLVER.WARMUP_EPOCHS + 1 for step in cfg.SOLVER.STEPS]
+    cfg.SOLVER.WARMUP_ITERS = warmup_iters(cfg, iters_per_epoch)
+    return build_fastreid_scheduler(cfg, optimizer, iters_per_epoch)
+
+
+def warmup_iters(cfg: CfgNode, iters_per_epoch: int) -> int:
+    """Iterations of warm-up that the config asks for."""
+    return cfg.SOLVER.WARMUP_EPOCHS * iters_per_epoch or cfg.SOLVER.WARMUP_ITERS
+
+
+def clip_gradients(cfg: CfgNode, optimizer: Optimizer) -> None:
+    """Clip as SOLVER.CLIP_GRADIENTS says: each parameter's gradient on its own, as fastreid does."""
+    if cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
+        clip = _create_gradient_clipper(cfg.SOLVER.CLIP_GRADIENTS)
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                clip(parameter)

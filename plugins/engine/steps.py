@@ -1,0 +1,248 @@
+"""Steps: what one iteration of training does. The trainer owns the loop, hooks and checkpoints.
+
+A step owns the optimizers that the trainer does not know of. Models offer their losses by name, the
+step decides who is updated.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from fastreid.config import CfgNode
+from fastreid.utils import comm
+from fastreid.utils.events import get_event_storage
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from plugins.engine.distributed import average_gradients
+from plugins.engine.optimizer import clip_gradients, make_optimizer
+from plugins.errors import InputError
+from plugins.registry import STEP
+
+logger = logging.getLogger(__name__)
+
+
+class Step:
+    """Common part of all steps: batches, mixed precision, gradients, updates, metrics.
+
+    Attributes:
+        iter: iteration of the whole run, set by the trainer before each :meth:`run_step`.
+        epoch: epoch of the whole run, likewise.
+        optimizer: the one that fastreid's learning-rate schedule drives.
+        grad_scaler: loss scaler of float16 on CUDA, else None.
+    """
+
+    def __init__(self, cfg: CfgNode, model: nn.Module, data_loader, optimizer: Optimizer) -> None:
+        """Take what the trainer has built; the model goes into training mode."""
+        self.cfg = cfg
+        self.model = model.train()
+        self.data_loader = data_loader
+        self.optimizer = optimizer
+        self.autocast, self.grad_scaler = mixed_precision(cfg)
+        self.iter = 0
+        self.epoch = 0
+        self._batches: Iterator | None = None
+
+    @classmethod
+    def adversary_parameters(cls, model: nn.Module) -> list[nn.Parameter]:
+        """Parameters that this step updates with an optimizer of its own."""
+        return []
+
+    def checkpointables(self) -> dict[str, object]:
+        """Name -> object with ``state_dict`` that belongs into a checkpoint."""
+        return {} if self.grad_scaler is None else {"grad_scaler": self.grad_scaler}
+
+    def run_step(self) -> None:
+        """One iteration."""
+        raise NotImplementedError
+
+    def next_batches(self) -> tuple[list[dict], float]:
+        """SOLVER.ACCUMULATION batches, and the seconds waited for them."""
+        start = time.perf_counter()
+        if self._batches is None:
+            self._batches = iter(self.data_loader)
+        batches = [next(self._batches) for _ in range(self.cfg.SOLVER.ACCUMULATION)]
+        # Counts what was trained on; loader workers are already further ahead.
+        self.data_loader.batch_sampler.position += len(batches)
+        return batches, time.perf_counter() - start
+
+    def backward(self, batches: list[dict], optimizer: Optimizer, **model_arguments) -> dict:
+        """Fill the gradients that ``optimizer`` will apply with their mean over batches and ranks.
+
+        Returns:
+            Name -> loss, detached, mean over the batches. Empty if the model has none to offer.
+        """
+        optimizer.zero_grad()
+        means: dict[str, Tensor] = {}
+        for batch in batches:
+            with self.autocast():
+                losses = self.model(batch, **model_arguments)
+            if not losses:
+                return {}
+            total = sum(losses.values()) / len(batches)
+            (total if self.grad_scaler is None else self.grad_scaler.scale(total)).backward()
+            for name, loss in losses.items():
+                means[name] = means.get(name, 0) + loss.detach() / len(batches)
+        average_gradients(p for group in optimizer.param_groups for p in group["params"])
+        return means
+
+    def unscale(self, optimizer: Optimizer) -> None:
+        """Undo the loss scaling, so that gradients can be clipped."""
+        if self.grad_scaler is not None:
+            self.grad_scaler.unscale_(optimizer)
+
+    def apply(self, optimizer: Optimizer) -> None:
+        """Step ``optimizer``, unless the loss scaler found an overflow."""
+        if self.grad_scaler is None:
+            optimizer.step()
+        else:
+            self.grad_scaler.step(optimizer)
+
+    def update(self) -> None:
+        """Clip and apply the gradients of the main optimizer; frozen layers keep their weights."""
+        self.unscale(self.optimizer)
+        if self.iter < self.cfg.SOLVER.FREEZE_ITERS:
+            for group in self.optimizer.param_groups:
+                if group["freeze_status"] == "freeze":
+                    for parameter in group["params"]:
+                        parameter.grad = None
+        clip_gradients(self.cfg, self.optimizer)
+        self.apply(self.optimizer)
+        if self.grad_scaler is not None:
+            self.grad_scaler.update()
+
+    def write_metrics(
+        self, losses: dict, data_time: float, adversary_losses: dict | None = None
+    ) -> None:
+        """Put the losses, averaged over the ranks, into fastreid's event storage.
+
+        Args:
+            losses: name -> loss; their sum is ``total_loss``.
+            data_time: seconds waited for data; the slowest rank's is stored.
+            adversary_losses: name -> loss that is not part of ``total_loss``.
+
+        Raises:
+            FloatingPointError: a loss is infinite or NaN; raised before the main optimizer steps.
+        """
+        both = {**losses, **(adversary_losses or {})}
+        values = torch.stack([loss.float() for loss in both.values()]).tolist()
+        gathered = comm.gather({**dict(zip(both, values, strict=True)), "data_time": data_time})
+        if not np.isfinite(values).all():
+            shown = ", ".join(f"{n} {v:.4g}" for n, v in zip(both, values, strict=True))
+            raise FloatingPointError(f"iteration {self.iter}: a loss is infinite or NaN: {shown}")
+        if comm.is_main_process():
+            storage = get_event_storage()
+            storage.put_scalar("data_time", max(one.pop("data_time") for one in gathered))
+            means = {name: float(np.mean([one[name] for one in gathered])) for name in both}
+            storage.put_scalar("total_loss", sum(means[name] for name in losses))
+            storage.put_scalars(**means)
+
+
+@STEP.register()
+class SimpleStep(Step):
+    """One player: every loss of the model, one update of every trainable tensor."""
+
+    def run_step(self) -> None:
+        """Forward, backward, update."""
+        batches, data_time = self.next_batches()
+        losses = self.backward(batches, self.optimizer)
+        self.write_metrics(losses, data_time)
+        self.update()
+
+
+@STEP.register()
+class AlternatingStep(Step):
+    """Two players, one turn each on the same batch: the adversary's, then the defender's (SADSTRM).
+
+    The model offers ``model(batch, turn="attack")``, the adversary's losses, which reach no other
+    parameter, and ``model(batch, turn="defence")``, the defender's. Before
+    SOLVER.ADVERSARY.START_EPOCH the defender trains alone on ``model(batch)``.
+    """
+
+    def __init__(self, cfg: CfgNode, model: nn.Module, data_loader, optimizer: Optimizer) -> None:
+        """See :class:`Step`; builds the adversary's optimizer, SGD."""
+        super().__init__(cfg, model, data_loader, optimizer)
+        settings = cfg.SOLVER.ADVERSARY
+        self.adversary = self.adversary_parameters(model)
+        self.adversary_optimizer = None
+        if self.adversary:
+            group = {
+                "params": self.adversary,
+                "lr": settings.BASE_LR,
+                "weight_decay": settings.WEIGHT_DECAY,
+            }
+            self.adversary_optimizer = make_optimizer(
+                "SGD", [group], momentum=settings.MOMENTUM, nesterov=False
+            )
+
+    @classmethod
+    def adversary_parameters(cls, model: nn.Module) -> list[nn.Parameter]:
+        """The parameters of the model's adversary.
+
+        Raises:
+            InputError: the meta-architecture has no adversary.
+        """
+        if not hasattr(model, "adversary_parameters"):
+            raise InputError(
+                f"SOLVER.STEP AlternatingStep: {type(model).__name__} has no adversary; "
+                "use SimpleStep, or a meta-architecture that has one, such as SADSTRM"
+            )
+        return list(model.adversary_parameters())
+
+    def checkpointables(self) -> dict[str, object]:
+        """Adds the adversary's optimizer."""
+        both = super().checkpointables()
+        if self.adversary_optimizer is not None:
+            both["adversary_optimizer"] = self.adversary_optimizer
+        return both
+
+    def run_step(self) -> None:
+        """Adversary's turn, then defender's; during warm-up the defender's plain losses."""
+        batches, data_time = self.next_batches()
+        if self.epoch < self.cfg.SOLVER.ADVERSARY.START_EPOCH:
+            attack_losses = {}
+            losses = self.backward(batches, self.optimizer)
+        else:
+            attack_losses = self._attack(batches)
+            losses = self.backward(batches, self.optimizer, turn="defence")
+        self.write_metrics(losses, data_time, attack_losses)
+        self.update()
+
+    def _attack(self, batches: list[dict]) -> dict:
+        if self.adversary_optimizer is None:
+            return {}
+        losses = self.backward(batches, self.adversary_optimizer, turn="attack")
+        self.unscale(self.adversary_optimizer)
+        nn.utils.clip_grad_norm_(self.adversary, self.cfg.SOLVER.ADVERSARY.CLIP_NORM)
+        self.apply(self.adversary_optimizer)
+        return losses
+
+
+def mixed_precision(cfg: CfgNode):
+    """Context factory for the forward pass and the loss scaler, as SOLVER.AMP and the device allow.
+
+    CUDA: float16 with a loss scaler, or bfloat16. CPU: bfloat16 where the processor has it, else
+    float32, with one warning.
+
+    Returns:
+        (callable that gives a context manager, GradScaler or None).
+
+    Raises:
+        InputError: SOLVER.AMP.DTYPE is neither float16 nor bfloat16.
+    """
+    if not cfg.SOLVER.AMP.ENABLED:
+        return contextlib.nullcontext, None
+    name = cfg.SOLVER.AMP.DTYPE
+    if name not in ("float16", "bfloat16"):
+        raise InputError(f"SOLVER.AMP.DTYPE: '{name}'; expected float16 or bfloat16")
+    if cfg.MODEL.DEVICE.startswith("cuda"):
+        scaler = torch.amp.GradScaler("cuda") if name == "float16" else None
+        return lambda: torch.autocast("cuda", getattr(torch, name)), scaler
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        logger.warning("SOLVER.AMP on a CPU: bfloat16, no loss scaling")
+        return lambda: torch.autocast("cpu", torch.bfloat16), None
+    logger.warning("SOLVER.AMP on a CPU without bfloat16: training in float32")
+    return contextlib.nullcontext, None

@@ -1,0 +1,219 @@
+"""The one trainer: fastreid's DefaultTrainer with a step, loaders and evaluators found by name."""
+
+import logging
+import os
+from collections import OrderedDict
+
+import yaml
+from fastreid.config import CfgNode
+from fastreid.engine import DefaultTrainer, hooks
+from fastreid.engine.train_loop import HookBase, TrainerBase
+from fastreid.evaluation import DatasetEvaluator, inference_on_dataset
+from fastreid.utils import comm
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from plugins.compat import protect_input
+from plugins.config import flatten
+from plugins.data import build_test_loader, build_train_loader
+from plugins.engine import optimizer as solver
+from plugins.engine.checkpoint import BestMetric, Checkpointer, RandomState
+from plugins.engine.distributed import broadcast_model
+from plugins.engine.hooks import EpochEnd, PeriodicCheckpointer
+from plugins.errors import InputError
+from plugins.evaluation import FlipAverage, results_table
+from plugins.registry import BACKBONE, EVALUATOR, HEADS, META_ARCH, STEP, lookup
+
+logger = logging.getLogger(__name__)
+
+
+class Trainer(DefaultTrainer):
+    """Trains what a config describes; fastreid's hooks, writers, file names and log line stay.
+
+    The step (SOLVER.STEP) does one iteration, this class owns the loop and what is saved.
+
+    Raises:
+        InputError: from any part that the config names wrongly, or when an epoch has no iteration.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        """Build loader, model, step, schedule and hooks in that order."""
+        TrainerBase.__init__(self)
+        # fastreid's auto_scale_hyperparams writes config.yaml without making its folder.
+        os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+        data_loader = self.build_train_loader(cfg)
+        self.iters_per_epoch = iterations_per_epoch(cfg, data_loader)
+        cfg = self.scale_to_data(cfg, data_loader)
+        model = self.build_model(cfg)
+        broadcast_model(model)
+        optimizer = self.build_optimizer(cfg, model)
+        # DefaultTrainer reads model, data_loader, optimizer and grad_scaler from this attribute.
+        step = lookup(STEP, cfg.SOLVER.STEP, "SOLVER.STEP")
+        self._trainer = step(cfg, model, data_loader, optimizer)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer, self.iters_per_epoch)
+
+        self._random_state, self._best = RandomState(), BestMetric()
+        self.checkpointer = Checkpointer(
+            model,
+            cfg.OUTPUT_DIR,
+            save_to_disk=comm.is_main_process(),
+            optimizer=optimizer,
+            sampler=data_loader.batch_sampler,
+            random_state=self._random_state,
+            best_metric=self._best,
+            config=SavedConfig(cfg),
+            **self.scheduler,
+            **self._trainer.checkpointables(),
+        )
+        self.cfg = cfg
+        self.start_epoch = self.epoch = 0
+        self.max_epoch = cfg.SOLVER.MAX_EPOCH
+        self.max_iter = self.max_epoch * self.iters_per_epoch
+        self.warmup_iters = solver.warmup_iters(cfg, self.iters_per_epoch)
+        self.delay_epochs = cfg.SOLVER.DELAY_EPOCHS
+        self.register_hooks(self.build_hooks())
+
+    def resume_or_load(self, resume: bool | str = True) -> None:
+        """Go on from a checkpoint, or load MODEL.WEIGHTS and start at iteration 0.
+
+        Args:
+            resume: True goes on from the newest checkpoint of OUTPUT_DIR if there is one; a path
+                goes on from that file.
+        """
+        path = self.cfg.MODEL.WEIGHTS
+        if isinstance(resume, str):
+            path = resume
+        elif resume and self.checkpointer.has_checkpoint():
+            path = self.checkpointer.get_checkpoint_file()
+        else:
+            resume = False
+        rest = self.checkpointer.load(path, checkpointables=None if resume else [])
+        if resume:
+            self.start_epoch = rest["epoch"] + 1
+            logger.info(
+                "Resumed from %s: %d of %d epochs are done", path, self.start_epoch, self.max_epoch
+            )
+
+    def train(self) -> dict | None:
+        """Train to the last epoch; returns the last evaluation's results on the main process."""
+        self.epoch = self.start_epoch
+        if self.start_epoch >= self.max_epoch:
+            logger.info("All %d epochs are done already; evaluating", self.max_epoch)
+            return self.test(self.cfg, self.model)
+        return super().train()
+
+    def run_step(self) -> None:
+        """One iteration of the step."""
+        self._trainer.epoch = self.epoch
+        super().run_step()
+
+    def build_hooks(self) -> list[HookBase]:
+        """Fastreid's hooks, with ours for what all ranks must share at the end of an epoch."""
+        cfg = self.cfg
+        ours = [EpochEnd(self._random_state)]
+        for hook in super().build_hooks():
+            if isinstance(hook, hooks.PeriodicCheckpointer):
+                hook = PeriodicCheckpointer(
+                    self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, self._best
+                )
+            elif isinstance(hook, hooks.PeriodicWriter):
+                hook = hooks.PeriodicWriter(hook._writers, cfg.SOLVER.LOG_PERIOD)
+            ours.append(hook)
+        return ours
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """The meta-architecture, on its device; stock fastreid models leave their input alone."""
+        lookup(META_ARCH, cfg.MODEL.META_ARCHITECTURE, "MODEL.META_ARCHITECTURE")
+        lookup(BACKBONE, cfg.MODEL.BACKBONE.NAME, "MODEL.BACKBONE.NAME")
+        lookup(HEADS, cfg.MODEL.HEADS.NAME, "MODEL.HEADS.NAME")
+        return protect_input(super().build_model(cfg))
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
+        """The main optimizer: all parameters but those that the step updates itself."""
+        step = lookup(STEP, cfg.SOLVER.STEP, "SOLVER.STEP")
+        return solver.build_optimizer(cfg, model, leave_out=step.adversary_parameters(model))
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Optimizer, iters_per_epoch: int) -> dict:
+        """See :func:`plugins.engine.optimizer.build_lr_scheduler`."""
+        return solver.build_lr_scheduler(cfg, optimizer, iters_per_epoch)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> DataLoader:
+        """See :func:`plugins.data.build_train_loader`."""
+        return build_train_loader(cfg)
+
+    @classmethod
+    def build_evaluator(
+        cls, cfg: CfgNode, dataset_name: str, output_dir: str | None = None
+    ) -> tuple[DataLoader, DatasetEvaluator]:
+        """Test loader and TEST.EVALUATOR of one dataset."""
+        loader, dataset = build_test_loader(cfg, dataset_name)
+        evaluator = lookup(EVALUATOR, cfg.TEST.EVALUATOR, "TEST.EVALUATOR")
+        return loader, evaluator(cfg, dataset, output_dir)
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module) -> dict:
+        """Evaluate on every dataset of DATASETS.TESTS and log one table.
+
+        Returns:
+            On the main process {direction: {metric: percent}, "metric": percent}, under the
+            dataset's name if there are several; elsewhere empty blocks.
+        """
+        results = OrderedDict()
+        for name in cfg.DATASETS.TESTS:
+            loader, evaluator = cls.build_evaluator(cfg, name, cfg.OUTPUT_DIR)
+            wrapped = FlipAverage(model) if cfg.TEST.FLIP.ENABLED else model
+            results[name] = inference_on_dataset(wrapped, loader, evaluator)
+        if comm.is_main_process():
+            logger.info("Evaluation results:\n%s", results_table(results))
+        return next(iter(results.values())) if len(results) == 1 else results
+
+    @classmethod
+    def scale_to_data(cls, cfg: CfgNode, data_loader: DataLoader) -> CfgNode:
+        """A config whose counts of people and cameras are the training set's, saved to its folder."""
+        cfg = cfg.clone()
+        cfg.defrost()
+        if cfg.MODEL.SELF_ATTACK.NUM_CAMERAS == 0:
+            cfg.MODEL.SELF_ATTACK.NUM_CAMERAS = data_loader.dataset.num_cameras
+        cfg = cls.auto_scale_hyperparams(cfg, data_loader.dataset.num_classes)
+        cfg.freeze()
+        return cfg
+
+
+class SavedConfig:
+    """The config inside a checkpoint; a resumed run is told which settings differ."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        """Take this run's config."""
+        self._cfg = cfg
+
+    def state_dict(self) -> dict:
+        """The config as YAML."""
+        return {"yaml": self._cfg.dump()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Log every key whose value is not what the checkpoint's run had."""
+        before = dict(flatten(yaml.safe_load(state["yaml"])))
+        now = dict(flatten(yaml.safe_load(self._cfg.dump())))
+        for key in sorted(set(before) | set(now)):
+            if before.get(key) != now.get(key):
+                logger.warning("Resuming with %s %s; was %s", key, now.get(key), before.get(key))
+
+
+def iterations_per_epoch(cfg: CfgNode, data_loader: DataLoader) -> int:
+    """Updates in an epoch.
+
+    Raises:
+        InputError: there is none.
+    """
+    batches = data_loader.batch_sampler.batches_per_epoch
+    if batches < cfg.SOLVER.ACCUMULATION:
+        raise InputError(
+            f"SOLVER.ACCUMULATION {cfg.SOLVER.ACCUMULATION}: an epoch has only {batches} batches of "
+            f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH}, so it would hold no update"
+        )
+    return batches // cfg.SOLVER.ACCUMULATION

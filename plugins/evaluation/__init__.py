@@ -1,0 +1,23 @@
+"""Evaluation: distances, ranking, the evaluator of visible-infrared sets and its table."""
+
+from plugins.evaluation.distances import distances
+from plugins.evaluation.ranking import (
+    RankingResult,
+    evaluate_distances,
+    evaluate_ranking,
+    ranked_lists,
+)
+from plugins.evaluation.table import results_table, verify_expected
+from plugins.evaluation.vvi_evaluator import FlipAverage, VVIEvaluator
+
+__all__ = [
+    "FlipAverage",
+    "RankingResult",
+    "VVIEvaluator",
+    "distances",
+    "evaluate_distances",
+    "evaluate_ranking",
+    "ranked_lists",
+    "results_table",
+    "verify_expected",
+]

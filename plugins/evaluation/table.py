@@ -1,0 +1,72 @@
+"""The table of results, and their comparison with expected numbers."""
+
+import math
+
+from tabulate import tabulate
+
+from plugins.errors import InputError
+from plugins.registry import nearest
+
+COLUMNS = ("Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP", "metric", "queries")
+
+
+def results_table(results: dict[str, dict]) -> str:
+    """Pipe table in fastreid's style, one row per data set and direction, percent.
+
+    Args:
+        results: data set -> what its evaluator returned: a block of metrics per direction.
+    """
+    rows = [
+        (task, *(block[column] for column in COLUMNS)) for task, block in by_task(results).items()
+    ]
+    headers = ("Dataset", *COLUMNS)
+    return tabulate(rows, headers, tablefmt="pipe", floatfmt=".2f", numalign="left")
+
+
+def verify_expected(expected_rows: list, results: dict[str, dict]) -> list[str]:
+    """Compare results with TEST.EXPECTED_RESULTS.
+
+    Args:
+        expected_rows: rows of [task, metric, expected, tolerance], percent; the task is
+            "DATASET/DIRECTION".
+        results: as for ``results_table``.
+
+    Returns:
+        One line for each number that is off by more than its tolerance or is NaN.
+
+    Raises:
+        InputError: a row is malformed, or names an unknown task or metric.
+    """
+    blocks = by_task(results)
+    misses = []
+    for number, row in enumerate(expected_rows, start=1):
+        source = f"TEST.EXPECTED_RESULTS row {number}"
+        if len(row) != 4:
+            raise InputError(f"{source}: expected [task, metric, expected, tolerance], found {row}")
+        task, metric, expected, tolerance = row
+        found = _entry(_entry(blocks, task, "task", source), metric, "metric", source)
+        # Not "> tolerance": a NaN must miss.
+        if not abs(found - expected) <= tolerance:
+            misses.append(f"{task} {metric}: expected {expected} ± {tolerance}, found {found:.2f}")
+    return misses
+
+
+def by_task(results: dict[str, dict]) -> dict[str, dict]:
+    """Blocks of metrics by "DATASET/DIRECTION"; a data set's overall "metric" is left out.
+
+    >>> by_task({"HITSZVCM": {"I2V": {"mAP": 1.0}, "metric": 1.0}})
+    {'HITSZVCM/I2V': {'mAP': 1.0}}
+    """
+    return {
+        f"{dataset}/{direction}": block
+        for dataset, directions in results.items()
+        for direction, block in directions.items()
+        if isinstance(block, dict)
+    }
+
+
+def _entry(mapping: dict, key: str, kind: str, source: str):
+    if key not in mapping:
+        known = ", ".join(nearest(key, list(mapping))) or "none"
+        raise InputError(f"{source}: no {kind} '{key}'; known: {known}")
+    return mapping[key]

@@ -1,0 +1,138 @@
+"""ImageNet weights for a fastreid ResNet, from a file or from where fastreid publishes them.
+
+A network that starts from other weights than its author thinks trains, and reaches less. So every
+weight that the file should hold must be there and fit; anything else is an error.
+"""
+
+import logging
+import pickle
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from fastreid.modeling.backbones.resnet import model_urls
+from fastreid.utils import comm
+from torch import Tensor, nn
+
+from plugins.config import CfgNode
+from plugins.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+# No ImageNet file holds the first (the non-local blocks start as the identity); files from before
+# torch 0.4.1 lack the second.
+NOT_IN_FILES = ("NL_", "num_batches_tracked")
+WAYS_OUT = "or set MODEL.BACKBONE.PRETRAIN_PATH, or MODEL.BACKBONE.PRETRAIN False"
+
+
+def load_pretrained(resnet: nn.Module, cfg: CfgNode) -> None:
+    """Load ``MODEL.BACKBONE.PRETRAIN_PATH``, or fastreid's weights for this depth, into ``resnet``.
+
+    Raises:
+        InputError: no file, not a file of weights, or weights of another network.
+    """
+    path = Path(cfg.MODEL.BACKBONE.PRETRAIN_PATH).expanduser()
+    if not cfg.MODEL.BACKBONE.PRETRAIN_PATH:
+        path = fetch(published_url(cfg))
+    elif not path.is_file():
+        raise InputError(f"MODEL.BACKBONE.PRETRAIN_PATH: no file {path}")
+    weights = read_weights(path)
+    check_weights(weights, resnet.state_dict(), path)
+    unused = resnet.load_state_dict(weights, strict=False).unexpected_keys
+    if unused:
+        logger.warning("%s: %d weights have no place: %s", path, len(unused), first_few(unused))
+    logger.info("Loaded the ImageNet weights %s", path)
+
+
+def published_url(cfg: CfgNode) -> str:
+    """Address of fastreid's weights for the configured depth, IBN and SE.
+
+    Raises:
+        InputError: fastreid has none.
+    """
+    backbone = cfg.MODEL.BACKBONE
+    prefix = "se_" * backbone.WITH_SE + "ibn_" * backbone.WITH_IBN
+    name = prefix + backbone.DEPTH
+    if name not in model_urls:
+        raise InputError(
+            f"MODEL.BACKBONE.PRETRAIN: fastreid has no weights for {name}, "
+            f"only for {', '.join(model_urls)}; {WAYS_OUT.removeprefix('or ')}"
+        )
+    return model_urls[name]
+
+
+def fetch(url: str) -> Path:
+    """The file of ``url`` in fastreid's cache folder, fetched by the main process when missing.
+
+    Raises:
+        InputError: it is neither there nor to be had.
+    """
+    path = Path(torch.hub.get_dir()).parent / "checkpoints" / Path(url).name
+    reason = "the main process could not fetch it"
+    if comm.is_main_process() and not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path))
+        except OSError as error:
+            # Raised below instead: the other processes wait at the next line.
+            reason = str(error)
+    comm.synchronize()
+    if not path.is_file():
+        raise InputError(
+            f"MODEL.BACKBONE.PRETRAIN: {path} is missing and {url} does not answer ({reason}); "
+            f"put the file there, {WAYS_OUT}"
+        )
+    return path
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Weights by name, without the classifier (``fc.``) and the prefix ``module.``.
+
+    Args:
+        path: a state dict, bare or under the key ``state_dict`` or ``model``.
+
+    Raises:
+        InputError: the file cannot be read or holds something else.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        summary = str(error).partition("\n")[0]
+        raise InputError(f"{path}: not a readable file of weights: {summary}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise InputError(f"{path}: expected tensors by name, found {type(content).__name__}")
+    weights = {str(name).removeprefix("module."): value for name, value in content.items()}
+    return {name: value for name, value in weights.items() if not name.startswith("fc.")}
+
+
+def check_weights(weights: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
+    """Refuse weights that leave a part of the network untouched or do not fit it.
+
+    Raises:
+        InputError: names the first few missing or wrongly shaped weights.
+    """
+    missing = [
+        name
+        for name in expected
+        if name not in weights and not any(part in name for part in NOT_IN_FILES)
+    ]
+    if missing:
+        raise InputError(
+            f"{path}: {len(missing)} of {len(expected)} backbone weights are missing: "
+            f"{first_few(missing)}; the file holds {first_few(weights)}"
+        )
+    for name, value in expected.items():
+        if name in weights and weights[name].shape != value.shape:
+            raise InputError(
+                f"{path}: {name} has shape {tuple(weights[name].shape)}, "
+                f"but the backbone expects {tuple(value.shape)}"
+            )
+
+
+def first_few(names: Iterable[str], count: int = 3) -> str:
+    """The first names, joined by commas."""
+    names = list(names)
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")

@@ -1,0 +1,39 @@
+"""Circle loss, arXiv 2002.10857."""
+
+from fastreid.config import configurable
+from fastreid.modeling.losses import pairwise_circleloss
+from torch import Tensor
+
+from plugins.config import CfgNode
+from plugins.registry import LOSS
+
+
+@LOSS.register()
+class CircleLoss:
+    """fastreid's pairwise circle loss on the features."""
+
+    key = "loss_circle"
+
+    @configurable
+    def __init__(self, *, margin: float, gamma: float, scale: float):
+        """Keep the settings.
+
+        Args:
+            margin: relaxation m of the similarities, in cosine units.
+            gamma: inverse temperature.
+            scale: weight.
+        """
+        self.margin = margin
+        self.gamma = gamma
+        self.scale = scale
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Read ``MODEL.LOSSES.CIRCLE``."""
+        settings = cfg.MODEL.LOSSES.CIRCLE
+        return {"margin": settings.MARGIN, "gamma": settings.GAMMA, "scale": settings.SCALE}
+
+    def __call__(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
+        """Scalar; see ``Loss``."""
+        features = outputs["features"]
+        return self.scale * pairwise_circleloss(features, targets, self.margin, self.gamma)

@@ -1,0 +1,39 @@
+"""Pairwise CosFace."""
+
+from fastreid.config import configurable
+from fastreid.modeling.losses import pairwise_cosface
+from torch import Tensor
+
+from plugins.config import CfgNode
+from plugins.registry import LOSS
+
+
+@LOSS.register()
+class Cosface:
+    """fastreid's pairwise CosFace loss on the features."""
+
+    key = "loss_cosface"
+
+    @configurable
+    def __init__(self, *, margin: float, gamma: float, scale: float):
+        """Keep the settings.
+
+        Args:
+            margin: added to the similarity of negatives, in cosine units.
+            gamma: inverse temperature.
+            scale: weight.
+        """
+        self.margin = margin
+        self.gamma = gamma
+        self.scale = scale
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Read ``MODEL.LOSSES.COSFACE``."""
+        settings = cfg.MODEL.LOSSES.COSFACE
+        return {"margin": settings.MARGIN, "gamma": settings.GAMMA, "scale": settings.SCALE}
+
+    def __call__(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
+        """Scalar; see ``Loss``."""
+        features = outputs["features"]
+        return self.scale * pairwise_cosface(features, targets, self.margin, self.gamma)

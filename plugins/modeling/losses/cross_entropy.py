@@ -1,0 +1,39 @@
+"""Identity classification."""
+
+from fastreid.config import configurable
+from fastreid.modeling.losses import cross_entropy_loss
+from torch import Tensor
+
+from plugins.config import CfgNode
+from plugins.registry import LOSS
+
+
+@LOSS.register()
+class CrossEntropyLoss:
+    """fastreid's cross-entropy with label smoothing, on the classifier's outputs."""
+
+    key = "loss_cls"
+
+    @configurable
+    def __init__(self, *, epsilon: float, alpha: float, scale: float):
+        """Keep the settings.
+
+        Args:
+            epsilon: label smoothing; 0 none, negative: adaptive.
+            alpha: share of the adaptive smoothing.
+            scale: weight.
+        """
+        self.epsilon = epsilon
+        self.alpha = alpha
+        self.scale = scale
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Read ``MODEL.LOSSES.CE``."""
+        settings = cfg.MODEL.LOSSES.CE
+        return {"epsilon": settings.EPSILON, "alpha": settings.ALPHA, "scale": settings.SCALE}
+
+    def __call__(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
+        """Scalar; see ``Loss``."""
+        logits = outputs["cls_outputs"]
+        return self.scale * cross_entropy_loss(logits, targets, self.epsilon, self.alpha)

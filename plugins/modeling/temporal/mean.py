@@ -1,0 +1,25 @@
+"""The plainest aggregation of a clip."""
+
+from fastreid.config import configurable
+from torch import Tensor, nn
+
+from plugins.config import CfgNode
+from plugins.registry import TEMPORAL
+
+
+@TEMPORAL.register()
+class TemporalMean(nn.Module):
+    """Average over space, then over time."""
+
+    @configurable
+    def __init__(self):
+        super().__init__()
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """It has no settings."""
+        return {}
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (B, T, C, h, w) to features (B, C), float32."""
+        return maps.float().mean(dim=(1, 3, 4))

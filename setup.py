@@ -1,0 +1,39 @@
+"""Distribution ``fastreid-plugins``, import name ``plugins``.
+
+fastreid itself is not listed: its wheel pins torch 1.13.1, which Python 3.11 cannot install. It goes
+in beside this package with ``pip install --no-deps -r requirements-fastreid.txt``.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="fastreid-plugins",
+    version="0.1.0",
+    description="Visible-infrared video person re-ID, attacks and defences, as fast-reid plugins",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["plugins", "plugins.*"]),
+    install_requires=[
+        "torch>=2.4",
+        "torchvision>=0.19",
+        "numpy>=1.26",
+        "yacs>=0.1.8",
+        "termcolor>=2.2",
+        "tabulate>=0.9",
+        "faiss-cpu>=1.8",
+        "scikit-learn>=1.3",
+        "opencv-python-headless>=4.8",
+        "pillow>=10",
+        "matplotlib>=3.8",
+        "tensorboard>=2.14",
+        "tqdm>=4.66",
+        "gdown>=5",
+    ],
+    extras_require={
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff", "import-linter>=2"],
+    },
+)

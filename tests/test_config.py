@@ -1,0 +1,81 @@
+"""Reading a config, and what a user is told when it is wrong."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plugins.config import default_cfg, flatten, setup_cfg
+from plugins.errors import InputError
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def test_command_line_wins_over_file_wins_over_base(tmp_path):
+    write(tmp_path / "base.yml", "SEED: 1\nSOLVER:\n  MAX_EPOCH: 2\n  BASE_LR: 0.5\n")
+    child = write(tmp_path / "child.yml", "_BASE_: base.yml\nSOLVER:\n  MAX_EPOCH: 3\n")
+    cfg = setup_cfg(child, ["SEED", "4"])
+    assert (cfg.SEED, cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.BASE_LR) == (4, 3, 0.5)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yml")), ids=str)
+def test_every_config_of_the_repository_loads_and_its_dump_loads_to_the_same(path, tmp_path):
+    cfg = setup_cfg(str(path))
+    assert setup_cfg(write(tmp_path / "config.yaml", cfg.dump())) == cfg
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("SOLVR:\n  MAX_EPOCH: 2\n", [], "no config key 'SOLVR.MAX_EPOCH'; nearest: SOLVER.MAX_EPOCH"),
+        ("SEED: 0\n", ["MODEL.BACKBONE.DEPHT", "18x"], "command line: no config key 'MODEL.BACKBONE.DEPHT'"),
+        ("SEED: 0\n", ["SEED"], "command line: 'SEED' has no value"),
+        ("SEED: 0\n", ["SOLVER", "1"], "command line: SOLVER is a section"),
+        ("SEED: abc\n", [], "SEED: Type mismatch"),
+        ("SEED: [1\n", [], "not YAML"),
+        ("just words\n", [], "expected KEY: VALUE lines"),
+        ("_BASE_: nothing.yml\n", [], "_BASE_"),
+        ("", [], "expected KEY: VALUE lines"),
+    ],
+)  # fmt: skip
+def test_a_wrong_config_is_one_line_that_names_the_culprit(text, options, message, tmp_path):
+    path = write(tmp_path / "bad.yml", text)
+    with pytest.raises(InputError) as caught:
+        setup_cfg(path, options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert options or path in str(caught.value)
+
+
+def test_a_missing_config_file_is_named():
+    with pytest.raises(InputError, match=r"--config-file nowhere\.yml: no such file"):
+        setup_cfg("nowhere.yml")
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.recursive(st.integers(), lambda t: st.dictionaries(st.sampled_from("ABC"), t, min_size=1)))
+def test_flatten_keeps_every_leaf_once(tree):
+    if not isinstance(tree, dict):
+        return
+
+    def leaf(key: str):
+        node = tree
+        for part in key.split("."):
+            node = node[part]
+        return node
+
+    leaves = flatten(tree)
+    assert len({key for key, _ in leaves}) == len(leaves)
+    assert all(leaf(key) == value for key, value in leaves)
+
+
+def test_defaults_hold_every_key_of_fastreid_and_ours():
+    cfg = default_cfg()
+    assert cfg.SOLVER.OPT == "Adam"
+    assert cfg.SOLVER.STEP == "SimpleStep"

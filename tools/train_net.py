@@ -1,0 +1,41 @@
+"""Train or evaluate what a config describes.
+
+    python tools/train_net.py --config-file configs/VVI/synthetic/sadstrm.yml
+    python tools/train_net.py --config-file logs/run/config.yaml --eval-only \
+        MODEL.WEIGHTS logs/run/model_final.pth
+"""
+
+import sys
+from pathlib import Path
+
+# In an uninstalled checkout; in front, or a foreign `plugins` in site-packages would win.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from plugins.engine import launch, parse_arguments, read_cfg, run
+from plugins.errors import user_errors
+
+
+@user_errors
+def main() -> None:
+    """Read the command line, then run in one or several processes."""
+    args = parse_arguments("Train or evaluate what a config describes.")
+    cfg = read_cfg(args)
+    launch(
+        run_reporting_errors,
+        args.num_gpus,
+        args.num_machines,
+        args.machine_rank,
+        args.dist_url,
+        cfg.MODEL.DEVICE,
+        (cfg, args),
+    )
+
+
+@user_errors
+def run_reporting_errors(cfg, args) -> None:
+    """In a process of its own an error must be printed there."""
+    run(cfg, args)
+
+
+if __name__ == "__main__":
+    main()
