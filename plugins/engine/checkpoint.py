@@ -18,7 +18,7 @@ from fastreid.utils.checkpoint import Checkpointer as FastreidCheckpointer
 from plugins.errors import InputError
 
 # Another set of people has another classifier, and an evaluation needs neither it nor an adversary.
-OPTIONAL_KEYS = ("heads.weight", "heads.cls_layer.", "self_attack.")
+OPTIONAL_KEYS = ("heads.weight", "heads.cls_layer.", "attack.")
 
 
 class Checkpointer(FastreidCheckpointer):

@@ -77,6 +77,7 @@ def setup_run(cfg: CfgNode, args: argparse.Namespace) -> None:
     os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
     for name in ("fastreid", "plugins"):
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name)
+    logger.info("Rank %d. World size: %d", comm.get_rank(), comm.get_world_size())
     logger.info("Environment info:\n%s", collect_env_info())
     logger.info("Command line arguments: %s", args)
     logger.info("Running with full config:\n%s", cfg)

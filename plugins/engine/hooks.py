@@ -8,11 +8,16 @@ from plugins.engine.checkpoint import BestMetric, RandomState
 from plugins.engine.distributed import average_buffers
 
 
-class EpochEnd(HookBase):
-    """Prepares what evaluation and checkpoint need of all ranks; goes before both.
+class AverageBuffers(HookBase):
+    """Averages BatchNorm's running statistics over the ranks; goes before evaluation."""
 
-    Averages BatchNorm's running statistics, and gathers the random generators' states.
-    """
+    def after_epoch(self) -> None:
+        """Called on every rank."""
+        average_buffers(self.trainer.model)
+
+
+class CaptureRandomState(HookBase):
+    """Gathers the random generators of all ranks; goes between evaluation and checkpoint."""
 
     def __init__(self, random_state: RandomState) -> None:
         """Take the object that the checkpointer saves."""
@@ -20,7 +25,6 @@ class EpochEnd(HookBase):
 
     def after_epoch(self) -> None:
         """Called on every rank."""
-        average_buffers(self.trainer.model)
         self._random_state.capture()
 
 

@@ -20,7 +20,7 @@ from plugins.data import build_test_loader, build_train_loader
 from plugins.engine import optimizer as solver
 from plugins.engine.checkpoint import BestMetric, Checkpointer, RandomState
 from plugins.engine.distributed import broadcast_model
-from plugins.engine.hooks import EpochEnd, PeriodicCheckpointer
+from plugins.engine.hooks import AverageBuffers, CaptureRandomState, PeriodicCheckpointer
 from plugins.errors import InputError
 from plugins.evaluation import FlipAverage, results_table
 from plugins.registry import BACKBONE, EVALUATOR, HEADS, META_ARCH, STEP, lookup
@@ -111,7 +111,7 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase]:
         """Fastreid's hooks, with ours for what all ranks must share at the end of an epoch."""
         cfg = self.cfg
-        ours = [EpochEnd(self._random_state)]
+        ours = [AverageBuffers()]
         for hook in super().build_hooks():
             if isinstance(hook, hooks.PeriodicCheckpointer):
                 hook = PeriodicCheckpointer(
@@ -120,6 +120,8 @@ class Trainer(DefaultTrainer):
             elif isinstance(hook, hooks.PeriodicWriter):
                 hook = hooks.PeriodicWriter(hook._writers, cfg.SOLVER.LOG_PERIOD)
             ours.append(hook)
+            if isinstance(hook, hooks.EvalHook):
+                ours.append(CaptureRandomState(self._random_state))
         return ours
 
     @classmethod
@@ -153,7 +155,7 @@ class Trainer(DefaultTrainer):
         """Test loader and TEST.EVALUATOR of one dataset."""
         loader, dataset = build_test_loader(cfg, dataset_name)
         evaluator = lookup(EVALUATOR, cfg.TEST.EVALUATOR, "TEST.EVALUATOR")
-        return loader, evaluator(cfg, dataset, output_dir)
+        return loader, evaluator(cfg, dataset.directions(), len(loader.dataset), output_dir)
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module) -> dict:

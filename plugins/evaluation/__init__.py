@@ -1,6 +1,6 @@
 """Evaluation: distances, ranking, the evaluator of visible-infrared sets and its table."""
 
-from plugins.evaluation.distances import distances
+from plugins.evaluation.distance import distances
 from plugins.evaluation.ranking import (
     RankingResult,
     evaluate_distances,

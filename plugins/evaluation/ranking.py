@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from plugins.errors import InputError
-from plugins.evaluation.distances import CHUNK, distance_blocks
+from plugins.evaluation.distance import CHUNK, distance_blocks
 
 # Sorts after every key of sort_keys: no item.
 _NO_ITEM = torch.iinfo(torch.int64).max
@@ -29,7 +29,7 @@ class RankingResult:
     """Scores of one direction, as fractions.
 
     Attributes:
-        cmc: (max_rank,) float64, share of the valid queries with a positive among the first r items.
+        cmc: (max_rank,) float64, share of the valid queries with a positive in the first r items.
         average_precision: (Q,) float64, mean over the positives of the precision at their rank; NaN
             where the query has no positive.
         inverse_negative_penalty: (Q,) float64, number of positives / rank of the last one (Ye et
@@ -49,12 +49,12 @@ class RankingResult:
 
     @property
     def mean_average_precision(self) -> float:
-        """mAP over the valid queries."""
+        """Mean AP (mAP) over the valid queries."""
         return float(self.average_precision.nanmean())
 
     @property
     def mean_inverse_negative_penalty(self) -> float:
-        """mINP over the valid queries."""
+        """Mean INP (mINP) over the valid queries."""
         return float(self.inverse_negative_penalty.nanmean())
 
 
@@ -212,8 +212,8 @@ def positive_ranks(distances: Tensor, positive: Tensor, junk: Tensor) -> Tensor:
     ladder = keys.new_full((len(keys), width), _NO_ITEM)
     ladder[rows, slots] = keys[rows, columns]
     ladder = ladder.sort(dim=1).values
-    # The gap of an item is the number of positives before it, so a positive's own rank is the number
-    # of items in the gaps up to its own. Junk falls beyond the last positive and is never counted.
+    # An item's gap is the number of positives before it, so the rank of a positive is the number of
+    # items in the gaps up to its own. Junk falls beyond the last positive and is never counted.
     gaps = torch.searchsorted(ladder, keys)
     gaps += torch.arange(len(keys), device=keys.device)[:, None] * (width + 1)
     items = gaps.flatten().bincount(minlength=len(keys) * (width + 1)).view(-1, width + 1)
@@ -232,8 +232,9 @@ def _score(
         found = ranks > 0
         number = found.sum(dim=1)
         hits = found.cumsum(dim=1).double()  # positives up to this one
-        # 0 / 0 where there is no positive: the NaN that marks an invalid query.
-        precisions.append((hits / ranks).where(found, 0).sum(dim=1) / number)
+        # A running sum, because the order of sum() depends on the width and so on the chunk. 0 / 0
+        # where there is no positive gives the NaN of an invalid query.
+        precisions.append((hits / ranks).where(found, 0).cumsum(dim=1)[:, -1] / number)
         penalties.append(number / ranks.amax(dim=1).double())
         first_ranks.append(ranks[:, 0])
     first_rank, average_precision = torch.cat(first_ranks), torch.cat(precisions)

@@ -1,6 +1,6 @@
 """The table of results, and their comparison with expected numbers."""
 
-import math
+from typing import Any
 
 from tabulate import tabulate
 
@@ -65,7 +65,7 @@ def by_task(results: dict[str, dict]) -> dict[str, dict]:
     }
 
 
-def _entry(mapping: dict, key: str, kind: str, source: str):
+def _entry(mapping: dict, key: str, kind: str, source: str) -> Any:
     if key not in mapping:
         known = ", ".join(nearest(key, list(mapping))) or "none"
         raise InputError(f"{source}: no {kind} '{key}'; known: {known}")

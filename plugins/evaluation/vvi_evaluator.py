@@ -88,16 +88,19 @@ class VVIEvaluator(DatasetEvaluator):
         results = OrderedDict()
         for name, (query_rows, gallery_rows) in self.directions.items():
             queries, gallery = torch.as_tensor(query_rows), torch.as_tensor(gallery_rows)
-            self.rankings[name] = evaluate_ranking(
-                self.features[queries],
-                self.features[gallery],
-                self.pids[queries],
-                self.pids[gallery],
-                self.camids[queries],
-                self.camids[gallery],
-                metric=self.metric,
-                max_rank=max(RANKS),
-            )
+            try:
+                self.rankings[name] = evaluate_ranking(
+                    self.features[queries],
+                    self.features[gallery],
+                    self.pids[queries],
+                    self.pids[gallery],
+                    self.camids[queries],
+                    self.camids[gallery],
+                    metric=self.metric,
+                    max_rank=max(RANKS),
+                )
+            except InputError as error:
+                raise InputError(f"{name}: {error}") from error
             results[name] = scores(self.rankings[name])
         results["metric"] = float(np.mean([block["metric"] for block in results.values()]))
         return results

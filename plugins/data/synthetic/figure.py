@@ -68,12 +68,12 @@ class _Sketch:
 
     def shapes(self) -> Shapes:
         # Rounded: the last bit of a platform's sine must not reach a pixel.
-        return Shapes(*(np.stack(column, axis=1).round(6) for column in zip(*self.parts)))
+        return Shapes(
+            *(np.stack(column, axis=1).round(6) for column in zip(*self.parts, strict=True))
+        )
 
 
-def walking_figure(
-    person: Identity, phase: np.ndarray, heading: np.ndarray, tilt: float
-) -> Shapes:
+def walking_figure(person: Identity, phase: np.ndarray, heading: np.ndarray, tilt: float) -> Shapes:
     """The person's limbs, feet at the origin, lengths in body heights, x right and y down.
 
     Args:
@@ -124,7 +124,7 @@ def pose(person: Identity, phase: np.ndarray) -> dict[str, np.ndarray]:
     lean = gait.lean
     pelvis = np.stack([sway, hips, zero], axis=1)
     chest = pelvis + _TORSO * np.array([0.0, np.cos(lean), np.sin(lean)])
-    neck = chest + np.array([0.0, 0.045, 0.3 * lean * 0.1 + 0.004])
+    neck = chest + np.array([0.0, 0.045, 0.1 * lean])
     crown_forward = 0.012 + 0.10 * lean
     joints.update(pelvis=pelvis, chest=chest, neck=neck)
     joints["chin"] = neck + np.array([0.0, 0.015, crown_forward])
@@ -136,7 +136,7 @@ def pose(person: Identity, phase: np.ndarray) -> dict[str, np.ndarray]:
         ankle = knee + shin * _down(bend)
         toe = ankle + _toe(bend)
         reach = -gait.arm_swing * (1 - sign * gait.asymmetry) * np.sin(phase + offset) - 0.3 * lean
-        shoulder = chest + np.array([sign * (body.shoulder - 0.02), -0.01, 0.0])
+        shoulder = chest + np.array([sign * (body.shoulder - 0.018), -0.034, 0.0])
         shoulder[:, 2] += 0.035 * np.sin(reach)
         outward = np.array([sign * 0.022, 0.0, 0.0])
         elbow = shoulder + upper * _down(reach) + outward
@@ -167,16 +167,11 @@ def _toe(bend: np.ndarray) -> np.ndarray:
 
 
 def _cast_shadow(sketch: _Sketch, joints: dict[str, np.ndarray]) -> None:
-    ground = np.array([1.0, 0.0, 1.0])
-    for side in ("left", "right"):
-        foot = joints[f"{side} ankle"] * ground
-        middle = joints["pelvis"] * ground
-        sketch.limb(Surface.SHADOW, foot, middle, (0.045, 0.05, 0.055), nearer=-10.0)
+    left, right = (joints[f"{side} ankle"] * (1.0, 0.0, 1.0) for side in ("left", "right"))
+    sketch.limb(Surface.SHADOW, left, right, (0.05, 0.07, 0.05), nearer=-10.0)
 
 
-def _draw_leg(
-    sketch: _Sketch, person: Identity, joints: dict[str, np.ndarray], side: str
-) -> None:
+def _draw_leg(sketch: _Sketch, person: Identity, joints: dict[str, np.ndarray], side: str) -> None:
     hip, knee, ankle, toe = (joints[f"{side} {name}"] for name in ("hip", "knee", "ankle", "toe"))
     girth, cut = person.body.girth, person.outfit.bottom
     loose = person.outfit.looseness
@@ -194,9 +189,7 @@ def _draw_leg(
     sketch.limb(Surface.SHOES, heel, toe, (0.024, 0.025, 0.018), nearer=0.012)
 
 
-def _draw_arm(
-    sketch: _Sketch, person: Identity, joints: dict[str, np.ndarray], side: str
-) -> None:
+def _draw_arm(sketch: _Sketch, person: Identity, joints: dict[str, np.ndarray], side: str) -> None:
     shoulder, elbow, wrist = (joints[f"{side} {name}"] for name in ("shoulder", "elbow", "wrist"))
     girth = 0.5 + 0.5 * person.body.girth
     slack = 0.4 * person.outfit.looseness + (0.006 if person.outfit.top != "shirt" else 0.0)
@@ -213,7 +206,7 @@ def _draw_arm(
         sketch.limb(Surface.TOP, shoulder, cuff, (wide, wide, wide), nearer=0.058)
         return
     narrow = 0.026 * girth + slack
-    sketch.limb(Surface.TOP, shoulder, elbow, (wide, wide, narrow), nearer=0.058)
+    sketch.limb(Surface.TOP, shoulder, elbow, (0.85 * wide, wide, narrow), nearer=0.058)
     sketch.limb(Surface.TOP, elbow, wrist, (narrow, narrow, 0.8 * narrow), nearer=0.06)
 
 
@@ -233,26 +226,18 @@ def _draw_torso(sketch: _Sketch, person: Identity, joints: dict[str, np.ndarray]
         nearer=0.09,
     )
     hem = 0.0 if outfit.top == "shirt" else -0.02
-    wide = tuple(half + slack for half in (body.shoulder - 0.025, waist, body.hip))
-    deep = tuple(body.depth * part + slack for part in (0.75, 1.0 * body.girth**0.5, 0.95))
-    sketch.limb(
-        Surface.TOP,
-        chest - 0.022 * up,
-        pelvis + hem * up,
-        wide,
-        deep,
-        cap=1.6,
-        nearer=0.10,
-        chest=True,
-    )
-    shoulders = (joints["left shoulder"], joints["right shoulder"])
-    sketch.limb(Surface.TOP, *shoulders, (0.034 + slack,) * 3, nearer=0.101)
+    wide = tuple(half + slack for half in (body.shoulder - 0.006, waist, body.hip))
+    deep = tuple(body.depth * part + slack for part in (0.72, np.sqrt(body.girth), 0.95))
+    armpit = chest - 0.055 * up
+    sketch.limb(Surface.TOP, armpit, pelvis + hem * up, wide, deep, 6.0, nearer=0.13, chest=True)
+    sloped = (0.030, 0.62 * body.shoulder + slack, wide[0])
+    sketch.limb(Surface.TOP, neck - 0.012 * up, armpit, sloped, (0.03, 0.05, deep[0]), 6.0, 0.131)
     if outfit.top == "coat":
         tail = tuple(half + slack for half in (body.hip, body.hip + 0.008, body.hip + 0.022))
         flared = tuple(half - body.hip + body.depth for half in tail)
         knees = 0.5 * (joints["left knee"] + joints["right knee"])
         end = pelvis + 0.8 * (knees - pelvis)
-        sketch.limb(Surface.TOP, pelvis, end, tail, flared, cap=4.0, nearer=0.14)
+        sketch.limb(Surface.TOP, pelvis, end, tail, flared, 6.0, nearer=0.145)
     if outfit.bottom == "skirt":
         spread = 0.25 * np.abs(joints["left knee"] - joints["right knee"]).max()
         knees = 0.5 * (joints["left knee"] + joints["right knee"])

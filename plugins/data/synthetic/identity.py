@@ -178,15 +178,13 @@ def draw_identity(seed: int, pid: int, difficulty: float) -> Identity:
     )
     pattern, period, relief, infrared = _draw_cloth(rng, keep)
     dyes = stream(seed, Stream.IDENTITY, pid, 1)
-    return Identity(
-        body, gait, outfit, pattern, period, relief, _draw_dyes(dyes, keep), infrared
-    )
+    return Identity(body, gait, outfit, pattern, period, relief, _draw_dyes(dyes, keep), infrared)
 
 
 def _draw_cloth(
     rng: np.random.Generator, keep: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Palette]:
-    pattern, period, relief = np.zeros((len(Surface), 3)), np.full(len(Surface), 0.08), []
+    pattern, period = np.zeros((len(Surface), 3)), np.full(len(Surface), 0.08)
     base, accent = np.full((2, len(Surface), 1), 0.5)
     relief = np.zeros(len(Surface))
     for surface, materials, patterns in (

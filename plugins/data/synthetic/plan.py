@@ -78,7 +78,7 @@ def _walks_of(
     others = rng.permutation(np.array(cameras_of(modality, settings.cameras)))
     visited = (kept + [camid for camid in others if camid not in kept])[:count]
     lengths = rng.integers(settings.min_frames, settings.max_frames + 1, size=count).tolist()
-    if pid % 6 == 1:  # now and then somebody is only glimpsed: too short a tracklet for readers
+    if pid % 5 == 1:  # now and then somebody is only glimpsed: too short a tracklet for readers
         visited.append(visited[0])
         lengths.append(int(rng.integers(4, SHORTEST_TRACKLET)))
 

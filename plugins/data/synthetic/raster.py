@@ -12,6 +12,7 @@ import numpy as np
 from plugins.data.synthetic.identity import Palette, Surface
 
 _SHADOW_OPACITY = 0.45
+_BLOCK = 8  # frames painted together, so that they fit into the cache
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,11 @@ def paint(
         side_light: -1 from the left to 1 from the right.
     """
     shapes = shapes.far_to_near()
-    for n in range(shapes.depth.shape[1]):
-        _paint_one(canvas, shapes, n, palette, cloth, side_light)
+    for start in range(0, len(canvas), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        part = Shapes(*(getattr(shapes, field.name)[block] for field in fields(shapes)))
+        for n in range(part.depth.shape[1]):
+            _paint_one(canvas[block], part, n, palette, cloth, side_light)
 
 
 def _paint_one(
@@ -124,9 +128,8 @@ def _paint_one(
 
     base = palette.base[surface].astype(np.float32)[:, None, None]  # (T, 1, 1, C)
     colour = base
-    pattern = cloth.pattern[surface] * np.stack(
-        [np.ones_like(length[:, 0, 0])] * 2 + [shapes.chest[:, n]], axis=1
-    )
+    pattern = cloth.pattern[surface]
+    pattern[:, 2] *= shapes.chest[:, n]
     if pattern.any():
         mix = _pattern(along, across, t, side, pattern, cloth.period[surface])
         accent = palette.accent[surface].astype(np.float32)[:, None, None]

@@ -18,8 +18,8 @@ _LIMITS = {
     "cameras": (4, 12),
     "train_cameras": (1, 10),
     "test_cameras": (2, 10),
-    "min_frames": (SHORTEST_TRACKLET, 240),
-    "max_frames": (SHORTEST_TRACKLET, 240),
+    "min_frames": (SHORTEST_TRACKLET, 120),
+    "max_frames": (SHORTEST_TRACKLET, 120),
     "difficulty": (0.0, 1.0),
     "nuisance": (0.0, 1.0),
     "seed": (0, 2**31 - 1),
@@ -55,7 +55,7 @@ class SyntheticSettings:
     width: int = 32
     cameras: int = 6
     train_cameras: int = 2
-    test_cameras: int = 2
+    test_cameras: int = 3
     min_frames: int = 12
     max_frames: int = 14
     difficulty: float = 0.5

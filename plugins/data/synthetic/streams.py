@@ -15,7 +15,7 @@ class Stream(IntEnum):
 
 
 def stream(seed: int, purpose: Stream, *key: int) -> np.random.Generator:
-    """The generator of one thing: the same numbers whatever else is drawn, and by whichever process.
+    """The generator of one thing: the same numbers, whatever else is drawn in whichever process.
 
     Only its uniform and integer draws are used: they are exact, while normal draws go through the
     platform's logarithm.

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from fastreid.config import CfgNode
 from fastreid.modeling.backbones.resnet import model_urls
 from fastreid.utils import comm
 from torch import Tensor, nn
 
-from plugins.config import CfgNode
 from plugins.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -51,8 +51,11 @@ def published_url(cfg: CfgNode) -> str:
         InputError: fastreid has none.
     """
     backbone = cfg.MODEL.BACKBONE
-    prefix = "se_" * backbone.WITH_SE + "ibn_" * backbone.WITH_IBN
-    name = prefix + backbone.DEPTH
+    name = backbone.DEPTH
+    if backbone.WITH_IBN:
+        name = f"ibn_{name}"
+    if backbone.WITH_SE:
+        name = f"se_{name}"
     if name not in model_urls:
         raise InputError(
             f"MODEL.BACKBONE.PRETRAIN: fastreid has no weights for {name}, "
@@ -97,8 +100,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        summary = str(error).partition("\n")[0]
-        raise InputError(f"{path}: not a readable file of weights: {summary}") from error
+        # Their messages advise to switch the protection against foreign code off.
+        raise InputError(
+            f"{path}: not a readable file of weights ({type(error).__name__}); "
+            "expected what torch.save makes of a state dict"
+        ) from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

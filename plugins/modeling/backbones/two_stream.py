@@ -6,10 +6,10 @@ Legend: N frames, H x W their size, C = 512 (depths 18x, 34x) or 2048 (50x, 101x
 import copy
 
 import torch
+from fastreid.config import CfgNode
 from fastreid.modeling.backbones.resnet import ResNet
 from torch import Tensor, nn
 
-from plugins.config import CfgNode
 from plugins.errors import InputError
 from plugins.modeling.backbones.pretrained import load_pretrained
 from plugins.registry import BACKBONE, lookup
@@ -49,7 +49,7 @@ class TwoStreamBackbone(nn.Module):
         return by_modality(self.stems, images, modalities)
 
     def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
-        """Frames (N, 3, H, W) of the modalities (N,) to maps (N, C, H/16, W/16) at last stride 1."""
+        """Frames (N, 3, H, W) of modalities (N,) to maps (N, C, H/16, W/16) at last stride 1."""
         return self.trunk(self.stem(images, modalities))
 
 
@@ -98,7 +98,7 @@ def build_two_stream_backbone(cfg: CfgNode) -> TwoStreamBackbone:
             f"MODEL.BACKBONE.TRUNK: {backbone.TRUNK} builds a {type(resnet).__name__}; "
             "expected a fastreid ResNet, such as build_resnet_backbone"
         )
-    if backbone.FEAT_DIM != resnet.inplanes:
+    if resnet.inplanes != backbone.FEAT_DIM:
         raise InputError(
             f"MODEL.BACKBONE.FEAT_DIM: found {backbone.FEAT_DIM}, "
             f"but depth {backbone.DEPTH} has {resnet.inplanes}"

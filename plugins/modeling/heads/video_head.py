@@ -2,10 +2,10 @@
 
 import torch
 import torch.nn.functional as F
+from fastreid.config import CfgNode
 from fastreid.modeling.heads import EmbeddingHead
 from torch import Tensor
 
-from plugins.config import CfgNode
 from plugins.registry import HEADS
 
 
@@ -23,7 +23,9 @@ class VideoHead(EmbeddingHead):
         """EmbeddingHead's settings, without its pooling."""
         return {**super().from_config(cfg), "pool_type": "Identity"}
 
-    def forward(self, features: Tensor, targets: Tensor | None = None) -> dict[str, Tensor] | Tensor:
+    def forward(
+        self, features: Tensor, targets: Tensor | None = None
+    ) -> dict[str, Tensor] | Tensor:
         """Classify or embed.
 
         Args:

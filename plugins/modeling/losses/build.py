@@ -2,9 +2,9 @@
 
 from typing import Protocol
 
+from fastreid.config import CfgNode
 from torch import Tensor
 
-from plugins.config import CfgNode
 from plugins.registry import LOSS, lookup
 
 

@@ -1,28 +1,26 @@
 """Circle loss, arXiv 2002.10857."""
 
-from fastreid.config import configurable
+from fastreid.config import CfgNode, configurable
 from fastreid.modeling.losses import pairwise_circleloss
 from torch import Tensor
 
-from plugins.config import CfgNode
 from plugins.registry import LOSS
 
 
 @LOSS.register()
 class CircleLoss:
-    """fastreid's pairwise circle loss on the features."""
+    """fastreid's pairwise circle loss on the features.
+
+    Args:
+        margin: relaxation m of the similarities, in cosine units.
+        gamma: inverse temperature.
+        scale: weight.
+    """
 
     key = "loss_circle"
 
     @configurable
     def __init__(self, *, margin: float, gamma: float, scale: float):
-        """Keep the settings.
-
-        Args:
-            margin: relaxation m of the similarities, in cosine units.
-            gamma: inverse temperature.
-            scale: weight.
-        """
         self.margin = margin
         self.gamma = gamma
         self.scale = scale

@@ -1,28 +1,26 @@
 """Pairwise CosFace."""
 
-from fastreid.config import configurable
+from fastreid.config import CfgNode, configurable
 from fastreid.modeling.losses import pairwise_cosface
 from torch import Tensor
 
-from plugins.config import CfgNode
 from plugins.registry import LOSS
 
 
 @LOSS.register()
 class Cosface:
-    """fastreid's pairwise CosFace loss on the features."""
+    """fastreid's pairwise CosFace loss on the features.
+
+    Args:
+        margin: added to the similarity of negatives, in cosine units.
+        gamma: inverse temperature.
+        scale: weight.
+    """
 
     key = "loss_cosface"
 
     @configurable
     def __init__(self, *, margin: float, gamma: float, scale: float):
-        """Keep the settings.
-
-        Args:
-            margin: added to the similarity of negatives, in cosine units.
-            gamma: inverse temperature.
-            scale: weight.
-        """
         self.margin = margin
         self.gamma = gamma
         self.scale = scale

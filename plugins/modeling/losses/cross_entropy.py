@@ -1,28 +1,26 @@
 """Identity classification."""
 
-from fastreid.config import configurable
+from fastreid.config import CfgNode, configurable
 from fastreid.modeling.losses import cross_entropy_loss
 from torch import Tensor
 
-from plugins.config import CfgNode
 from plugins.registry import LOSS
 
 
 @LOSS.register()
 class CrossEntropyLoss:
-    """fastreid's cross-entropy with label smoothing, on the classifier's outputs."""
+    """fastreid's cross-entropy with label smoothing, on the classifier's outputs.
+
+    Args:
+        epsilon: label smoothing; 0 none, negative: adaptive.
+        alpha: share of the adaptive smoothing.
+        scale: weight.
+    """
 
     key = "loss_cls"
 
     @configurable
     def __init__(self, *, epsilon: float, alpha: float, scale: float):
-        """Keep the settings.
-
-        Args:
-            epsilon: label smoothing; 0 none, negative: adaptive.
-            alpha: share of the adaptive smoothing.
-            scale: weight.
-        """
         self.epsilon = epsilon
         self.alpha = alpha
         self.scale = scale

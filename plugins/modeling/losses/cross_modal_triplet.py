@@ -1,27 +1,25 @@
 """Triplet loss whose pairs always join the two modalities."""
 
-from fastreid.config import configurable
+from fastreid.config import CfgNode, configurable
 from torch import Tensor
 
-from plugins.config import CfgNode
 from plugins.modeling.losses.functional import cross_modal_triplet
 from plugins.registry import LOSS
 
 
 @LOSS.register()
 class CrossModalTriplet:
-    """Batch-hard triplet loss across modalities; see ``functional.cross_modal_triplet``."""
+    """Batch-hard triplet loss across modalities; see ``functional.cross_modal_triplet``.
+
+    Args:
+        margin: feature units.
+        scale: weight.
+    """
 
     key = "loss_cross_modal_triplet"
 
     @configurable
     def __init__(self, *, margin: float, scale: float):
-        """Keep the settings.
-
-        Args:
-            margin: feature units.
-            scale: weight.
-        """
         self.margin = margin
         self.scale = scale
 

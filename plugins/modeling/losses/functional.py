@@ -1,9 +1,11 @@
 """Loss arithmetic: pure functions, tensors in, tensors out.
 
-Legend: B clips in the batch, D feature length. Distances are Euclidean, in feature units.
+Legend: B clips in the batch, D feature length; f~ the attacked twin of a clean feature f, p and p~
+its predictions. Distances are Euclidean, in feature units.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -53,3 +55,52 @@ def cross_modal_triplet(
     nearest_negative = distances.masked_fill(~negative, torch.inf).amin(dim=1)
     valid = positive.any(dim=1) & negative.any(dim=1)
     return mean_hinge(margin + farthest_positive - nearest_negative, valid)
+
+
+def confusion_loss(logits: Tensor, temperature: float) -> Tensor:
+    """L_conf: cross-entropy of softmax(logits / temperature) to the uniform distribution.
+
+    Args:
+        logits: (B, classes) of the attacked features.
+        temperature: above 1 it keeps confident logits from dominating the attack.
+
+    Returns:
+        Scalar; the attacker minimises it, down to log(classes).
+    """
+    return -(logits / temperature).log_softmax(dim=1).mean()
+
+
+def reversed_triplet(features: Tensor, guides: Tensor, targets: Tensor, margin: float) -> Tensor:
+    """L_rev: mean of max(0, m + d(f~, nearest other person) - d(f~, nearest same person)).
+
+    Args:
+        features: f~, (B, D); row i is the attacked twin of guide i.
+        guides: clean features (B, D), without gradient. An anchor's own twin is not its nearest
+            same person, or the attack would only learn to move away from its start.
+        targets: (B,) person labels of both.
+        margin: m, feature units.
+
+    Returns:
+        Scalar mean over the anchors that have both neighbours, 0 with none; the attacker minimises
+        it.
+    """
+    distances = pairwise_distances(features, guides)
+    same = targets[:, None] == targets
+    twin = torch.eye(len(targets), dtype=torch.bool, device=targets.device)
+    positive, negative = same & ~twin, ~same
+    nearest_same = distances.masked_fill(~positive, torch.inf).amin(dim=1)
+    nearest_other = distances.masked_fill(~negative, torch.inf).amin(dim=1)
+    valid = positive.any(dim=1) & negative.any(dim=1)
+    return mean_hinge(margin + nearest_other - nearest_same, valid)
+
+
+def consistency_loss(clean_logits: Tensor, attacked_logits: Tensor) -> Tensor:
+    """KL(p || p~) in nats, mean over the batch; the clean p is the teacher, without gradient.
+
+    Args:
+        clean_logits: (B, classes).
+        attacked_logits: (B, classes).
+    """
+    teacher = clean_logits.detach().log_softmax(dim=1)
+    student = attacked_logits.log_softmax(dim=1)
+    return F.kl_div(student, teacher, reduction="batchmean", log_target=True)

@@ -1,29 +1,27 @@
 """Triplet loss over the whole batch, whatever the modality."""
 
-from fastreid.config import configurable
+from fastreid.config import CfgNode, configurable
 from fastreid.modeling.losses import triplet_loss
 from torch import Tensor
 
-from plugins.config import CfgNode
 from plugins.registry import LOSS
 
 
 @LOSS.register()
 class TripletLoss:
-    """fastreid's triplet loss on the features."""
+    """fastreid's triplet loss on the features.
+
+    Args:
+        margin: feature units; 0: soft margin.
+        norm_feat: cosine instead of Euclidean distances.
+        hard_mining: hardest pairs instead of softmax-weighted ones.
+        scale: weight.
+    """
 
     key = "loss_triplet"
 
     @configurable
     def __init__(self, *, margin: float, norm_feat: bool, hard_mining: bool, scale: float):
-        """Keep the settings.
-
-        Args:
-            margin: feature units; 0: soft margin.
-            norm_feat: cosine instead of Euclidean distances.
-            hard_mining: hardest pairs instead of softmax-weighted ones.
-            scale: weight.
-        """
         self.margin = margin
         self.norm_feat = norm_feat
         self.hard_mining = hard_mining

@@ -1,9 +1,8 @@
 """The plainest aggregation of a clip."""
 
-from fastreid.config import configurable
+from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
-from plugins.config import CfgNode
 from plugins.registry import TEMPORAL
 
 

@@ -7,10 +7,9 @@ Legend: B clips, T frames, C channels of the trunk, h x w its maps, S stripes, D
 """
 
 import torch
-from fastreid.config import configurable
+from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
-from plugins.config import CfgNode
 from plugins.errors import InputError
 from plugins.registry import TEMPORAL
 
@@ -134,12 +133,12 @@ class STIG(nn.Module):
             return guided_mean(maps.mean(dim=(-2, -1)), guidance)
 
     def relate_stripes(self, described: Tensor) -> Tensor:
-        """s of p: (B, T, S, D) to (B, T, S, D), each frame by itself."""
+        """From p to s, both (B, T, S, D): each frame by itself, from head to feet and back."""
         frames = described.shape[:2]
         return run_lstm(self.spatial, described.flatten(0, 1)).unflatten(0, frames)
 
     def relate_frames(self, related: Tensor) -> Tensor:
-        """h of s: (B, T, S, D) to (B, T, S, D), each stripe by itself, from the first frame on."""
+        """From s to h, both (B, T, S, D): each stripe by itself, from the first frame on."""
         change = torch.cat([related, frame_differences(related)], dim=-1)  # (B, T, S, 2D)
         by_stripe = change.transpose(1, 2)  # (B, S, T, 2D)
         hidden = run_lstm(self.temporal, by_stripe.flatten(0, 1))

@@ -1,0 +1,18 @@
+"""Data sets, clips, transforms, samplers and loaders."""
+
+from plugins.data import datasets
+from plugins.data.build import build_dataset, build_test_loader, build_train_loader, datasets_root
+from plugins.data.clips import ClipDataset
+from plugins.data.samplers import CrossModalIdentitySampler, IdentitySampler, ShuffleSampler
+
+__all__ = [
+    "ClipDataset",
+    "CrossModalIdentitySampler",
+    "IdentitySampler",
+    "ShuffleSampler",
+    "build_dataset",
+    "build_test_loader",
+    "build_train_loader",
+    "datasets",
+    "datasets_root",
+]

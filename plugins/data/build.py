@@ -1,0 +1,146 @@
+"""From a config to data sets and loaders.
+
+Batch sizes of a config count all processes together; a loader gives each process its share.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+
+from fastreid.config import CfgNode
+from fastreid.data.datasets.bases import ImageDataset
+from fastreid.data.samplers import InferenceSampler
+from fastreid.utils import comm
+from torch.utils.data import BatchSampler, DataLoader
+
+from plugins.data.clips import ClipDataset
+from plugins.data.datasets.video_dataset import VideoDataset
+from plugins.data.loaders import CudaLoader, make_loader
+from plugins.data.transforms import build_clip_transforms
+from plugins.errors import InputError
+from plugins.registry import DATASET, SAMPLER, lookup
+
+logger = logging.getLogger(__name__)
+
+# Samplers of fastreid that ours replace without a change of meaning.
+FASTREID_SAMPLERS = {
+    "TrainingSampler": "ShuffleSampler",
+    "NaiveIdentitySampler": "IdentitySampler",
+}
+
+
+def datasets_root() -> str:
+    """Folder of all data sets: FASTREID_DATASETS as it is now, or ``datasets``."""
+    return os.getenv("FASTREID_DATASETS", "datasets")
+
+
+def build_dataset(
+    name: str, key: str = "DATASETS.NAMES", combineall: bool = False
+) -> VideoDataset | ImageDataset:
+    """The data set registered as ``name``, read from :func:`datasets_root`.
+
+    Args:
+        name: the registered name.
+        key: the config key that holds the name, for the message.
+        combineall: train on the test items too.
+
+    Raises:
+        InputError: no such name, or its files are not there.
+    """
+    reader = lookup(DATASET, name, key)
+    root = datasets_root()
+    try:
+        return reader(root=root, combineall=True) if combineall else reader(root=root)
+    except RuntimeError as error:  # what fastreid's readers raise when a folder is missing
+        raise InputError(
+            f"{key} {name}: {error}; set FASTREID_DATASETS to the folder of all data sets "
+            f"(now '{root}')"
+        ) from error
+
+
+def build_train_loader(cfg: CfgNode) -> DataLoader | CudaLoader:
+    """An endless loader of training batches.
+
+    Its ``dataset`` is a :class:`ClipDataset`, its ``batch_sampler`` an ``EpochSampler``, whose
+    ``position`` the trainer keeps.
+
+    Raises:
+        InputError: from the data sets, the transforms or the sampler; or the processes cannot share
+            SOLVER.IMS_PER_BATCH evenly.
+    """
+    ranks = comm.get_world_size()
+    if cfg.SOLVER.IMS_PER_BATCH % ranks:
+        raise InputError(
+            f"SOLVER.IMS_PER_BATCH: {cfg.SOLVER.IMS_PER_BATCH} cannot be shared by {ranks} "
+            f"processes; expected a multiple of {ranks}"
+        )
+    transform = build_clip_transforms(cfg, is_train=True)
+    dataset = ClipDataset(training_items(cfg), transform, clip_length(cfg), train=True)
+
+    name = FASTREID_SAMPLERS.get(cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.SAMPLER_TRAIN)
+    seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+    sampler = lookup(SAMPLER, name, "DATALOADER.SAMPLER_TRAIN")(
+        dataset.items,
+        batch_size=cfg.SOLVER.IMS_PER_BATCH // ranks,
+        num_instances=cfg.DATALOADER.NUM_INSTANCE,
+        seed=seed,
+        rank=comm.get_rank(),
+        world_size=ranks,
+    )
+    logger.info("Using training sampler %s, %d batches an epoch", name, sampler.batches_per_epoch)
+    return make_loader(cfg, dataset, sampler)
+
+
+def build_test_loader(
+    cfg: CfgNode, dataset_name: str
+) -> tuple[DataLoader | CudaLoader, VideoDataset | ImageDataset]:
+    """Loader of this process' share of query + gallery, in order, and the data set.
+
+    Returns:
+        (loader, data set); the shares are consecutive, may differ in length and may be empty.
+
+    Raises:
+        InputError: from the data set or the transforms; or the data set has no test items.
+    """
+    data = build_dataset(dataset_name, "DATASETS.TESTS")
+    if comm.is_main_process():
+        data.show_test()
+    items = [*data.query, *data.gallery]
+    if not items:
+        raise InputError(f"DATASETS.TESTS {dataset_name}: it has neither queries nor a gallery")
+    transform = build_clip_transforms(cfg, is_train=False)
+    dataset = ClipDataset(items, transform, clip_length(cfg), train=False)
+    batch_size = max(1, cfg.TEST.IMS_PER_BATCH // comm.get_world_size())
+    sampler = BatchSampler(InferenceSampler(len(items)), batch_size, drop_last=False)
+    return make_loader(cfg, dataset, sampler), data
+
+
+def training_items(cfg: CfgNode) -> list[tuple]:
+    """Training items of all DATASETS.NAMES; of several, people and cameras bear the set's name."""
+    names = cfg.DATASETS.NAMES
+    items = []
+    for name in names:
+        data = build_dataset(name, "DATASETS.NAMES", combineall=cfg.DATASETS.COMBINEALL)
+        if comm.is_main_process():
+            data.show_train()
+        if not data.train:
+            raise InputError(f"DATASETS.NAMES {name}: it has no training items")
+        items += data.train if len(names) == 1 else [named(item, name) for item in data.train]
+    return items
+
+
+def named(item: Sequence, name: str) -> tuple:
+    """``item`` with the person and the camera of another data set told apart."""
+    paths, pid, camid, *modality = item
+    return (paths, (name, pid), (name, camid), *modality)
+
+
+def clip_length(cfg: CfgNode) -> int:
+    """INPUT.CLIP.LENGTH.
+
+    Raises:
+        InputError: it is below 1.
+    """
+    if cfg.INPUT.CLIP.LENGTH < 1:
+        raise InputError(f"INPUT.CLIP.LENGTH: {cfg.INPUT.CLIP.LENGTH}; expected 1 frame or more")
+    return cfg.INPUT.CLIP.LENGTH

@@ -1,0 +1,266 @@
+"""HITSZ-VCM: 927 people, 12 cameras, visible and infrared walks (Lin et al., MITML, CVPR 2022).
+
+``info/`` describes the frames: a name file has one frame a line, a track file one tracklet a row,
+by its first and last line in the name file. Files and layouts are those of the public release.
+"""
+
+import logging
+import os
+import re
+from typing import NamedTuple
+
+from plugins.data.datasets.tracklet import INFRARED, MODALITIES, VISIBLE, Tracklet
+from plugins.data.datasets.video_dataset import VideoDataset
+from plugins.errors import InputError
+from plugins.registry import DATASET
+
+logger = logging.getLogger(__name__)
+
+MODALITY_CODES = {1: INFRARED, 2: VISIBLE}
+MODALITY_FOLDERS = {INFRARED: "ir", VISIBLE: "rgb"}
+COLUMNS = "modality start end person camera"
+NAME = re.compile(r"(\d+)M([12])D(\d+)T\d+F(.+\.(?:jpg|jpeg|png|bmp))", re.IGNORECASE)
+
+
+class Row(NamedTuple):
+    """A row of a track file; ``line`` is its line there, ``start`` and ``end`` are as written."""
+
+    line: int
+    modality: int
+    start: int
+    end: int
+    pid: int
+    camid: int
+
+
+@DATASET.register()
+class HITSZVCM(VideoDataset):
+    """HITSZ-VCM, or a set in its format, such as the rendered one.
+
+    Query: all infrared test tracklets, gallery: all visible ones. No frame is looked for before it
+    is needed: there are 463,259.
+    """
+
+    dataset_name = "hitszvcm"
+    dataset_url = "https://github.com/VCM-project233/MITML"
+    # MITML's loader (min_seq_len=12) leaves out shorter ones, in training and in test; published
+    # results are on the 9,751 + 4,584 + 5,099 tracklets that remain.
+    min_frames = 12
+
+    def __init__(
+        self, root: str = "datasets", combineall: bool = False, dataset_dir: str = "HITSZ-VCM"
+    ) -> None:
+        """Read the five files of ``info/``.
+
+        Args:
+            root: folder of all data sets.
+            combineall: train on the test tracklets too.
+            dataset_dir: folder of this set in ``root``.
+
+        Raises:
+            InputError: the folder is missing, or a file disagrees with the format or with another.
+        """
+        folder = os.path.join(root, dataset_dir)
+        if not os.path.isdir(os.path.join(folder, "info")):
+            raise InputError(
+                f"{folder}: no HITSZ-VCM there, or it lacks its folder 'info'; set "
+                f"FASTREID_DATASETS to the folder that holds {dataset_dir}; get the data from its "
+                f"authors ({self.dataset_url}), or render a stand-in: "
+                f"python tools/make_synthetic.py --preset quick --out {folder}"
+            )
+        rows, train = read_split(folder, "train")
+        test_rows, test = read_split(folder, "test")
+        check_people_differ(folder, rows, test_rows)
+        queries = set(read_query_rows(folder, test_rows))
+        # query_IDX counts the rows of the file, so short tracklets are left out only now.
+        super().__init__(
+            self._long(train),
+            self._long([test[row] for row in sorted(queries)]),
+            self._long([tracklet for row, tracklet in enumerate(test) if row not in queries]),
+            combineall,
+        )
+
+    def _long(self, tracklets: list[Tracklet]) -> list[Tracklet]:
+        return [tracklet for tracklet in tracklets if len(tracklet.img_paths) >= self.min_frames]
+
+
+def read_split(folder: str, split: str) -> tuple[list[Row], list[Tracklet]]:
+    """Rows of a track file and their tracklets, in the order of the file.
+
+    Args:
+        folder: of the data set.
+        split: train or test.
+
+    Raises:
+        InputError: with file and line: unreadable, or the track file and the name file disagree.
+    """
+    name_file = os.path.join(folder, "info", f"{split}_name.txt")
+    track_file = os.path.join(folder, "info", f"track_{split}_info.txt")
+    names = [name.strip() for name in read_text(name_file).rstrip().split("\n")]
+    rows = read_rows(track_file)
+    last = max(rows, key=lambda row: row.end)
+    if last.end > len(names):
+        raise InputError(
+            f"{name_file}: ends at line {len(names)}, but {track_file}:{last.line} needs it up to "
+            f"line {last.end}; it may be cut off"
+        )
+    if last.end < len(names):
+        raise InputError(
+            f"{track_file}: its rows end at line {last.end} of {name_file}, which has "
+            f"{len(names)}; it may be cut off"
+        )
+    frames = frames_folder(folder, split.capitalize(), rows[0].pid)
+    return rows, [make_tracklet(row, names, frames, track_file, name_file) for row in rows]
+
+
+def read_text(path: str) -> str:
+    """A text file, with any line ends.
+
+    Raises:
+        InputError: missing, empty or not text.
+    """
+    try:
+        with open(path, encoding="ascii") as file:
+            text = file.read()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; HITSZ-VCM has it in its folder 'info'") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not plain text: {error.reason} at byte {error.start}") from error
+    if not text.strip():
+        raise InputError(f"{path}: empty file")
+    return text
+
+
+def read_rows(track_file: str) -> list[Row]:
+    """The rows of a track file; blank lines are skipped.
+
+    Raises:
+        InputError: a row is not five numbers, has an unknown modality, or starts after its end.
+    """
+    rows = []
+    for line, text in enumerate(read_text(track_file).split("\n"), start=1):
+        columns = text.split()
+        if not columns:
+            continue
+        if len(columns) != 5 or not all(column.isdecimal() for column in columns):
+            raise InputError(
+                f"{track_file}:{line}: found '{text.strip()}', expected five numbers: {COLUMNS}"
+            )
+        code, start, end, pid, camid = map(int, columns)
+        if code not in MODALITY_CODES:
+            raise InputError(
+                f"{track_file}:{line}: modality {code}, expected 1 (infrared) or 2 (visible)"
+            )
+        if not 1 <= start <= end:
+            raise InputError(
+                f"{track_file}:{line}: start {start}, end {end}; expected 1 <= start <= end"
+            )
+        rows.append(Row(line, MODALITY_CODES[code], start, end, pid, camid))
+    return rows
+
+
+def make_tracklet(
+    row: Row, names: list[str], frames: str, track_file: str, name_file: str
+) -> Tracklet:
+    """The tracklet of ``row``.
+
+    Raises:
+        InputError: a name is unreadable, or tells another person, modality or camera than the row.
+    """
+    folder = f"{frames}/{row.pid:04d}/{MODALITY_FOLDERS[row.modality]}/D{row.camid}"
+    paths = []
+    for line in range(row.start, row.end + 1):
+        match = NAME.fullmatch(names[line - 1])
+        if not match:
+            raise InputError(
+                f"{name_file}:{line}: found '{names[line - 1]}', "
+                "expected a frame such as 0001M2D3T1F6.jpg"
+            )
+        pid, code, camid, file = match.groups()
+        found = (int(pid), MODALITY_CODES[int(code)], int(camid))
+        if found != (row.pid, row.modality, row.camid):
+            raise InputError(
+                f"{name_file}:{line}: '{names[line - 1]}' is {describe(*found)}, but "
+                f"{track_file}:{row.line} is {describe(row.pid, row.modality, row.camid)}"
+            )
+        paths.append(f"{folder}/{file}")
+    return Tracklet(tuple(paths), row.pid, row.camid, row.modality)
+
+
+def describe(pid: int, modality: int, camid: int) -> str:
+    """For messages.
+
+    >>> describe(1, 0, 3)
+    'person 1, visible, camera 3'
+    """
+    return f"person {pid}, {MODALITIES[modality]}, camera {camid}"
+
+
+def frames_folder(folder: str, split: str, pid: int) -> str:
+    """Where the people of a split are: ``Train/``, doubled ``Train/Train/``, or ``folder`` itself.
+
+    Args:
+        folder: of the data set.
+        split: Train or Test.
+        pid: a person of the split, whose folder decides.
+
+    Raises:
+        InputError: the person is in none of them.
+    """
+    candidates = [os.path.join(folder, split, split), os.path.join(folder, split), folder]
+    for candidate in candidates:
+        if os.path.isdir(os.path.join(candidate, f"{pid:04d}")):
+            return candidate
+    raise InputError(
+        f"{folder}: no frames of person {pid:04d}; looked for a folder {pid:04d} in "
+        f"{', '.join(candidates)}"
+    )
+
+
+def check_people_differ(folder: str, train: list[Row], test: list[Row]) -> None:
+    """Raise InputError if somebody is in both splits."""
+    people = {row.pid for row in train}
+    for row in test:
+        if row.pid in people:
+            raise InputError(
+                f"{os.path.join(folder, 'info', 'track_test_info.txt')}:{row.line}: person "
+                f"{row.pid} is in track_train_info.txt too; test people must be new"
+            )
+
+
+def read_query_rows(folder: str, test: list[Row]) -> list[int]:
+    """The 0-based rows that ``query_IDX.txt`` lists: all infrared ones, in its order.
+
+    Older copies of the file have a damaged last number. It is replaced by the one infrared row that
+    is missing.
+
+    Args:
+        folder: of the data set.
+        test: all rows of the test track file.
+
+    Raises:
+        InputError: a number is no infrared row, comes twice, or infrared rows are not listed.
+    """
+    path = os.path.join(folder, "info", "query_IDX.txt")
+    tokens = read_text(path).split()
+    missing = {number for number, row in enumerate(test, start=1) if row.modality == INFRARED}
+    rows = []
+    for position, token in enumerate(tokens, start=1):
+        number = int(token) if token.isdecimal() else None
+        if number not in missing:
+            if position == len(tokens) and len(missing) == 1:
+                number = min(missing)
+                logger.warning("%s: last number '%s' is damaged; took %d", path, token, number)
+            else:
+                raise InputError(
+                    f"{path}: number {position} is '{token}', expected an infrared row of "
+                    f"track_test_info.txt (1 to {len(test)}), each once"
+                )
+        missing.remove(number)
+        rows.append(number - 1)
+    if missing:
+        raise InputError(
+            f"{path}: lists {len(rows)} rows, but track_test_info.txt has {len(missing)} more "
+            f"infrared ones, such as row {min(missing)}; it may be cut off"
+        )
+    return rows

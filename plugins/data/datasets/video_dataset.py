@@ -1,0 +1,78 @@
+"""What the video data sets have in common."""
+
+import logging
+
+import numpy as np
+from tabulate import tabulate
+from termcolor import colored
+
+from plugins.data.datasets.tracklet import MODALITIES, Tracklet
+
+logger = logging.getLogger(__name__)
+
+
+class VideoDataset:
+    """Tracklets to train on, queries, and a gallery to find them in.
+
+    Attributes:
+        train: training tracklets.
+        query: infrared test tracklets.
+        gallery: visible test tracklets.
+    """
+
+    def __init__(
+        self,
+        train: list[Tracklet],
+        query: list[Tracklet],
+        gallery: list[Tracklet],
+        combineall: bool = False,
+    ) -> None:
+        """Take the three lists.
+
+        Args:
+            train: training tracklets.
+            query: infrared test tracklets, of other people than ``train``.
+            gallery: visible test tracklets, likewise.
+            combineall: train on the test tracklets too (fastreid's DATASETS.COMBINEALL).
+        """
+        self.train = [*train, *query, *gallery] if combineall else train
+        self.query = query
+        self.gallery = gallery
+
+    def directions(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Who searches whom.
+
+        Returns:
+            Name -> (query rows, gallery rows), int64 indices into ``query + gallery``. I2V:
+            infrared queries in a visible gallery; V2I: the two sets change places.
+        """
+        rows = np.arange(len(self.query) + len(self.gallery), dtype=np.int64)
+        infrared, visible = rows[: len(self.query)], rows[len(self.query) :]
+        return {"I2V": (infrared, visible), "V2I": (visible, infrared)}
+
+    def show_train(self) -> None:
+        """Log a table that counts the training set."""
+        self._show({"train": self.train})
+
+    def show_test(self) -> None:
+        """Log a table that counts the queries and the gallery."""
+        self._show({"query": self.query, "gallery": self.gallery})
+
+    def _show(self, subsets: dict[str, list[Tracklet]]) -> None:
+        rows = [row for name, tracklets in subsets.items() for row in count_rows(name, tracklets)]
+        headers = ["subset", "modality", "# ids", "# tracklets", "# frames", "# cameras"]
+        table = tabulate(rows, headers=headers, tablefmt="pipe", numalign="left")
+        logger.info("=> Loaded %s:\n%s", type(self).__name__, colored(table, "cyan"))
+
+
+def count_rows(subset: str, tracklets: list[Tracklet]) -> list[list]:
+    """Per modality that occurs: [subset, modality, people, tracklets, frames, cameras]."""
+    rows = []
+    for modality, name in enumerate(MODALITIES):
+        chosen = [tracklet for tracklet in tracklets if tracklet.modality == modality]
+        if chosen:
+            people = len({tracklet.pid for tracklet in chosen})
+            frames = sum(len(tracklet.img_paths) for tracklet in chosen)
+            cameras = len({tracklet.camid for tracklet in chosen})
+            rows.append([subset, name, people, len(chosen), frames, cameras])
+    return rows

@@ -1,0 +1,29 @@
+"""Reading one frame."""
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from plugins.errors import InputError
+
+
+def read_frame(path: str) -> Tensor:
+    """Decode an image file; grey becomes three equal channels, EXIF orientation is applied.
+
+    Returns:
+        (3, H, W) uint8, RGB.
+
+    Raises:
+        InputError: names the file if it is missing, empty, cut off or not an image. It is raised at
+            once: a frame that cannot be read now cannot be read on a second try either.
+    """
+    try:
+        with Image.open(path) as image:
+            pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such frame") from None
+    # Pillow's decoders report damage by many kinds of exception, struct.error among them.
+    except Exception as error:
+        raise InputError(f"{path}: not a whole image: {error}") from error
+    return torch.from_numpy(pixels).permute(2, 0, 1)

@@ -1,0 +1,94 @@
+"""From decoded frames to the input of a model: one draw of the augmentation for a whole clip.
+
+Legend: T frames of a clip, h x w size of a frame on disk, H x W size of the input.
+"""
+
+from collections.abc import Callable
+
+import torch
+from fastreid.config import CfgNode
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
+
+from plugins.errors import InputError
+
+UNSUPPORTED = ("AUTOAUG", "AUGMIX", "AFFINE", "RPT")
+
+
+def build_clip_transforms(cfg: CfgNode, is_train: bool) -> Callable[[list[Tensor]], Tensor]:
+    """The transform that INPUT describes, with fastreid's keys, order and bicubic resize.
+
+    Args:
+        cfg: the config; keys of fastreid's INPUT section.
+        is_train: with the random parts, or without.
+
+    Returns:
+        A function: list of T frames (3, h, w) uint8, of any sizes -> (T, 3, H, W) float32 in
+        [0, 255]. Random parts draw once per call, from torch's global generator.
+
+    Raises:
+        InputError: a size is not two positive numbers, or INPUT asks for a part that does not exist
+            for clips.
+    """
+    key = "SIZE_TRAIN" if is_train else "SIZE_TEST"
+    size = _two_sizes(cfg.INPUT[key], f"INPUT.{key}")
+    parts = [] if is_train else _center_crop(cfg)
+    if is_train:
+        for name in UNSUPPORTED:
+            if cfg.INPUT[name].ENABLED:
+                raise InputError(
+                    f"INPUT.{name}.ENABLED: not available for clips; "
+                    "set it to False (there are CROP, PADDING, FLIP, CJ and REA)"
+                )
+        parts = _random_parts(cfg, size)
+    rest = v2.Compose([*parts, v2.ToDtype(torch.float32), *(_erasing(cfg) if is_train else [])])
+
+    def transform(frames: list[Tensor]) -> Tensor:
+        # One by one: frames of a tracklet may differ in size.
+        return rest(torch.stack([_resize(frame, size) for frame in frames]))
+
+    return transform
+
+
+def _resize(frame: Tensor, size: list[int]) -> Tensor:
+    return v2.functional.resize(frame, size, InterpolationMode.BICUBIC, antialias=True)
+
+
+def _random_parts(cfg: CfgNode, size: list[int]) -> list[Callable]:
+    crop, padding, flip, jitter = cfg.INPUT.CROP, cfg.INPUT.PADDING, cfg.INPUT.FLIP, cfg.INPUT.CJ
+    parts: list[Callable] = []
+    if crop.ENABLED:
+        parts.append(
+            v2.RandomResizedCrop(
+                _two_sizes(crop.SIZE, "INPUT.CROP.SIZE"),
+                scale=crop.SCALE,
+                ratio=crop.RATIO,
+                interpolation=InterpolationMode.BICUBIC,
+            )
+        )
+    if padding.ENABLED:
+        parts.append(v2.RandomCrop(size, padding=padding.SIZE, padding_mode=padding.MODE))
+    if flip.ENABLED:
+        parts.append(v2.RandomHorizontalFlip(flip.PROB))
+    if jitter.ENABLED:
+        strengths = (jitter.BRIGHTNESS, jitter.CONTRAST, jitter.SATURATION, jitter.HUE)
+        parts.append(v2.RandomApply([v2.ColorJitter(*strengths)], jitter.PROB))
+    return parts
+
+
+def _center_crop(cfg: CfgNode) -> list[Callable]:
+    if not cfg.INPUT.CROP.ENABLED:
+        return []
+    return [v2.CenterCrop(_two_sizes(cfg.INPUT.CROP.SIZE, "INPUT.CROP.SIZE"))]
+
+
+def _erasing(cfg: CfgNode) -> list[Callable]:
+    if not cfg.INPUT.REA.ENABLED:
+        return []
+    return [v2.RandomErasing(cfg.INPUT.REA.PROB, value=list(cfg.INPUT.REA.VALUE))]
+
+
+def _two_sizes(size: list[int], key: str) -> list[int]:
+    if len(size) != 2 or min(size) < 1:
+        raise InputError(f"{key}: {list(size)}; expected [height, width] in pixels")
+    return list(size)

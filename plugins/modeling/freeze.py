@@ -1,0 +1,36 @@
+"""Contexts in which a part of a network takes part without being changed."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@contextlib.contextmanager
+def frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Batch normalisation inside uses the batch's statistics and does not record them."""
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+    before = [(norm.track_running_stats, norm.momentum) for norm in norms]
+    for norm in norms:
+        norm.track_running_stats = False
+        # fastreid's GhostBatchNorm records all the same; with momentum 0 that changes nothing.
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, (track, momentum) in zip(norms, before, strict=True):
+            norm.track_running_stats, norm.momentum = track, momentum
+
+
+@contextlib.contextmanager
+def frozen_parameters(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Graphs built inside pass gradients through these parameters' layers, but not to them."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)

@@ -1,0 +1,125 @@
+"""SADSTRM, arXiv 2307.03903: a re-ID network and the self-attack it trains against.
+
+What the paper states and what is this package's design: see ``projects/sadstrm``. Symbols and
+shapes: see ``plugins.modeling.self_attack``.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from fastreid.config import CfgNode, configurable
+from torch import Tensor, nn
+
+from plugins.modeling.freeze import frozen_parameters, frozen_statistics
+from plugins.modeling.losses.functional import consistency_loss
+from plugins.modeling.meta_arch.vvi_baseline import VVIBaseline, log_scalar
+from plugins.modeling.self_attack import (
+    RandomAttack,
+    SelfAttack,
+    build_self_attack,
+    relative_norm,
+)
+from plugins.registry import META_ARCH
+
+
+@META_ARCH.register()
+class SADSTRM(VVIBaseline):
+    """VVIBaseline with an attacker on its stem maps; who moves is said by ``turn``.
+
+    Args:
+        attack: maps and modalities to Delta; used in training only.
+        lambda_a: weight of the losses on attacked features.
+        lambda_c: weight of the consistency of clean and attacked predictions.
+        **baseline: the arguments of VVIBaseline.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        attack: SelfAttack | RandomAttack,
+        lambda_a: float,
+        lambda_c: float,
+        **baseline,
+    ):
+        super().__init__(**baseline)
+        self.attack = attack
+        self.lambda_a = lambda_a
+        self.lambda_c = lambda_c
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Build VVIBaseline's parts and the attacker."""
+        return {
+            **super().from_config(cfg),
+            "attack": build_self_attack(cfg),
+            "lambda_a": cfg.MODEL.SELF_ATTACK.LAMBDA_A,
+            "lambda_c": cfg.MODEL.SELF_ATTACK.LAMBDA_C,
+        }
+
+    def adversary_parameters(self) -> Iterator[nn.Parameter]:
+        """What the attack turn trains; nothing when Delta is random."""
+        return self.attack.parameters()
+
+    def defender_parameters(self) -> Iterator[nn.Parameter]:
+        """What every other turn trains: all but the attacker."""
+        for part in (self.backbone, self.temporal, self.heads):
+            yield from part.parameters()
+
+    def forward(self, batch: dict, turn: str | None = None) -> dict[str, Tensor] | Tensor:
+        """As VVIBaseline, or one player's losses.
+
+        Args:
+            batch: as for VVIBaseline; with an L_cam also ``camids`` (B,), from 0.
+            turn: in training, ``"attack"`` for the attacker's losses, ``"defence"`` for the
+                defender's; None for the plain losses of a network that is not attacked.
+        """
+        if turn is None:
+            return super().forward(batch)
+        assert self.training, f"turn '{turn}' is for training; evaluation has no attacker"
+        if turn == "attack":
+            return self.attack_turn(batch)
+        assert turn == "defence", f"turn is 'attack', 'defence' or None, found '{turn}'"
+        return self.defence_turn(batch)
+
+    def attack_turn(self, batch: dict) -> dict[str, Tensor]:
+        """L_A: the re-ID network takes part, but gets neither gradients nor new BN statistics."""
+        if isinstance(self.attack, RandomAttack):
+            return {}
+        images, modalities = self.unpack(batch)
+        targets, frames = self.moved(batch["targets"]), images.shape[1]
+        frame_modalities = modalities.repeat_interleave(frames)
+        frame_cameras = self.moved(batch["camids"]).repeat_interleave(frames)
+        with frozen_statistics(self), frozen_parameters(self.defender_parameters()):
+            with torch.no_grad():
+                maps = self.stem_maps(images, modalities)
+                clean = self.heads(self.extract(maps, frames), targets)
+            attacked_maps = maps + self.attack(maps, frame_modalities)
+            attacked = self.heads(self.extract(attacked_maps, frames), targets)
+        return {
+            **self.attack.reid_losses(attacked, clean["features"], targets),
+            **self.attack.interference_losses(attacked_maps, frame_modalities, frame_cameras),
+        }
+
+    def defence_turn(self, batch: dict) -> dict[str, Tensor]:
+        """L_R: the losses on clean and on attacked features, and their consistency.
+
+        Delta is detached, and only the clean pass records BN statistics.
+        """
+        images, modalities = self.unpack(batch)
+        targets, frames = self.moved(batch["targets"]), images.shape[1]
+        maps = self.stem_maps(images, modalities)
+        clean = self.heads(self.extract(maps, frames), targets)
+        with torch.no_grad():
+            delta = self.attack(maps, modalities.repeat_interleave(frames))
+        with frozen_statistics(self):
+            attacked = self.heads(self.extract(maps + delta, frames), targets)
+        self.log_accuracy(clean, targets)
+        log_scalar("self_attack/relative_norm", relative_norm(delta, maps))
+
+        losses = self.losses(clean, targets, modalities)
+        for name, loss in self.losses(attacked, targets, modalities).items():
+            losses[f"{name}_attacked"] = self.lambda_a * loss
+        agreement = consistency_loss(clean["pred_class_logits"], attacked["pred_class_logits"])
+        losses["loss_consistency"] = self.lambda_c * agreement
+        return losses

@@ -1,0 +1,147 @@
+"""The common skeleton of visible-infrared video re-ID.
+
+Legend: B clips of T frames of 3 x H x W, N = B * T; h x w the size of a map; C its channels; D the
+length of the test feature.
+"""
+
+import torch
+from fastreid.config import CfgNode, configurable
+from fastreid.utils import events
+from torch import Tensor, nn
+
+from plugins.errors import InputError
+from plugins.modeling.backbones import TwoStreamBackbone
+from plugins.modeling.heads import VideoHead
+from plugins.modeling.losses import Loss, build_losses
+from plugins.registry import BACKBONE, HEADS, META_ARCH, TEMPORAL, lookup
+
+
+def log_scalar(name: str, value: Tensor) -> None:
+    """Put a scalar into fastreid's event storage, if a trainer has opened one."""
+    if events._CURRENT_STORAGE_STACK:
+        events.get_event_storage().put_scalar(name, value.detach())
+
+
+@META_ARCH.register()
+class VVIBaseline(nn.Module):
+    """Stem of its modality, shared trunk, temporal aggregation, head, losses.
+
+    In training ``model(batch)`` returns a dict of scalar losses, in evaluation features (B, D).
+
+    Args:
+        backbone: stems and trunk.
+        temporal: maps (B, T, C, h, w) to features (B, C).
+        heads: features to training outputs or test features.
+        losses: what the training outputs are judged by.
+        pixel_mean: per channel, of images in [0, 255].
+        pixel_std: per channel, same units.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: TwoStreamBackbone,
+        temporal: nn.Module,
+        heads: VideoHead,
+        losses: list[Loss],
+        pixel_mean: list[float],
+        pixel_std: list[float],
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.temporal = temporal
+        self.heads = heads
+        self.loss_functions = losses
+        # As in fastreid not part of a checkpoint: they come from the config.
+        self.register_buffer("pixel_mean", torch.Tensor(pixel_mean).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.Tensor(pixel_std).view(-1, 1, 1), False)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Build the parts that the config names.
+
+        Raises:
+            InputError: a name is unknown, or a part does not fit clips of two modalities.
+        """
+        model = cfg.MODEL
+        backbone = lookup(BACKBONE, model.BACKBONE.NAME, "MODEL.BACKBONE.NAME")(cfg)
+        if not isinstance(backbone, TwoStreamBackbone):
+            raise InputError(
+                f"MODEL.BACKBONE.NAME: {cls.__name__} needs a stem per modality; "
+                f"found {model.BACKBONE.NAME}, expected build_two_stream_backbone"
+            )
+        heads = lookup(HEADS, model.HEADS.NAME, "MODEL.HEADS.NAME")(cfg)
+        if not isinstance(heads, VideoHead):
+            raise InputError(
+                f"MODEL.HEADS.NAME: {cls.__name__} needs a head for clip features; "
+                f"found {model.HEADS.NAME}, expected VideoHead"
+            )
+        return {
+            "backbone": backbone,
+            "temporal": lookup(TEMPORAL, model.TEMPORAL.NAME, "MODEL.TEMPORAL.NAME")(cfg),
+            "heads": heads,
+            "losses": build_losses(cfg),
+            "pixel_mean": model.PIXEL_MEAN,
+            "pixel_std": model.PIXEL_STD,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies; batches are moved there."""
+        return self.pixel_mean.device
+
+    def forward(self, batch: dict) -> dict[str, Tensor] | Tensor:
+        """Losses by name in training, features (B, D) in evaluation.
+
+        Args:
+            batch: ``images`` (B, T, 3, H, W), or (B, 3, H, W) for T = 1, float32 in [0, 255];
+                ``modalities`` (B,), all visible when absent; in training ``targets`` (B,). It is
+                not changed, and ``images`` may require a gradient.
+        """
+        images, modalities = self.unpack(batch)
+        features = self.clip_features(images, modalities)
+        if not self.training:
+            return self.heads(features)
+        targets = self.moved(batch["targets"])
+        outputs = self.heads(features, targets)
+        self.log_accuracy(outputs, targets)
+        return self.losses(outputs, targets, modalities)
+
+    def moved(self, tensor: Tensor) -> Tensor:
+        """The tensor on the model's device."""
+        return tensor.to(self.device, non_blocking=True)
+
+    def unpack(self, batch: dict) -> tuple[Tensor, Tensor]:
+        """Clips (B, T, 3, H, W) in [0, 255] and modalities (B,), on the model's device."""
+        images = self.moved(batch["images"])
+        if images.dim() == 4:
+            images = images.unsqueeze(1)
+        if "modalities" in batch:
+            return images, self.moved(batch["modalities"])
+        return images, torch.zeros(len(images), dtype=torch.long, device=self.device)
+
+    def clip_features(self, images: Tensor, modalities: Tensor) -> Tensor:
+        """Clips (B, T, 3, H, W) in [0, 255] of modalities (B,) to features (B, C)."""
+        return self.extract(self.stem_maps(images, modalities), frames=images.shape[1])
+
+    def stem_maps(self, images: Tensor, modalities: Tensor) -> Tensor:
+        """Clips (B, T, 3, H, W) in [0, 255] of modalities (B,) to maps (N, 64, H/4, W/4)."""
+        normalised = (images - self.pixel_mean) / self.pixel_std
+        frame_modalities = modalities.repeat_interleave(images.shape[1])
+        return self.backbone.stem(normalised.flatten(0, 1), frame_modalities)
+
+    def extract(self, maps: Tensor, frames: int) -> Tensor:
+        """Stem maps (N, 64, h, w) of clips of ``frames`` frames to features (B, C)."""
+        return self.temporal(self.backbone.trunk(maps).unflatten(0, (-1, frames)))
+
+    def losses(
+        self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor
+    ) -> dict[str, Tensor]:
+        """Each configured loss of the head's training outputs, by name."""
+        return {loss.key: loss(outputs, targets, modalities) for loss in self.loss_functions}
+
+    def log_accuracy(self, outputs: dict[str, Tensor], targets: Tensor) -> None:
+        """Log the share of clips whose person the classifier names, as ``cls_accuracy``."""
+        right = outputs["pred_class_logits"].argmax(dim=1) == targets
+        log_scalar("cls_accuracy", right.float().mean())

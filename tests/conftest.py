@@ -1,0 +1,14 @@
+from pathlib import Path
+
+import pytest
+
+from plugins.data.synthetic import SyntheticSettings, render_hitsz_vcm
+
+
+@pytest.fixture(scope="session")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A FASTREID_DATASETS folder with a small rendered HITSZ-VCM in it."""
+    root = tmp_path_factory.mktemp("datasets")
+    settings = SyntheticSettings(train_ids=6, test_ids=4, height=32, width=16)
+    render_hitsz_vcm(root / "HITSZ-VCM", settings, workers=1)
+    return root

@@ -1,0 +1,162 @@
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plugins.data import ClipDataset, clips
+from plugins.data.datasets import HITSZVCM, INFRARED, VISIBLE, Tracklet
+from plugins.errors import InputError
+
+LENGTHS = st.integers(1, 60)
+SEGMENTS = st.integers(1, 12)
+
+
+def stack(frames):
+    return torch.stack(frames).float()
+
+
+def noisy(frames):
+    return stack(frames) + torch.rand(1)
+
+
+@pytest.mark.parametrize(
+    ("length", "segments", "expected"),
+    [
+        (13, 6, [0, 3, 6, 9, 12, 12]),
+        (24, 6, [0, 4, 8, 12, 16, 20]),
+        (12, 6, [0, 2, 4, 6, 8, 10]),
+        (6, 6, [0, 1, 2, 3, 4, 5]),
+        (4, 6, [0, 1, 2, 3, 3, 3]),
+        (1, 6, [0, 0, 0, 0, 0, 0]),
+        (25, 10, [0, 3, 6, 9, 12, 15, 18, 21, 24, 24]),
+        (7, 1, [0]),
+    ],
+)
+def test_testing_takes_the_first_frame_of_each_segment(length, segments, expected):
+    assert clips.test_segments(length, segments) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(LENGTHS, SEGMENTS)
+def test_testing_frames_are_those_of_the_padded_list(length, segments):
+    """The definition, with the padded list written out."""
+    frames = list(range(length))
+    while len(frames) % segments or not frames:
+        frames.append(length - 1)
+    size = len(frames) // segments
+    assert clips.test_segments(length, segments) == frames[::size]
+
+
+@settings(max_examples=60, deadline=None)
+@given(LENGTHS, SEGMENTS, st.integers(0, 2**31))
+def test_training_takes_one_frame_of_each_padded_segment(length, segments, seed):
+    frames = list(range(length))
+    while len(frames) % segments:
+        frames.append(length - 1)
+    size = len(frames) // segments
+    chosen = clips.train_segments(length, segments, torch.Generator().manual_seed(seed))
+    assert len(chosen) == segments
+    assert chosen == sorted(chosen)
+    for number, frame in enumerate(chosen):
+        assert frame in frames[number * size : (number + 1) * size]
+
+
+def test_training_reaches_every_frame():
+    generator = torch.Generator().manual_seed(0)
+    seen = {frame for _ in range(200) for frame in clips.train_segments(13, 6, generator)}
+    assert seen == set(range(13))
+
+
+@pytest.fixture
+def data(tree):
+    return HITSZVCM(root=str(tree))
+
+
+def test_a_test_sample_holds_its_frames_and_raw_ids(data):
+    dataset = ClipDataset(data.query, stack, length=6, train=False)
+    sample = dataset[0]
+    assert sample["images"].shape == (6, 3, 24, 12)
+    assert sample["img_paths"] == [data.query[0].img_paths[i] for i in (0, 2, 4, 6, 8, 10)]
+    assert (sample["targets"], sample["camids"], sample["modalities"]) == (501, 3, INFRARED)
+    assert dataset[0]["img_paths"] == sample["img_paths"]
+
+
+def test_training_numbers_people_and_cameras_in_sorted_order(data):
+    shuffled = random.Random(0).sample(data.train, len(data.train))
+    shifted = [item._replace(pid=item.pid * 10) for item in shuffled]
+    dataset = ClipDataset(shifted, stack, length=2, train=True)
+    assert (dataset.num_classes, dataset.num_cameras) == (4, 2)
+    for index, item in enumerate(shuffled):
+        sample = dataset[index]
+        assert (sample["targets"], sample["camids"]) == (item.pid - 1, item.camid - 1)
+
+
+NUMBERING = """
+import sys
+from plugins.data import ClipDataset
+items = [(sys.argv[1], f"market1501_{i * 7 % 23}", f"market1501_c{i % 5}") for i in range(23)]
+dataset = ClipDataset(items, lambda frames: frames, length=1, train=True)
+print([(dataset[i]["targets"], dataset[i]["camids"]) for i in range(23)])
+"""
+
+
+def test_labels_are_the_same_in_every_process(data):
+    """Ids are strings here: their order in a set depends on the process."""
+    names = sorted(f"market1501_{i}" for i in range(23))
+    expected = [(names.index(f"market1501_{i * 7 % 23}"), i % 5) for i in range(23)]
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", NUMBERING, data.train[0].img_paths[0]],
+        env={"PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    assert found.stdout.strip() == str(expected)
+
+
+def test_a_draw_seed_decides_everything_and_leaves_the_global_state_alone(data):
+    dataset = ClipDataset(data.train, noisy, length=6, train=True)
+    torch.manual_seed(1)
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    first = dataset[3, 2**63 - 1]
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states[1:]
+    torch.manual_seed(2)
+    again, other = dataset[3, 2**63 - 1], dataset[3, 5]
+    assert first["img_paths"] == again["img_paths"]
+    assert torch.equal(first["images"], again["images"])
+    assert not torch.equal(first["images"], other["images"])
+
+
+def test_samples_without_a_draw_seed_differ(data):
+    dataset = ClipDataset(data.train, noisy, length=6, train=True)
+    assert not torch.equal(dataset[3]["images"], dataset[3]["images"])
+
+
+def test_fastreid_images_run_through_the_same_dataset(data):
+    path = data.train[0].img_paths[0]
+    dataset = ClipDataset([(path, "m_2", "m_c1"), [path, "m_10", "m_c0"]], stack, 6, train=True)
+    sample = dataset[0, 0]
+    assert sample["images"].shape == (3, 24, 12)
+    assert sample["img_paths"] == path
+    assert (sample["targets"], sample["camids"], sample["modalities"]) == (1, 1, VISIBLE)
+    assert ClipDataset([(path, 17, 3)], stack, 6, train=False)[0]["targets"] == 17
+
+
+def test_images_and_tracklets_together_are_refused(data):
+    with pytest.raises(InputError, match="DATASETS"):
+        ClipDataset([*data.train, ("a.jpg", 1, 1)], stack, 6, train=True)
+
+
+def test_a_missing_frame_stops_the_run_at_once(tmp_path):
+    dataset = ClipDataset(
+        [Tracklet((str(tmp_path / "6.jpg"),), 1, 1, VISIBLE)], stack, length=6, train=False
+    )
+    with pytest.raises(InputError, match=str(tmp_path / "6.jpg")):
+        dataset[0]

@@ -1,0 +1,177 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from plugins.data.synthetic import SyntheticSettings, render_hitsz_vcm
+from plugins.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = SyntheticSettings(train_ids=3, test_ids=3, height=32, width=16, max_frames=40)
+NAME = re.compile(r"(\d{4})M([12])D(\d+)T(\d+)F(\d+\.jpg)")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("rendered") / "HITSZ-VCM"
+    render_hitsz_vcm(root, SETTINGS, workers=1)
+    return root
+
+
+def lines(root, name):
+    return (root / "info" / name).read_text().splitlines()
+
+
+def rows(root, split):
+    """(modality, start, end, pid, camera) as in the file."""
+    return [
+        (int(m), int(start), int(end), pid, int(camera))
+        for m, start, end, pid, camera in map(str.split, lines(root, f"track_{split}_info.txt"))
+    ]
+
+
+def snapshot(root):
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_names_and_files_are_the_same_set(root, split):
+    named = set()
+    for name in lines(root, f"{split}_name.txt"):
+        pid, modality, camera, _, file = NAME.fullmatch(name).groups()
+        named.add(f"{split.title()}/{pid}/{('ir', 'rgb')[int(modality) - 1]}/D{camera}/{file}")
+    there = {path.relative_to(root).as_posix() for path in (root / split.title()).rglob("*.jpg")}
+    assert named == there and len(named) == len(lines(root, f"{split}_name.txt"))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_track_rows_cut_the_names_without_gap_into_single_tracklets(root, split):
+    names, expected = lines(root, f"{split}_name.txt"), 1
+    for modality, start, end, pid, camera in rows(root, split):
+        assert start == expected and start <= end
+        parts = [NAME.fullmatch(name).groups() for name in names[start - 1 : end]]
+        assert {part[:3] for part in parts} == {(pid, str(modality), str(camera))}
+        assert len({part[3] for part in parts}) == 1, "one tracklet number"
+        frames = [int(part[4].removesuffix(".jpg")) for part in parts]
+        assert frames == list(range(frames[0], frames[0] + len(frames)))
+        expected = end + 1
+    assert expected == len(names) + 1
+
+
+def test_query_rows_are_all_infrared_test_tracklets_on_one_line(root):
+    (line,) = lines(root, "query_IDX.txt")
+    infrared = [n for n, row in enumerate(rows(root, "test"), 1) if row[0] == 1]
+    assert [int(token) for token in line.split(" ")] == infrared
+
+
+def test_people_cameras_and_lengths_are_as_awkward_as_in_the_real_data(root):
+    train, test = rows(root, "train"), rows(root, "test")
+    assert {row[3] for row in train} == {"0001", "0002", "0003"}
+    assert {row[3] for row in test} == {"0501", "0502", "0503"}
+    by_modality = [{row[4] for row in train + test if row[0] == m} for m in (1, 2)]
+    assert len(by_modality[0] & by_modality[1]) >= 2, "cameras shared by both modalities"
+    lengths = [end - start + 1 for _, start, end, _, _ in train + test]
+    assert max(lengths) == 24 and min(lengths) < 12
+    assert any(length % 6 and length > 12 for length in lengths)
+
+
+def test_files_are_pictures_of_the_size_asked_for_and_infrared_is_grey(root):
+    for path in sorted(root.rglob("1.jpg")):
+        pixels = np.asarray(Image.open(path))
+        assert pixels.shape == (32, 16, 3)
+        assert (np.ptp(pixels, axis=2) == 0).all() == ("/ir/" in path.as_posix())
+
+
+def test_counts_agree_with_the_files(root):
+    counts = json.loads((root / "synthetic.json").read_text())["counts"]
+    for key, cell in counts.items():
+        split, modality, camera = key.split("/")
+        folder = {"visible": "rgb", "infrared": "ir"}[modality]
+        files = list((root / split.title()).glob(f"*/{folder}/{camera}/*.jpg"))
+        assert cell["frames"] == len(files)
+        assert cell["identities"] == len({file.parts[-4] for file in files})
+    assert sum(cell["tracklets"] for cell in counts.values()) == sum(
+        len(rows(root, split)) for split in ("train", "test")
+    )
+
+
+def test_two_workers_write_the_same_bytes_as_one(root, tmp_path):
+    render_hitsz_vcm(tmp_path / "two", SETTINGS, workers=2)
+    assert snapshot(tmp_path / "two") == snapshot(root)
+
+
+def test_a_finished_data_set_is_left_alone(root):
+    marked = root / "Train" / "0001"
+    before = snapshot(root)
+    (file := next(marked.rglob("1.jpg"))).write_bytes(b"mine")
+    counts = render_hitsz_vcm(root, SETTINGS)
+    assert file.read_bytes() == b"mine"
+    file.write_bytes(before[file.relative_to(root).as_posix()])
+    assert counts == json.loads((root / "synthetic.json").read_text())["counts"]
+
+
+def test_an_interrupted_rendering_is_taken_up_again(tmp_path):
+    tiny = SyntheticSettings(train_ids=2, test_ids=2, height=32, width=16, max_frames=12)
+    render_hitsz_vcm(tmp_path, tiny)
+    whole = snapshot(tmp_path)
+    record = json.loads((tmp_path / "synthetic.json").read_text())
+    (tmp_path / "synthetic.json").write_text(json.dumps(record | {"finished": False}))
+    (tmp_path / "Test" / "0501" / "ir").rename(tmp_path / "Test" / "0501" / "rgb" / "stray")
+    (tmp_path / "info" / "query_IDX.txt").unlink()
+    render_hitsz_vcm(tmp_path, tiny)
+    assert whole.items() <= snapshot(tmp_path).items()
+
+
+def test_other_settings_are_named_and_only_overwritten_on_demand(tmp_path):
+    tiny = SyntheticSettings(train_ids=2, test_ids=2, height=32, width=16, max_frames=12)
+    render_hitsz_vcm(tmp_path, tiny)
+    fewer_cameras = SyntheticSettings(**{**vars(tiny), "seed": 7, "test_cameras": 2})
+    with pytest.raises(InputError, match=r"test_cameras 3 \(asked for: 2\), seed 0 \(asked for: 7"):
+        render_hitsz_vcm(tmp_path, fewer_cameras)
+    render_hitsz_vcm(tmp_path, fewer_cameras, overwrite=True)
+    render_hitsz_vcm(tmp_path / "fresh" / "folder", fewer_cameras)
+    fresh = snapshot(tmp_path / "fresh" / "folder")
+    assert {key: value for key, value in snapshot(tmp_path).items() if key in fresh} == fresh
+    assert len(list((tmp_path / "Test").rglob("*.jpg"))) == sum("Test" in key for key in fresh)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_foreign_folder_is_refused_even_with_overwrite(tmp_path, overwrite):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match=r"found thesis\.tex and no synthetic\.json"):
+        render_hitsz_vcm(tmp_path, SETTINGS, overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    (tmp_path / "synthetic.json").write_text("{")
+    with pytest.raises(InputError, match=r"synthetic\.json: line 1 is no JSON"):
+        render_hitsz_vcm(tmp_path, SETTINGS)
+
+
+def command(*arguments, cwd):
+    tool = [sys.executable, str(ROOT / "tools" / "make_synthetic.py")]
+    return subprocess.run([*tool, *arguments], cwd=cwd, capture_output=True, text=True)
+
+
+def test_the_command_renders_counts_and_shows_from_any_folder(tmp_path):
+    sizes = {"train-ids": 2, "test-ids": 2, "height": 32, "width": 16, "max-frames": 12}
+    small = [f"--{name}={value}" for name, value in sizes.items()]
+    done = command("--out", "data", "--sheet", "sheet.png", *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    frames = len(list((tmp_path / "data").rglob("*.jpg")))
+    assert done.stdout.splitlines()[-3].split()[-1] == str(frames)
+    assert Image.open(tmp_path / "sheet.png").width > 500
+
+    refused = command("--out", "data", "--seed", "5", *small, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: ") and len(refused.stderr.splitlines()) == 1

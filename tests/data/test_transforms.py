@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+import torch
+from fastreid.data.transforms import build_transforms
+from PIL import Image
+
+from plugins.config import setup_cfg
+from plugins.data.transforms import build_clip_transforms
+from plugins.errors import InputError
+
+RANDOM_PARTS = ("CROP", "PADDING", "FLIP", "CJ", "REA")
+
+
+def config(*enabled, **changes):
+    cfg = setup_cfg()
+    cfg.INPUT.SIZE_TRAIN = cfg.INPUT.SIZE_TEST = [32, 16]
+    cfg.INPUT.CROP.SIZE = [24, 12]
+    for name in enabled:
+        cfg.INPUT[name].ENABLED = True
+        if "PROB" in cfg.INPUT[name]:
+            cfg.INPUT[name].PROB = 1.0
+    for name, value in changes.items():
+        cfg.INPUT[name] = value
+    return cfg
+
+
+def frame(seed, height=40, width=30):
+    coarse = np.random.default_rng(seed).integers(0, 256, (8, 6, 3), dtype=np.uint8)
+    pixels = np.array(Image.fromarray(coarse).resize((width, height), Image.BILINEAR))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage")
+@pytest.mark.parametrize("enabled", [(), ("CROP",)])
+@pytest.mark.parametrize("size", [(40, 30), (20, 13)])
+def test_test_frames_are_those_of_fastreid(enabled, size):
+    """fastreid resizes with Pillow, which rounds between its two passes: one grey level."""
+    cfg = config(*enabled)
+    image = frame(0, *size)
+    expected = build_transforms(cfg, is_train=False)(
+        Image.fromarray(image.permute(1, 2, 0).numpy())
+    )
+    found = build_clip_transforms(cfg, is_train=False)([image, image])
+    assert found.dtype == expected.dtype == torch.float32
+    assert found.shape == (2, *expected.shape)
+    assert (found - expected).abs().max() <= 1
+
+
+def test_bicubic_overshoot_stays_within_0_and_255():
+    edges = torch.zeros(3, 9, 9, dtype=torch.uint8)
+    edges[:, ::2, ::2] = 255
+    found = build_clip_transforms(config(), is_train=False)([edges])
+    assert found.min() >= 0
+    assert found.max() <= 255
+
+
+def test_frames_of_different_sizes_are_resized_one_by_one():
+    frames = [frame(0, 40, 30), frame(1, 17, 50), frame(2, 1, 1)]
+    transform = build_clip_transforms(config(), is_train=False)
+    together = transform(frames)
+    assert together.shape == (3, 3, 32, 16)
+    for image, found in zip(frames, together, strict=True):
+        assert torch.equal(transform([image])[0], found)
+
+
+@pytest.mark.parametrize("part", RANDOM_PARTS)
+def test_each_part_draws_once_for_a_whole_clip(part):
+    """A clip of equal frames keeps equal frames, and another draw gives another clip."""
+    transform = build_clip_transforms(config(part), is_train=True)
+    drawn = []
+    for seed in range(8):
+        torch.manual_seed(seed)
+        clip = transform([frame(0)] * 4)
+        assert torch.equal(clip, clip[:1].expand_as(clip))
+        assert clip.min() >= 0
+        assert clip.max() <= 255
+        drawn.append(clip)
+    plain = build_clip_transforms(config(), is_train=True)([frame(0)] * 4)
+    assert any(clip.shape != plain.shape or not torch.equal(clip, plain) for clip in drawn)
+    if part != "FLIP":  # certain flips are all the same
+        assert any(not torch.equal(drawn[0], clip) for clip in drawn[1:])
+
+
+def test_all_parts_together_give_the_training_size():
+    cfg = config(*RANDOM_PARTS)
+    found = build_clip_transforms(cfg, is_train=True)([frame(0), frame(1)])
+    assert found.shape == (2, 3, 32, 16)
+    assert found.dtype == torch.float32
+
+
+def test_flip_mirrors_left_and_right():
+    plain = build_clip_transforms(config(), is_train=True)([frame(0)])
+    flipped = build_clip_transforms(config("FLIP"), is_train=True)([frame(0)])
+    assert torch.equal(flipped, plain.flip(-1))
+
+
+def test_padding_moves_the_picture_by_whole_pixels():
+    cfg = config("PADDING")
+    cfg.INPUT.PADDING.SIZE = 3
+    plain = build_clip_transforms(config(), is_train=True)([frame(0)])[0]
+    padded = torch.nn.functional.pad(plain, (3, 3, 3, 3))
+    windows = [padded[:, y : y + 32, x : x + 16] for y in range(7) for x in range(7)]
+    found = build_clip_transforms(cfg, is_train=True)([frame(0)])[0]
+    assert sum(torch.equal(found, window) for window in windows) == 1
+
+
+def test_erasing_fills_one_box_with_the_configured_colour():
+    cfg = config("REA")
+    plain = build_clip_transforms(config(), is_train=True)([frame(0), frame(1)])
+    found = build_clip_transforms(cfg, is_train=True)([frame(0), frame(1)])
+    erased = (found != plain).any(dim=1)
+    rows, columns = torch.nonzero(erased.any(dim=0), as_tuple=True)
+    box = found[:, :, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    colour = torch.tensor(cfg.INPUT.REA.VALUE).view(1, 3, 1, 1)
+    assert torch.allclose(box, colour.expand_as(box))
+
+
+def test_disabled_parts_change_nothing():
+    train, test = (build_clip_transforms(config(), is_train=train) for train in (True, False))
+    assert torch.equal(train([frame(0)]), test([frame(0)]))
+
+
+@pytest.mark.parametrize("name", ["AUTOAUG", "AUGMIX", "AFFINE", "RPT"])
+def test_a_part_that_clips_do_not_have_is_refused_by_its_key(name):
+    with pytest.raises(InputError, match=f"INPUT.{name}.ENABLED"):
+        build_clip_transforms(config(name), is_train=True)
+    build_clip_transforms(config(name), is_train=False)
+
+
+@pytest.mark.parametrize("size", [[256], [0, 128], [1, 2, 3], []])
+def test_a_size_that_is_not_height_and_width_is_refused(size):
+    for key, is_train in (("SIZE_TRAIN", True), ("SIZE_TEST", False)):
+        with pytest.raises(InputError, match=f"INPUT.{key}"):
+            build_clip_transforms(config(**{key: size}), is_train)

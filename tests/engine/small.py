@@ -1,0 +1,58 @@
+"""A small real run: a rendered HITSZ-VCM tree, ResNet-18 at 32 x 16, a few iterations an epoch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / "configs/VVI/synthetic/sadstrm.yml"
+
+OPTIONS = {
+    "INPUT.SIZE_TRAIN": "[32,16]",
+    "INPUT.SIZE_TEST": "[32,16]",
+    "INPUT.CLIP.LENGTH": "2",
+    "MODEL.DEVICE": "cpu",
+    "MODEL.TEMPORAL.STIG.STRIPES": "2",
+    "MODEL.TEMPORAL.STIG.DIM": "16",
+    "SOLVER.IMS_PER_BATCH": "8",
+    "SOLVER.MAX_EPOCH": "3",
+    "SOLVER.WARMUP_EPOCHS": "1",
+    "SOLVER.STEPS": "[2]",
+    "SOLVER.ADVERSARY.START_EPOCH": "1",
+    "SOLVER.CHECKPOINT_PERIOD": "1",
+    "SOLVER.LOG_PERIOD": "1",
+    "DATALOADER.NUM_WORKERS": "0",
+    "TEST.EVAL_PERIOD": "3",
+    "TEST.RANK_PICTURE": "0",
+    "TEST.EXPECTED_RESULTS": "[]",
+}
+
+
+def options(output: Path, **changes) -> list[str]:
+    """KEY VALUE pairs of a small run into ``output``; double underscores stand for dots."""
+    merged = OPTIONS | {"OUTPUT_DIR": str(output)}
+    merged |= {key.replace("__", "."): str(value) for key, value in changes.items()}
+    return [word for pair in merged.items() for word in pair]
+
+
+def command(*flags: str, output: Path, config: Path = CONFIG, **changes) -> list[str]:
+    """The command line of a small run."""
+    tool = [sys.executable, str(ROOT / "tools/train_net.py"), "--config-file", str(config)]
+    return [*tool, *flags, *options(output, **changes)]
+
+
+def environment(datasets: Path) -> dict[str, str]:
+    """Environment of a run; one thread, so that tests beside each other do not fight for cores."""
+    return os.environ | {"FASTREID_DATASETS": str(datasets), "OMP_NUM_THREADS": "1"}
+
+
+def train(*flags: str, datasets: Path, output: Path, **changes) -> subprocess.CompletedProcess:
+    """Run ``tools/train_net.py`` to its end."""
+    return subprocess.run(
+        command(*flags, output=output, **changes),
+        env=environment(datasets),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )

@@ -1,0 +1,167 @@
+"""Checkpoints: whole or not at all, refused when they do not fit, never unpickled."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from plugins.engine.checkpoint import BestMetric, Checkpointer, RandomState, read_checkpoint
+from plugins.errors import InputError
+
+
+class Small(nn.Module):
+    def __init__(self, classes: int = 2) -> None:
+        super().__init__()
+        self.backbone = nn.Linear(3, 4)
+        self.heads = nn.Linear(4, classes, bias=False)
+
+
+def saved(folder: Path, name: str = "model_0000", **extra) -> Path:
+    Checkpointer(Small(), str(folder), **extra).save(name, epoch=0)
+    return folder / f"{name}.pth"
+
+
+def test_round_trip_restores_weights_and_points_at_the_newest(tmp_path):
+    model = Small()
+    Checkpointer(model, str(tmp_path)).save("model_0000", epoch=0)
+    other = Small()
+    checkpointer = Checkpointer(other, str(tmp_path))
+    assert checkpointer.get_checkpoint_file() == str(tmp_path / "model_0000.pth")
+    assert checkpointer.load(checkpointer.get_checkpoint_file()) == {"epoch": 0}
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_killed_while_writing_leaves_the_previous_checkpoint(tmp_path):
+    path = saved(tmp_path)
+    before = path.read_bytes()
+    code = f"""
+import os, signal, torch
+from plugins.engine.checkpoint import write_atomically
+from pathlib import Path
+
+def write(file):
+    file.write(b"half of a checkpoint")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+write_atomically(Path({str(path)!r}), write)
+"""
+    killed = subprocess.run([sys.executable, "-c", code])
+    assert killed.returncode == -signal.SIGKILL
+    assert path.read_bytes() == before
+    assert (tmp_path / "last_checkpoint").read_text() == path.name
+    read_checkpoint(str(path))
+    saved(tmp_path)
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path):
+    class Unsaveable:
+        def state_dict(self):
+            return {"object": lambda: None}
+
+    with pytest.raises(Exception, match="pickle"):
+        saved(tmp_path, thing=Unsaveable())
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_truncated_file_is_named_and_the_others_listed(tmp_path, share):
+    good, bad = saved(tmp_path, "model_0000"), saved(tmp_path, "model_0001")
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(InputError) as caught:
+        Checkpointer(Small()).load(str(bad))
+    assert str(caught.value).startswith(f"{bad}: not a whole checkpoint")
+    assert str(good) in str(caught.value)
+    Checkpointer(Small()).load(str(good))
+
+
+def test_a_foreign_file_is_refused(tmp_path):
+    path = tmp_path / "model.pth"
+    torch.save({"weights": torch.zeros(1)}, path)
+    with pytest.raises(InputError, match=r"model\.pth: not a checkpoint: it has no 'model'"):
+        Checkpointer(Small()).load(str(path))
+
+
+def test_objects_are_never_unpickled(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "harm"),)
+
+    path = tmp_path / "model.pth"
+    torch.save({"model": Harmful()}, path)
+    with pytest.raises(InputError, match=r"model\.pth: not a whole checkpoint"):
+        Checkpointer(Small()).load(str(path))
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(InputError, match=r"MODEL\.WEIGHTS nowhere\.pth: no such file"):
+        Checkpointer(Small()).load("nowhere.pth")
+
+
+class TestWrongWeights:
+    def test_missing_backbone_tensors_are_listed(self, tmp_path):
+        path = tmp_path / "model.pth"
+        torch.save({"model": {"heads.weight": torch.zeros(2, 4)}}, path)
+        with pytest.raises(InputError, match=r"2 of 3 tensors .* backbone\.weight \(missing\)"):
+            Checkpointer(Small()).load(str(path), checkpointables=[])
+
+    def test_another_classifier_is_left_out_for_evaluation(self, tmp_path):
+        path = saved(tmp_path)
+        model = Small(classes=7)
+        own = model.heads.weight.detach().clone()
+        Checkpointer(model).load(str(path), checkpointables=[])
+        assert torch.equal(model.heads.weight, own)
+        assert torch.equal(model.backbone.weight, read_checkpoint(str(path))["model"]["backbone.weight"])
+
+    def test_another_classifier_is_refused_for_a_resume(self, tmp_path):
+        path = saved(tmp_path)
+        with pytest.raises(InputError, match=r"heads\.weight \(2, 4\) instead of \(7, 4\)"):
+            Checkpointer(Small(classes=7)).load(str(path))
+
+    def test_resume_needs_everything_that_was_trained(self, tmp_path):
+        path = saved(tmp_path)
+        model = Small()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        with pytest.raises(InputError, match="cannot resume from it: it lacks optimizer"):
+            Checkpointer(model, optimizer=optimizer).load(str(path))
+
+    def test_a_parallel_wrapper_s_prefix_is_removed(self, tmp_path):
+        weights = Small().state_dict()
+        path = tmp_path / "model.pth"
+        torch.save({"model": {f"module.{key}": value for key, value in weights.items()}}, path)
+        model = Small()
+        Checkpointer(model).load(str(path))
+        assert torch.equal(model.backbone.weight, weights["backbone.weight"])
+
+
+def test_random_state_goes_on_where_it_was_saved(tmp_path):
+    def draw() -> tuple:
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    state = RandomState()
+    checkpointer = Checkpointer(Small(), str(tmp_path), random_state=state)
+    state.capture()
+    checkpointer.save("model_0000")
+    first = draw()
+    assert draw() != first
+    Checkpointer(Small(), random_state=RandomState()).load(str(tmp_path / "model_0000.pth"))
+    assert draw() == first
+
+
+def test_best_metric_survives(tmp_path):
+    best = BestMetric()
+    best.value = 61.5
+    path = saved(tmp_path, best_metric=best)
+    restored = BestMetric()
+    Checkpointer(Small(), best_metric=restored).load(str(path))
+    assert restored.value == 61.5

@@ -1,0 +1,80 @@
+"""Parameter groups and schedules against their definitions."""
+
+import pytest
+import torch
+from torch import nn
+
+from plugins.config import setup_cfg
+from plugins.engine.optimizer import build_lr_scheduler, build_optimizer, warmup_iters
+from plugins.errors import InputError
+
+
+def model() -> nn.Module:
+    layers = nn.ModuleDict({"backbone": nn.Linear(2, 2), "norm": nn.BatchNorm1d(2)})
+    layers["heads"] = nn.Linear(2, 2)
+    return layers
+
+
+def test_groups_share_rate_and_decay_and_hold_each_tensor_once():
+    net = model()
+    cfg = setup_cfg(
+        "",
+        "SOLVER.OPT SGD SOLVER.BASE_LR 0.1 SOLVER.HEADS_LR_FACTOR 10.0 SOLVER.WEIGHT_DECAY 0.5 "
+        "SOLVER.WEIGHT_DECAY_NORM 0.0 SOLVER.WEIGHT_DECAY_BIAS 0.25".split(),
+    )
+    optimizer = build_optimizer(cfg, net, leave_out=[net["backbone"].bias])
+    found = {
+        id(p): (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+    assert found == {
+        id(net["backbone"].weight): (0.1, 0.5),
+        id(net["norm"].weight): (0.1, 0.0),
+        id(net["norm"].bias): (0.1, 0.25),
+        id(net["heads"].weight): (1.0, 0.5),
+        id(net["heads"].bias): (1.0, 0.25),
+    }
+    settings = [(g["lr"], g["weight_decay"]) for g in optimizer.param_groups]
+    assert len(settings) == len(set(settings))
+    assert all(group["fused"] for group in optimizer.param_groups)
+
+
+def test_unknown_optimizer_is_named_with_the_nearest():
+    with pytest.raises(InputError, match=r"SOLVER\.OPT: torch\.optim has no 'Adm'; nearest: Adam"):
+        build_optimizer(setup_cfg("", ["SOLVER.OPT", "Adm"]), model())
+
+
+def rates(options: str, epochs: int, iters_per_epoch: int) -> list[float]:
+    """Rate of the first iteration of each epoch, stepped as fastreid's LRScheduler hook does."""
+    cfg = setup_cfg("", options.split())
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = build_lr_scheduler(cfg, optimizer, iters_per_epoch)
+    warm, iteration, found = warmup_iters(cfg, iters_per_epoch), 0, []
+    for epoch in range(epochs):
+        found.append(optimizer.param_groups[0]["lr"])
+        for _ in range(iters_per_epoch):
+            optimizer.step()
+            if iteration + 1 <= warm:
+                schedule["warmup_sched"].step()
+            iteration += 1
+        if iteration + 1 > warm and epoch + 1 > cfg.SOLVER.DELAY_EPOCHS:
+            schedule["lr_sched"].step()
+    return found
+
+
+def test_warmup_and_milestones_count_epochs_of_training():
+    found = rates(
+        "SOLVER.WARMUP_EPOCHS 10 SOLVER.WARMUP_FACTOR 0.1 SOLVER.STEPS [35,80]", 100, 3
+    )
+    assert found[0] == pytest.approx(0.1)
+    assert found[5] == pytest.approx(0.55)
+    assert found[10:35] == pytest.approx([1.0] * 25)
+    assert found[35:80] == pytest.approx([0.1] * 45)
+    assert found[80:] == pytest.approx([0.01] * 20)
+
+
+def test_without_warmup_epochs_fastreid_s_own_counting_stays():
+    cfg = setup_cfg("", "SOLVER.WARMUP_ITERS 6 SOLVER.STEPS [2]".split())
+    assert warmup_iters(cfg, 3) == 6
+    assert rates("SOLVER.WARMUP_ITERS 6 SOLVER.STEPS [2]", 5, 3)[2:] == pytest.approx([1, 0.1, 0.1])

@@ -1,0 +1,180 @@
+"""A run that is killed and resumed ends where the uninterrupted run ends, to the bit."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.engine.small import command, environment, train
+
+
+def checkpoint(folder: Path, name: str = "model_final.pth") -> dict:
+    return torch.load(folder / name, weights_only=True)
+
+
+def flat(tree, prefix: str = "") -> dict:
+    """Leaves of nested dicts and lists by path."""
+    if isinstance(tree, dict):
+        items = tree.items()
+    elif isinstance(tree, (list, tuple)):
+        items = enumerate(tree)
+    else:
+        return {prefix: tree}
+    return {k: v for key, value in items for k, v in flat(value, f"{prefix}/{key}").items()}
+
+
+def assert_same(first: dict, second: dict) -> None:
+    first, second = flat(first), flat(second)
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, second[key]), key
+        else:
+            assert value == second[key], key
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(datasets, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("uninterrupted")
+    done = train(datasets=datasets, output=output)
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+def test_checkpoint_holds_all_that_a_resume_needs(uninterrupted):
+    saved = checkpoint(uninterrupted)
+    assert {
+        "model",
+        "optimizer",
+        "adversary_optimizer",
+        "lr_sched",
+        "warmup_sched",
+        "sampler",
+        "random_state",
+        "best_metric",
+        "epoch",
+        "metric",
+    } <= saved.keys()
+    assert saved["adversary_optimizer"]["state"], "the adversary was never stepped"
+
+
+@pytest.mark.parametrize("delay", [0.0, 1.5])
+def test_killed_at_any_step_and_resumed_is_bit_identical(uninterrupted, datasets, tmp_path, delay):
+    running = subprocess.Popen(
+        command(output=tmp_path), env=environment(datasets), stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "model_0001.pth").exists() and time.monotonic() < deadline:
+        assert running.poll() is None, "ended before it could be killed"
+        time.sleep(0.01)
+    time.sleep(delay)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+
+    resumed = train("--resume", datasets=datasets, output=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "epochs are done" in resumed.stdout
+    expected, found = checkpoint(uninterrupted), checkpoint(tmp_path)
+    for key in ("model", "optimizer", "adversary_optimizer", "lr_sched", "sampler", "random_state"):
+        assert_same(expected[key], found[key])
+
+
+def test_half_written_newest_checkpoint_is_named_and_the_previous_one_resumes(
+    uninterrupted, datasets, tmp_path
+):
+    previous = uninterrupted / "model_0000.pth"
+    newest = tmp_path / "model_0001.pth"
+    (tmp_path / previous.name).write_bytes(previous.read_bytes())
+    newest.write_bytes((uninterrupted / newest.name).read_bytes()[:1000])
+    (tmp_path / "last_checkpoint").write_text(newest.name)
+
+    failed = train("--resume", datasets=datasets, output=tmp_path)
+    assert failed.returncode == 2
+    assert failed.stderr.strip().splitlines()[-1].startswith(f"error: {newest}: not a whole")
+
+    resumed = train("--resume", str(tmp_path / previous.name), datasets=datasets, output=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same(checkpoint(uninterrupted)["model"], checkpoint(tmp_path)["model"])
+
+
+def test_resume_tells_which_settings_differ(uninterrupted, datasets):
+    again = train("--resume", datasets=datasets, output=uninterrupted, SOLVER__BASE_LR=0.5)
+    assert again.returncode == 0, again.stderr
+    assert "Resuming with SOLVER.BASE_LR 0.5; was 0.00035" in again.stdout
+    assert "All 3 epochs are done already" in again.stdout
+
+
+def test_eval_only_prints_the_very_numbers_of_training(uninterrupted, datasets, tmp_path):
+    def table(text: str) -> list[str]:
+        rows = [line for line in text.splitlines() if "HITSZVCM/" in line]
+        return rows[-2:]
+
+    log = (uninterrupted / "log.txt").read_text()
+    alone = train(
+        "--eval-only",
+        datasets=datasets,
+        output=tmp_path,
+        MODEL__WEIGHTS=uninterrupted / "model_final.pth",
+    )
+    assert alone.returncode == 0, alone.stderr
+    assert len(table(log)) == 2
+    assert table(alone.stdout) == table(log)
+
+
+def test_saved_config_is_enough_to_evaluate(uninterrupted, datasets, tmp_path):
+    import sys
+
+    from tests.engine.small import ROOT
+
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "tools/train_net.py"),
+            "--config-file",
+            str(uninterrupted / "config.yaml"),
+            "--eval-only",
+            "MODEL.WEIGHTS",
+            str(uninterrupted / "model_final.pth"),
+            "OUTPUT_DIR",
+            str(tmp_path),
+        ],
+        env=environment(datasets),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_output_folder_looks_as_fastreid_users_know_it(uninterrupted):
+    names = {path.name for path in uninterrupted.iterdir()}
+    assert {
+        "config.yaml",
+        "log.txt",
+        "metrics.json",
+        "model_0000.pth",
+        "model_best.pth",
+        "model_final.pth",
+        "last_checkpoint",
+    } <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    log = (uninterrupted / "log.txt").read_text()
+    for name in ("eta: ", "epoch/iter: ", "total_loss: ", "loss_cls: ", "data_time: ", "lr: "):
+        assert name in log
+
+
+def test_every_loss_of_both_players_is_logged_by_name(uninterrupted):
+    metrics = (uninterrupted / "metrics.json").read_text()
+    for name in (
+        "loss_cls",
+        "loss_triplet",
+        "loss_cross_modal_triplet",
+        "loss_cls_attacked",
+        "loss_consistency",
+        "loss_conf",
+        "loss_rev",
+        "loss_mod",
+    ):
+        assert f'"{name}"' in metrics

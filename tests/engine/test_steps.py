@@ -1,0 +1,173 @@
+"""Who is updated by what, on the real model and loader of a small config."""
+
+import contextlib
+
+import pytest
+import torch
+from fastreid.utils.events import EventStorage
+from torch import nn
+
+from plugins.config import setup_cfg
+from plugins.engine import Trainer
+from plugins.engine.steps import mixed_precision
+from plugins.errors import InputError
+from tests.engine.small import CONFIG, options
+
+
+def trainer(datasets, tmp_path, monkeypatch, **changes) -> Trainer:
+    monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
+    cfg = setup_cfg(str(CONFIG), options(tmp_path, **changes))
+    torch.manual_seed(0)
+    return Trainer(cfg)
+
+
+def step(trainer: Trainer, epoch: int = 0) -> set[str]:
+    """Run one step and return the names of the tensors that moved."""
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    trainer.epoch, trainer.iter = epoch, epoch * trainer.iters_per_epoch
+    with EventStorage():
+        trainer.run_step()
+    after = dict(trainer.model.named_parameters())
+    return {name for name, value in before.items() if not torch.equal(value, after[name])}
+
+
+def trainable(model: nn.Module) -> set[str]:
+    return {name for name, p in model.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam", "AdamW", "RMSprop"])
+def test_one_step_moves_every_trainable_tensor(datasets, tmp_path, monkeypatch, optimizer):
+    one = trainer(
+        datasets,
+        tmp_path,
+        monkeypatch,
+        MODEL__META_ARCHITECTURE="VVIBaseline",
+        SOLVER__STEP="SimpleStep",
+        SOLVER__OPT=optimizer,
+    )
+    assert step(one) == trainable(one.model)
+
+
+def test_alternating_step_moves_both_players(datasets, tmp_path, monkeypatch):
+    one = trainer(datasets, tmp_path, monkeypatch)
+    assert step(one, epoch=1) == trainable(one.model)
+
+
+def test_before_its_start_epoch_the_adversary_rests(datasets, tmp_path, monkeypatch):
+    one = trainer(datasets, tmp_path, monkeypatch)
+    adversary = {name for name in trainable(one.model) if name.startswith("attack.")}
+    assert adversary
+    assert step(one, epoch=0) == trainable(one.model) - adversary
+
+
+def test_attack_turn_moves_only_the_adversary(datasets, tmp_path, monkeypatch):
+    one = trainer(datasets, tmp_path, monkeypatch)
+    monkeypatch.setattr(one._trainer, "update", lambda: None)
+    moved = step(one, epoch=1)
+    assert moved == {name for name in trainable(one.model) if name.startswith("attack.")}
+
+
+def test_defence_turn_moves_none_of_the_adversary(datasets, tmp_path, monkeypatch):
+    one = trainer(datasets, tmp_path, monkeypatch)
+    monkeypatch.setattr(one._trainer, "_attack", lambda batches: {})
+    moved = step(one, epoch=1)
+    assert moved == {name for name in trainable(one.model) if not name.startswith("attack.")}
+
+
+def test_accumulated_gradient_is_the_mean_of_the_batches_gradients(datasets, tmp_path, monkeypatch):
+    one = trainer(
+        datasets,
+        tmp_path,
+        monkeypatch,
+        MODEL__META_ARCHITECTURE="VVIBaseline",
+        SOLVER__STEP="SimpleStep",
+        SOLVER__ACCUMULATION=2,
+    )
+    batches, _ = one._trainer.next_batches()
+    assert len(batches) == 2
+    one.model.eval()
+    one.model.training = True  # losses, with BatchNorm's statistics held still
+    one.model.heads.training = True
+    with EventStorage():
+        gradients = []
+        for chosen in ([batches[0]], [batches[1]], batches):
+            one._trainer.backward(chosen, one.optimizer)
+            gradients.append(one.model.heads.weight.grad.clone())
+    torch.testing.assert_close(gradients[2], (gradients[0] + gradients[1]) / 2)
+
+
+def test_an_epoch_shorter_than_one_update_is_refused(datasets, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match=r"SOLVER\.ACCUMULATION 1000: an epoch has only \d+ batches"):
+        trainer(datasets, tmp_path, monkeypatch, SOLVER__ACCUMULATION=1000)
+
+
+def test_frozen_layers_keep_their_weights_until_freeze_iters(datasets, tmp_path, monkeypatch):
+    one = trainer(
+        datasets,
+        tmp_path,
+        monkeypatch,
+        MODEL__FREEZE_LAYERS="['backbone']",
+        SOLVER__FREEZE_ITERS=1,
+        MODEL__META_ARCHITECTURE="VVIBaseline",
+        SOLVER__STEP="SimpleStep",
+    )
+    frozen = {name for name in trainable(one.model) if name.startswith("backbone")}
+    assert step(one, epoch=0) == trainable(one.model) - frozen
+    assert step(one, epoch=1) == trainable(one.model)
+
+
+def test_clipping_bounds_each_gradient(datasets, tmp_path, monkeypatch):
+    one = trainer(
+        datasets,
+        tmp_path,
+        monkeypatch,
+        SOLVER__CLIP_GRADIENTS__ENABLED=True,
+        SOLVER__CLIP_GRADIENTS__CLIP_VALUE=1e-3,
+    )
+    step(one, epoch=1)
+    norms = [p.grad.norm().item() for g in one.optimizer.param_groups for p in g["params"]]
+    assert max(norms) <= 1e-3 * 1.001
+    assert max(norms) > 1e-4
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(datasets, tmp_path, monkeypatch):
+    one = trainer(datasets, tmp_path, monkeypatch)
+    with torch.no_grad():
+        one.model.heads.weight[0, 0] = float("nan")
+    before = one.model.backbone.state_dict()
+    before = {name: value.clone() for name, value in before.items() if "running" not in name}
+    with pytest.raises(FloatingPointError, match=r"iteration 0: a loss is infinite or NaN: loss_cls"):
+        step(one)
+    after = one.model.backbone.state_dict()
+    assert all(torch.equal(v, after[n]) for n, v in before.items() if "num_batches" not in n)
+
+
+def test_alternating_step_needs_an_adversary(datasets, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="VVIBaseline has no adversary; use SimpleStep"):
+        trainer(datasets, tmp_path, monkeypatch, MODEL__META_ARCHITECTURE="VVIBaseline")
+
+
+class TestMixedPrecision:
+    def test_off(self):
+        autocast, scaler = mixed_precision(setup_cfg())
+        assert isinstance(autocast(), contextlib.nullcontext)
+        assert scaler is None
+
+    def test_on_a_cpu_warns_once_and_needs_no_scaler(self, caplog):
+        caplog.set_level("WARNING", logger="plugins")
+        autocast, scaler = mixed_precision(
+            setup_cfg("", ["SOLVER.AMP.ENABLED", "True", "MODEL.DEVICE", "cpu"])
+        )
+        assert scaler is None
+        with autocast():
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).sum() == 8
+
+    def test_unknown_format_is_named(self):
+        with pytest.raises(InputError, match=r"SOLVER\.AMP\.DTYPE: 'float8'; expected float16"):
+            mixed_precision(
+                setup_cfg("", ["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "float8"])
+            )
+
+    def test_a_step_in_mixed_precision_moves_every_tensor(self, datasets, tmp_path, monkeypatch):
+        one = trainer(datasets, tmp_path, monkeypatch, SOLVER__AMP__ENABLED=True)
+        assert step(one, epoch=1) == trainable(one.model)

@@ -1,0 +1,228 @@
+"""Ranking: against the definition, fastreid and scikit-learn, and at its edges."""
+
+import numpy as np
+import pytest
+import torch
+from fastreid.evaluation.rank import evaluate_rank
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+from plugins.errors import InputError
+from plugins.evaluation.distance import distances
+from plugins.evaluation.ranking import (
+    evaluate_distances,
+    evaluate_ranking,
+    ranked_lists,
+    sort_keys,
+)
+from tests.evaluation.brute_force import brute_force
+
+
+@st.composite
+def problems(draw, levels=6):
+    """A (Q, G) distance matrix with ``levels`` values, so mostly ties, and its four label vectors.
+
+    With ``levels=None`` all distances differ.
+    """
+    seed = draw(st.integers(0, 2**32 - 1))
+    num_queries, num_gallery = draw(st.integers(1, 6)), draw(st.integers(1, 40))
+    num_persons, num_cameras = draw(st.integers(1, 5)), draw(st.integers(1, 3))
+    random = np.random.default_rng(seed)
+    size = num_queries * num_gallery
+    values = random.permutation(size) if levels is None else random.integers(levels, size=size)
+    matrix = values.reshape(num_queries, num_gallery).astype(np.float32) - 2
+    labels = [
+        random.integers(number, size=length)
+        for number in (num_persons, num_cameras)
+        for length in (num_queries, num_gallery)
+    ]
+    return matrix, labels
+
+
+def tensors(arrays):
+    return [torch.from_numpy(array) for array in arrays]
+
+
+def same_person_and_camera(labels):
+    query_pids, gallery_pids, query_camids, gallery_camids = labels
+    person = query_pids[:, None] == gallery_pids
+    return person & (query_camids[:, None] == gallery_camids)
+
+
+def has_a_valid_query(labels):
+    same_person = labels[0][:, None] == labels[1]
+    return bool((same_person & ~same_person_and_camera(labels)).any())
+
+
+@settings(max_examples=250, deadline=None)
+@given(problem=problems(), chunk=st.integers(1, 7), max_rank=st.integers(1, 50))
+def test_scores_follow_the_definition_with_ties_in_gallery_order(problem, chunk, max_rank):
+    matrix, labels = problem
+    cmc, precisions, penalties, _ = brute_force(matrix.tolist(), *labels, max_rank=max_rank)
+    if not has_a_valid_query(labels):
+        assert set(precisions) == {None}
+        with pytest.raises(InputError, match=f"none of the {len(matrix)} queries"):
+            evaluate_distances(torch.from_numpy(matrix), *tensors(labels))
+        return
+
+    result = evaluate_distances(
+        torch.from_numpy(matrix), *tensors(labels), max_rank=max_rank, chunk=chunk
+    )
+
+    valid = [precision is not None for precision in precisions]
+    assert result.valid.tolist() == valid
+    assert result.num_valid == sum(valid)
+    assert result.cmc.dtype == result.average_precision.dtype == torch.float64
+    np.testing.assert_allclose(result.cmc, cmc, rtol=1e-14)
+    np.testing.assert_allclose(
+        result.average_precision, np.array(precisions, dtype=float), rtol=1e-14
+    )
+    np.testing.assert_allclose(
+        result.inverse_negative_penalty, np.array(penalties, dtype=float), rtol=1e-14
+    )
+    kept = [precision for precision in precisions if precision is not None]
+    assert result.mean_average_precision == pytest.approx(np.mean(kept), rel=1e-13)
+
+
+@settings(max_examples=250, deadline=None)
+@given(problem=problems(levels=None))
+def test_scores_are_fastreids_without_ties(problem):
+    matrix, labels = problem
+    assume(has_a_valid_query(labels))
+    # fastreid fails when a list without junk is shorter than its CMC.
+    shortest = int((~same_person_and_camera(labels)).sum(axis=1).min())
+    assume(shortest > 0)
+    cmc, precisions, penalties = evaluate_rank(matrix, *labels, max_rank=shortest, use_cython=False)
+
+    result = evaluate_distances(torch.from_numpy(matrix), *tensors(labels), max_rank=shortest)
+
+    np.testing.assert_allclose(result.cmc, cmc, atol=1e-6)  # theirs is float32
+    np.testing.assert_allclose(result.average_precision[result.valid], precisions, rtol=1e-12)
+    np.testing.assert_allclose(result.inverse_negative_penalty[result.valid], penalties, rtol=1e-12)
+
+
+def test_average_precision_is_scikit_learns():
+    random = np.random.default_rng(0)
+    matrix = torch.from_numpy(random.permutation(2000).reshape(4, 500).astype(np.float32))
+    query_pids, gallery_pids = torch.arange(4), torch.from_numpy(random.integers(4, size=500))
+    cameras = torch.zeros(4, dtype=torch.int64), torch.ones(500, dtype=torch.int64)
+
+    result = evaluate_distances(matrix, query_pids, gallery_pids, *cameras)
+
+    expected = [
+        average_precision_score(gallery_pids == pid, -row)
+        for pid, row in zip(query_pids, matrix, strict=True)
+    ]
+    np.testing.assert_allclose(result.average_precision, expected, rtol=1e-12)
+
+
+def random_set(num_queries=30, num_gallery=90, length=16, seed=0):
+    """Features of six persons under four cameras, a quarter of the gallery repeated, and labels."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = (num_queries, num_gallery)
+    pids = [torch.randint(6, (size,), generator=generator) for size in sizes]
+    camids = [torch.randint(4, (size,), generator=generator) for size in sizes]
+    queries, gallery = (torch.randn(size, length, generator=generator) for size in sizes)
+    gallery[-(num_gallery // 4) :] = gallery[: num_gallery // 4]
+    return queries, gallery, *pids, *camids
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_scores_do_not_depend_on_the_chunk(metric):
+    arguments = random_set(num_gallery=400)  # some 50 positives, of a number that varies
+    reference = evaluate_ranking(*arguments, metric=metric)
+
+    for chunk in (1, 7, 29, 30, 1000):
+        result = evaluate_ranking(*arguments, metric=metric, chunk=chunk)
+        for name in ("cmc", "average_precision", "inverse_negative_penalty"):
+            np.testing.assert_array_equal(getattr(result, name), getattr(reference, name))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_features_and_their_distance_matrix_give_the_same_scores(metric):
+    queries, gallery, *labels = random_set()
+
+    of_features = evaluate_ranking(queries, gallery, *labels, metric=metric)
+    of_matrix = evaluate_distances(distances(queries, gallery, metric), *labels)
+
+    np.testing.assert_array_equal(of_features.average_precision, of_matrix.average_precision)
+
+
+def test_repeated_gallery_features_keep_the_order_of_the_gallery():
+    gallery = torch.randn(1, 33, generator=torch.Generator().manual_seed(0)).repeat(50, 1)
+    queries = torch.randn(9, 33, generator=torch.Generator().manual_seed(1))
+    labels = torch.zeros(9), torch.arange(50) % 5, torch.zeros(9), torch.ones(50)
+
+    indices, _ = ranked_lists(queries, gallery, *labels, length=50)
+    result = evaluate_ranking(queries, gallery, *labels)
+
+    assert torch.equal(indices, torch.arange(50).expand(9, 50))
+    expected = np.mean([k / rank for k, rank in enumerate(range(1, 51, 5), start=1)])
+    np.testing.assert_allclose(result.average_precision, expected)
+
+
+def test_a_short_gallery_repeats_the_last_value_of_the_cmc():
+    matrix = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+
+    result = evaluate_distances(
+        matrix, torch.zeros(2), torch.tensor([0, 1]), torch.zeros(2), torch.ones(2), max_rank=20
+    )
+
+    assert result.cmc.tolist() == [0.5] + [1.0] * 19
+
+
+def test_a_gallery_of_one_is_ranked():
+    one = torch.ones(1, dtype=torch.int64)
+
+    result = evaluate_ranking(torch.randn(1, 4), torch.randn(1, 4), one, one, one, 2 * one)
+
+    assert (result.cmc == 1).all()
+    assert result.mean_average_precision == result.mean_inverse_negative_penalty == 1
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize(("num_queries", "num_gallery"), [(0, 0), (0, 3), (3, 0), (3, 3)])
+def test_no_valid_query_is_an_error_not_a_nan(num_queries, num_gallery, metric):
+    queries, gallery = torch.ones(num_queries, 4), torch.ones(num_gallery, 4)
+    pids_and_camids = [torch.zeros(num_queries), torch.zeros(num_gallery)] * 2
+
+    with pytest.raises(InputError, match=f"none of the {num_queries} queries has a gallery item"):
+        evaluate_ranking(queries, gallery, *pids_and_camids, metric=metric)
+
+
+def test_a_nan_distance_is_an_error():
+    matrix = torch.tensor([[0.0, float("nan")]])
+
+    with pytest.raises(InputError, match="NaN"):
+        evaluate_distances(matrix, torch.zeros(1), torch.zeros(2), torch.zeros(1), torch.ones(2))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    values=st.lists(st.floats(width=32, allow_nan=False) | st.sampled_from([0.0, -0.0]), min_size=1)
+)
+def test_sort_keys_sort_as_distance_then_index(values):
+    keys = sort_keys(torch.tensor([values]))[0].tolist()
+
+    expected = sorted(range(len(values)), key=lambda index: (values[index], index))
+    assert sorted(range(len(values)), key=lambda index: keys[index]) == expected
+    assert len(set(keys)) == len(keys)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**16), length=st.integers(1, 30), chunk=st.integers(1, 5))
+def test_ranked_lists_are_the_nearest_items_without_junk(seed, length, chunk):
+    queries, gallery, *labels = random_set(num_queries=8, num_gallery=20, length=5, seed=seed)
+    matrix = distances(queries, gallery, "cosine")
+    *_, expected = brute_force(matrix.tolist(), *[label.tolist() for label in labels])
+
+    indices, values = ranked_lists(queries, gallery, *labels, length=length, chunk=chunk)
+
+    assert indices.shape == values.shape == (8, min(length, 20))
+    for row, order in enumerate(expected):
+        shown = order[:length]
+        assert indices[row, : len(shown)].tolist() == shown
+        assert torch.equal(values[row, : len(shown)], matrix[row, shown])
+        assert (indices[row, len(shown) :] == -1).all()
+        assert values[row, len(shown) :].isinf().all()

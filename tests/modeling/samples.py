@@ -1,0 +1,57 @@
+"""Small configs and batches for the tests of this folder."""
+
+import torch
+
+import plugins.modeling  # noqa: F401  (registers what the configs name)
+from plugins.config import setup_cfg
+
+torch.set_num_threads(1)
+
+LOSSES = "('CrossEntropyLoss', 'TripletLoss', 'CrossModalTriplet')"
+
+
+def small_cfg(*opts):
+    """A ResNet-18 on clips of 64 x 32 images of 4 people; ``opts`` override it."""
+    small = [
+        "MODEL.DEVICE", "cpu",
+        "MODEL.BACKBONE.NAME", "build_two_stream_backbone",
+        "MODEL.BACKBONE.DEPTH", "18x",
+        "MODEL.BACKBONE.FEAT_DIM", "512",
+        "MODEL.HEADS.NAME", "VideoHead",
+        "MODEL.HEADS.NUM_CLASSES", "4",
+        "MODEL.HEADS.WITH_BNNECK", "True",
+        "MODEL.TEMPORAL.NAME", "STIG",
+        "MODEL.TEMPORAL.STIG.STRIPES", "3",
+        "MODEL.TEMPORAL.STIG.DIM", "16",
+        "MODEL.LOSSES.NAME", LOSSES,
+    ]  # fmt: skip
+    return setup_cfg(opts=small + [str(opt) for opt in opts])
+
+
+def small_batch(frames=2, seed=0):
+    """4 people, one clip of each per modality."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "images": torch.rand(8, frames, 3, 64, 32, generator=generator) * 255,
+        "targets": torch.tensor([0, 1, 2, 3, 0, 1, 2, 3]),
+        "camids": torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]),
+        "modalities": torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]),
+        "img_paths": [f"{row}.png" for row in range(8)],
+    }
+
+
+def copied(batch):
+    return {
+        key: value.clone() if torch.is_tensor(value) else list(value)
+        for key, value in batch.items()
+    }
+
+
+def state(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def differing(before, after):
+    """Names of the tensors that are not equal bit for bit."""
+    assert before.keys() == after.keys()
+    return [name for name in before if not torch.equal(before[name], after[name])]

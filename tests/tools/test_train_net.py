@@ -1,0 +1,116 @@
+"""What a user of tools/train_net.py is told: one line that names the culprit, exit status 2."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.engine.small import ROOT, train
+
+
+@pytest.fixture
+def own(datasets: Path, tmp_path: Path) -> Path:
+    """A copy of the datasets folder that a test may damage."""
+    return Path(shutil.copytree(datasets, tmp_path / "datasets"))
+
+
+def message(done: subprocess.CompletedProcess) -> str:
+    assert done.returncode == 2, done.stdout + done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return lines[0]
+
+
+def test_misspelt_config_key(datasets, tmp_path):
+    failed = train(datasets=datasets, output=tmp_path, SOLVER__MAX_EPOCHS=1)
+    assert message(failed) == (
+        "error: command line: no config key 'SOLVER.MAX_EPOCHS'; "
+        "nearest: SOLVER.MAX_EPOCH, SOLVER.WARMUP_EPOCHS, SOLVER.DELAY_EPOCHS"
+    )
+
+
+def test_misspelt_flag(datasets, tmp_path):
+    failed = train("--eval_only", datasets=datasets, output=tmp_path)
+    assert failed.returncode == 2
+    assert "--eval_only" in failed.stderr
+
+
+def test_wrong_dataset_name(datasets, tmp_path):
+    failed = train(datasets=datasets, output=tmp_path, DATASETS__NAMES="['HITSZ']")
+    assert message(failed).startswith("error: DATASETS.NAMES: no DATASET is named 'HITSZ'; known: HITSZVCM,")
+
+
+def test_missing_data_names_folder_variable_source_and_stand_in(tmp_path):
+    text = message(train(datasets=tmp_path / "none", output=tmp_path))
+    assert str(tmp_path / "none" / "HITSZ-VCM") in text
+    assert "FASTREID_DATASETS" in text
+    assert "https://github.com/VCM-project233/MITML" in text
+    assert "python tools/make_synthetic.py --preset quick --out" in text
+
+
+def test_too_small_a_dataset_names_the_numbers(datasets, tmp_path):
+    text = message(train(datasets=datasets, output=tmp_path, SOLVER__IMS_PER_BATCH=64))
+    assert "16" in text and "6" in text
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unreadable_jpeg(own, tmp_path, workers):
+    for frame in (own / "HITSZ-VCM/Train").rglob("*.jpg"):
+        frame.write_bytes(frame.read_bytes()[:200])
+    text = message(train(datasets=own, output=tmp_path, DATALOADER__NUM_WORKERS=workers))
+    assert text.startswith(f"error: {own}/HITSZ-VCM/Train/")
+    assert ".jpg" in text
+
+
+@pytest.mark.parametrize(
+    "name", ["train_name", "track_train_info", "test_name", "track_test_info", "query_IDX"]
+)
+def test_truncated_info_file(own, tmp_path, name):
+    path = own / f"HITSZ-VCM/info/{name}.txt"
+    text = path.read_text()
+    # A cut inside a line; query_IDX loses all but its first half, which damages one token only.
+    path.write_text("" if name == "query_IDX" else text[: len(text) // 2 - 3])
+    assert f"{name}.txt" in message(train(datasets=own, output=tmp_path))
+
+
+def test_wrong_weights(datasets, tmp_path):
+    path = tmp_path / "other.pth"
+    torch.save({"model": {"backbone.conv1.weight": torch.zeros(1)}}, path)
+    failed = train("--eval-only", datasets=datasets, output=tmp_path, MODEL__WEIGHTS=path)
+    assert message(failed).startswith(f"error: {path}: not the weights of this SADSTRM: ")
+
+
+def test_eval_only_without_weights(datasets, tmp_path):
+    failed = train("--eval-only", datasets=datasets, output=tmp_path)
+    assert "--eval-only needs weights" in message(failed)
+
+
+def test_a_missed_expected_result_exits_1(datasets, tmp_path):
+    wrong = train(
+        datasets=datasets,
+        output=tmp_path,
+        SOLVER__MAX_EPOCH=1,
+        TEST__EVAL_PERIOD=1,
+        TEST__EXPECTED_RESULTS="[['HITSZVCM/I2V', 'mAP', -50.0, 1.0]]",
+    )
+    assert wrong.returncode == 1
+    assert "HITSZVCM/I2V" in wrong.stdout
+    assert "mAP" in wrong.stdout
+
+
+def test_works_from_another_folder_in_an_uninstalled_checkout(tmp_path):
+    """A foreign ``plugins`` on the path must not win."""
+    (tmp_path / "plugins.py").write_text("raise SystemExit('the wrong plugins')")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools/train_net.py"), "--help"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--config-file" in done.stdout

@@ -1,0 +1,75 @@
+"""Render a stand-in data set: walking people in visible light and infrared, as HITSZ-VCM on disk.
+
+python tools/make_synthetic.py --preset quick --out datasets/HITSZ-VCM --seed 0
+"""
+
+import argparse
+import dataclasses
+import logging
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from plugins.data.synthetic.settings import PRESETS, SyntheticSettings
+from plugins.data.synthetic.sheet import save_sheet
+from plugins.data.synthetic.writers import render_hitsz_vcm
+from plugins.errors import InputError
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Options; one for each field of the settings, which wins over the preset."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--preset", choices=PRESETS, default="quick")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the data set")
+    for field in dataclasses.fields(SyntheticSettings):
+        option = "--" + field.name.replace("_", "-")
+        presets = ", ".join(f"{name} {getattr(PRESETS[name], field.name)}" for name in PRESETS)
+        parser.add_argument(option, type=field.type, help=presets, default=argparse.SUPPRESS)
+    parser.add_argument("--sheet", type=Path, help="also save a contact sheet, a PNG file")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a rendered data set of other settings"
+    )
+    return parser.parse_args()
+
+
+def print_counts(counts: dict[str, dict[str, int]]) -> None:
+    """One line per split, modality and camera."""
+    columns = ("identities", "tracklets", "frames")
+    print(f"{'split':7}{'modality':10}{'camera':>6}" + "".join(f"{name:>12}" for name in columns))
+    for key, cell in counts.items():
+        split, modality, camera = key.split("/")
+        cells = "".join(f"{cell[name]:12,}" for name in columns)
+        print(f"{split:7}{modality:10}{camera:>6}{cells}")
+    totals = (sum(cell[name] for cell in counts.values()) for name in columns[1:])
+    print(f"{'total':35}" + "".join(f"{total:12,}" for total in totals))
+
+
+def main() -> int:
+    """Render, count, show."""
+    arguments = vars(parse_arguments())
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    names = {field.name for field in dataclasses.fields(SyntheticSettings)}
+    chosen = {name: value for name, value in arguments.items() if name in names}
+    try:
+        settings = dataclasses.replace(PRESETS[arguments["preset"]], **chosen)
+        counts = render_hitsz_vcm(
+            arguments["out"], settings, arguments["workers"], arguments["overwrite"]
+        )
+        print_counts(counts)
+        print(f"data set: {arguments['out']}")
+        if arguments["sheet"]:
+            save_sheet(arguments["sheet"], settings)
+            print(f"contact sheet: {arguments['sheet']}")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
