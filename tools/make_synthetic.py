@@ -30,7 +30,7 @@ def parse_arguments() -> argparse.Namespace:
         presets = ", ".join(f"{name} {getattr(PRESETS[name], field.name)}" for name in PRESETS)
         parser.add_argument(option, type=field.type, help=presets, default=argparse.SUPPRESS)
     parser.add_argument("--sheet", type=Path, help="also save a contact sheet, a PNG file")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a rendered data set of other settings"
     )

@@ -30,6 +30,7 @@ class EpochSampler(Sampler):
     unless its person has fewer than K.
 
     Attributes:
+        sides: S.
         position: batches already trained on, counted by the trainer; iteration starts there.
         batches_per_epoch: clips of the smaller side, divided by P * K.
     """

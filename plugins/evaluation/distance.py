@@ -5,7 +5,7 @@ Legend: Q queries, C queries of one chunk, G gallery items, D feature length.
 A matrix product rounds differently with another chunk size, thread count or BLAS, so that two equal
 gallery features may get different distances and a ranking may change from run to run. Here features
 are first rounded to a grid on which float64 sums of products are exact: then the order of summation
-does not matter, a distance depends on its two features (and the grid) alone, and equal features tie.
+does not matter, a distance depends only on its two features and the grid, and equal features tie.
 """
 
 import math

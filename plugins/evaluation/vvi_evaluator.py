@@ -1,6 +1,5 @@
 """Evaluates a model in every direction from one pass over query and gallery."""
 
-import logging
 from collections import OrderedDict
 
 import numpy as np
@@ -14,8 +13,6 @@ from torch import Tensor, nn
 from plugins.errors import InputError
 from plugins.evaluation.ranking import RankingResult, evaluate_ranking
 from plugins.registry import EVALUATOR
-
-logger = logging.getLogger(__name__)
 
 RANKS = (1, 5, 10, 20)
 

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-import plugins  # noqa: F401
 from plugins.config import setup_cfg
 from tests.data.hitsz_tree import write_tree
 

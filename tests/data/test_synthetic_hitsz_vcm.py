@@ -1,5 +1,6 @@
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from PIL import Image
 from plugins.data.synthetic import SyntheticSettings, render_hitsz_vcm
 from plugins.errors import InputError
 
-ROOT = Path(__file__).parents[2]
+TOOL = str(Path(__file__).parents[2] / "tools" / "make_synthetic.py")
 SETTINGS = SyntheticSettings(train_ids=3, test_ids=3, height=32, width=16, max_frames=40)
 NAME = re.compile(r"(\d{4})M([12])D(\d+)T(\d+)F(\d+\.jpg)")
 
@@ -158,20 +159,31 @@ def test_a_damaged_record_is_named(tmp_path):
         render_hitsz_vcm(tmp_path, SETTINGS)
 
 
-def command(*arguments, cwd):
-    tool = [sys.executable, str(ROOT / "tools" / "make_synthetic.py")]
-    return subprocess.run([*tool, *arguments], cwd=cwd, capture_output=True, text=True)
-
-
 def test_the_command_renders_counts_and_shows_from_any_folder(tmp_path):
     sizes = {"train-ids": 2, "test-ids": 2, "height": 32, "width": 16, "max-frames": 12}
-    small = [f"--{name}={value}" for name, value in sizes.items()]
-    done = command("--out", "data", "--sheet", "sheet.png", *small, cwd=tmp_path)
+    options = [f"--{name}={value}" for name, value in sizes.items()]
+    done = subprocess.run(
+        [sys.executable, TOOL, "--out", "data", "--sheet", "sheet.png", *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     frames = len(list((tmp_path / "data").rglob("*.jpg")))
     assert done.stdout.splitlines()[-3].split()[-1] == str(frames)
     assert Image.open(tmp_path / "sheet.png").width > 500
 
-    refused = command("--out", "data", "--seed", "5", *small, cwd=tmp_path)
-    assert refused.returncode == 2
-    assert refused.stderr.startswith("error: ") and len(refused.stderr.splitlines()) == 1
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [("--seed=5", "error: .*seed 0 .asked for: 5"), ("--sede=5", "unrecognized arguments: --sede")],
+)
+def test_the_command_refuses_in_words_and_with_exit_code_2(
+    root, monkeypatch, capsys, option, complaint
+):
+    monkeypatch.setattr(sys, "argv", ["make_synthetic.py", "--out", str(root), option])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(TOOL, run_name="__main__")
+    assert stop.value.code == 2
+    assert re.search(complaint, capsys.readouterr().err)

@@ -27,7 +27,7 @@ def problems(draw, levels=6):
     """
     seed = draw(st.integers(0, 2**32 - 1))
     num_queries, num_gallery = draw(st.integers(1, 6)), draw(st.integers(1, 40))
-    num_persons, num_cameras = draw(st.integers(1, 5)), draw(st.integers(1, 3))
+    num_persons, num_cameras = draw(st.integers(1, 5)), draw(st.integers(1, 4))
     random = np.random.default_rng(seed)
     size = num_queries * num_gallery
     values = random.permutation(size) if levels is None else random.integers(levels, size=size)

@@ -29,7 +29,7 @@ def test_misspelt_config_key(datasets, tmp_path):
     failed = train(datasets=datasets, output=tmp_path, SOLVER__MAX_EPOCHS=1)
     assert message(failed) == (
         "error: command line: no config key 'SOLVER.MAX_EPOCHS'; "
-        "nearest: SOLVER.MAX_EPOCH, SOLVER.WARMUP_EPOCHS, SOLVER.DELAY_EPOCHS"
+        "nearest: SOLVER.MAX_EPOCH, SOLVER.DELAY_EPOCHS, SOLVER.WARMUP_EPOCHS"
     )
 
 

@@ -41,7 +41,6 @@ class HITSZVCM(VideoDataset):
     is needed: there are 463,259.
     """
 
-    dataset_name = "hitszvcm"
     dataset_url = "https://github.com/VCM-project233/MITML"
     # MITML's loader (min_seq_len=12) leaves out shorter ones, in training and in test; published
     # results are on the 9,751 + 4,584 + 5,099 tracklets that remain.
@@ -71,7 +70,7 @@ class HITSZVCM(VideoDataset):
         rows, train = read_split(folder, "train")
         test_rows, test = read_split(folder, "test")
         check_people_differ(folder, rows, test_rows)
-        queries = set(read_query_rows(folder, test_rows))
+        queries = read_query_rows(folder, test_rows)
         # query_IDX counts the rows of the file, so short tracklets are left out only now.
         super().__init__(
             self._long(train),
@@ -114,18 +113,16 @@ def read_split(folder: str, split: str) -> tuple[list[Row], list[Tracklet]]:
 
 
 def read_text(path: str) -> str:
-    """A text file, with any line ends.
+    """A text file, with any line ends; damaged bytes are left for the line's reader to report.
 
     Raises:
-        InputError: missing, empty or not text.
+        InputError: missing or empty.
     """
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
             text = file.read()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; HITSZ-VCM has it in its folder 'info'") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not plain text: {error.reason} at byte {error.start}") from error
     if not text.strip():
         raise InputError(f"{path}: empty file")
     return text
@@ -144,7 +141,7 @@ def read_rows(track_file: str) -> list[Row]:
             continue
         if len(columns) != 5 or not all(column.isdecimal() for column in columns):
             raise InputError(
-                f"{track_file}:{line}: found '{text.strip()}', expected five numbers: {COLUMNS}"
+                f"{track_file}:{line}: found {text.strip()!r}, expected five numbers: {COLUMNS}"
             )
         code, start, end, pid, camid = map(int, columns)
         if code not in MODALITY_CODES:
@@ -173,7 +170,7 @@ def make_tracklet(
         match = NAME.fullmatch(names[line - 1])
         if not match:
             raise InputError(
-                f"{name_file}:{line}: found '{names[line - 1]}', "
+                f"{name_file}:{line}: found {names[line - 1]!r}, "
                 "expected a frame such as 0001M2D3T1F6.jpg"
             )
         pid, code, camid, file = match.groups()
@@ -188,7 +185,7 @@ def make_tracklet(
 
 
 def describe(pid: int, modality: int, camid: int) -> str:
-    """For messages.
+    """A tracklet or a frame in words.
 
     >>> describe(1, 0, 3)
     'person 1, visible, camera 3'
@@ -228,8 +225,8 @@ def check_people_differ(folder: str, train: list[Row], test: list[Row]) -> None:
             )
 
 
-def read_query_rows(folder: str, test: list[Row]) -> list[int]:
-    """The 0-based rows that ``query_IDX.txt`` lists: all infrared ones, in its order.
+def read_query_rows(folder: str, test: list[Row]) -> set[int]:
+    """The 0-based rows that ``query_IDX.txt`` lists: all infrared ones.
 
     Older copies of the file have a damaged last number. It is replaced by the one infrared row that
     is missing.
@@ -244,20 +241,20 @@ def read_query_rows(folder: str, test: list[Row]) -> list[int]:
     path = os.path.join(folder, "info", "query_IDX.txt")
     tokens = read_text(path).split()
     missing = {number for number, row in enumerate(test, start=1) if row.modality == INFRARED}
-    rows = []
+    rows = set()
     for position, token in enumerate(tokens, start=1):
         number = int(token) if token.isdecimal() else None
         if number not in missing:
             if position == len(tokens) and len(missing) == 1:
                 number = min(missing)
-                logger.warning("%s: last number '%s' is damaged; took %d", path, token, number)
+                logger.warning("%s: last number %r is damaged; took %d", path, token, number)
             else:
                 raise InputError(
-                    f"{path}: number {position} is '{token}', expected an infrared row of "
+                    f"{path}: number {position} is {token!r}, expected an infrared row of "
                     f"track_test_info.txt (1 to {len(test)}), each once"
                 )
         missing.remove(number)
-        rows.append(number - 1)
+        rows.add(number - 1)
     if missing:
         raise InputError(
             f"{path}: lists {len(rows)} rows, but track_test_info.txt has {len(missing)} more "

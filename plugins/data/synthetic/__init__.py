@@ -1,8 +1,8 @@
 """Rendered stand-ins for licensed data sets: walking people, two modalities, one seed.
 
 ``settings`` says what is rendered, ``plan`` who walks where, ``identity`` who they are, ``scene``
-what the cameras see, ``figure`` and ``raster`` draw, ``frame`` records, ``writers`` lay out a data
-set on disk and ``sheet`` shows it to people.
+what the cameras see, ``take`` what happens meanwhile; ``pose``, ``figure`` and ``raster`` draw,
+``frame`` records, ``writers`` lay out a data set on disk and ``sheet`` shows it to people.
 """
 
 from plugins.data.synthetic.settings import PRESETS, SyntheticSettings

@@ -1,16 +1,16 @@
-"""A walking person: gait to joints, joints to limbs, limbs to the picture plane.
+"""A walking person as limbs in the picture plane: body, clothes, hair, luggage.
 
-Body frame: left, up, forward; the origin lies on the ground below the hips; the body is 1 high.
-Legend: T frames.
+Legend: T frames. Body frame as in ``pose``.
 """
 
 import numpy as np
 
 from plugins.data.synthetic.identity import Identity, Surface
+from plugins.data.synthetic.pose import SIDES, pose
 from plugins.data.synthetic.raster import Shapes
 
-_ANKLE = 0.035
-_TORSO = 0.315  # hip joint to shoulder
+_UP, _BACK = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, -1.0])
+_ON_GROUND = np.array([1.0, 0.0, 1.0])  # times a point: its foot on the ground
 
 
 class _Sketch:
@@ -85,7 +85,7 @@ def walking_figure(person: Identity, phase: np.ndarray, heading: np.ndarray, til
     joints = pose(person, phase)
     sketch = _Sketch(heading, tilt)
     _cast_shadow(sketch, joints)
-    for side in ("left", "right"):
+    for side in SIDES:
         _draw_leg(sketch, person, joints, side)
         _draw_arm(sketch, person, joints, side)
     _draw_torso(sketch, person, joints)
@@ -94,97 +94,21 @@ def walking_figure(person: Identity, phase: np.ndarray, heading: np.ndarray, til
     return sketch.shapes()
 
 
-def pose(person: Identity, phase: np.ndarray) -> dict[str, np.ndarray]:
-    """Joints of a walk.
-
-    Legs and arms swing like pendulums; a knee bends while its leg swings forward. The lowest ankle
-    stands on the ground, which makes the body bob.
-
-    Args:
-        person: body and gait.
-        phase: (T,) radians.
-
-    Returns:
-        Joint name to (T, 3), body frame.
-    """
-    body, gait = person.body, person.gait
-    zero = np.zeros_like(phase)
-    joints, drop = {}, {}
-    thigh, shin = 0.5 * body.leg - 0.5 * _ANKLE, 0.5 * body.leg - 0.5 * _ANKLE
-    upper, lower = 0.5 * body.arm, 0.46 * body.arm
-    for side, sign, offset in (("left", 1.0, 0.0), ("right", -1.0, np.pi)):
-        cycle = phase + offset
-        uneven = 1 + sign * gait.asymmetry
-        swing = gait.stride * uneven * np.sin(cycle)
-        bend = swing - 0.08 - gait.knee * (0.5 + 0.5 * np.cos(cycle + 0.4)) ** 2
-        drop[side] = thigh * np.cos(swing) + shin * np.cos(bend)
-        joints[f"{side} swing"] = np.stack([swing, bend], axis=1)
-    hips = np.maximum(drop["left"], drop["right"]) + _ANKLE
-    sway = gait.sway * np.sin(phase)
-    lean = gait.lean
-    pelvis = np.stack([sway, hips, zero], axis=1)
-    chest = pelvis + _TORSO * np.array([0.0, np.cos(lean), np.sin(lean)])
-    neck = chest + np.array([0.0, 0.045, 0.1 * lean])
-    crown_forward = 0.012 + 0.10 * lean
-    joints.update(pelvis=pelvis, chest=chest, neck=neck)
-    joints["chin"] = neck + np.array([0.0, 0.015, crown_forward])
-    joints["crown"] = joints["chin"] + np.array([0.0, 0.098 * body.head, 0.3 * crown_forward])
-    for side, sign, offset in (("left", 1.0, 0.0), ("right", -1.0, np.pi)):
-        swing, bend = joints.pop(f"{side} swing").T
-        hip = pelvis + np.array([sign * 0.62 * body.hip, 0.0, 0.0])
-        knee = hip + thigh * _down(swing)
-        ankle = knee + shin * _down(bend)
-        toe = ankle + _toe(bend)
-        reach = -gait.arm_swing * (1 - sign * gait.asymmetry) * np.sin(phase + offset) - 0.3 * lean
-        shoulder = chest + np.array([sign * (body.shoulder - 0.018), -0.034, 0.0])
-        shoulder[:, 2] += 0.035 * np.sin(reach)
-        outward = np.array([sign * 0.022, 0.0, 0.0])
-        elbow = shoulder + upper * _down(reach) + outward
-        wrist = elbow + lower * _down(reach + gait.elbow * (0.75 + 0.5 * np.sin(reach)))
-        for name, joint in (
-            ("hip", hip),
-            ("knee", knee),
-            ("ankle", ankle),
-            ("toe", toe),
-            ("shoulder", shoulder),
-            ("elbow", elbow),
-            ("wrist", wrist),
-        ):
-            joints[f"{side} {name}"] = joint
-    return joints
-
-
-def _down(angle: np.ndarray) -> np.ndarray:
-    """Unit vector that hangs down, swung forward by ``angle``; (T, 3)."""
-    return np.stack([np.zeros_like(angle), -np.cos(angle), np.sin(angle)], axis=1)
-
-
-def _toe(bend: np.ndarray) -> np.ndarray:
-    """From ankle to toe: flat on the ground, pointing down while the shin lies behind."""
-    pitch = np.clip(-0.7 * bend - 0.1, 0.0, 1.2)
-    toe = np.stack([np.zeros_like(bend), -np.sin(pitch), np.cos(pitch)], axis=1)
-    return 0.085 * toe - np.array([0.0, 0.018, 0.0])
-
-
 def _cast_shadow(sketch: _Sketch, joints: dict[str, np.ndarray]) -> None:
-    left, right = (joints[f"{side} ankle"] * (1.0, 0.0, 1.0) for side in ("left", "right"))
+    left, right = (joints[f"{side} ankle"] * _ON_GROUND for side in SIDES)
     sketch.limb(Surface.SHADOW, left, right, (0.05, 0.07, 0.05), nearer=-10.0)
 
 
 def _draw_leg(sketch: _Sketch, person: Identity, joints: dict[str, np.ndarray], side: str) -> None:
     hip, knee, ankle, toe = (joints[f"{side} {name}"] for name in ("hip", "knee", "ankle", "toe"))
-    girth, cut = person.body.girth, person.outfit.bottom
-    loose = person.outfit.looseness
-    cloth = Surface.SKIN if cut == "skirt" else Surface.BOTTOM
-    slack = loose if cloth == Surface.BOTTOM else 0.0
-    thigh = (0.052 * girth + slack, 0.048 * girth + slack, 0.036 * girth + slack)
-    sketch.limb(cloth, hip, knee, thigh)
-    bare = cut != "trousers"
-    slack = 0.0 if bare else loose
-    calf = (0.034 * girth + slack, 0.035 * girth + slack, 0.021 * girth + slack)
-    sketch.limb(
-        Surface.SKIN if bare else Surface.BOTTOM, knee, ankle, calf, nearer=-0.01 if bare else 0.01
-    )
+    girth, cut, loose = person.body.girth, person.outfit.bottom, person.outfit.looseness
+    for start, end, widths, covered in (
+        (hip, knee, (0.052, 0.048, 0.036), cut != "skirt"),
+        (knee, ankle, (0.034, 0.035, 0.021), cut == "trousers"),
+    ):
+        surface, slack = (Surface.BOTTOM, loose) if covered else (Surface.SKIN, 0.0)
+        half = tuple(width * girth + slack for width in widths)
+        sketch.limb(surface, start, end, half, nearer=0.0 if covered else -0.01)
     heel = ankle - np.array([0.0, 0.012, 0.012])
     sketch.limb(Surface.SHOES, heel, toe, (0.024, 0.025, 0.018), nearer=0.012)
 
@@ -200,14 +124,13 @@ def _draw_arm(sketch: _Sketch, person: Identity, joints: dict[str, np.ndarray], 
     sketch.limb(Surface.SKIN, elbow, wrist, (0.023 * girth, 0.021 * girth, 0.016), nearer=0.055)
     hand = wrist + 0.25 * (wrist - elbow)
     sketch.limb(Surface.SKIN, wrist, hand, (0.016, 0.020, 0.016), nearer=0.056)
-    wide = 0.034 * girth + slack
-    cuff = shoulder + max(sleeve, 0.15) * (elbow - shoulder)
-    if sleeve < 1.0:
-        sketch.limb(Surface.TOP, shoulder, cuff, (wide, wide, wide), nearer=0.058)
-        return
-    narrow = 0.026 * girth + slack
-    sketch.limb(Surface.TOP, shoulder, elbow, (0.85 * wide, wide, narrow), nearer=0.058)
-    sketch.limb(Surface.TOP, elbow, wrist, (narrow, narrow, 0.8 * narrow), nearer=0.06)
+    wide, narrow = 0.034 * girth + slack, 0.026 * girth + slack
+    if sleeve == 1.0:
+        sketch.limb(Surface.TOP, shoulder, elbow, (0.85 * wide, wide, narrow), nearer=0.058)
+        sketch.limb(Surface.TOP, elbow, wrist, (narrow, narrow, 0.8 * narrow), nearer=0.06)
+    elif sleeve > 0.0:
+        cuff = shoulder + sleeve * (elbow - shoulder)
+        sketch.limb(Surface.TOP, shoulder, cuff, (0.85 * wide, wide, wide), nearer=0.058)
 
 
 def _draw_torso(sketch: _Sketch, person: Identity, joints: dict[str, np.ndarray]) -> None:
@@ -215,12 +138,11 @@ def _draw_torso(sketch: _Sketch, person: Identity, joints: dict[str, np.ndarray]
     pelvis, chest, neck = joints["pelvis"], joints["chest"], joints["neck"]
     slack = outfit.looseness + (0.010 if outfit.top != "shirt" else 0.0)
     waist = 0.5 * (body.shoulder + body.hip) * (0.72 + 0.14 * body.girth)
-    up = np.array([0.0, 1.0, 0.0])
 
     sketch.limb(
         Surface.BOTTOM,
-        pelvis + 0.045 * up,
-        pelvis - 0.03 * up,
+        pelvis + 0.045 * _UP,
+        pelvis - 0.03 * _UP,
         (waist, body.hip + 0.3 * slack, 0.9 * body.hip),
         (0.9 * body.depth, body.depth, 0.8 * body.depth),
         nearer=0.09,
@@ -228,85 +150,82 @@ def _draw_torso(sketch: _Sketch, person: Identity, joints: dict[str, np.ndarray]
     hem = 0.0 if outfit.top == "shirt" else -0.02
     wide = tuple(half + slack for half in (body.shoulder - 0.006, waist, body.hip))
     deep = tuple(body.depth * part + slack for part in (0.72, np.sqrt(body.girth), 0.95))
-    armpit = chest - 0.055 * up
-    sketch.limb(Surface.TOP, armpit, pelvis + hem * up, wide, deep, 6.0, nearer=0.13, chest=True)
+    armpit = chest - 0.055 * _UP
+    sketch.limb(Surface.TOP, armpit, pelvis + hem * _UP, wide, deep, 6.0, nearer=0.13, chest=True)
     sloped = (0.030, 0.62 * body.shoulder + slack, wide[0])
-    sketch.limb(Surface.TOP, neck - 0.012 * up, armpit, sloped, (0.03, 0.05, deep[0]), 6.0, 0.131)
+    sketch.limb(Surface.TOP, neck - 0.012 * _UP, armpit, sloped, (0.03, 0.05, deep[0]), 6.0, 0.131)
+    knees = 0.5 * (joints["left knee"] + joints["right knee"])
     if outfit.top == "coat":
         tail = tuple(half + slack for half in (body.hip, body.hip + 0.008, body.hip + 0.022))
         flared = tuple(half - body.hip + body.depth for half in tail)
-        knees = 0.5 * (joints["left knee"] + joints["right knee"])
         end = pelvis + 0.8 * (knees - pelvis)
         sketch.limb(Surface.TOP, pelvis, end, tail, flared, 6.0, nearer=0.145)
     if outfit.bottom == "skirt":
-        spread = 0.25 * np.abs(joints["left knee"] - joints["right knee"]).max()
-        knees = 0.5 * (joints["left knee"] + joints["right knee"])
+        stride = np.abs(joints["left knee"] - joints["right knee"]).max()
         flare = (body.hip, body.hip + 0.02, body.hip + 0.045)
-        deep = (body.depth, body.depth + 0.02 + 0.3 * spread, body.depth + 0.03 + 0.6 * spread)
-        sketch.limb(
-            Surface.BOTTOM, pelvis, pelvis + 0.9 * (knees - pelvis), flare, deep, 6.0, nearer=0.085
-        )
-    sketch.limb(Surface.SKIN, neck + 0.03 * up, neck - 0.05 * up, (0.026, 0.026, 0.03), nearer=0.05)
+        roomy = (0.0, 0.02 + 0.08 * stride, 0.03 + 0.15 * stride)
+        deep = tuple(body.depth + room for room in roomy)
+        end = pelvis + 0.9 * (knees - pelvis)
+        sketch.limb(Surface.BOTTOM, pelvis, end, flare, deep, 6.0, nearer=0.085)
+    sketch.limb(
+        Surface.SKIN, neck + 0.03 * _UP, neck - 0.05 * _UP, (0.026, 0.026, 0.03), nearer=0.05
+    )
 
 
 def _draw_head(sketch: _Sketch, person: Identity, joints: dict[str, np.ndarray]) -> None:
     size, hair = person.body.head, person.outfit.hair
     chin, crown = joints["chin"], joints["crown"]
-    back = np.array([0.0, 0.0, -1.0])
-    up = np.array([0.0, 1.0, 0.0])
     face = (0.026 * size, 0.043 * size, 0.032 * size)
     profile = (0.030 * size, 0.048 * size, 0.036 * size)
-    sketch.limb(Surface.SKIN, chin, crown - 0.012 * up, face, profile, nearer=0.10)
+    sketch.limb(Surface.SKIN, chin, crown - 0.012 * _UP, face, profile, nearer=0.10)
     if hair == "bald":
         return
     surface = Surface.BAG if hair == "cap" else Surface.HAIR
-    top = crown + 0.004 * up + 0.006 * back
+    top = crown + 0.004 * _UP + 0.006 * _BACK
     shell = (0.040 * size, 0.044 * size, 0.036 * size)
     shell_profile = (0.046 * size, 0.050 * size, 0.040 * size)
-    brow = crown - 0.024 * size * up + 0.008 * back
+    brow = crown - 0.024 * size * _UP + 0.008 * _BACK
     sketch.limb(surface, top, brow, shell, shell_profile, cap=1.6, nearer=0.135)
     if hair == "cap":
         brim = brow + np.array([0.0, -0.012, 0.075])
         sketch.limb(surface, brow, brim, (0.036 * size, 0.034, 0.028), (0.012,) * 3, nearer=0.12)
         return
     length = {"short": 0.055, "bun": 0.05, "long": 0.16}[hair] * size
-    nape = crown + 0.034 * size * back
-    end = nape - length * up
+    nape = crown + 0.034 * size * _BACK
+    end = nape - length * _UP
     fall = (0.034 * size, 0.043 * size, (0.052 if hair == "long" else 0.030) * size)
     fall_profile = (0.026 * size, 0.028 * size, 0.020 * size)
     sketch.limb(Surface.HAIR, nape, end, fall, fall_profile, nearer=0.115)
     if hair == "bun":
-        knot = crown + 0.055 * back - 0.01 * up
-        sketch.limb(Surface.HAIR, knot, knot + 0.02 * up, (0.024, 0.028, 0.024), nearer=0.12)
+        knot = crown + 0.055 * _BACK - 0.01 * _UP
+        sketch.limb(Surface.HAIR, knot, knot + 0.02 * _UP, (0.024, 0.028, 0.024), nearer=0.12)
 
 
 def _draw_luggage(sketch: _Sketch, person: Identity, joints: dict[str, np.ndarray]) -> None:
     carried, body = person.outfit.carried, person.body
-    up, back = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, -1.0])
     if carried == "backpack":
-        behind = (body.depth + 0.055) * back
-        top, bottom = joints["chest"] - 0.02 * up, joints["chest"] - 0.21 * up
+        behind = (body.depth + 0.055) * _BACK
+        top, bottom = joints["chest"] - 0.02 * _UP, joints["chest"] - 0.21 * _UP
         wide = (0.070, 0.088, 0.084)
         sketch.limb(
             Surface.BAG, top + behind, bottom + behind, wide, (0.04, 0.058, 0.06), 2.0, nearer=0.11
         )
-        front = (body.depth + 0.012) * -back
+        front = (body.depth + 0.012) * -_BACK
         for side in (1.0, -1.0):
             strap = np.array([side * 0.62 * body.shoulder, 0.0, 0.0])
-            start = joints["chest"] + strap - 0.005 * up + front
-            sketch.limb(Surface.BAG, start, start - 0.16 * up, (0.012,) * 3, nearer=0.09)
+            start = joints["chest"] + strap - 0.005 * _UP + front
+            sketch.limb(Surface.BAG, start, start - 0.16 * _UP, (0.012,) * 3, nearer=0.09)
     elif carried == "handbag":
-        hand = joints["right wrist"] - 0.03 * up
-        top, bottom = hand - 0.06 * up, hand - 0.16 * up
+        hand = joints["right wrist"] - 0.03 * _UP
+        top, bottom = hand - 0.06 * _UP, hand - 0.16 * _UP
         sketch.limb(Surface.BAG, hand, top, (0.008,) * 3, (0.035,) * 3, nearer=0.07)
         sketch.limb(
             Surface.BAG, top, bottom, (0.022, 0.026, 0.03), (0.06, 0.075, 0.085), 5.0, nearer=0.075
         )
     elif carried == "suitcase":
         hand = joints["left wrist"]
-        ground = np.array([1.0, 0.0, 1.0])
-        middle = hand * ground + 0.16 * back + np.array([0.03, 0.0, 0.0])
-        top, bottom = middle + 0.26 * up, middle + 0.045 * up
+        middle = hand * _ON_GROUND + 0.16 * _BACK + np.array([0.03, 0.0, 0.0])
+        top, bottom = middle + 0.26 * _UP, middle + 0.045 * _UP
         wide, deep = (0.085, 0.088, 0.085), (0.058, 0.06, 0.058)
         sketch.limb(Surface.SHOES, hand, top, (0.007,) * 3, nearer=0.02)
         sketch.limb(Surface.BAG, top, bottom, wide, deep, cap=6.0, nearer=0.04)

@@ -5,7 +5,7 @@ wide, x to the right, y down. Only sums, products, quotients and square roots to
 IEEE arithmetic rounds those alike on every machine.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -40,6 +40,12 @@ class Shapes:
     def __add__(self, other: "Shapes") -> "Shapes":
         pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
         return Shapes(*(np.concatenate(pair, axis=1) for pair in pairs))
+
+    def placed(self, zoom: np.ndarray, origin: np.ndarray) -> "Shapes":
+        """The same shapes enlarged by ``zoom`` (T,), their origin moved to ``origin`` (T, 2)."""
+        zoom, origin = zoom[:, None, None], origin[:, None]
+        start, end = self.start * zoom + origin, self.end * zoom + origin
+        return replace(self, start=start, end=end, width=self.width * zoom)
 
     def far_to_near(self) -> "Shapes":
         """The same shapes in painting order, frame by frame."""
@@ -90,22 +96,18 @@ def paint(
 def _paint_one(
     canvas: np.ndarray, shapes: Shapes, n: int, palette: Palette, cloth: Cloth, side_light: float
 ) -> None:
-    height, width = canvas.shape[1:3]
+    height = canvas.shape[1]
     start, end, half = shapes.start[:, n], shapes.end[:, n], shapes.width[:, n]
-    margin = half.max() + 1.5 / height
-    low = (np.minimum(start, end).min(axis=0) - margin) * height
-    high = (np.maximum(start, end).max(axis=0) + margin) * height
-    left, top = np.maximum(np.floor(low), 0).astype(int)
-    right, bottom = np.minimum(np.ceil(high), (width, height)).astype(int)
-    if left >= right or top >= bottom:
+    rows, columns = _window(start, end, half, canvas)
+    if not len(rows) or not len(columns):
         return
 
     axis = end - start
     length = np.sqrt((axis**2).sum(axis=1))
     axis = np.where(length[:, None] < 1e-4, (0.0, 1.0), axis / np.maximum(length, 1e-4)[:, None])
     ux, uy, length = _columns(axis[:, 0], axis[:, 1], np.maximum(length, 1e-4))
-    x = ((np.arange(left, right) + 0.5) / height).astype(np.float32) - _column(start[:, 0])
-    y = ((np.arange(top, bottom) + 0.5) / height).astype(np.float32)[:, None] - _column(start[:, 1])
+    x = ((np.array(columns) + 0.5) / height).astype(np.float32) - _column(start[:, 0])
+    y = ((np.array(rows) + 0.5) / height).astype(np.float32)[:, None] - _column(start[:, 1])
     along = x * ux + y * uy  # (T, h, w)
     across = x * uy - y * ux  # to the right of a limb that points down
     inside = np.clip(along, 0, length)
@@ -134,8 +136,21 @@ def _paint_one(
         mix = _pattern(along, across, t, side, pattern, cloth.period[surface])
         accent = palette.accent[surface].astype(np.float32)[:, None, None]
         colour = base + mix[..., None] * (accent - base)
-    patch = canvas[:, top:bottom, left:right]
+    patch = canvas[:, rows.start : rows.stop, columns.start : columns.stop]
     patch += coverage[..., None] * (colour * shade[..., None] - patch)
+
+
+def _window(
+    start: np.ndarray, end: np.ndarray, half: np.ndarray, canvas: np.ndarray
+) -> tuple[range, range]:
+    """Rows and columns that hold the limb in any frame."""
+    height, width = canvas.shape[1:3]
+    margin = half.max() + 1.5 / height
+    low = np.floor((np.minimum(start, end).min(axis=0) - margin) * height)
+    high = np.ceil((np.maximum(start, end).max(axis=0) + margin) * height)
+    left, top = np.maximum(low, 0).astype(int).tolist()
+    right, bottom = np.minimum(high, (width, height)).astype(int).tolist()
+    return range(top, bottom), range(left, right)
 
 
 def _pattern(

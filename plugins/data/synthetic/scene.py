@@ -88,18 +88,10 @@ def draw_panorama(seed: int, camid: int, modality: int, tilt: float, height: int
         top, tall = between(layout, -0.3, 0.6), between(layout, 0.2, 1.2)
         frame, fill = _albedo(paint, modality), _albedo(paint, modality)
         inner = between(layout, 0.015, 0.04)
-        picture = _box(picture, x, y, left, wide, top, tall, frame, height)
-        picture = _box(
-            picture,
-            x,
-            y,
-            left + inner,
-            wide - 2 * inner,
-            top + inner,
-            tall - 2 * inner,
-            fill,
-            height,
-        )
+        for inset, colour in ((0.0, frame), (inner, fill)):
+            corner = (left + inset, top + inset)
+            size = (wide - 2 * inset, tall - 2 * inset)
+            picture = _box(picture, x, y, corner, size, colour)
     picture *= 0.8 + 0.4 * _clouds(layout, rows, columns, 14)
 
     below = np.clip((y - skirting) * height, 0, 1)
@@ -126,14 +118,13 @@ def _box(
     picture: np.ndarray,
     x: np.ndarray,
     y: np.ndarray,
-    left: float,
-    wide: float,
-    top: float,
-    tall: float,
+    corner: tuple[float, float],
+    size: tuple[float, float],
     colour: np.ndarray,
-    height: int,
 ) -> np.ndarray:
-    """The picture with a soft-edged rectangle on its ring."""
+    """The picture with a soft-edged rectangle on its ring; all lengths in picture heights."""
+    (left, top), (wide, tall) = corner, size
+    height = picture.shape[0] / PANORAMA_HEIGHT
     offset = (x - left) - np.floor((x - left) / PANORAMA_WIDTH) * PANORAMA_WIDTH
     reach_x = np.minimum(offset, wide - offset) * height + 0.5
     reach_y = np.minimum(y - top, top + tall - y) * height + 0.5
