@@ -1,7 +1,7 @@
 """Distribution ``fastreid-plugins``, import name ``plugins``.
 
-fastreid itself is not listed: its wheel pins torch 1.13.1, which Python 3.11 cannot install. It goes
-in beside this package with ``pip install --no-deps -r requirements-fastreid.txt``.
+fastreid itself is not listed: its wheel pins torch 1.13.1, which Python 3.11 cannot install. It
+goes in beside this package with ``pip install --no-deps -r requirements-fastreid.txt``.
 """
 
 from pathlib import Path

@@ -112,8 +112,8 @@ def protect_input(model: nn.Module) -> nn.Module:
     """Keep a stock fastreid model from writing into the batch it is given.
 
     fastreid/modeling/meta_arch/baseline.py:125 normalises ``images`` in place: a second forward
-    normalises twice, and images that require a gradient raise. The model gets a copy instead, through
-    which gradients flow. Models of this package normalise out of place and are left alone.
+    normalises twice, and images that require a gradient raise. The model gets a copy instead,
+    through which gradients flow. Models of this package normalise out of place and are left alone.
 
     Args:
         model: any meta-architecture.

@@ -51,14 +51,17 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
 
     # ---- input -----------------------------------------------------------------------------------
     cfg.INPUT.CLIP = CfgNode({"LENGTH": 6})  # T: frames of a clip, and segments of a tracklet
+    # A clip turns grey with random weights of its colours, so that colour is no identity (channel
+    # augmentation, Ye et al., ICCV 2021, picks one of them); infrared clips stay as they are.
+    cfg.INPUT.CHANNEL_MIX = CfgNode({"ENABLED": False, "PROB": 0.5})
 
     # ---- solver ----------------------------------------------------------------------------------
     # What one iteration does, a name of the STEP registry.
     cfg.SOLVER.STEP = "SimpleStep"
     # Batches whose gradients are averaged before one update.
     cfg.SOLVER.ACCUMULATION = 1
-    # Epochs of warm-up; above 0 it replaces WARMUP_ITERS, and STEPS then count epochs from the start
-    # of training (STEPS [35, 80]: epoch 35 is the first with a tenth of the rate).
+    # Epochs of warm-up; above 0 it replaces WARMUP_ITERS, and STEPS then count epochs from the
+    # start of training (STEPS [35, 80]: epoch 35 is the first with a tenth of the rate).
     cfg.SOLVER.WARMUP_EPOCHS = 0
     # Iterations between two lines of the log.
     cfg.SOLVER.LOG_PERIOD = 200
@@ -175,7 +178,9 @@ def check_key(cfg: CfgNode, key: str, source: str) -> None:
         return
     if any(leaf.startswith(f"{key}.") for leaf in leaves):
         raise InputError(f"{source}: {key} is a section, not a key; expected {key}.NAME VALUE")
-    raise InputError(f"{source}: no config key '{key}'; nearest: {', '.join(nearest(key, leaves)[:3])}")
+    raise InputError(
+        f"{source}: no config key '{key}'; nearest: {', '.join(nearest(key, leaves)[:3])}"
+    )
 
 
 def one_line(error: BaseException) -> str:

@@ -1,6 +1,5 @@
 """The one exception that tells a user what to change."""
 
-
 import functools
 import sys
 from collections.abc import Callable
@@ -34,4 +33,3 @@ def user_errors(main: Callable) -> Callable:
             sys.exit(error.exit_code)
 
     return reporting
-

@@ -34,7 +34,9 @@ def torchvision_fits() -> bool:
 
 def test_fastreid_cannot_be_a_requirement_of_setup():
     """Row 2: the pin that makes --no-deps necessary."""
-    assert any(line.startswith("torch (==1.13.1)") for line in importlib.metadata.requires("fastreid"))
+    assert any(
+        line.startswith("torch (==1.13.1)") for line in importlib.metadata.requires("fastreid")
+    )
 
 
 def test_nothing_stays_patched():
@@ -138,11 +140,8 @@ class TestStockModel:
 
     @pytest.fixture
     def model(self) -> nn.Module:
-        cfg = setup_cfg(
-            "",
-            "MODEL.BACKBONE.DEPTH 18x MODEL.BACKBONE.FEAT_DIM 512 MODEL.HEADS.NUM_CLASSES 2 "
-            "MODEL.DEVICE cpu".split(),
-        )
+        cfg = setup_cfg("", ["MODEL.DEVICE", "cpu", "MODEL.HEADS.NUM_CLASSES", "2"])
+        cfg.MODEL.BACKBONE.DEPTH, cfg.MODEL.BACKBONE.FEAT_DIM = "18x", 512
         return Baseline(cfg).eval()
 
     def test_repair_is_still_needed(self, model):

@@ -33,8 +33,8 @@ def test_every_config_of_the_repository_loads_and_its_dump_loads_to_the_same(pat
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("SOLVR:\n  MAX_EPOCH: 2\n", [], "no config key 'SOLVR.MAX_EPOCH'; nearest: SOLVER.MAX_EPOCH"),
-        ("SEED: 0\n", ["MODEL.BACKBONE.DEPHT", "18x"], "command line: no config key 'MODEL.BACKBONE.DEPHT'"),
+        ("SOLVR:\n  SCHED: 2\n", [], "no config key 'SOLVR.SCHED'; nearest: SOLVER.SCHED"),
+        ("SEED: 0\n", ["SOLVR.SCHED", "2"], "command line: no config key 'SOLVR.SCHED'"),
         ("SEED: 0\n", ["SEED"], "command line: 'SEED' has no value"),
         ("SEED: 0\n", ["SOLVER", "1"], "command line: SOLVER is a section"),
         ("SEED: abc\n", [], "SEED: Type mismatch"),
@@ -59,7 +59,9 @@ def test_a_missing_config_file_is_named():
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.recursive(st.integers(), lambda t: st.dictionaries(st.sampled_from("ABC"), t, min_size=1)))
+@given(
+    st.recursive(st.integers(), lambda t: st.dictionaries(st.sampled_from("ABC"), t, min_size=1))
+)
 def test_flatten_keeps_every_leaf_once(tree):
     if not isinstance(tree, dict):
         return

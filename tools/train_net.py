@@ -1,8 +1,7 @@
 """Train or evaluate what a config describes.
 
-    python tools/train_net.py --config-file configs/VVI/synthetic/sadstrm.yml
-    python tools/train_net.py --config-file logs/run/config.yaml --eval-only \
-        MODEL.WEIGHTS logs/run/model_final.pth
+``python tools/train_net.py --config-file configs/VVI/synthetic/sadstrm.yml`` trains and evaluates,
+``--eval-only MODEL.WEIGHTS logs/run/model_final.pth`` evaluates, ``--resume`` goes on.
 """
 
 import sys

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 from fastreid.config import CfgNode
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
 from plugins.errors import InputError
@@ -38,7 +38,7 @@ def build_clip_transforms(cfg: CfgNode, is_train: bool) -> Callable[[list[Tensor
             if cfg.INPUT[name].ENABLED:
                 raise InputError(
                     f"INPUT.{name}.ENABLED: not available for clips; "
-                    "set it to False (there are CROP, PADDING, FLIP, CJ and REA)"
+                    "set it to False (there are CROP, PADDING, FLIP, CHANNEL_MIX, CJ and REA)"
                 )
         parts = _random_parts(cfg, size)
     rest = v2.Compose([*parts, v2.ToDtype(torch.float32), *(_erasing(cfg) if is_train else [])])
@@ -48,6 +48,16 @@ def build_clip_transforms(cfg: CfgNode, is_train: bool) -> Callable[[list[Tensor
         return rest(torch.stack([_resize(frame, size) for frame in frames]))
 
     return transform
+
+
+class ChannelMix(nn.Module):
+    """Grey frames: all three channels become one random mean of red, green and blue."""
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(T, 3, H, W) uint8 to the same; equal channels stay as they are."""
+        weights = torch.rand(3, 1, 1)
+        mixed = (frames * (weights / weights.sum())).sum(dim=1, keepdim=True)
+        return mixed.round().to(torch.uint8).expand_as(frames)
 
 
 def _resize(frame: Tensor, size: list[int]) -> Tensor:
@@ -70,6 +80,8 @@ def _random_parts(cfg: CfgNode, size: list[int]) -> list[Callable]:
         parts.append(v2.RandomCrop(size, padding=padding.SIZE, padding_mode=padding.MODE))
     if flip.ENABLED:
         parts.append(v2.RandomHorizontalFlip(flip.PROB))
+    if cfg.INPUT.CHANNEL_MIX.ENABLED:
+        parts.append(v2.RandomApply([ChannelMix()], cfg.INPUT.CHANNEL_MIX.PROB))
     if jitter.ENABLED:
         strengths = (jitter.BRIGHTNESS, jitter.CONTRAST, jitter.SATURATION, jitter.HUE)
         parts.append(v2.RandomApply([v2.ColorJitter(*strengths)], jitter.PROB))

@@ -176,7 +176,7 @@ class RandomState:
 
 
 class BestMetric:
-    """The best value of ``metric`` so far, so that a resumed run does not overwrite a better model."""
+    """The best ``metric`` so far, so that a resumed run does not overwrite a better model."""
 
     def __init__(self) -> None:
         """Worse than any metric."""
@@ -189,4 +189,3 @@ class BestMetric:
     def load_state_dict(self, state: dict) -> None:
         """Restore the value."""
         self.value = state["value"]
-

@@ -57,8 +57,8 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
         cfg.MODEL.DEVICE = "cuda"  # each process has its own
     if cfg.SOLVER.IMS_PER_BATCH % size:
         raise InputError(
-            f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} cannot be shared by {size} processes; "
-            f"expected a multiple of {size}"
+            f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} cannot be shared by {size} "
+            f"processes; expected a multiple of {size}"
         )
     if cfg.SEED < 0:
         cfg.SEED = random.SystemRandom().randrange(2**31)

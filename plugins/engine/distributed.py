@@ -1,8 +1,8 @@
-"""What the ranks of a run exchange: weights at the start, gradients each step, statistics at the end.
+"""What the ranks of a run exchange: weights at the start, gradients each step, statistics.
 
-Gradients are averaged after ``backward`` instead of through DistributedDataParallel's hooks, because
-a step may run several forwards, update one of two players, or differentiate twice; the one rule
-"average what this optimizer is about to apply" holds for all of them.
+Gradients are averaged after ``backward`` instead of through DistributedDataParallel's hooks,
+because a step may run several forwards, update one of two players, or differentiate twice; the one
+rule "average what this optimizer is about to apply" holds for all of them.
 """
 
 from collections.abc import Iterable
@@ -48,7 +48,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def average_buffers(model: nn.Module) -> None:
-    """Replace each floating-point buffer (BatchNorm's running statistics) by its mean over the ranks.
+    """Replace each floating-point buffer, such as BatchNorm's, by its mean over the ranks.
 
     The ranks see different clips, so without this they would evaluate, and save, different models.
     """
@@ -71,5 +71,7 @@ def _all_reduce_mean(tensors: list[Tensor], size: int) -> None:
     for work in [dist.all_reduce(flat, async_op=True) for flat in flats]:
         work.wait()
     for bucket, flat in zip(buckets, flats, strict=True):
-        for tensor, mean in zip(bucket, flat.div_(size).split([t.numel() for t in bucket]), strict=True):
+        for tensor, mean in zip(
+            bucket, flat.div_(size).split([t.numel() for t in bucket]), strict=True
+        ):
             tensor.copy_(mean.view_as(tensor))

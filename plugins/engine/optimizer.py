@@ -21,11 +21,11 @@ def build_optimizer(
 
     fastreid.solver.build_optimizer keeps all weights in one flat buffer whose gradient torch >= 2
     drops at ``zero_grad``, so that nothing is ever learnt; without that buffer it makes one group
-    per tensor. Here tensors that share a learning rate and a weight decay share a group, and torch's
-    fused kernels are used where it offers them.
+    per tensor. Here tensors that share a learning rate and a weight decay share a group, and
+    torch's fused kernels are used where it offers them.
 
     Args:
-        cfg: SOLVER.OPT, BASE_LR, HEADS_LR_FACTOR, BIAS_LR_FACTOR, WEIGHT_DECAY*, MOMENTUM, NESTEROV.
+        cfg: SOLVER.OPT, BASE_LR and the other keys of SOLVER that fastreid's own function reads.
         model: the model.
         leave_out: parameters that another optimizer updates.
 
@@ -57,12 +57,11 @@ def build_optimizer(
 
 
 def make_optimizer(name: str, groups: list[dict], *, momentum: float, nesterov: bool) -> Optimizer:
-    """``torch.optim``'s optimizer ``name``; momentum and nesterov are for SGD alone, as in fastreid."""
+    """An optimizer of ``torch.optim``; momentum and nesterov are for SGD alone, as in fastreid."""
     choices = sorted(n for n, c in vars(torch.optim).items() if inspect.isclass(c))
     if name not in choices:
-        raise InputError(
-            f"SOLVER.OPT: torch.optim has no '{name}'; nearest: {', '.join(nearest(name, choices)[:3])}"
-        )
+        close = ", ".join(nearest(name, choices)[:3])
+        raise InputError(f"SOLVER.OPT: torch.optim has no '{name}'; nearest: {close}")
     optimizer_class = getattr(torch.optim, name)
     options = {"momentum": momentum, "nesterov": nesterov} if name == "SGD" else {}
     if "fused" in inspect.signature(optimizer_class).parameters:
@@ -93,7 +92,7 @@ def warmup_iters(cfg: CfgNode, iters_per_epoch: int) -> int:
 
 
 def clip_gradients(cfg: CfgNode, optimizer: Optimizer) -> None:
-    """Clip as SOLVER.CLIP_GRADIENTS says: each parameter's gradient on its own, as fastreid does."""
+    """Clip each parameter's gradient on its own, as fastreid and SOLVER.CLIP_GRADIENTS say."""
     if cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
         clip = _create_gradient_clipper(cfg.SOLVER.CLIP_GRADIENTS)
         for group in optimizer.param_groups:

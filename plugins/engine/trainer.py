@@ -8,7 +8,7 @@ import yaml
 from fastreid.config import CfgNode
 from fastreid.engine import DefaultTrainer, hooks
 from fastreid.engine.train_loop import HookBase, TrainerBase
-from fastreid.evaluation import DatasetEvaluator, inference_on_dataset
+from fastreid.evaluation import inference_on_dataset
 from fastreid.utils import comm
 from torch import nn
 from torch.optim import Optimizer
@@ -21,6 +21,7 @@ from plugins.engine import optimizer as solver
 from plugins.engine.checkpoint import BestMetric, Checkpointer, RandomState
 from plugins.engine.distributed import broadcast_model
 from plugins.engine.hooks import AverageBuffers, CaptureRandomState, PeriodicCheckpointer
+from plugins.engine.pictures import draw_rankings
 from plugins.errors import InputError
 from plugins.evaluation import FlipAverage, results_table
 from plugins.registry import BACKBONE, EVALUATOR, HEADS, META_ARCH, STEP, lookup
@@ -149,15 +150,6 @@ class Trainer(DefaultTrainer):
         return build_train_loader(cfg)
 
     @classmethod
-    def build_evaluator(
-        cls, cfg: CfgNode, dataset_name: str, output_dir: str | None = None
-    ) -> tuple[DataLoader, DatasetEvaluator]:
-        """Test loader and TEST.EVALUATOR of one dataset."""
-        loader, dataset = build_test_loader(cfg, dataset_name)
-        evaluator = lookup(EVALUATOR, cfg.TEST.EVALUATOR, "TEST.EVALUATOR")
-        return loader, evaluator(cfg, dataset.directions(), len(loader.dataset), output_dir)
-
-    @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module) -> dict:
         """Evaluate on every dataset of DATASETS.TESTS and log one table.
 
@@ -165,18 +157,22 @@ class Trainer(DefaultTrainer):
             On the main process {direction: {metric: percent}, "metric": percent}, under the
             dataset's name if there are several; elsewhere empty blocks.
         """
+        evaluator_class = lookup(EVALUATOR, cfg.TEST.EVALUATOR, "TEST.EVALUATOR")
         results = OrderedDict()
         for name in cfg.DATASETS.TESTS:
-            loader, evaluator = cls.build_evaluator(cfg, name, cfg.OUTPUT_DIR)
+            loader, dataset = build_test_loader(cfg, name)
+            evaluator = evaluator_class(cfg, dataset)
             wrapped = FlipAverage(model) if cfg.TEST.FLIP.ENABLED else model
             results[name] = inference_on_dataset(wrapped, loader, evaluator)
+            if cfg.TEST.RANK_PICTURE and comm.is_main_process():
+                draw_rankings(cfg, name, dataset, evaluator)
         if comm.is_main_process():
             logger.info("Evaluation results:\n%s", results_table(results))
         return next(iter(results.values())) if len(results) == 1 else results
 
     @classmethod
     def scale_to_data(cls, cfg: CfgNode, data_loader: DataLoader) -> CfgNode:
-        """A config whose counts of people and cameras are the training set's, saved to its folder."""
+        """The config with the training set's counts of people and cameras, saved to its folder."""
         cfg = cfg.clone()
         cfg.defrost()
         if cfg.MODEL.SELF_ATTACK.NUM_CAMERAS == 0:
@@ -215,7 +211,7 @@ def iterations_per_epoch(cfg: CfgNode, data_loader: DataLoader) -> int:
     batches = data_loader.batch_sampler.batches_per_epoch
     if batches < cfg.SOLVER.ACCUMULATION:
         raise InputError(
-            f"SOLVER.ACCUMULATION {cfg.SOLVER.ACCUMULATION}: an epoch has only {batches} batches of "
-            f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH}, so it would hold no update"
+            f"SOLVER.ACCUMULATION {cfg.SOLVER.ACCUMULATION}: an epoch has only {batches} batches "
+            f"of SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH}, so it would hold no update"
         )
     return batches // cfg.SOLVER.ACCUMULATION

@@ -1,6 +1,8 @@
 """Evaluates a model in every direction from one pass over query and gallery."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,6 +19,16 @@ from plugins.registry import EVALUATOR
 RANKS = (1, 5, 10, 20)
 
 
+class EvaluatedSet(Protocol):
+    """What an evaluator reads of a data set."""
+
+    query: Sequence
+    gallery: Sequence
+
+    def directions(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Name -> (query rows, gallery rows), int64 rows of ``query + gallery``."""
+
+
 @EVALUATOR.register()
 class VVIEvaluator(DatasetEvaluator):
     """Visible-infrared evaluator: CMC, mAP and mINP of each direction.
@@ -28,24 +40,16 @@ class VVIEvaluator(DatasetEvaluator):
     ``camids`` (N,) hold what was collected and ``rankings`` the RankingResult of each direction.
     """
 
-    def __init__(
-        self,
-        cfg: CfgNode,
-        directions: dict[str, tuple[np.ndarray, np.ndarray]],
-        num_items: int,
-        output_dir: str | None = None,
-    ):
+    def __init__(self, cfg: CfgNode, dataset: EvaluatedSet):
         """Prepare for one data set.
 
         Args:
             cfg: TEST.METRIC is read, "cosine" or "euclidean".
-            directions: name -> (query rows, gallery rows), int64 rows of ``query + gallery``.
-            num_items: N, the length of ``query + gallery``.
-            output_dir: part of fastreid's signature; nothing is written.
+            dataset: whose ``query + gallery`` will be processed.
         """
         self.metric = cfg.TEST.METRIC
-        self.directions = directions
-        self.num_items = num_items
+        self.directions = dataset.directions()
+        self.num_items = len(dataset.query) + len(dataset.gallery)
         self.reset()
 
     def reset(self) -> None:

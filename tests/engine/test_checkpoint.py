@@ -35,7 +35,9 @@ def test_round_trip_restores_weights_and_points_at_the_newest(tmp_path):
     checkpointer = Checkpointer(other, str(tmp_path))
     assert checkpointer.get_checkpoint_file() == str(tmp_path / "model_0000.pth")
     assert checkpointer.load(checkpointer.get_checkpoint_file()) == {"epoch": 0}
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True)
+    )
 
 
 def test_killed_while_writing_leaves_the_previous_checkpoint(tmp_path):
@@ -121,7 +123,9 @@ class TestWrongWeights:
         own = model.heads.weight.detach().clone()
         Checkpointer(model).load(str(path), checkpointables=[])
         assert torch.equal(model.heads.weight, own)
-        assert torch.equal(model.backbone.weight, read_checkpoint(str(path))["model"]["backbone.weight"])
+        assert torch.equal(
+            model.backbone.weight, read_checkpoint(str(path))["model"]["backbone.weight"]
+        )
 
     def test_another_classifier_is_refused_for_a_resume(self, tmp_path):
         path = saved(tmp_path)

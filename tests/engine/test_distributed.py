@@ -73,7 +73,14 @@ def test_weights_of_both_ranks_are_equal_after_training(datasets, tmp_path):
 def test_launched_by_torchrun(datasets, tmp_path):
     script = command(output=tmp_path, SOLVER__MAX_EPOCH=1, TEST__EVAL_PERIOD=1)[1:]
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *script],
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node=2",
+            *script,
+        ],
         env=environment(datasets),
         capture_output=True,
         text=True,
@@ -85,9 +92,7 @@ def test_launched_by_torchrun(datasets, tmp_path):
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(datasets, tmp_path):
-    failed = train(
-        "--num-gpus", "2", datasets=datasets, output=tmp_path, SOLVER__IMS_PER_BATCH=9
-    )
+    failed = train("--num-gpus", "2", datasets=datasets, output=tmp_path, SOLVER__IMS_PER_BATCH=9)
     assert failed.returncode == 2
     assert failed.stderr.strip() == (
         "error: SOLVER.IMS_PER_BATCH 9 cannot be shared by 2 processes; expected a multiple of 2"

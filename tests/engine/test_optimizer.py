@@ -17,11 +17,13 @@ def model() -> nn.Module:
 
 def test_groups_share_rate_and_decay_and_hold_each_tensor_once():
     net = model()
-    cfg = setup_cfg(
-        "",
-        "SOLVER.OPT SGD SOLVER.BASE_LR 0.1 SOLVER.HEADS_LR_FACTOR 10.0 SOLVER.WEIGHT_DECAY 0.5 "
-        "SOLVER.WEIGHT_DECAY_NORM 0.0 SOLVER.WEIGHT_DECAY_BIAS 0.25".split(),
-    )
+    cfg = setup_cfg()
+    cfg.SOLVER.OPT = "SGD"
+    cfg.SOLVER.BASE_LR = 0.1
+    cfg.SOLVER.HEADS_LR_FACTOR = 10.0
+    cfg.SOLVER.WEIGHT_DECAY = 0.5
+    cfg.SOLVER.WEIGHT_DECAY_NORM = 0.0
+    cfg.SOLVER.WEIGHT_DECAY_BIAS = 0.25
     optimizer = build_optimizer(cfg, net, leave_out=[net["backbone"].bias])
     found = {
         id(p): (group["lr"], group["weight_decay"])
@@ -64,9 +66,7 @@ def rates(options: str, epochs: int, iters_per_epoch: int) -> list[float]:
 
 
 def test_warmup_and_milestones_count_epochs_of_training():
-    found = rates(
-        "SOLVER.WARMUP_EPOCHS 10 SOLVER.WARMUP_FACTOR 0.1 SOLVER.STEPS [35,80]", 100, 3
-    )
+    found = rates("SOLVER.WARMUP_EPOCHS 10 SOLVER.WARMUP_FACTOR 0.1 SOLVER.STEPS [35,80]", 100, 3)
     assert found[0] == pytest.approx(0.1)
     assert found[5] == pytest.approx(0.55)
     assert found[10:35] == pytest.approx([1.0] * 25)
@@ -75,6 +75,6 @@ def test_warmup_and_milestones_count_epochs_of_training():
 
 
 def test_without_warmup_epochs_fastreid_s_own_counting_stays():
-    cfg = setup_cfg("", "SOLVER.WARMUP_ITERS 6 SOLVER.STEPS [2]".split())
+    cfg = setup_cfg("", ["SOLVER.WARMUP_ITERS", "6"])
     assert warmup_iters(cfg, 3) == 6
     assert rates("SOLVER.WARMUP_ITERS 6 SOLVER.STEPS [2]", 5, 3)[2:] == pytest.approx([1, 0.1, 0.1])

@@ -97,7 +97,9 @@ def test_accumulated_gradient_is_the_mean_of_the_batches_gradients(datasets, tmp
 
 
 def test_an_epoch_shorter_than_one_update_is_refused(datasets, tmp_path, monkeypatch):
-    with pytest.raises(InputError, match=r"SOLVER\.ACCUMULATION 1000: an epoch has only \d+ batches"):
+    with pytest.raises(
+        InputError, match=r"SOLVER\.ACCUMULATION 1000: an epoch has only \d+ batches"
+    ):
         trainer(datasets, tmp_path, monkeypatch, SOLVER__ACCUMULATION=1000)
 
 
@@ -136,7 +138,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(datasets, tmp_path, m
         one.model.heads.weight[0, 0] = float("nan")
     before = one.model.backbone.state_dict()
     before = {name: value.clone() for name, value in before.items() if "running" not in name}
-    with pytest.raises(FloatingPointError, match=r"iteration 0: a loss is infinite or NaN: loss_cls"):
+    with pytest.raises(
+        FloatingPointError, match=r"iteration 0: a loss is infinite or NaN: loss_cls"
+    ):
         step(one)
     after = one.model.backbone.state_dict()
     assert all(torch.equal(v, after[n]) for n, v in before.items() if "num_batches" not in n)

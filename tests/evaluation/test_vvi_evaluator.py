@@ -1,5 +1,7 @@
 """The evaluator: from batches of features to the scores of each direction."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -31,6 +33,15 @@ def items(seed=0):
     return features, pids, camids
 
 
+def data_set(directions=DIRECTIONS):
+    """What an evaluator reads of a data set."""
+    return SimpleNamespace(
+        query=range(NUM_QUERIES),
+        gallery=range(NUM_QUERIES, NUM_ITEMS),
+        directions=lambda: directions,
+    )
+
+
 def feed(evaluator, rows, features, pids, camids, batch_size=7):
     rows = torch.tensor(list(rows), dtype=torch.int64)
     for batch in rows.split(batch_size) if len(rows) else ():
@@ -40,7 +51,7 @@ def feed(evaluator, rows, features, pids, camids, batch_size=7):
 def evaluated(metric="cosine", **keywords):
     cfg = default_cfg()
     cfg.TEST.METRIC = metric
-    evaluator = VVIEvaluator(cfg, DIRECTIONS, NUM_ITEMS)
+    evaluator = VVIEvaluator(cfg, data_set())
     feed(evaluator, range(NUM_ITEMS), *items(), **keywords)
     return evaluator, evaluator.evaluate()
 
@@ -94,7 +105,7 @@ def test_results_do_not_depend_on_the_batch_size():
 
 
 def test_half_precision_features_are_collected_as_float32():
-    evaluator = VVIEvaluator(default_cfg(), DIRECTIONS, NUM_ITEMS)
+    evaluator = VVIEvaluator(default_cfg(), data_set())
     features, pids, camids = items()
     feed(evaluator, range(NUM_ITEMS), features.bfloat16(), pids, camids)
     evaluator.evaluate()
@@ -104,7 +115,7 @@ def test_half_precision_features_are_collected_as_float32():
 
 @pytest.mark.parametrize("number", [0, 1, NUM_ITEMS - 1, NUM_ITEMS + 1])
 def test_a_missing_or_doubled_item_is_an_error_with_both_numbers(number):
-    evaluator = VVIEvaluator(default_cfg(), DIRECTIONS, NUM_ITEMS)
+    evaluator = VVIEvaluator(default_cfg(), data_set())
     feed(evaluator, np.arange(number) % NUM_ITEMS, *items())
 
     with pytest.raises(AssertionError, match=f"expected {NUM_ITEMS} items, found {number or 'no'}"):
@@ -121,7 +132,7 @@ def test_features_that_are_not_finite_are_counted_and_the_first_is_named():
 
 
 def test_a_direction_without_a_valid_query_is_named():
-    evaluator = VVIEvaluator(default_cfg(), {"I2V": (QUERY, GALLERY)}, NUM_ITEMS)
+    evaluator = VVIEvaluator(default_cfg(), data_set({"I2V": (QUERY, GALLERY)}))
     features, _, camids = items()
     feed(evaluator, range(NUM_ITEMS), features, torch.arange(NUM_ITEMS), camids)
 
@@ -135,7 +146,7 @@ def evaluate_on_rank(rank, world_size, folder):
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size
     )
     try:
-        evaluator = VVIEvaluator(default_cfg(), DIRECTIONS, NUM_ITEMS)
+        evaluator = VVIEvaluator(default_cfg(), data_set())
         feed(evaluator, InferenceSampler(NUM_ITEMS), *items())
         dealt = evaluator.evaluate()
         evaluator.reset()
@@ -186,8 +197,6 @@ def test_flip_average_leaves_the_model_in_its_mode_after_fastreids_inference(tra
     ]
     loader = torch.utils.data.DataLoader(dataset, batch_size=16)
 
-    inference_on_dataset(
-        FlipAverage(model), loader, VVIEvaluator(default_cfg(), DIRECTIONS, NUM_ITEMS)
-    )
+    inference_on_dataset(FlipAverage(model), loader, VVIEvaluator(default_cfg(), data_set()))
 
     assert model.training is training

@@ -41,7 +41,9 @@ def test_misspelt_flag(datasets, tmp_path):
 
 def test_wrong_dataset_name(datasets, tmp_path):
     failed = train(datasets=datasets, output=tmp_path, DATASETS__NAMES="['HITSZ']")
-    assert message(failed).startswith("error: DATASETS.NAMES: no DATASET is named 'HITSZ'; known: HITSZVCM,")
+    assert message(failed).startswith(
+        "error: DATASETS.NAMES: no DATASET is named 'HITSZ'; known: HITSZVCM,"
+    )
 
 
 def test_missing_data_names_folder_variable_source_and_stand_in(tmp_path):

@@ -1,0 +1,62 @@
+"""Pictures at the end of an evaluation."""
+
+import logging
+from pathlib import Path
+
+import torch
+from fastreid.config import CfgNode
+
+from plugins.data.datasets.video_dataset import VideoDataset
+from plugins.evaluation import VVIEvaluator, ranked_lists
+from plugins.utils.pictures import HOW_CHOSEN, RankedRow, choose_queries, draw_ranked_clips
+
+logger = logging.getLogger(__name__)
+
+LIST_LENGTH = 6
+DIRECTIONS = {
+    "I2V": "infrared queries, visible gallery",
+    "V2I": "visible queries, infrared gallery",
+}
+
+
+def draw_rankings(
+    cfg: CfgNode, dataset_name: str, dataset: VideoDataset, evaluator: VVIEvaluator
+) -> None:
+    """Draw TEST.RANK_PICTURE queries of each direction into OUTPUT_DIR/pictures.
+
+    Args:
+        cfg: TEST.RANK_PICTURE, TEST.METRIC, OUTPUT_DIR.
+        dataset_name: part of title and file name.
+        dataset: whose ``query + gallery`` was evaluated.
+        evaluator: after its ``evaluate``, on the main process.
+    """
+    folder = Path(cfg.OUTPUT_DIR, "pictures")
+    folder.mkdir(parents=True, exist_ok=True)
+    items = [*dataset.query, *dataset.gallery]
+    for name, rows in dataset.directions().items():
+        queries, gallery = (torch.as_tensor(side) for side in rows)
+        precisions = evaluator.rankings[name].average_precision
+        chosen = torch.tensor(choose_queries(precisions, cfg.TEST.RANK_PICTURE))
+        lists, distances = ranked_lists(
+            evaluator.features[queries[chosen]],
+            evaluator.features[gallery],
+            evaluator.pids[queries[chosen]],
+            evaluator.pids[gallery],
+            evaluator.camids[queries[chosen]],
+            evaluator.camids[gallery],
+            length=LIST_LENGTH,
+            metric=cfg.TEST.METRIC,
+        )
+        picture_rows = [
+            RankedRow(
+                items[queries[query]],
+                float(precisions[query]),
+                [items[gallery[index]] for index in ranked if index >= 0],
+                [float(d) for d, index in zip(distance, ranked, strict=True) if index >= 0],
+            )
+            for query, ranked, distance in zip(chosen, lists, distances, strict=True)
+        ]
+        path = folder / f"{dataset_name}_{name}.png"
+        title = f"{dataset_name} {name}: {DIRECTIONS.get(name, name)}"
+        draw_ranked_clips(path, picture_rows, title, HOW_CHOSEN)
+        logger.info("Picture of ranked clips: %s", path.resolve())
