@@ -3,15 +3,17 @@ PYTHON ?= python3
 VENV   ?= .venv
 DATA   ?= datasets
 RUN    ?= logs/VVI/synthetic/sadstrm
+# More config keys and values for the demo.
+OPTIONS ?=
 
 INSTALLED := $(VENV)/installed
 
 .PHONY: demo test setup
 
 demo: setup
-	$(VENV)/bin/python tools/make_synthetic.py --preset quick --out $(DATA)/HITSZ-VCM
+	$(VENV)/bin/python tools/make_synthetic.py --preset demo --out $(DATA)/HITSZ-VCM
 	FASTREID_DATASETS=$(DATA) $(VENV)/bin/python tools/train_net.py \
-		--config-file configs/VVI/synthetic/sadstrm.yml OUTPUT_DIR $(RUN)
+		--config-file configs/VVI/synthetic/sadstrm.yml OUTPUT_DIR $(RUN) $(OPTIONS)
 
 test: setup
 	$(VENV)/bin/ruff check .

@@ -88,6 +88,9 @@ class SyntheticSettings:
 
 PRESETS = {
     "quick": SyntheticSettings(),
+    "demo": SyntheticSettings(
+        train_ids=60, test_ids=24, train_cameras=4, difficulty=0.1, nuisance=0.3
+    ),
     "bench": SyntheticSettings(
         train_ids=60,
         test_ids=60,

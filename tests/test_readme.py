@@ -1,0 +1,95 @@
+"""Every block of the README is run, in order, in a folder that looks like a fresh checkout.
+
+Runs are cut short by more config keys at the end of a command. ``make test`` is what runs this file,
+so it is only looked up.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from fastreid.modeling.backbones.resnet import Bottleneck, ResNet
+
+from plugins.data.synthetic import SyntheticSettings, render_hitsz_vcm
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+COMMANDS = [line for kind, block in BLOCKS if kind == "bash" for line in block.splitlines()]
+
+SHORT = (
+    "MODEL.DEVICE cpu SOLVER.MAX_EPOCH 1 SOLVER.IMS_PER_BATCH 8 SOLVER.WARMUP_EPOCHS 0 "
+    "INPUT.SIZE_TRAIN [32,16] INPUT.SIZE_TEST [32,16] INPUT.CLIP.LENGTH 1 DATALOADER.NUM_WORKERS 0 "
+    "MODEL.TEMPORAL.STIG.STRIPES 2 TEST.EXPECTED_RESULTS []"
+).split()
+
+pytestmark = pytest.mark.xdist_group("readme")
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository's files in a folder of their own, with small data and weights in it."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for path in ROOT.iterdir():
+        if path.name not in (".git", "datasets", "logs"):
+            (folder / path.name).symlink_to(path)
+    settings = SyntheticSettings(train_ids=6, test_ids=4, height=32, width=16)
+    render_hitsz_vcm(folder / "licensed/HITSZ-VCM", settings)
+    resnet = ResNet(1, "BN", False, False, False, Bottleneck, [3, 4, 6, 3], [0, 2, 3, 0])
+    torch.save(resnet.state_dict(), folder / "resnet50-19c8e357.pth")
+    return folder
+
+
+def shortened(command: str) -> list[str]:
+    """The words of a command, with what makes it end soon."""
+    words = shlex.split(command)
+    if command == "make test":
+        return ["make", "--dry-run", "test"]
+    if command == "make demo":
+        return ["make", "demo", f"VENV={sys.prefix}", f"OPTIONS={' '.join(SHORT)}"]
+    if words[0] == "pip":
+        # Everything is installed; the last one would remove this very package for a moment.
+        dry = ["--dry-run"] if "-e" in words else []
+        return [sys.executable, "-m", *words, *dry]
+    assert words[0] == "python"
+    if "tools/train_net.py" in words and "logs/run/config.yaml" not in words:
+        own = {word: value for word, value in zip(words, [*words[1:], ""], strict=True)}
+        pairs = zip(SHORT[::2], SHORT[1::2], strict=True)
+        words += [word for key, value in pairs if key not in own for word in (key, value)]
+    return [sys.executable, *words[1:]]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_of_the_readme_works(checkout, command):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    if "configs/VVI/sadstrm.yml" in command:
+        environment["FASTREID_DATASETS"] = "licensed"
+    done = subprocess.run(
+        shortened(command), cwd=checkout, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_python_of_the_readme_works(checkout):
+    blocks = [block for kind, block in BLOCKS if kind == "python"]
+    assert blocks
+    for block in blocks:
+        done = subprocess.run(
+            [sys.executable, "-c", block], cwd=checkout, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert -1 <= float(done.stdout.splitlines()[-1]) <= 1
+
+
+def test_tree_of_the_readme_names_what_is_there():
+    (tree,) = [block for kind, block in BLOCKS if not kind]
+    folder = ROOT
+    for line in tree.splitlines():
+        name = line.split()[0]
+        folder = ROOT / name if not line.startswith(" ") else folder
+        path = folder if not line.startswith(" ") else folder / name
+        assert path.exists(), path
