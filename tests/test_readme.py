@@ -1,7 +1,7 @@
 """Every block of the README is run, in order, in a folder that looks like a fresh checkout.
 
-Runs are cut short by more config keys at the end of a command. ``make test`` is what runs this file,
-so it is only looked up.
+Runs are cut short by more config keys at the end of a command. ``make test`` is what runs this
+file, so it is only looked up.
 """
 
 import os
@@ -21,11 +21,18 @@ ROOT = Path(__file__).resolve().parents[1]
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
 COMMANDS = [line for kind, block in BLOCKS if kind == "bash" for line in block.splitlines()]
 
-SHORT = (
-    "MODEL.DEVICE cpu SOLVER.MAX_EPOCH 1 SOLVER.IMS_PER_BATCH 8 SOLVER.WARMUP_EPOCHS 0 "
-    "INPUT.SIZE_TRAIN [32,16] INPUT.SIZE_TEST [32,16] INPUT.CLIP.LENGTH 1 DATALOADER.NUM_WORKERS 0 "
-    "MODEL.TEMPORAL.STIG.STRIPES 2 TEST.EXPECTED_RESULTS []"
-).split()
+SHORT = {
+    "MODEL.DEVICE": "cpu",
+    "MODEL.TEMPORAL.STIG.STRIPES": "2",
+    "SOLVER.MAX_EPOCH": "1",
+    "SOLVER.IMS_PER_BATCH": "8",
+    "SOLVER.WARMUP_EPOCHS": "0",
+    "INPUT.SIZE_TRAIN": "[32,16]",
+    "INPUT.SIZE_TEST": "[32,16]",
+    "INPUT.CLIP.LENGTH": "1",
+    "DATALOADER.NUM_WORKERS": "0",
+    "TEST.EXPECTED_RESULTS": "[]",
+}
 
 pytestmark = pytest.mark.xdist_group("readme")
 
@@ -44,22 +51,24 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def flat(options: dict[str, str]) -> str:
+    return " ".join(f"{key} {value}" for key, value in options.items())
+
+
 def shortened(command: str) -> list[str]:
     """The words of a command, with what makes it end soon."""
     words = shlex.split(command)
     if command == "make test":
         return ["make", "--dry-run", "test"]
     if command == "make demo":
-        return ["make", "demo", f"VENV={sys.prefix}", f"OPTIONS={' '.join(SHORT)}"]
+        return ["make", "demo", f"VENV={sys.prefix}", f"OPTIONS={flat(SHORT)}"]
     if words[0] == "pip":
         # Everything is installed; the last one would remove this very package for a moment.
         dry = ["--dry-run"] if "-e" in words else []
         return [sys.executable, "-m", *words, *dry]
     assert words[0] == "python"
     if "tools/train_net.py" in words and "logs/run/config.yaml" not in words:
-        own = {word: value for word, value in zip(words, [*words[1:], ""], strict=True)}
-        pairs = zip(SHORT[::2], SHORT[1::2], strict=True)
-        words += [word for key, value in pairs if key not in own for word in (key, value)]
+        words += flat({key: SHORT[key] for key in SHORT if key not in words}).split()
     return [sys.executable, *words[1:]]
 
 

@@ -132,3 +132,25 @@ def test_a_size_that_is_not_height_and_width_is_refused(size):
     for key, is_train in (("SIZE_TRAIN", True), ("SIZE_TEST", False)):
         with pytest.raises(InputError, match=f"INPUT.{key}"):
             build_clip_transforms(config(**{key: size}), is_train)
+
+
+class TestChannelMix:
+    def mixed(self, frames):
+        cfg = setup_cfg()
+        cfg.INPUT.SIZE_TRAIN = [4, 4]
+        cfg.INPUT.CHANNEL_MIX.ENABLED, cfg.INPUT.CHANNEL_MIX.PROB = True, 1.0
+        return build_clip_transforms(cfg, is_train=True)(frames)
+
+    def test_a_visible_clip_becomes_grey_with_one_draw_for_all_frames(self):
+        frame = torch.tensor([200, 100, 20], dtype=torch.uint8)[:, None, None].expand(3, 4, 4)
+        clip = self.mixed([frame, frame])
+        assert torch.equal(clip, clip[0, 0, 0, 0].expand_as(clip))
+        assert 20 <= clip[0, 0, 0, 0] <= 200
+
+    def test_another_draw_weighs_the_colours_otherwise(self):
+        frame = torch.tensor([200, 100, 20], dtype=torch.uint8)[:, None, None].expand(3, 4, 4)
+        assert len({float(self.mixed([frame])[0, 0, 0, 0]) for _ in range(8)}) > 1
+
+    def test_an_infrared_clip_stays_as_it_is(self):
+        frame = torch.arange(16, dtype=torch.uint8).view(1, 4, 4).expand(3, 4, 4)
+        assert torch.equal(self.mixed([frame])[0], frame.float())
