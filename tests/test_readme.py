@@ -34,9 +34,6 @@ SHORT = {
     "TEST.EXPECTED_RESULTS": "[]",
 }
 
-pytestmark = pytest.mark.xdist_group("readme")
-
-
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The repository's files in a folder of their own, with small data and weights in it."""
