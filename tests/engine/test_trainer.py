@@ -1,0 +1,80 @@
+"""What a trainer does around its step."""
+
+import argparse
+
+import pytest
+import torch
+
+from plugins.config import setup_cfg
+from plugins.engine import Trainer, parse_arguments
+from plugins.engine.defaults import read_cfg, setup_run
+from plugins.errors import InputError
+from tests.engine.small import CONFIG, options
+
+
+@pytest.fixture
+def in_datasets(datasets, monkeypatch):
+    monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
+
+
+def test_output_folder_is_made_without_any_set_up(in_datasets, tmp_path):
+    folder = tmp_path / "new" / "run"
+    Trainer(setup_cfg(str(CONFIG), options(folder)))
+    assert setup_cfg(str(folder / "config.yaml")).MODEL.HEADS.NUM_CLASSES == 6
+
+
+def test_the_same_seed_gives_the_same_weights_and_batches(in_datasets, tmp_path):
+    def start(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        cfg = setup_cfg(str(CONFIG), options(tmp_path, SEED=seed))
+        setup_run(cfg, argparse.Namespace(eval_only=False))
+        trainer = Trainer(cfg)
+        batches, _ = trainer._trainer.next_batches()
+        return trainer.model.heads.weight.detach(), batches[0]["images"]
+
+    first, again, other = start(3), start(3), start(4)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_a_seed_of_its_own_is_drawn_and_kept_in_the_config():
+    arguments = ["--config-file", str(CONFIG), "SEED", "-1"]
+    first, second = (read_cfg(parse_arguments("", arguments)).SEED for _ in range(2))
+    assert first >= 0 and second >= 0
+    assert first != second
+
+
+class TestResumeFlag:
+    def test_alone_it_leaves_the_options(self):
+        args = parse_arguments("", ["--resume", "SEED", "1"])
+        assert args.resume is True
+        assert args.opts == ["SEED", "1"]
+
+    def test_it_takes_a_path(self, tmp_path):
+        path = tmp_path / "model_0003.pth"
+        path.touch()
+        args = parse_arguments("", ["--resume", str(path), "SEED", "1"])
+        assert args.resume == str(path)
+        assert args.opts == ["SEED", "1"]
+
+    def test_a_path_that_does_not_exist_is_named(self):
+        with pytest.raises(InputError, match=r"--resume nowhere\.pth: no such file"):
+            parse_arguments("", ["--resume", "nowhere.pth"])
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "message"),
+    [
+        (
+            "SOLVER.STEP",
+            "SimpleStepp",
+            "SOLVER.STEP: no STEP is named 'SimpleStepp'; known: Simple",
+        ),
+        ("MODEL.META_ARCHITECTURE", "SADSTR", "no META_ARCH is named 'SADSTR'; known: SADSTRM"),
+        ("MODEL.HEADS.NAME", "Head", "MODEL.HEADS.NAME: no HEADS is named 'Head'; known: "),
+        ("MODEL.TEMPORAL.NAME", "STIGG", "no TEMPORAL is named 'STIGG'; known: STIG"),
+    ],
+)
+def test_a_wrong_name_lists_the_known_ones_nearest_first(in_datasets, tmp_path, key, name, message):
+    with pytest.raises(InputError) as caught:
+        Trainer(setup_cfg(str(CONFIG), [*options(tmp_path), key, name]))
+    assert message in str(caught.value)
