@@ -21,6 +21,7 @@ setup(
         "torch>=2.4",
         "torchvision>=0.19",
         "numpy>=1.26",
+        "scipy>=1.11",
         "yacs>=0.1.8",
         "termcolor>=2.2",
         "tabulate>=0.9",
@@ -34,6 +35,7 @@ setup(
         "gdown>=5",
     ],
     extras_require={
+        "parquet": ["pyarrow>=14"],  # ManifestDataset reads Parquet with it, CSV without
         "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff", "import-linter>=2"],
     },
 )

@@ -31,13 +31,36 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     cfg.MODEL.TEMPORAL.STIG.SPATIAL = True  # relation between the stripes of a frame
     cfg.MODEL.TEMPORAL.STIG.TEMPORAL = True  # relation between the frames of a stripe
 
+    # TemporalGeM: p at the start, 1 (mean) to 100 (nearly the maximum); learned from there.
+    cfg.MODEL.TEMPORAL.GEM = CfgNode({"P": 3.0})
+    # TemporalAttention: hidden length of the layer that scores a frame.
+    cfg.MODEL.TEMPORAL.ATTENTION = CfgNode({"DIM": 256})
+    # TemporalLSTM: length of the hidden state.
+    cfg.MODEL.TEMPORAL.LSTM = CfgNode({"DIM": 256})
+    # TemporalTransformer: length of a frame's token, a multiple of HEADS and even; encoder layers.
+    cfg.MODEL.TEMPORAL.TRANSFORMER = CfgNode({"DIM": 256, "HEADS": 4, "LAYERS": 2})
+    # TemporalShift: share of the channels that moves by one frame, each way; at most 0.5.
+    cfg.MODEL.TEMPORAL.SHIFT = CfgNode({"SHARE": 0.125})
+
+    # Training only: a clip's feature attends to its person's clips of the other modality (SADSTRM).
+    # DIM: length of queries, keys and values.
+    cfg.MODEL.CROSS_MODAL_ATTENTION = CfgNode({"ENABLED": False, "DIM": 256})
+
     # Cross-modal batch-hard triplet.
     cfg.MODEL.LOSSES.CROSS_MODAL_TRI = CfgNode({"MARGIN": 0.3, "SCALE": 1.0})
+    # Hetero-centre triplet; MARGIN: rho, feature units.
+    cfg.MODEL.LOSSES.HETERO_CENTER_TRI = CfgNode({"MARGIN": 0.3, "SCALE": 1.0})
+    # AGW's weighted regularised triplet, which has no margin.
+    cfg.MODEL.LOSSES.WEIGHTED_REG_TRI = CfgNode({"SCALE": 1.0})
+    # Divergence of a person's mean predictions in the two modalities.
+    cfg.MODEL.LOSSES.KL_CONSISTENCY = CfgNode({"SCALE": 1.0})
 
     # Adversarial self-attack (SADSTRM), training only.
     cfg.MODEL.SELF_ATTACK = CfgNode()
     cfg.MODEL.SELF_ATTACK.KIND = "learned"  # learned, or random: noise of the same norm, a control
-    cfg.MODEL.SELF_ATTACK.EPS = 0.3  # eps: |Delta| at most this share of |F0|, per frame
+    # eps: |Delta| is at most this share of |F0|, per frame; for random noise exactly this share, so
+    # a fair control has the "self_attack/relative_norm" that the learned run logs, not its EPS.
+    cfg.MODEL.SELF_ATTACK.EPS = 0.3
     cfg.MODEL.SELF_ATTACK.HEADS = 4  # heads of the channel attention
     cfg.MODEL.SELF_ATTACK.CONF_WEIGHT = 1.0  # L_conf: attacked prediction towards uniform
     cfg.MODEL.SELF_ATTACK.REV_WEIGHT = 1.0  # L_rev: reversed triplet
@@ -51,9 +74,33 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
 
     # ---- input -----------------------------------------------------------------------------------
     cfg.INPUT.CLIP = CfgNode({"LENGTH": 6})  # T: frames of a clip, and segments of a tracklet
+    # Frames of a test clip: segments (the first of each), or linspace (BUPTCampus's own code).
+    cfg.INPUT.CLIP.SAMPLING = "segments"
     # A clip turns grey with random weights of its colours, so that colour is no identity (channel
     # augmentation, Ye et al., ICCV 2021, picks one of them); infrared clips stay as they are.
     cfg.INPUT.CHANNEL_MIX = CfgNode({"ENABLED": False, "PROB": 0.5})
+
+    # ---- data sets -------------------------------------------------------------------------------
+    cfg.DATASETS.BUPT = CfgNode()
+    # full (M3-ReID: everything, the camera rule) or official (AuxNet: no camera rule, visible rows
+    # cut to a multiple of 64); their numbers do not compare.
+    cfg.DATASETS.BUPT.PROTOCOL = "full"
+    cfg.DATASETS.BUPT.AUXILIARY = False  # train on the one-camera people of train_auxiliary.txt too
+    cfg.DATASETS.BUPT.FAKE_IR = False  # train on the translated infrared frames too
+    # FolderDataset: its folder, in FASTREID_DATASETS or absolute; share of the people that train,
+    # by sorted folder names, rounded up.
+    cfg.DATASETS.FOLDER = CfgNode({"ROOT": "people", "TRAIN_SHARE": 2 / 3})
+    # ManifestDataset: its CSV or Parquet file, in FASTREID_DATASETS or absolute.
+    cfg.DATASETS.MANIFEST = CfgNode({"FILE": "manifest.csv"})
+    # SYSUMM01. MODE: cameras of the gallery, all or indoor. SHOT: its images of a person under a
+    # camera, 1 or 10. DRAW: official (the authors' permutations) or seeded (AGW's code, SHOT 1);
+    # their numbers do not compare.
+    cfg.DATASETS.SYSU = CfgNode({"MODE": "all", "SHOT": 1, "DRAW": "official"})
+    # RegDB: which of the ten splits, 1 to 10; each has its own training, scores are averaged.
+    cfg.DATASETS.REGDB = CfgNode({"TRIAL": 1})
+    # LLCM: sampled-gallery, deen-script (whose V2I has drawn infrared queries) or full-gallery;
+    # their numbers do not compare.
+    cfg.DATASETS.LLCM = CfgNode({"MODE": "sampled-gallery"})
 
     # ---- solver ----------------------------------------------------------------------------------
     # What one iteration does, a name of the STEP registry.
@@ -79,6 +126,9 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     # ---- test ------------------------------------------------------------------------------------
     # A name of the EVALUATOR registry.
     cfg.TEST.EVALUATOR = "VVIEvaluator"
+    # Clips of a tracklet whose features are averaged: 1, the first frame of each of its T segments;
+    # k, at most k such clips at offsets spread over the segments; 0, all its frames, T at a time.
+    cfg.TEST.CLIPS = 1
     # Rows of [task, metric, expected, tolerance], percent; a run that misses one exits 1. Task is
     # "DATASET/DIRECTION", as the printed table names it.
     cfg.TEST.EXPECTED_RESULTS = []

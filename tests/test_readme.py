@@ -34,6 +34,7 @@ SHORT = {
     "TEST.EXPECTED_RESULTS": "[]",
 }
 
+
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The repository's files in a folder of their own, with small data and weights in it."""

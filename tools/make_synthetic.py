@@ -1,6 +1,8 @@
 """Render a stand-in data set: walking people in visible light and infrared, as HITSZ-VCM on disk.
 
 python tools/make_synthetic.py --preset quick --out datasets/HITSZ-VCM --seed 0
+python tools/make_synthetic.py --layout bupt-campus --out datasets/BUPTCampus
+python tools/make_synthetic.py --layout market1501 --out datasets/Market-1501-v15.09.15
 """
 
 import argparse
@@ -12,9 +14,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from plugins.data.synthetic.layouts import LAYOUTS
 from plugins.data.synthetic.settings import PRESETS, SyntheticSettings
 from plugins.data.synthetic.sheet import save_sheet
-from plugins.data.synthetic.writers import render_hitsz_vcm
+from plugins.data.synthetic.writers import render_layout
 from plugins.errors import InputError
 
 
@@ -24,6 +27,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--preset", choices=PRESETS, default="quick")
+    parser.add_argument("--layout", choices=LAYOUTS, default="hitsz-vcm", help="on disk")
     parser.add_argument("--out", type=Path, required=True, help="folder of the data set")
     for field in dataclasses.fields(SyntheticSettings):
         option = "--" + field.name.replace("_", "-")
@@ -40,13 +44,13 @@ def parse_arguments() -> argparse.Namespace:
 def print_counts(counts: dict[str, dict[str, int]]) -> None:
     """One line per split, modality and camera."""
     columns = ("identities", "tracklets", "frames")
-    print(f"{'split':7}{'modality':10}{'camera':>6}" + "".join(f"{name:>12}" for name in columns))
+    print(f"{'split':11}{'modality':10}{'camera':>6}" + "".join(f"{name:>12}" for name in columns))
     for key, cell in counts.items():
         split, modality, camera = key.split("/")
         cells = "".join(f"{cell[name]:12,}" for name in columns)
-        print(f"{split:7}{modality:10}{camera:>6}{cells}")
+        print(f"{split:11}{modality:10}{camera:>6}{cells}")
     totals = (sum(cell[name] for cell in counts.values()) for name in columns[1:])
-    print(f"{'total':35}" + "".join(f"{total:12,}" for total in totals))
+    print(f"{'total':39}" + "".join(f"{total:12,}" for total in totals))
 
 
 def main() -> int:
@@ -57,8 +61,12 @@ def main() -> int:
     chosen = {name: value for name, value in arguments.items() if name in names}
     try:
         settings = dataclasses.replace(PRESETS[arguments["preset"]], **chosen)
-        counts = render_hitsz_vcm(
-            arguments["out"], settings, arguments["workers"], arguments["overwrite"]
+        counts = render_layout(
+            LAYOUTS[arguments["layout"]],
+            arguments["out"],
+            settings,
+            arguments["workers"],
+            arguments["overwrite"],
         )
         print_counts(counts)
         print(f"data set: {arguments['out']}")

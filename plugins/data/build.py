@@ -8,12 +8,12 @@ import os
 from collections.abc import Sequence
 
 from fastreid.config import CfgNode
-from fastreid.data.datasets.bases import ImageDataset
 from fastreid.data.samplers import InferenceSampler
 from fastreid.utils import comm
 from torch.utils.data import BatchSampler, DataLoader
 
-from plugins.data.clips import ClipDataset
+from plugins.data.clips import SAMPLINGS, ClipDataset
+from plugins.data.datasets.image_set import ImageSet
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.data.loaders import CudaLoader, make_loader
 from plugins.data.transforms import build_clip_transforms
@@ -35,27 +35,37 @@ def datasets_root() -> str:
 
 
 def build_dataset(
-    name: str, key: str = "DATASETS.NAMES", combineall: bool = False
-) -> VideoDataset | ImageDataset:
+    name: str,
+    key: str = "DATASETS.NAMES",
+    combineall: bool = False,
+    cfg: CfgNode | None = None,
+) -> VideoDataset | ImageSet:
     """The data set registered as ``name``, read from :func:`datasets_root`.
 
     Args:
         name: the registered name.
         key: the config key that holds the name, for the message.
         combineall: train on the test items too.
+        cfg: where the set finds its own options, see ``VideoDataset.options``; None leaves them at
+            their defaults.
 
     Raises:
         InputError: no such name, or its files are not there.
     """
     reader = lookup(DATASET, name, key)
     root = datasets_root()
+    # fastreid's readers have no options.
+    options = reader.options(cfg) if cfg is not None and hasattr(reader, "options") else {}
+    if combineall:
+        options["combineall"] = True
     try:
-        return reader(root=root, combineall=True) if combineall else reader(root=root)
+        data = reader(root=root, **options)
     except RuntimeError as error:  # what fastreid's readers raise when a folder is missing
         raise InputError(
             f"{key} {name}: {error}; set FASTREID_DATASETS to the folder of all data sets "
             f"(now '{root}')"
         ) from error
+    return data if hasattr(data, "directions") else ImageSet(data)
 
 
 def build_train_loader(cfg: CfgNode) -> DataLoader | CudaLoader:
@@ -93,25 +103,36 @@ def build_train_loader(cfg: CfgNode) -> DataLoader | CudaLoader:
 
 def build_test_loader(
     cfg: CfgNode, dataset_name: str
-) -> tuple[DataLoader | CudaLoader, VideoDataset | ImageDataset]:
-    """Loader of this process' share of query + gallery, in order, and the data set.
+) -> tuple[DataLoader | CudaLoader, VideoDataset | ImageSet]:
+    """Loader of this process' share of the clips of query + gallery, in order, and the data set.
+
+    A batch's ``rows`` are rows of query + gallery.
 
     Returns:
-        (loader, data set); the shares are consecutive, may differ in length and may be empty.
+        (loader, data set); the shares are consecutive, may differ in length and may be empty, and
+        the clips of a tracklet may lie in two of them.
 
     Raises:
-        InputError: from the data set or the transforms; or the data set has no test items.
+        InputError: from the data set or the transforms; TEST.CLIPS is negative; or the data set has
+            no test items.
     """
-    data = build_dataset(dataset_name, "DATASETS.TESTS")
+    data = build_dataset(dataset_name, "DATASETS.TESTS", cfg=cfg)
     if comm.is_main_process():
         data.show_test()
     items = [*data.query, *data.gallery]
     if not items:
         raise InputError(f"DATASETS.TESTS {dataset_name}: it has neither queries nor a gallery")
     transform = build_clip_transforms(cfg, is_train=False)
-    dataset = ClipDataset(items, transform, clip_length(cfg), train=False)
+    dataset = ClipDataset(
+        items,
+        transform,
+        clip_length(cfg),
+        train=False,
+        clips=clip_number(cfg),
+        sampling=clip_sampling(cfg),
+    )
     batch_size = max(1, cfg.TEST.IMS_PER_BATCH // comm.get_world_size())
-    sampler = BatchSampler(InferenceSampler(len(items)), batch_size, drop_last=False)
+    sampler = BatchSampler(InferenceSampler(len(dataset)), batch_size, drop_last=False)
     return make_loader(cfg, dataset, sampler), data
 
 
@@ -120,7 +141,7 @@ def training_items(cfg: CfgNode) -> list[tuple]:
     names = cfg.DATASETS.NAMES
     items = []
     for name in names:
-        data = build_dataset(name, "DATASETS.NAMES", combineall=cfg.DATASETS.COMBINEALL)
+        data = build_dataset(name, combineall=cfg.DATASETS.COMBINEALL, cfg=cfg)
         if comm.is_main_process():
             data.show_train()
         if not data.train:
@@ -144,3 +165,33 @@ def clip_length(cfg: CfgNode) -> int:
     if cfg.INPUT.CLIP.LENGTH < 1:
         raise InputError(f"INPUT.CLIP.LENGTH: {cfg.INPUT.CLIP.LENGTH}; expected 1 frame or more")
     return cfg.INPUT.CLIP.LENGTH
+
+
+def clip_number(cfg: CfgNode) -> int:
+    """TEST.CLIPS.
+
+    Raises:
+        InputError: it is negative.
+    """
+    if cfg.TEST.CLIPS < 0:
+        raise InputError(
+            f"TEST.CLIPS: {cfg.TEST.CLIPS}; expected 1, a larger number of clips, or 0 for all"
+        )
+    return cfg.TEST.CLIPS
+
+
+def clip_sampling(cfg: CfgNode) -> str:
+    """INPUT.CLIP.SAMPLING.
+
+    Raises:
+        InputError: no sampling has that name, or it does not know several clips.
+    """
+    name = cfg.INPUT.CLIP.SAMPLING
+    if name not in SAMPLINGS:
+        raise InputError(f"INPUT.CLIP.SAMPLING: '{name}'; expected {' or '.join(SAMPLINGS)}")
+    if name == "linspace" and cfg.TEST.CLIPS != 1:
+        raise InputError(
+            f"INPUT.CLIP.SAMPLING: linspace takes one clip of a tracklet, but TEST.CLIPS is "
+            f"{cfg.TEST.CLIPS}; set TEST.CLIPS to 1, or the sampling to segments"
+        )
+    return name

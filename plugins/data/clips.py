@@ -3,12 +3,14 @@
 Legend: L frames of a tracklet, S segments, T = S frames of a clip, H x W size of the input.
 
 A tracklet is padded with its last frame to S segments of n = ceil(L / S) frames. Testing takes the
-first frame of each segment, training a random one.
+first frame of each segment, training a random one. A test of several clips takes further frames of
+each segment, or all frames.
 """
 
 from collections.abc import Callable, Sequence
 from math import ceil
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -17,15 +19,52 @@ from plugins.data.datasets.tracklet import as_tracklet, is_image
 from plugins.data.frames import read_frame
 from plugins.errors import InputError
 
+SAMPLINGS = ("segments", "linspace")
 
-def test_segments(length: int, segments: int) -> list[int]:
-    """First frame of each segment.
+
+def test_segments(length: int, segments: int, offset: int = 0) -> list[int]:
+    """The frame at ``offset`` of each segment, by default its first.
 
     >>> test_segments(13, 6)
     [0, 3, 6, 9, 12, 12]
     """
     step = ceil(length / segments)
-    return [min(segment * step, length - 1) for segment in range(segments)]
+    return [min(segment * step + offset, length - 1) for segment in range(segments)]
+
+
+def test_clips(length: int, segments: int, clips: int) -> list[list[int]]:
+    """Frames of each clip of a tracklet, S of them in a clip.
+
+    Args:
+        length: L.
+        segments: S.
+        clips: k > 0 for at most k clips: of K = min(k, n), clip j takes the frame at offset
+            floor(j n / K) of each segment. So the first clip is that of ``test_segments``, and no
+            two are the same. 0 for the whole tracklet: S consecutive frames at a time, the last
+            clip padded with the last frame.
+
+    >>> test_clips(13, 6, clips=2)
+    [[0, 3, 6, 9, 12, 12], [1, 4, 7, 10, 12, 12]]
+    >>> test_clips(8, 3, clips=0)
+    [[0, 1, 2], [3, 4, 5], [6, 7, 7]]
+    """
+    if clips == 0:
+        starts = range(0, length, segments)
+        return [[min(start + i, length - 1) for i in range(segments)] for start in starts]
+    step = ceil(length / segments)
+    number = min(clips, step)
+    return [test_segments(length, segments, clip * step // number) for clip in range(number)]
+
+
+def test_linspace(length: int, segments: int) -> list[int]:
+    """S frames at equal distances from the first, rounded down: BUPTCampus's own code (AuxNet).
+
+    In floating point, which now and then rounds a whole number down to the one before it.
+
+    >>> test_linspace(13, 6)
+    [0, 2, 4, 6, 8, 10]
+    """
+    return np.linspace(0, length, segments, endpoint=False).astype(int).tolist()
 
 
 def train_segments(length: int, segments: int, generator: torch.Generator) -> list[int]:
@@ -38,8 +77,10 @@ def train_segments(length: int, segments: int, generator: torch.Generator) -> li
 class ClipDataset(Dataset):
     """Reads clips of tracklets, or fastreid's images, as the samples of a batch.
 
+    Training has one sample per item, testing one per clip, those of an item side by side.
+
     Attributes:
-        items: one tracklet per sample, in the order given.
+        items: the tracklets, in the order given.
     """
 
     def __init__(
@@ -48,6 +89,8 @@ class ClipDataset(Dataset):
         transform: Callable[[list[Tensor]], Tensor],
         length: int,
         train: bool,
+        clips: int = 1,
+        sampling: str = "segments",
     ) -> None:
         """Number people and cameras.
 
@@ -57,6 +100,8 @@ class ClipDataset(Dataset):
             length: T, frames of a clip.
             train: draw frames at random, and relabel people and cameras to 0, 1, ... in sorted
                 order; otherwise the same frames each time, and ids as they are.
+            clips: of a tracklet in testing, see ``test_clips``.
+            sampling: "segments", or "linspace" for the one clip of ``test_linspace`` in testing.
 
         Raises:
             InputError: images and tracklets are mixed.
@@ -69,9 +114,19 @@ class ClipDataset(Dataset):
         self._transform = transform
         self._length = 1 if self._images else length
         self._train = train
+        self._clips = [
+            (row, frames)
+            for row, item in enumerate([] if train else self.items)
+            for frames in self._test_clips(len(item.img_paths), clips, sampling)
+        ]
         # Sorted: the order of a set differs between processes.
         self._labels = {p: i for i, p in enumerate(sorted({item.pid for item in self.items}))}
         self._cameras = {c: i for i, c in enumerate(sorted({item.camid for item in self.items}))}
+
+    def _test_clips(self, length: int, clips: int, sampling: str) -> list[list[int]]:
+        if sampling == "linspace":
+            return [test_linspace(length, self._length)]
+        return test_clips(length, self._length, clips)
 
     @property
     def num_classes(self) -> int:
@@ -84,7 +139,7 @@ class ClipDataset(Dataset):
         return len(self._cameras)
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.items if self._train else self._clips)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict:
         """One sample.
@@ -96,7 +151,8 @@ class ClipDataset(Dataset):
 
         Returns:
             ``images`` (T, 3, H, W) float32 in [0, 255], (3, H, W) for an image; ``targets``,
-            ``camids``, ``modalities`` int; ``img_paths`` the T files, or the image's one.
+            ``camids``, ``modalities`` int; ``rows`` int, the item's place in ``items``;
+            ``img_paths`` the T files, or the image's one.
 
         Raises:
             InputError: names a frame that cannot be read.
@@ -110,17 +166,19 @@ class ClipDataset(Dataset):
             return self._read(index)
 
     def _read(self, index: int) -> dict:
-        item = self.items[index]
         if self._train:
-            chosen = train_segments(len(item.img_paths), self._length, torch.default_generator)
+            row, item = index, self.items[index]
+            frames = train_segments(len(item.img_paths), self._length, torch.default_generator)
         else:
-            chosen = test_segments(len(item.img_paths), self._length)
-        paths = [item.img_paths[frame] for frame in chosen]
+            row, frames = self._clips[index]
+            item = self.items[row]
+        paths = [item.img_paths[frame] for frame in frames]
         images = self._transform([read_frame(path) for path in paths])
         return {
             "images": images[0] if self._images else images,
             "targets": self._labels[item.pid] if self._train else item.pid,
             "camids": self._cameras[item.camid] if self._train else item.camid,
             "modalities": item.modality,
+            "rows": row,
             "img_paths": paths[0] if self._images else paths,
         }

@@ -163,7 +163,7 @@ class RandomState:
 
     def load_state_dict(self, state: dict) -> None:
         """Restore this rank's generators; with another number of ranks they go on as seeded."""
-        ranks = state["ranks"]
+        ranks = self._states = state["ranks"]
         if len(ranks) != comm.get_world_size():
             return
         own = ranks[comm.get_rank()]

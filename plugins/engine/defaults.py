@@ -1,9 +1,11 @@
 """What a run starts with: arguments, config, log, seeds; and the two things it can do."""
 
 import argparse
+import json
 import logging
 import os
 import random
+from pathlib import Path
 
 import torch
 from fastreid.config import CfgNode
@@ -14,7 +16,7 @@ from fastreid.utils.env import seed_all_rng
 from fastreid.utils.logger import setup_logger
 
 from plugins.config import flatten, setup_cfg
-from plugins.engine.checkpoint import Checkpointer
+from plugins.engine.checkpoint import Checkpointer, write_atomically
 from plugins.engine.launch import world_size
 from plugins.engine.trainer import Trainer
 from plugins.errors import InputError
@@ -22,6 +24,8 @@ from plugins.evaluation import verify_expected
 from plugins.registry import DATASET, lookup
 
 logger = logging.getLogger(__name__)
+
+RESULTS = "results.json"  # in OUTPUT_DIR: what the last evaluation of a training gave
 
 
 def parse_arguments(description: str, arguments: list[str] | None = None) -> argparse.Namespace:
@@ -110,6 +114,8 @@ def run(cfg: CfgNode, args: argparse.Namespace) -> None:
         logger.info("Checkpoints, log and metrics: %s", os.path.abspath(cfg.OUTPUT_DIR))
         if len(cfg.DATASETS.TESTS) == 1:
             results = {cfg.DATASETS.TESTS[0]: results}
+        if not args.eval_only:
+            save_results(cfg, results)
         misses = verify_expected(cfg.TEST.EXPECTED_RESULTS, results)
         for miss in misses:
             logger.error("TEST.EXPECTED_RESULTS: %s", miss)
@@ -117,3 +123,9 @@ def run(cfg: CfgNode, args: argparse.Namespace) -> None:
             raise SystemExit(1)
         if cfg.TEST.EXPECTED_RESULTS:
             logger.info("TEST.EXPECTED_RESULTS: all met")
+
+
+def save_results(cfg: CfgNode, results: dict) -> None:
+    """Write ``{"epochs": SOLVER.MAX_EPOCH, "results": {data set: {direction: ...}}}``."""
+    text = json.dumps({"epochs": cfg.SOLVER.MAX_EPOCH, "results": results}, indent=2)
+    write_atomically(Path(cfg.OUTPUT_DIR, RESULTS), lambda file: file.write(text.encode()))

@@ -45,3 +45,22 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
     def best_metric(self, value: float) -> None:
         # fastreid's constructor starts at -1, also in a resumed run.
         self._best.value = max(self._best.value, value)
+
+
+class PeriodicWriter(hooks.PeriodicWriter):
+    """Fastreid's, that writes an iteration once, with what its evaluation found.
+
+    fastreid writes the last iteration of an epoch before the evaluation and never again, so that
+    the results of that iteration are missing from metrics.json and TensorBoard.
+    """
+
+    def after_step(self) -> None:
+        """Leaves an epoch's last iteration to ``after_epoch``, which follows the evaluation."""
+        if (self.trainer.iter + 1) % self.trainer.iters_per_epoch:
+            super().after_step()
+
+    def after_train(self) -> None:
+        """Writes an evaluation that came after the last epoch."""
+        for writer in self._writers:
+            writer.write()
+        super().after_train()

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from fastreid.config import CfgNode
 
+from plugins.data.datasets.tracklet import as_tracklet
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.evaluation import VVIEvaluator, ranked_lists
 from plugins.utils.pictures import HOW_CHOSEN, RankedRow, choose_queries, draw_ranked_clips
@@ -16,13 +17,15 @@ LIST_LENGTH = 6
 DIRECTIONS = {
     "I2V": "infrared queries, visible gallery",
     "V2I": "visible queries, infrared gallery",
+    "Q2G": "all queries, whole gallery",
+    "V2I deen-script": "drawn infrared queries, visible gallery",
 }
 
 
 def draw_rankings(
     cfg: CfgNode, dataset_name: str, dataset: VideoDataset, evaluator: VVIEvaluator
 ) -> None:
-    """Draw TEST.RANK_PICTURE queries of each direction into OUTPUT_DIR/pictures.
+    """Draw TEST.RANK_PICTURE queries of each direction's first trial into OUTPUT_DIR/pictures.
 
     Args:
         cfg: TEST.RANK_PICTURE, TEST.METRIC, OUTPUT_DIR.
@@ -32,9 +35,9 @@ def draw_rankings(
     """
     folder = Path(cfg.OUTPUT_DIR, "pictures")
     folder.mkdir(parents=True, exist_ok=True)
-    items = [*dataset.query, *dataset.gallery]
-    for name, rows in dataset.directions().items():
-        queries, gallery = (torch.as_tensor(side) for side in rows)
+    items = [as_tracklet(item) for item in (*dataset.query, *dataset.gallery)]
+    for name, protocol in dataset.directions().items():
+        queries, gallery = (torch.as_tensor(side) for side in protocol.trials[0])
         precisions = evaluator.rankings[name].average_precision
         chosen = torch.tensor(choose_queries(precisions, cfg.TEST.RANK_PICTURE))
         lists, distances = ranked_lists(
@@ -46,6 +49,7 @@ def draw_rankings(
             evaluator.camids[gallery],
             length=LIST_LENGTH,
             metric=cfg.TEST.METRIC,
+            junk=protocol.junk,
         )
         picture_rows = [
             RankedRow(
@@ -56,7 +60,8 @@ def draw_rankings(
             )
             for query, ranked, distance in zip(chosen, lists, distances, strict=True)
         ]
-        path = folder / f"{dataset_name}_{name}.png"
-        title = f"{dataset_name} {name}: {DIRECTIONS.get(name, name)}"
+        path = folder / f"{dataset_name}_{name.replace(' ', '_')}.png"
+        kind = DIRECTIONS.get(name) or DIRECTIONS.get(name.split()[0], name)
+        title = f"{dataset_name} {name}: {kind}"
         draw_ranked_clips(path, picture_rows, title, HOW_CHOSEN)
         logger.info("Picture of ranked clips: %s", path.resolve())

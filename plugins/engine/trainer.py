@@ -20,7 +20,12 @@ from plugins.data import build_test_loader, build_train_loader
 from plugins.engine import optimizer as solver
 from plugins.engine.checkpoint import BestMetric, Checkpointer, RandomState
 from plugins.engine.distributed import broadcast_model
-from plugins.engine.hooks import AverageBuffers, CaptureRandomState, PeriodicCheckpointer
+from plugins.engine.hooks import (
+    AverageBuffers,
+    CaptureRandomState,
+    PeriodicCheckpointer,
+    PeriodicWriter,
+)
 from plugins.engine.pictures import draw_rankings
 from plugins.errors import InputError
 from plugins.evaluation import FlipAverage, results_table
@@ -90,11 +95,15 @@ class Trainer(DefaultTrainer):
         else:
             resume = False
         rest = self.checkpointer.load(path, checkpointables=None if resume else [])
-        if resume:
-            self.start_epoch = rest["epoch"] + 1
-            logger.info(
-                "Resumed from %s: %d of %d epochs are done", path, self.start_epoch, self.max_epoch
-            )
+        if not resume:
+            return
+        self.start_epoch = rest["epoch"] + 1
+        logger.info(
+            "Resumed from %s: %d of %d epochs are done", path, self.start_epoch, self.max_epoch
+        )
+        if self.start_epoch >= self.max_epoch:
+            # The run may have been killed between the last epoch's two checkpoints.
+            self.checkpointer.save("model_final", **rest)
 
     def train(self) -> dict | None:
         """Train to the last epoch; returns the last evaluation's results on the main process."""
@@ -119,7 +128,7 @@ class Trainer(DefaultTrainer):
                     self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, self._best
                 )
             elif isinstance(hook, hooks.PeriodicWriter):
-                hook = hooks.PeriodicWriter(hook._writers, cfg.SOLVER.LOG_PERIOD)
+                hook = PeriodicWriter(hook._writers, cfg.SOLVER.LOG_PERIOD)
             ours.append(hook)
             if isinstance(hook, hooks.EvalHook):
                 ours.append(CaptureRandomState(self._random_state))

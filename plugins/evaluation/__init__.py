@@ -8,7 +8,8 @@ from plugins.evaluation.ranking import (
     ranked_lists,
 )
 from plugins.evaluation.table import results_table, verify_expected
-from plugins.evaluation.vvi_evaluator import FlipAverage, VVIEvaluator
+from plugins.evaluation.views import FlipAverage
+from plugins.evaluation.vvi_evaluator import VVIEvaluator
 
 __all__ = [
     "FlipAverage",

@@ -1,17 +1,13 @@
 """Ranks and the scores made of them: pure functions, tensors in, tensors out.
 
-Legend: Q queries, C queries of one chunk, G gallery items, D feature length, K most positives of a
-query, k items of a list.
+Legend: Q queries, G gallery items, D feature length, k items of a list.
 
-The protocol is that of Market-1501, as in fastreid's ``evaluate_rank``: a gallery item with the
-query's person *and* camera is junk and is dropped; a query without a positive is skipped. Equal
-distances keep the order of the gallery.
-
-CMC, AP and INP need only the ranks of the positives. So no gallery is sorted and no Q x G matrix is
-kept: chunk by chunk, each gallery item is counted in the gap between two positives where it falls.
+By default the protocol is that of Market-1501, as in fastreid's ``evaluate_rank``: a gallery item
+with the query's person *and* camera is junk and is dropped; a query without a positive is skipped.
+``ranks.JUNK`` and ``ranks.CMC`` name other conventions. Equal distances keep the gallery's order.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -19,9 +15,14 @@ from torch import Tensor
 
 from plugins.errors import InputError
 from plugins.evaluation.distance import CHUNK, distance_blocks
-
-# Sorts after every key of sort_keys: no item.
-_NO_ITEM = torch.iinfo(torch.int64).max
+from plugins.evaluation.ranks import (
+    NO_ITEM,
+    match_blocks,
+    nearest_of_each_person,
+    people_columns,
+    positive_ranks,
+    sort_keys,
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class RankingResult:
     """Scores of one direction, as fractions.
 
     Attributes:
-        cmc: (max_rank,) float64, share of the valid queries with a positive in the first r items.
+        cmc: (max_rank,) float64, share of the valid queries with a positive in the first r items,
+            or whose person is among the first r people.
         average_precision: (Q,) float64, mean over the positives of the precision at their rank; NaN
             where the query has no positive.
         inverse_negative_penalty: (Q,) float64, number of positives / rank of the last one (Ye et
@@ -67,6 +69,8 @@ def evaluate_ranking(
     gallery_camids: Tensor,
     *,
     metric: str = "cosine",
+    junk: str = "camera",
+    cmc: str = "item",
     max_rank: int = 20,
     chunk: int = CHUNK,
 ) -> RankingResult:
@@ -80,6 +84,8 @@ def evaluate_ranking(
         query_camids: (Q,) cameras.
         gallery_camids: (G,) cameras.
         metric: "cosine" or "euclidean".
+        junk: name of a rule in ``ranks.JUNK``.
+        cmc: "item" or "identity", see ``ranks.CMC``.
         max_rank: length of the CMC; with a shorter gallery its last value is repeated.
         chunk: queries at a time; changes memory and speed, no result.
 
@@ -87,8 +93,8 @@ def evaluate_ranking(
         InputError: no query has a positive, or the metric is unknown.
     """
     blocks = distance_blocks(query_features, gallery_features, metric, chunk)
-    matches = match_blocks(query_pids, gallery_pids, query_camids, gallery_camids, chunk)
-    return _score(blocks, matches, max_rank)
+    matches = match_blocks(query_pids, gallery_pids, query_camids, gallery_camids, junk, chunk)
+    return _score(blocks, matches, people_columns(gallery_pids, cmc), max_rank)
 
 
 def evaluate_distances(
@@ -98,6 +104,8 @@ def evaluate_distances(
     query_camids: Tensor,
     gallery_camids: Tensor,
     *,
+    junk: str = "camera",
+    cmc: str = "item",
     max_rank: int = 20,
     chunk: int = CHUNK,
 ) -> RankingResult:
@@ -109,6 +117,8 @@ def evaluate_distances(
         gallery_pids: (G,) persons.
         query_camids: (Q,) cameras.
         gallery_camids: (G,) cameras.
+        junk: name of a rule in ``ranks.JUNK``.
+        cmc: "item" or "identity", see ``ranks.CMC``.
         max_rank: length of the CMC; with a shorter gallery its last value is repeated.
         chunk: queries at a time; changes memory and speed, no result.
 
@@ -116,8 +126,8 @@ def evaluate_distances(
         InputError: no query has a positive, or a distance is NaN.
     """
     blocks = (block.float() for block in distances.split(chunk))
-    matches = match_blocks(query_pids, gallery_pids, query_camids, gallery_camids, chunk)
-    return _score(blocks, matches, max_rank)
+    matches = match_blocks(query_pids, gallery_pids, query_camids, gallery_camids, junk, chunk)
+    return _score(blocks, matches, people_columns(gallery_pids, cmc), max_rank)
 
 
 def ranked_lists(
@@ -130,6 +140,7 @@ def ranked_lists(
     *,
     length: int,
     metric: str = "cosine",
+    junk: str = "camera",
     chunk: int = CHUNK,
 ) -> tuple[Tensor, Tensor]:
     """The nearest gallery items of each query, junk left out.
@@ -143,6 +154,7 @@ def ranked_lists(
         gallery_camids: (G,) cameras.
         length: items of a list; k is the smaller of it and G.
         metric: "cosine" or "euclidean".
+        junk: name of a rule in ``ranks.JUNK``.
         chunk: queries at a time; changes memory and speed, no result.
 
     Returns:
@@ -150,80 +162,28 @@ def ranked_lists(
         float32 distances, infinite there.
     """
     blocks = distance_blocks(query_features, gallery_features, metric, chunk)
-    matches = match_blocks(query_pids, gallery_pids, query_camids, gallery_camids, chunk)
+    matches = match_blocks(query_pids, gallery_pids, query_camids, gallery_camids, junk, chunk)
     indices, values = [], []
-    for block, (_, junk) in zip(blocks, matches, strict=True):
-        keys = sort_keys(block).masked_fill_(junk, _NO_ITEM)
+    for block, (_, unseen) in zip(blocks, matches, strict=True):
+        keys = sort_keys(block).masked_fill_(unseen, NO_ITEM)
         keys = keys.topk(min(length, keys.shape[1]), dim=1, largest=False).values
-        ended = keys == _NO_ITEM
+        ended = keys == NO_ITEM
         columns = (keys & 0xFFFFFFFF).masked_fill_(ended, 0)
         values.append(block.gather(1, columns).masked_fill_(ended, torch.inf))
         indices.append(columns.masked_fill_(ended, -1))
     return torch.cat(indices), torch.cat(values)
 
 
-def match_blocks(
-    query_pids: Tensor,
-    gallery_pids: Tensor,
-    query_camids: Tensor,
-    gallery_camids: Tensor,
-    chunk: int,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield, for each chunk of queries, the (C, G) bool masks of the positives and of the junk."""
-    for pids, camids in zip(query_pids.split(chunk), query_camids.split(chunk), strict=True):
-        same_person = pids[:, None] == gallery_pids
-        same_camera = camids[:, None] == gallery_camids
-        yield same_person & ~same_camera, same_person & same_camera
-
-
-def sort_keys(distances: Tensor) -> Tensor:
-    """Integers that sort as (distance, gallery index) do, so that no two keys of a row are equal.
-
-    Args:
-        distances: (C, G) float32, no NaN.
-
-    Returns:
-        (C, G) int64: the distance in the upper half, its column in the lower.
-    """
-    # The bits of a float sort as integers do once those below the sign of a negative are flipped;
-    # adding 0 turns -0.0 into 0.0.
-    bits = (distances + 0.0).view(torch.int32)
-    bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    columns = torch.arange(distances.shape[1], device=distances.device)
-    return (bits.long() << 32).bitwise_or_(columns)
-
-
-def positive_ranks(distances: Tensor, positive: Tensor, junk: Tensor) -> Tensor:
-    """Rank of each positive among the items that are not junk.
-
-    Args:
-        distances: (C, G) float32, no NaN.
-        positive: (C, G) bool.
-        junk: (C, G) bool, nowhere true where ``positive`` is.
-
-    Returns:
-        (C, K) int64 ranks from 1, ascending; 0 beyond a query's last positive. K is at least 1.
-    """
-    keys = sort_keys(distances).masked_fill_(junk, _NO_ITEM)
-    counts = positive.sum(dim=1)
-    width = max([1, *counts.tolist()])
-    rows, columns = positive.nonzero(as_tuple=True)
-    slots = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
-    ladder = keys.new_full((len(keys), width), _NO_ITEM)
-    ladder[rows, slots] = keys[rows, columns]
-    ladder = ladder.sort(dim=1).values
-    # An item's gap is the number of positives before it, so the rank of a positive is the number of
-    # items in the gaps up to its own. Junk falls beyond the last positive and is never counted.
-    gaps = torch.searchsorted(ladder, keys)
-    gaps += torch.arange(len(keys), device=keys.device)[:, None] * (width + 1)
-    items = gaps.flatten().bincount(minlength=len(keys) * (width + 1)).view(-1, width + 1)
-    return items[:, :width].cumsum(dim=1).masked_fill_(ladder == _NO_ITEM, 0)
-
-
 def _score(
-    blocks: Iterable[Tensor], matches: Iterable[tuple[Tensor, Tensor]], max_rank: int
+    blocks: Iterable[Tensor],
+    matches: Iterable[tuple[Tensor, Tensor]],
+    people: Tensor | None,
+    max_rank: int,
 ) -> RankingResult:
-    """Scores of a distance matrix that comes in blocks of rows, with its masks."""
+    """Scores of a distance matrix that comes in blocks of rows, with its masks.
+
+    With ``people`` of the gallery, the CMC is that of identities.
+    """
     first_ranks, precisions, penalties = [], [], []
     for block, (positive, junk) in zip(blocks, matches, strict=True):
         if block.isnan().any():
@@ -236,12 +196,15 @@ def _score(
         # where there is no positive gives the NaN of an invalid query.
         precisions.append((hits / ranks).where(found, 0).cumsum(dim=1)[:, -1] / number)
         penalties.append(number / ranks.amax(dim=1).double())
+        if people is not None:
+            kept = nearest_of_each_person(block, junk, people)
+            ranks = positive_ranks(block, positive & kept, ~kept)
         first_ranks.append(ranks[:, 0])
     first_rank, average_precision = torch.cat(first_ranks), torch.cat(precisions)
     valid = first_rank > 0
     if not valid.any():
         raise InputError(
-            f"none of the {len(valid)} queries has a gallery item of its person from another camera"
+            f"none of the {len(valid)} queries has a gallery item of its person that is not junk"
         )
     hits_at = first_rank[valid].bincount(minlength=max_rank + 1)[1 : max_rank + 1]
     return RankingResult(

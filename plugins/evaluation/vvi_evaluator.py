@@ -10,13 +10,29 @@ import torch.nn.functional as F
 from fastreid.config import CfgNode
 from fastreid.evaluation import DatasetEvaluator
 from fastreid.utils import comm
-from torch import Tensor, nn
+from torch import Tensor
 
 from plugins.errors import InputError
-from plugins.evaluation.ranking import RankingResult, evaluate_ranking
+from plugins.evaluation.ranking import RankingResult, evaluate_distances, evaluate_ranking
+from plugins.evaluation.rerank import check_parameters, rerank
+from plugins.evaluation.views import average_clips, options_suffix
 from plugins.registry import EVALUATOR
 
 RANKS = (1, 5, 10, 20)
+
+
+class SearchProtocol(Protocol):
+    """How one direction is searched; ``plugins.data.datasets.protocol`` holds the data sets' own.
+
+    Attributes:
+        trials: (query rows, gallery rows) of each search, int64 rows of ``query + gallery``.
+        junk: name of a rule in ``plugins.evaluation.ranks.JUNK``.
+        cmc: name in ``plugins.evaluation.ranks.CMC``.
+    """
+
+    trials: Sequence[tuple[np.ndarray, np.ndarray]]
+    junk: str
+    cmc: str
 
 
 class EvaluatedSet(Protocol):
@@ -25,55 +41,72 @@ class EvaluatedSet(Protocol):
     query: Sequence
     gallery: Sequence
 
-    def directions(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Name -> (query rows, gallery rows), int64 rows of ``query + gallery``."""
+    def directions(self) -> dict[str, SearchProtocol]:
+        """Name -> its searches and their rules."""
 
 
 @EVALUATOR.register()
 class VVIEvaluator(DatasetEvaluator):
     """Visible-infrared evaluator: CMC, mAP and mINP of each direction.
 
-    Each process sees a contiguous shard of ``query + gallery``, in order, as fastreid's
-    InferenceSampler deals them; the main process puts them together.
+    The processes share the clips of ``query + gallery`` in any way; the main process puts them
+    together by their ``rows``. Plain and re-ranked scores come from the same features.
 
     After ``evaluate``, on the main process, ``features`` (N, D) float32, ``pids`` (N,) and
-    ``camids`` (N,) hold what was collected and ``rankings`` the RankingResult of each direction.
+    ``camids`` (N,) hold what was collected, an entry per item, and ``rankings`` the RankingResult
+    of each direction's first trial; under the direction's name + "+rerank" the re-ranked one.
     """
 
     def __init__(self, cfg: CfgNode, dataset: EvaluatedSet):
         """Prepare for one data set.
 
         Args:
-            cfg: TEST.METRIC is read, "cosine" or "euclidean".
+            cfg: TEST.METRIC is read, "cosine" or "euclidean"; TEST.RERANK; TEST.CLIPS; and
+                TEST.FLIP for the names of the results.
             dataset: whose ``query + gallery`` will be processed.
+
+        Raises:
+            InputError: a parameter of TEST.RERANK is out of its range.
         """
         self.metric = cfg.TEST.METRIC
+        self.several_clips = cfg.TEST.CLIPS != 1
+        self.options = options_suffix(cfg)
+        self.rerank_parameters = {
+            "k1": cfg.TEST.RERANK.K1,
+            "k2": cfg.TEST.RERANK.K2,
+            "lambda_value": cfg.TEST.RERANK.LAMBDA,
+        }
+        self.searches = {"": self.rank}
+        if cfg.TEST.RERANK.ENABLED:
+            check_parameters(**self.rerank_parameters)
+            self.searches["+rerank"] = self.rerank
         self.directions = dataset.directions()
         self.num_items = len(dataset.query) + len(dataset.gallery)
         self.reset()
 
     def reset(self) -> None:
         """Forget what was collected."""
-        self._collected: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._collected: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         self.features: Tensor | None = None
         self.pids: Tensor | None = None
         self.camids: Tensor | None = None
         self.rankings: dict[str, RankingResult] = {}
 
     def process(self, inputs: dict, outputs: Tensor) -> None:
-        """Keep the (B, D) features of one batch, its persons and its cameras, on the CPU."""
-        columns = (outputs.float(), inputs["targets"], inputs["camids"])
+        """Keep the (B, D) features of one batch and whose they are, on the CPU."""
+        columns = (outputs.float(), inputs["targets"], inputs["camids"], inputs["rows"])
         self._collected.append(tuple(column.cpu() for column in columns))
 
     def evaluate(self) -> OrderedDict:
         """Score every direction.
 
         Returns:
-            On the main process ``scores`` of each direction by its name, and "metric", their mean
-            "metric"; elsewhere an empty dict.
+            On the main process ``scores`` of each direction, averaged over its trials, by its name
+            + ``options_suffix``, those of re-ranked lists by that + "+rerank"; and "metric", the
+            mean "metric" without re-ranking. Elsewhere an empty dict.
 
         Raises:
-            InputError: a feature is not finite, or a direction has no query with a positive.
+            InputError: a feature is not finite, or a trial has no query with a positive.
         """
         shard = concatenate(self._collected) if self._collected else None
         self._collected = []
@@ -81,50 +114,73 @@ class VVIEvaluator(DatasetEvaluator):
         if not comm.is_main_process():
             return OrderedDict()
         assert shards, f"expected {self.num_items} items, found none: process() was never called"
-        self.features, self.pids, self.camids = concatenate(shards)
-        found = len(self.features)
-        assert found == self.num_items, f"expected {self.num_items} items, found {found}"
-        check_finite(self.features)
+        self._gather_items(*concatenate(shards))
 
-        results = OrderedDict()
-        for name, (query_rows, gallery_rows) in self.directions.items():
-            queries, gallery = torch.as_tensor(query_rows), torch.as_tensor(gallery_rows)
-            try:
-                self.rankings[name] = evaluate_ranking(
-                    self.features[queries],
-                    self.features[gallery],
-                    self.pids[queries],
-                    self.pids[gallery],
-                    self.camids[queries],
-                    self.camids[gallery],
-                    metric=self.metric,
-                    max_rank=max(RANKS),
-                )
-            except InputError as error:
-                raise InputError(f"{name}: {error}") from error
-            results[name] = scores(self.rankings[name])
-        results["metric"] = float(np.mean([block["metric"] for block in results.values()]))
+        results, plain = OrderedDict(), []
+        for direction, protocol in self.directions.items():
+            for suffix, search in self.searches.items():
+                try:
+                    rankings = [search(protocol, *trial) for trial in protocol.trials]
+                except InputError as error:
+                    raise InputError(f"{direction}: {error}") from error
+                block = mean_scores([scores(ranking) for ranking in rankings])
+                self.rankings[direction + suffix] = rankings[0]
+                results[direction + self.options + suffix] = block
+                if not suffix:
+                    plain.append(block["metric"])
+        results["metric"] = float(np.mean(plain))
         return results
 
+    def _gather_items(self, features: Tensor, pids: Tensor, camids: Tensor, rows: Tensor) -> None:
+        """Set features, persons and cameras of the items from those of the clips."""
+        counts = rows.bincount(minlength=self.num_items)
+        found = int((counts > 0).sum()) if self.several_clips else len(rows)
+        assert found == self.num_items, f"expected {self.num_items} items, found {found}"
+        assert len(counts) == self.num_items and counts.all(), "an item is missing"
+        self.features = average_clips(features, rows, counts)
+        if self.several_clips:
+            self.features = F.normalize(self.features, dim=1)
+        self.pids, self.camids = (
+            ids.new_empty(self.num_items).index_copy_(0, rows, ids) for ids in (pids, camids)
+        )
+        check_finite(self.features)
 
-class FlipAverage(nn.Module):
-    """A model whose features are averaged over the images and their mirror images.
+    def rank(
+        self, protocol: SearchProtocol, query_rows: np.ndarray, gallery_rows: np.ndarray
+    ) -> RankingResult:
+        """Score one trial of ``protocol`` on what was collected."""
+        return evaluate_ranking(
+            *pick(self.features, query_rows, gallery_rows),
+            *pick(self.pids, query_rows, gallery_rows),
+            *pick(self.camids, query_rows, gallery_rows),
+            metric=self.metric,
+            junk=protocol.junk,
+            cmc=protocol.cmc,
+            max_rank=max(RANKS),
+        )
 
-    fastreid's ``inference_on_dataset(flip_test=True)`` flips dimension 3, in a clip the height, and
-    replaces the images of the batch; here the width is flipped and the batch is left as it is.
-    """
+    def rerank(
+        self, protocol: SearchProtocol, query_rows: np.ndarray, gallery_rows: np.ndarray
+    ) -> RankingResult:
+        """Score one trial of ``protocol`` after k-reciprocal re-ranking (TEST.RERANK)."""
+        distances = rerank(
+            *pick(self.features, query_rows, gallery_rows),
+            metric=self.metric,
+            **self.rerank_parameters,
+        )
+        return evaluate_distances(
+            distances,
+            *pick(self.pids, query_rows, gallery_rows),
+            *pick(self.camids, query_rows, gallery_rows),
+            junk=protocol.junk,
+            cmc=protocol.cmc,
+            max_rank=max(RANKS),
+        )
 
-    def __init__(self, model: nn.Module):
-        """Wrap ``model``, whose forward takes a batch and gives (B, D) features."""
-        super().__init__()
-        self.model = model
-        # inference_on_dataset puts back the mode that it reads from the wrapper.
-        self.training = model.training
 
-    def forward(self, batch: dict) -> Tensor:
-        """(B, D) mean feature of both views, of length 1."""
-        mirrored = {**batch, "images": batch["images"].flip(dims=[-1])}
-        return F.normalize(self.model(batch) + self.model(mirrored), dim=1)
+def pick(values: Tensor, query_rows: np.ndarray, gallery_rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    """The entries of the queries and those of the gallery."""
+    return values[torch.as_tensor(query_rows)], values[torch.as_tensor(gallery_rows)]
 
 
 def scores(ranking: RankingResult) -> dict[str, float | int]:
@@ -139,6 +195,14 @@ def scores(ranking: RankingResult) -> dict[str, float | int]:
     block["mINP"] = 100 * ranking.mean_inverse_negative_penalty
     block["metric"] = (block["mAP"] + block["Rank-1"]) / 2
     block["queries"] = ranking.num_valid
+    return block
+
+
+def mean_scores(trials: list[dict[str, float | int]]) -> dict[str, float | int]:
+    """Mean of each entry over the trials; "queries" stays whole if it is."""
+    block = {name: float(np.mean([trial[name] for trial in trials])) for name in trials[0]}
+    if block["queries"].is_integer():
+        block["queries"] = int(block["queries"])
     return block
 
 

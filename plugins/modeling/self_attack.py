@@ -202,7 +202,12 @@ class SelfAttack(nn.Module):
 
 
 class RandomAttack(nn.Module):
-    """Gaussian Delta of exactly the largest norm allowed: does a learned attack beat noise?
+    """Gaussian Delta of exactly ``eps`` times the norm of each map: does an attack beat noise?
+
+    It is a control of equal strength only if it gets the norm that the learned attack uses, which
+    is less than that one's ``eps`` (about half of it at the start): set ``MODEL.SELF_ATTACK.EPS``
+    of the control to the "self_attack/relative_norm" that the learned run logs, averaged over its
+    epochs with attack. Both kinds log it.
 
     Args:
         eps: |Delta| as a share of |F0|, per frame.

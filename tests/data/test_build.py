@@ -133,6 +133,29 @@ def test_testing_loses_no_item_whatever_the_batch_size(cfg, batch_size, workers)
     assert all(set(row[3]) <= set(item.img_paths) for row, item in zip(found, items, strict=True))
 
 
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_a_test_of_all_clips_reads_every_frame_in_full_clips(cfg, batch_size):
+    cfg.TEST.CLIPS = 0
+    cfg.TEST.IMS_PER_BATCH = batch_size
+    loader, data = build_test_loader(cfg, "HITSZVCM")
+    items = [*data.query, *data.gallery]
+    seen = [set() for _ in items]
+    for batch in loader:
+        assert batch["images"].shape[1] == cfg.INPUT.CLIP.LENGTH
+        for row, pid, paths in zip(
+            batch["rows"].tolist(), batch["targets"].tolist(), batch["img_paths"], strict=True
+        ):
+            assert pid == items[row].pid
+            seen[row].update(paths)
+    assert seen == [set(item.img_paths) for item in items]
+
+
+def test_a_negative_number_of_clips_is_refused(cfg):
+    cfg.TEST.CLIPS = -1
+    with pytest.raises(InputError, match=r"TEST\.CLIPS: -1; expected 1, .* or 0 for all"):
+        build_test_loader(cfg, "HITSZVCM")
+
+
 def test_testing_reads_the_same_twice(cfg):
     loader, _ = build_test_loader(cfg, "HITSZVCM")
     assert_equal_batches(list(loader), list(loader))
@@ -188,6 +211,15 @@ def test_a_clip_needs_a_frame(cfg):
     cfg.INPUT.CLIP.LENGTH = 0
     with pytest.raises(InputError, match=r"INPUT.CLIP.LENGTH: 0"):
         build_train_loader(cfg)
+
+
+def test_a_sampling_of_test_frames_is_one_of_two(cfg):
+    cfg.INPUT.CLIP.SAMPLING = "linspase"
+    with pytest.raises(InputError, match=r"SAMPLING: 'linspase'; expected segments or linspace"):
+        build_test_loader(cfg, "HITSZVCM")
+    cfg.INPUT.CLIP.SAMPLING, cfg.TEST.CLIPS = "linspace", 0
+    with pytest.raises(InputError, match=r"linspace takes one clip .* TEST.CLIPS is 0"):
+        build_test_loader(cfg, "HITSZVCM")
 
 
 def test_combineall_reaches_the_data_set(cfg):

@@ -1,6 +1,7 @@
 import random
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,84 @@ def test_testing_frames_are_those_of_the_padded_list(length, segments):
     assert clips.test_segments(length, segments) == frames[::size]
 
 
+@pytest.mark.parametrize(
+    ("length", "segments", "number", "expected"),
+    [
+        (24, 6, 1, [[0, 4, 8, 12, 16, 20]]),
+        (24, 6, 2, [[0, 4, 8, 12, 16, 20], [2, 6, 10, 14, 18, 22]]),
+        (24, 6, 3, [[0, 4, 8, 12, 16, 20], [1, 5, 9, 13, 17, 21], [2, 6, 10, 14, 18, 22]]),
+        (13, 6, 3, [[0, 3, 6, 9, 12, 12], [1, 4, 7, 10, 12, 12], [2, 5, 8, 11, 12, 12]]),
+        (13, 6, 9, [[0, 3, 6, 9, 12, 12], [1, 4, 7, 10, 12, 12], [2, 5, 8, 11, 12, 12]]),
+        (4, 6, 5, [[0, 1, 2, 3, 3, 3]]),
+        (7, 1, 3, [[0], [2], [4]]),
+        (13, 6, 0, [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11], [12, 12, 12, 12, 12, 12]]),
+        (12, 6, 0, [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]),
+        (2, 3, 0, [[0, 1, 1]]),
+        (1, 1, 0, [[0]]),
+    ],
+)
+def test_several_clips_of_a_tracklet(length, segments, number, expected):
+    assert clips.test_clips(length, segments, number) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(LENGTHS, SEGMENTS, st.integers(1, 30))
+def test_clips_begin_with_the_single_one_are_spread_and_differ(length, segments, number):
+    found = clips.test_clips(length, segments, number)
+    step = -(-length // segments)
+    assert found[0] == clips.test_segments(length, segments)
+    assert len(found) == len({tuple(frames) for frames in found}) == min(number, step)
+    starts = [frames[0] for frames in found]
+    gaps = [after - before for before, after in pairwise([*starts, step])]
+    assert max(gaps) - min(gaps) <= 1
+    if number >= step:
+        assert {frame for frames in found for frame in frames} == set(range(length))
+
+
+@settings(max_examples=60, deadline=None)
+@given(LENGTHS, SEGMENTS)
+def test_all_clips_are_the_tracklet_padded_with_its_last_frame(length, segments):
+    found = clips.test_clips(length, segments, 0)
+    assert {len(frames) for frames in found} == {segments}
+    frames = [frame for clip in found for frame in clip]
+    padding = len(frames) - length
+    assert frames == [*range(length), *[length - 1] * padding]
+    assert padding < segments
+
+
+@pytest.mark.parametrize(
+    ("length", "segments", "expected"),
+    [
+        (1, 3, [0, 0, 0]),
+        (3, 6, [0, 0, 1, 1, 2, 2]),
+        (13, 6, [0, 2, 4, 6, 8, 10]),
+        (24, 6, [0, 4, 8, 12, 16, 20]),
+        (25, 10, [0, 2, 5, 7, 10, 12, 15, 17, 20, 22]),
+        (48, 10, [0, 4, 9, 14, 19, 24, 28, 33, 38, 43]),
+    ],
+)
+def test_linspace_takes_frames_at_equal_distances(length, segments, expected):
+    assert clips.test_linspace(length, segments) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(LENGTHS, SEGMENTS)
+def test_linspace_rounds_down_within_the_tracklet(length, segments):
+    frames = clips.test_linspace(length, segments)
+    assert len(frames) == segments and frames[0] == 0 and frames[-1] < length
+    for place, frame in enumerate(frames):
+        exact = place * length // segments
+        assert frame in (exact, exact - 1), "one less where a whole number is rounded down"
+
+
+def test_a_test_sample_can_take_linspace_frames(data):
+    dataset = ClipDataset(data.query, stack, length=5, train=False, sampling="linspace")
+    assert len(dataset) == len(data.query)
+    for index, item in enumerate(data.query):
+        frames = clips.test_linspace(len(item.img_paths), 5)
+        assert dataset[index]["img_paths"] == [item.img_paths[frame] for frame in frames]
+
+
 @settings(max_examples=60, deadline=None)
 @given(LENGTHS, SEGMENTS, st.integers(0, 2**31))
 def test_training_takes_one_frame_of_each_padded_segment(length, segments, seed):
@@ -85,6 +164,26 @@ def test_a_test_sample_holds_its_frames_and_raw_ids(data):
     assert sample["img_paths"] == [data.query[0].img_paths[i] for i in (0, 2, 4, 6, 8, 10)]
     assert (sample["targets"], sample["camids"], sample["modalities"]) == (501, 3, INFRARED)
     assert dataset[0]["img_paths"] == sample["img_paths"]
+
+
+def test_each_clip_of_a_tracklet_is_a_sample_that_names_its_row(data):
+    dataset = ClipDataset(data.query, stack, length=5, train=False, clips=0)
+    samples = [dataset[index] for index in range(len(dataset))]
+    expected = [
+        (row, [item.img_paths[frame] for frame in frames])
+        for row, item in enumerate(data.query)
+        for frames in clips.test_clips(len(item.img_paths), 5, 0)
+    ]
+    assert len(expected) > len(data.query)
+    assert [(sample["rows"], sample["img_paths"]) for sample in samples] == expected
+    assert all(sample["images"].shape == (5, 3, 24, 12) for sample in samples)
+    assert all(sample["targets"] == data.query[sample["rows"]].pid for sample in samples)
+
+
+def test_an_image_has_one_clip_whatever_is_asked(data):
+    path = data.train[0].img_paths[0]
+    for number in (0, 1, 3):
+        assert len(ClipDataset([(path, 1, 1)] * 2, stack, 6, train=False, clips=number)) == 2
 
 
 def test_training_numbers_people_and_cameras_in_sorted_order(data):

@@ -123,7 +123,9 @@ def test_both_directions_index_queries_followed_by_gallery(tree):
     directions = data.directions()
     items = [*data.query, *data.gallery]
     assert list(directions) == ["I2V", "V2I"]
-    for (queries, gallery), modality in zip(directions.values(), (INFRARED, VISIBLE), strict=True):
+    for protocol, modality in zip(directions.values(), (INFRARED, VISIBLE), strict=True):
+        ((queries, gallery),) = protocol.trials
+        assert (protocol.junk, protocol.cmc) == ("camera", "item")
         assert queries.dtype == gallery.dtype == np.int64
         assert {items[row].modality for row in queries} == {modality}
         assert {items[row].modality for row in gallery} == {1 - modality}

@@ -1,14 +1,16 @@
 """A run that is killed and resumed ends where the uninterrupted run ends, to the bit."""
 
+import json
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.engine.small import command, environment, train
+from tests.engine.small import ROOT, command, environment, train
 
 
 def checkpoint(folder: Path, name: str = "model_final.pth") -> dict:
@@ -103,8 +105,22 @@ def test_half_written_newest_checkpoint_is_named_and_the_previous_one_resumes(
 def test_resume_tells_which_settings_differ(uninterrupted, datasets):
     again = train("--resume", datasets=datasets, output=uninterrupted, SOLVER__BASE_LR=0.5)
     assert again.returncode == 0, again.stderr
-    assert "Resuming with SOLVER.BASE_LR 0.5; was 0.00035" in again.stdout
+    assert "Resuming with SOLVER.BASE_LR 0.5; was 0.001" in again.stdout
     assert "All 3 epochs are done already" in again.stdout
+
+
+def test_killed_before_the_final_checkpoint_and_resumed_writes_it(
+    uninterrupted, datasets, tmp_path
+):
+    best = tmp_path / "model_best.pth"
+    best.write_bytes((uninterrupted / "model_final.pth").read_bytes())
+    (tmp_path / "last_checkpoint").write_text(best.name)
+    resumed = train("--resume", datasets=datasets, output=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    expected, found = checkpoint(uninterrupted), checkpoint(tmp_path)
+    assert expected.keys() == found.keys()
+    del expected["config"], found["config"]  # each names its own folder
+    assert_same(expected, found)
 
 
 def test_eval_only_prints_the_very_numbers_of_training(uninterrupted, datasets, tmp_path):
@@ -125,10 +141,6 @@ def test_eval_only_prints_the_very_numbers_of_training(uninterrupted, datasets, 
 
 
 def test_saved_config_is_enough_to_evaluate(uninterrupted, datasets, tmp_path):
-    import sys
-
-    from tests.engine.small import ROOT
-
     done = subprocess.run(
         [
             sys.executable,
@@ -163,6 +175,14 @@ def test_output_folder_looks_as_fastreid_users_know_it(uninterrupted):
     log = (uninterrupted / "log.txt").read_text()
     for name in ("eta: ", "epoch/iter: ", "total_loss: ", "loss_cls: ", "data_time: ", "lr: "):
         assert name in log
+
+
+def test_the_last_evaluation_is_in_the_metrics(uninterrupted):
+    lines = (uninterrupted / "metrics.json").read_text().splitlines()
+    evaluated = [json.loads(line) for line in lines if "I2V/mAP" in line]
+    assert [line["I2V/mAP"] for line in evaluated] == [evaluated[0]["I2V/mAP"]]
+    assert evaluated[0]["iteration"] == max(json.loads(line)["iteration"] for line in lines)
+    assert "total_loss" in evaluated[0]
 
 
 def test_every_loss_of_both_players_is_logged_by_name(uninterrupted):

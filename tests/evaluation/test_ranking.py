@@ -8,14 +8,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
+from plugins.data.datasets.protocol import CMC_KINDS, JUNK_RULES, Protocol, Trial
 from plugins.errors import InputError
 from plugins.evaluation.distance import distances
 from plugins.evaluation.ranking import (
     evaluate_distances,
     evaluate_ranking,
     ranked_lists,
-    sort_keys,
 )
+from plugins.evaluation.ranks import CMC, JUNK, sort_keys
 from tests.evaluation.brute_force import brute_force
 
 
@@ -55,26 +56,32 @@ def has_a_valid_query(labels):
     return bool((same_person & ~same_person_and_camera(labels)).any())
 
 
-@settings(max_examples=250, deadline=None)
-@given(problem=problems(), chunk=st.integers(1, 7), max_rank=st.integers(1, 50))
-def test_scores_follow_the_definition_with_ties_in_gallery_order(problem, chunk, max_rank):
+@settings(max_examples=400, deadline=None)
+@given(
+    problem=problems(),
+    chunk=st.integers(1, 7),
+    max_rank=st.integers(1, 50),
+    junk=st.sampled_from(JUNK),
+    cmc=st.sampled_from(CMC),
+)
+def test_scores_follow_the_definition_with_ties_in_gallery_order(
+    problem, chunk, max_rank, junk, cmc
+):
     matrix, labels = problem
-    cmc, precisions, penalties, _ = brute_force(matrix.tolist(), *labels, max_rank=max_rank)
-    if not has_a_valid_query(labels):
-        assert set(precisions) == {None}
+    rules = {"max_rank": max_rank, "junk": junk, "cmc": cmc}
+    curve, precisions, penalties, _ = brute_force(matrix.tolist(), *labels, **rules)
+    if set(precisions) == {None}:
         with pytest.raises(InputError, match=f"none of the {len(matrix)} queries"):
-            evaluate_distances(torch.from_numpy(matrix), *tensors(labels))
+            evaluate_distances(torch.from_numpy(matrix), *tensors(labels), junk=junk)
         return
 
-    result = evaluate_distances(
-        torch.from_numpy(matrix), *tensors(labels), max_rank=max_rank, chunk=chunk
-    )
+    result = evaluate_distances(torch.from_numpy(matrix), *tensors(labels), chunk=chunk, **rules)
 
     valid = [precision is not None for precision in precisions]
     assert result.valid.tolist() == valid
     assert result.num_valid == sum(valid)
     assert result.cmc.dtype == result.average_precision.dtype == torch.float64
-    np.testing.assert_allclose(result.cmc, cmc, rtol=1e-14)
+    np.testing.assert_allclose(result.cmc, curve, rtol=1e-14)
     np.testing.assert_allclose(
         result.average_precision, np.array(precisions, dtype=float), rtol=1e-14
     )
@@ -129,12 +136,14 @@ def random_set(num_queries=30, num_gallery=90, length=16, seed=0):
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_scores_do_not_depend_on_the_chunk(metric):
+@pytest.mark.parametrize(("junk", "cmc"), [("camera", "item"), ("sysu", "identity")])
+def test_scores_do_not_depend_on_the_chunk(metric, junk, cmc):
     arguments = random_set(num_gallery=400)  # some 50 positives, of a number that varies
-    reference = evaluate_ranking(*arguments, metric=metric)
+    options = {"metric": metric, "junk": junk, "cmc": cmc}
+    reference = evaluate_ranking(*arguments, **options)
 
     for chunk in (1, 7, 29, 30, 1000):
-        result = evaluate_ranking(*arguments, metric=metric, chunk=chunk)
+        result = evaluate_ranking(*arguments, **options, chunk=chunk)
         for name in ("cmc", "average_precision", "inverse_negative_penalty"):
             np.testing.assert_array_equal(getattr(result, name), getattr(reference, name))
 
@@ -160,6 +169,55 @@ def test_repeated_gallery_features_keep_the_order_of_the_gallery():
     assert torch.equal(indices, torch.arange(50).expand(9, 50))
     expected = np.mean([k / rank for k, rank in enumerate(range(1, 51, 5), start=1)])
     np.testing.assert_allclose(result.average_precision, expected)
+
+
+def test_camera_3_of_sysu_sees_nobody_on_camera_2():
+    """Query 0 loses its whole gallery, query 1 keeps what its own person and camera show."""
+    gallery_pids, gallery_camids = torch.tensor([1, 1, 2]), torch.tensor([2, 2, 2])
+    query_pids, query_camids = torch.tensor([1, 1, 2]), torch.tensor([3, 2, 6])
+
+    result = evaluate_distances(
+        torch.tensor([[0.0, 1.0, 2.0]] * 3),
+        query_pids,
+        gallery_pids,
+        query_camids,
+        gallery_camids,
+        junk="sysu",
+        cmc="identity",
+    )
+
+    assert result.valid.tolist() == [False, True, True]
+    assert result.cmc.tolist() == [0.5] + [1.0] * 19  # two people: the second query's comes second
+    assert result.average_precision[1:].tolist() == [1, 1 / 3]  # items still count here
+    assert result.inverse_negative_penalty[1:].tolist() == [1, 1 / 3]
+
+
+def test_fewer_people_than_ranks_repeat_the_last_value_of_the_cmc_of_identities():
+    pids = torch.arange(5)
+
+    result = evaluate_distances(
+        torch.arange(5.0).expand(5, 5), pids, pids, torch.zeros(5), torch.ones(5), cmc="identity"
+    )
+
+    np.testing.assert_allclose(result.cmc, [0.2, 0.4, 0.6, 0.8] + [1.0] * 16)
+
+
+def test_a_data_set_may_name_every_rule_that_there_is_and_no_other():
+    assert (JUNK_RULES, CMC_KINDS) == (JUNK, CMC)
+    trials = (Trial(np.arange(1), np.arange(1, 2)),)
+    for wrong in ({"junk": "market"}, {"cmc": "market"}):
+        with pytest.raises(AssertionError, match="market"):
+            Protocol(trials, **wrong)
+    with pytest.raises(AssertionError, match="trial"):
+        Protocol(())
+
+
+@pytest.mark.parametrize(("option", "known"), [("junk", JUNK), ("cmc", CMC)])
+def test_an_unknown_rule_is_answered_with_the_known_ones(option, known):
+    one = torch.ones(1, dtype=torch.int64)
+
+    with pytest.raises(InputError, match=", ".join(known)):
+        evaluate_distances(torch.ones(1, 1), one, one, one, one, **{option: "market"})
 
 
 def test_a_short_gallery_repeats_the_last_value_of_the_cmc():
@@ -211,13 +269,18 @@ def test_sort_keys_sort_as_distance_then_index(values):
 
 
 @settings(max_examples=50, deadline=None)
-@given(seed=st.integers(0, 2**16), length=st.integers(1, 30), chunk=st.integers(1, 5))
-def test_ranked_lists_are_the_nearest_items_without_junk(seed, length, chunk):
+@given(
+    seed=st.integers(0, 2**16),
+    length=st.integers(1, 30),
+    chunk=st.integers(1, 5),
+    junk=st.sampled_from(JUNK),
+)
+def test_ranked_lists_are_the_nearest_items_without_junk(seed, length, chunk, junk):
     queries, gallery, *labels = random_set(num_queries=8, num_gallery=20, length=5, seed=seed)
     matrix = distances(queries, gallery, "cosine")
-    *_, expected = brute_force(matrix.tolist(), *[label.tolist() for label in labels])
+    *_, expected = brute_force(matrix.tolist(), *[label.tolist() for label in labels], junk=junk)
 
-    indices, values = ranked_lists(queries, gallery, *labels, length=length, chunk=chunk)
+    indices, values = ranked_lists(queries, gallery, *labels, length=length, junk=junk, chunk=chunk)
 
     assert indices.shape == values.shape == (8, min(length, 20))
     for row, order in enumerate(expected):

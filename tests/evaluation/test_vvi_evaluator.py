@@ -14,14 +14,21 @@ from fastreid.utils.compute_dist import build_dist
 from torch import nn
 
 from plugins.config import default_cfg
+from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.errors import InputError
-from plugins.evaluation.vvi_evaluator import FlipAverage, VVIEvaluator, check_finite
+from plugins.evaluation import evaluate_distances, results_table, verify_expected
+from plugins.evaluation.distance import distances
+from plugins.evaluation.rerank import rerank
+from plugins.evaluation.views import FlipAverage
+from plugins.evaluation.vvi_evaluator import VVIEvaluator, check_finite, scores
 from plugins.registry import EVALUATOR, lookup
+from tests.evaluation.brute_force import brute_force
 
 METRIC_NAMES = ["Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP", "metric", "queries"]
 NUM_QUERIES, NUM_ITEMS = 30, 95
 QUERY, GALLERY = np.arange(NUM_QUERIES), np.arange(NUM_QUERIES, NUM_ITEMS)
-DIRECTIONS = {"I2V": (QUERY, GALLERY), "V2I": (GALLERY, QUERY)}
+TRIALS = {"I2V": Trial(QUERY, GALLERY), "V2I": Trial(GALLERY, QUERY)}
+DIRECTIONS = {name: Protocol((trial,)) for name, trial in TRIALS.items()}
 
 
 def items(seed=0):
@@ -45,7 +52,8 @@ def data_set(directions=DIRECTIONS):
 def feed(evaluator, rows, features, pids, camids, batch_size=7):
     rows = torch.tensor(list(rows), dtype=torch.int64)
     for batch in rows.split(batch_size) if len(rows) else ():
-        evaluator.process({"targets": pids[batch], "camids": camids[batch]}, features[batch])
+        inputs = {"targets": pids[batch], "camids": camids[batch], "rows": batch}
+        evaluator.process(inputs, features[batch])
 
 
 def evaluated(metric="cosine", **keywords):
@@ -66,7 +74,7 @@ def test_each_direction_has_fastreids_scores_in_percent(metric):
     _, results = evaluated(metric)
 
     assert list(results) == ["I2V", "V2I", "metric"]
-    for name, (queries, gallery) in DIRECTIONS.items():
+    for name, (queries, gallery) in TRIALS.items():
         matrix = build_dist(features[queries], features[gallery], metric)
         labels = [x[rows].numpy() for x in (pids, camids) for rows in (queries, gallery)]
         cmc, precisions, penalties = evaluate_rank(matrix, *labels, 20, use_cython=False)
@@ -83,6 +91,29 @@ def test_results_are_plain_numbers_and_the_overall_metric_is_the_mean_over_direc
     assert results["metric"] == (results["I2V"]["metric"] + results["V2I"]["metric"]) / 2
     for name, value in flatten_results_dict(results).items():
         assert type(value) is (int if name.endswith("queries") else float)
+
+
+def test_trials_are_averaged_under_the_rules_of_their_direction():
+    features, pids, camids = items()
+    pids[0] = 9  # a query without a match: the first trial has one valid query less
+    trials = (Trial(QUERY[:9], GALLERY[:30]), Trial(QUERY[1:10], GALLERY[20:60]))
+    direction = Protocol(trials, junk="sysu", cmc="identity")
+    evaluator = VVIEvaluator(default_cfg(), data_set({"I2V drawn": direction}))
+    feed(evaluator, range(NUM_ITEMS), features, pids, camids)
+    block = evaluator.evaluate()["I2V drawn"]
+
+    alone = []
+    for query, gallery in trials:
+        matrix = distances(features[query], features[gallery], "cosine").tolist()
+        labels = [x[rows].tolist() for x in (pids, camids) for rows in (query, gallery)]
+        cmc, precisions, _, _ = brute_force(matrix, *labels, junk="sysu", cmc="identity")
+        valid = [precision for precision in precisions if precision is not None]
+        alone.append([100 * cmc[0], 100 * cmc[4], 100 * np.mean(valid), len(valid)])
+    assert [row[3] for row in alone] == [8, 9]
+    means = np.mean(alone, axis=0)
+    assert [block[n] for n in ("Rank-1", "Rank-5", "mAP", "queries")] == pytest.approx(means)
+    first = evaluator.rankings["I2V drawn"]
+    assert (first.num_valid, 100 * first.mean_average_precision) == pytest.approx((8, alone[0][2]))
 
 
 def test_features_and_rankings_stay_for_the_pictures_until_reset():
@@ -132,12 +163,146 @@ def test_features_that_are_not_finite_are_counted_and_the_first_is_named():
 
 
 def test_a_direction_without_a_valid_query_is_named():
-    evaluator = VVIEvaluator(default_cfg(), data_set({"I2V": (QUERY, GALLERY)}))
+    evaluator = VVIEvaluator(default_cfg(), data_set({"I2V": DIRECTIONS["I2V"]}))
     features, _, camids = items()
     feed(evaluator, range(NUM_ITEMS), features, torch.arange(NUM_ITEMS), camids)
 
     with pytest.raises(InputError, match="I2V: none of the 30 queries"):
         evaluator.evaluate()
+
+
+# Two and three clips of an item by turns; two processes share the clips of row 47.
+CLIP_ROWS = torch.arange(NUM_ITEMS).repeat_interleave(torch.arange(NUM_ITEMS) % 2 + 2)
+
+
+def clips_evaluator(clips=3):
+    cfg = default_cfg()
+    cfg.TEST.CLIPS = clips
+    return VVIEvaluator(cfg, data_set())
+
+
+def clip_features():
+    return torch.randn(len(CLIP_ROWS), 16, generator=torch.Generator().manual_seed(1))
+
+
+def feed_clips(evaluator, dealt, batch_size=7):
+    """Process the clips of ``dealt``, in that order."""
+    _, pids, camids = items()
+    for clips in torch.tensor(list(dealt)).split(batch_size):
+        rows = CLIP_ROWS[clips]
+        inputs = {"targets": pids[rows], "camids": camids[rows], "rows": rows}
+        evaluator.process(inputs, clip_features()[clips])
+
+
+def test_the_clips_of_an_item_are_averaged_and_the_mean_is_normalised():
+    _, pids, camids = items()
+    feed_clips(evaluator := clips_evaluator(), range(len(CLIP_ROWS)))
+    results = evaluator.evaluate()
+
+    for row in range(NUM_ITEMS):
+        mean = torch.stack([f for f, r in zip(clip_features(), CLIP_ROWS, strict=True) if r == row])
+        mean = mean.double().mean(dim=0)
+        torch.testing.assert_close(evaluator.features[row], (mean / mean.norm()).float())
+    assert torch.equal(evaluator.pids, pids)
+    assert torch.equal(evaluator.camids, camids)
+    assert list(results) == ["I2V+clips=3", "V2I+clips=3", "metric"]
+
+
+def test_clips_may_come_in_batches_and_in_an_order_of_any_kind():
+    feed_clips(expected := clips_evaluator(), range(len(CLIP_ROWS)))
+    feed_clips(small := clips_evaluator(), range(len(CLIP_ROWS)), batch_size=1)
+    shuffled = torch.randperm(len(CLIP_ROWS), generator=torch.Generator().manual_seed(2)).tolist()
+    feed_clips(mixed := clips_evaluator(), shuffled)
+
+    results = expected.evaluate()
+    assert small.evaluate() == results
+    assert torch.equal(small.features, expected.features)
+    assert mixed.evaluate() == results
+    torch.testing.assert_close(mixed.features, expected.features)
+
+
+def test_an_item_without_a_clip_is_an_error_with_both_numbers():
+    feed_clips(evaluator := clips_evaluator(), range(len(CLIP_ROWS) - 2))
+
+    with pytest.raises(AssertionError, match=f"expected {NUM_ITEMS} items, found {NUM_ITEMS - 1}"):
+        evaluator.evaluate()
+
+
+def test_a_doubled_item_does_not_make_up_for_a_missing_one():
+    evaluator = VVIEvaluator(default_cfg(), data_set())
+    feed(evaluator, [0, *range(NUM_ITEMS - 1)], *items())
+
+    with pytest.raises(AssertionError, match="an item is missing"):
+        evaluator.evaluate()
+
+
+def reranked(metric="cosine", **changes):
+    cfg = default_cfg()
+    cfg.TEST.METRIC = metric
+    cfg.TEST.RERANK.ENABLED = True
+    cfg.TEST.RERANK.K1 = 6
+    for key, value in changes.items():
+        cfg.TEST.RERANK[key] = value
+    evaluator = VVIEvaluator(cfg, data_set())
+    feed(evaluator, range(NUM_ITEMS), *items())
+    return evaluator.evaluate()
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_reranked_scores_stand_beside_the_plain_ones_which_stay(metric):
+    features, pids, camids = items()
+    _, plain = evaluated(metric)
+    results = reranked(metric)
+
+    assert list(results) == ["I2V", "I2V+rerank", "V2I", "V2I+rerank", "metric"]
+    assert {name: results[name] for name in plain} == plain
+    for name, (queries, gallery) in TRIALS.items():
+        parameters = {"k1": 6, "k2": 6, "lambda_value": 0.3, "metric": metric}
+        matrix = rerank(features[queries], features[gallery], **parameters)
+        labels = [x[rows] for x in (pids, camids) for rows in (queries, gallery)]
+        assert results[f"{name}+rerank"] == scores(evaluate_distances(matrix, *labels))
+        assert results[f"{name}+rerank"] != results[name]
+
+
+def test_reranking_with_the_plain_distance_alone_changes_no_score():
+    results = reranked(LAMBDA=1.0)
+
+    assert results["I2V+rerank"] == results["I2V"]
+    assert results["V2I+rerank"] == results["V2I"]
+
+
+def test_reranked_rows_can_be_expected_by_their_names():
+    results = {"HITSZVCM": reranked()}
+    found = results["HITSZVCM"]["V2I+rerank"]["mAP"]
+
+    assert "| HITSZVCM/V2I+rerank |" in results_table(results)
+    assert verify_expected([["HITSZVCM/V2I+rerank", "mAP", found, 0]], results) == []
+    assert len(verify_expected([["HITSZVCM/V2I+rerank", "mAP", found + 2, 1]], results)) == 1
+    with pytest.raises(InputError, match=r"no task 'HITSZVCM/I2V\+flip'; known: HITSZVCM/I2V"):
+        verify_expected([["HITSZVCM/I2V+flip", "mAP", 0, 100]], results)
+
+
+def test_a_wrong_parameter_of_reranking_is_named_before_anything_is_run():
+    with pytest.raises(InputError, match=r"TEST\.RERANK\.K2: 0"):
+        reranked(K2=0)
+
+
+@pytest.mark.parametrize(
+    ("flip", "clips", "rerank_enabled", "names"),
+    [
+        (False, 1, False, ["I2V"]),
+        (True, 1, False, ["I2V+flip"]),
+        (False, 0, False, ["I2V+clips=all"]),
+        (True, 4, True, ["I2V+flip+clips=4", "I2V+flip+clips=4+rerank"]),
+    ],
+)
+def test_a_results_name_says_how_it_was_got(flip, clips, rerank_enabled, names):
+    cfg = default_cfg()
+    cfg.TEST.FLIP.ENABLED, cfg.TEST.CLIPS, cfg.TEST.RERANK.ENABLED = flip, clips, rerank_enabled
+    evaluator = VVIEvaluator(cfg, data_set({"I2V": DIRECTIONS["I2V"]}))
+    feed(evaluator, range(NUM_ITEMS), *items())
+
+    assert list(evaluator.evaluate()) == [*names, "metric"]
 
 
 def evaluate_on_rank(rank, world_size, folder):
@@ -152,7 +317,8 @@ def evaluate_on_rank(rank, world_size, folder):
         evaluator.reset()
         feed(evaluator, range(NUM_ITEMS) if rank == 0 else (), *items())
         with_an_empty_shard = evaluator.evaluate()
-        torch.save((dealt, with_an_empty_shard), f"{folder}/{rank}.pth")
+        feed_clips(several := clips_evaluator(), InferenceSampler(len(CLIP_ROWS)))
+        torch.save((dealt, with_an_empty_shard, several.evaluate()), f"{folder}/{rank}.pth")
     finally:
         torch.distributed.destroy_process_group()
 
@@ -161,9 +327,10 @@ def test_two_processes_get_the_results_of_one(tmp_path):
     torch.multiprocessing.spawn(evaluate_on_rank, args=(2, str(tmp_path)), nprocs=2)
 
     _, expected = evaluated()
+    feed_clips(several := clips_evaluator(), range(len(CLIP_ROWS)))
     on_main, elsewhere = (torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1))
-    assert on_main == (expected, expected)
-    assert elsewhere == ({}, {})
+    assert on_main == (expected, expected, several.evaluate())
+    assert elsewhere == ({}, {}, {})
 
 
 class LeftHalf(nn.Module):
@@ -192,8 +359,8 @@ def test_flip_average_leaves_the_model_in_its_mode_after_fastreids_inference(tra
     features, pids, camids = items()
     images = features.reshape(NUM_ITEMS, 1, 2, 8).expand(-1, 3, -1, -1)
     dataset = [
-        {"images": image, "targets": pid, "camids": camid}
-        for image, pid, camid in zip(images, pids, camids, strict=True)
+        {"images": image, "targets": pid, "camids": camid, "rows": row}
+        for row, (image, pid, camid) in enumerate(zip(images, pids, camids, strict=True))
     ]
     loader = torch.utils.data.DataLoader(dataset, batch_size=16)
 

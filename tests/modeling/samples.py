@@ -55,3 +55,36 @@ def differing(before, after):
     """Names of the tensors that are not equal bit for bit."""
     assert before.keys() == after.keys()
     return [name for name in before if not torch.equal(before[name], after[name])]
+
+
+def maps_of(clips=2, frames=3, channels=8, height=7, width=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(clips, frames, channels, height, width, generator=generator)
+
+
+def awaken(module, seed=0):
+    """Move every parameter, so that nothing rests at a zero of its initialisation."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return module
+
+
+def lstm_by_hand(inputs, weights_in, weights_hidden, bias_in, bias_hidden):
+    """One direction of an LSTM over a list of vectors, gate by gate."""
+    size = weights_hidden.shape[1]
+    hidden = cell = torch.zeros(size)
+    states = []
+    for vector in inputs:
+        gates = weights_in @ vector + bias_in + weights_hidden @ hidden + bias_hidden
+        enter, forget, candidate, leave = gates.split(size)
+        cell = forget.sigmoid() * cell + enter.sigmoid() * candidate.tanh()
+        hidden = leave.sigmoid() * cell.tanh()
+        states.append(hidden)
+    return states
+
+
+def parameters_of(lstm, suffix=""):
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    return [getattr(lstm, name + suffix) for name in names]

@@ -11,26 +11,38 @@ from plugins.modeling.losses.functional import (
     confusion_loss,
     consistency_loss,
     cross_modal_triplet,
+    group_means,
+    hetero_center_triplet,
+    masked_softmax,
     mean_hinge,
+    modality_divergence,
     pairwise_distances,
     reversed_triplet,
+    weighted_regularized_triplet,
 )
+from plugins.modeling.meta_arch import VVIBaseline
 from plugins.registry import LOSS, known
-from tests.modeling.samples import small_cfg
+from tests.modeling.samples import small_batch, small_cfg
 
 KEYS = {
     "CircleLoss": "loss_circle",
     "Cosface": "loss_cosface",
     "CrossEntropyLoss": "loss_cls",
     "CrossModalTriplet": "loss_cross_modal_triplet",
+    "HeteroCenterTriplet": "loss_hetero_center_triplet",
+    "KLConsistency": "loss_kl_consistency",
     "TripletLoss": "loss_triplet",
+    "WeightedRegularizedTriplet": "loss_weighted_regularized_triplet",
 }
 SECTIONS = {
     "CircleLoss": "CIRCLE",
     "Cosface": "COSFACE",
     "CrossEntropyLoss": "CE",
     "CrossModalTriplet": "CROSS_MODAL_TRI",
+    "HeteroCenterTriplet": "HETERO_CENTER_TRI",
+    "KLConsistency": "KL_CONSISTENCY",
     "TripletLoss": "TRI",
+    "WeightedRegularizedTriplet": "WEIGHTED_REG_TRI",
 }
 
 
@@ -39,7 +51,7 @@ def outputs_of(count=8, seed=0):
     logits = torch.randn(count, 4, generator=generator)
     return {
         "cls_outputs": logits.clone().requires_grad_(),
-        "pred_class_logits": logits,
+        "pred_class_logits": logits.clone().requires_grad_(),
         "features": torch.randn(count, 5, generator=generator).requires_grad_(),
     }
 
@@ -90,6 +102,17 @@ def test_losses_are_built_in_the_order_of_the_config():
     assert [loss.key for loss in build_losses(cfg)] == ["loss_triplet", "loss_cls"]
 
 
+def test_all_losses_mix_in_one_config_and_reach_the_network():
+    names = known(LOSS)
+    model = VVIBaseline(small_cfg("MODEL.LOSSES.NAME", names))
+    losses = model(small_batch())
+    sum(losses.values()).backward()
+    assert list(losses) == [KEYS[name] for name in names]
+    assert all(loss.isfinite() for loss in losses.values())
+    for parameter in model.parameters():
+        assert not parameter.requires_grad or parameter.grad.isfinite().all()
+
+
 def test_an_unknown_loss_lists_the_known_ones_nearest_first():
     cfg = small_cfg("MODEL.LOSSES.NAME", "('TripleLoss',)")
     with pytest.raises(InputError, match=r"MODEL.LOSSES.NAME: .*'TripleLoss'; known: TripletLoss"):
@@ -133,12 +156,12 @@ def slow_cross_modal_triplet(features, targets, modalities, margin):
     return sum(hinges) / len(hinges) if hinges else 0.0
 
 
+# (person, modality) of each clip; often a person or a modality is missing.
+LABELS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1)), min_size=1, max_size=7)
+
+
 @settings(max_examples=40, deadline=None)
-@given(
-    labels=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1)), min_size=1, max_size=7),
-    seed=st.integers(0, 1000),
-    margin=st.floats(0, 2),
-)
+@given(labels=LABELS, seed=st.integers(0, 1000), margin=st.floats(0, 2))
 def test_cross_modal_triplet_equals_a_loop_over_all_pairs(labels, seed, margin):
     targets, modalities = (torch.tensor(column) for column in zip(*labels, strict=True))
     features = torch.randn(len(labels), 3, generator=torch.Generator().manual_seed(seed))
@@ -240,3 +263,164 @@ def test_consistency_teaches_only_the_attacked_prediction():
     assert clean.grad is None
     assert attacked.grad.abs().sum() > 0
     assert consistency_loss(clean, clean).item() == pytest.approx(0, abs=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(labels=LABELS, seed=st.integers(0, 1000))
+def test_group_means_are_the_means_of_each_person_in_each_modality(labels, seed):
+    features = torch.randn(len(labels), 3, generator=torch.Generator().manual_seed(seed))
+    centres, people, sides = group_means(features, *map(torch.tensor, zip(*labels, strict=True)))
+    groups = list(zip(people.tolist(), sides.tolist(), strict=True))
+    assert groups == sorted(set(labels))
+    for centre, group in zip(centres, groups, strict=True):
+        own = [f for f, label in zip(features, labels, strict=True) if label == group]
+        torch.testing.assert_close(centre, sum(own) / len(own))
+
+
+def test_masked_softmax_is_a_softmax_of_what_is_left():
+    scores = torch.tensor([[1.0, 2.0, -200.0], [3.0, 4.0, 5.0]], requires_grad=True)
+    weights = masked_softmax(scores, torch.tensor([[True, False, True], [False, False, False]]))
+    weights[:, 0].sum().backward()
+    torch.testing.assert_close(weights[0, [0, 2]], scores[0, [0, 2]].softmax(0))
+    assert weights[0, 1] == 0
+    assert weights[1].tolist() == [0, 0, 0]
+    assert scores.grad.isfinite().all()
+    assert scores.grad[1].tolist() == [0, 0, 0]
+
+
+def slow_hetero_center_triplet(features, labels, margin):
+    centres = {
+        group: torch.stack([f for f, own in zip(features, labels, strict=True) if own == group])
+        for group in set(labels)
+    }
+    centres = {group: members.mean(0) for group, members in centres.items()}
+    hinges = []
+    for (person, side), centre in centres.items():
+        others = [c for (someone, _), c in centres.items() if someone != person]
+        if (person, 1 - side) in centres and others:
+            positive = (centre - centres[person, 1 - side]).norm().item()
+            negative = min((centre - other).norm().item() for other in others)
+            hinges.append(max(0.0, margin + positive - negative))
+    return sum(hinges) / len(hinges) if hinges else 0.0
+
+
+@settings(max_examples=40, deadline=None)
+@given(labels=LABELS, seed=st.integers(0, 1000), margin=st.floats(0, 2))
+def test_hetero_center_triplet_equals_a_loop_over_centres(labels, seed, margin):
+    targets, modalities = (torch.tensor(column) for column in zip(*labels, strict=True))
+    features = torch.randn(len(labels), 3, generator=torch.Generator().manual_seed(seed))
+    fast = hetero_center_triplet(features, targets, modalities, margin)
+    slow = slow_hetero_center_triplet(features.double(), labels, margin)
+    assert fast.item() == pytest.approx(slow, rel=1e-4, abs=1e-5)
+
+
+def test_with_one_clip_each_hetero_centres_are_the_clips():
+    # Then only its negatives, which may be of either modality, set it apart.
+    features = torch.tensor([[0.0], [1.0], [5.0], [6.0]])
+    targets, modalities = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
+    loss = hetero_center_triplet(features, targets, modalities, 5.0)
+    # positives 1; nearest others 5, 4, 4, 5
+    assert loss.item() == pytest.approx((1 + 2 + 2 + 1) / 4)
+
+
+def slow_weighted_regularized_triplet(features, targets):
+    penalties = []
+    for i, person in enumerate(targets):
+        distances = {j: (features[i] - f).norm() for j, f in enumerate(features) if j != i}
+        far = [d for j, d in distances.items() if targets[j] == person]
+        near = [d for j, d in distances.items() if targets[j] != person]
+        if far and near:
+            pull = sum(d.exp() * d for d in far) / sum(d.exp() for d in far)
+            push = sum((-d).exp() * d for d in near) / sum((-d).exp() for d in near)
+            penalties.append((1 + (pull - push).exp()).log().item())
+    return sum(penalties) / len(penalties) if penalties else 0.0
+
+
+@settings(max_examples=40, deadline=None)
+@given(targets=st.lists(st.integers(0, 2), min_size=1, max_size=7), seed=st.integers(0, 1000))
+def test_weighted_regularized_triplet_equals_a_loop_over_all_pairs(targets, seed):
+    features = torch.randn(len(targets), 3, generator=torch.Generator().manual_seed(seed))
+    fast = weighted_regularized_triplet(features, torch.tensor(targets))
+    slow = slow_weighted_regularized_triplet(features.double(), targets)
+    assert fast.item() == pytest.approx(slow, rel=1e-4, abs=1e-5)
+
+
+def test_far_features_do_not_overflow_the_weighted_triplet():
+    features = torch.tensor([[0.0], [1e4], [0.0], [1e4]], requires_grad=True)
+    loss = weighted_regularized_triplet(features, torch.tensor([0, 0, 1, 1]))
+    loss.backward()
+    assert loss.item() == pytest.approx(1e4)
+    assert features.grad.isfinite().all()
+
+
+def slow_modality_divergence(logits, labels):
+    def prediction(group):
+        own = [row for row, label in zip(logits, labels, strict=True) if label == group]
+        return (sum(own) / len(own)).softmax(0)
+
+    divergences = []
+    for person in {person for person, _ in labels}:
+        if {(person, 0), (person, 1)} <= set(labels):
+            p, q = prediction((person, 0)), prediction((person, 1))
+            forth, back = (p * (p / q).log()).sum(), (q * (q / p).log()).sum()
+            divergences.append((forth + back).item() / 2)
+    return sum(divergences) / len(divergences) if divergences else 0.0
+
+
+@settings(max_examples=40, deadline=None)
+@given(labels=LABELS, seed=st.integers(0, 1000))
+def test_modality_divergence_equals_a_loop_over_people(labels, seed):
+    targets, modalities = (torch.tensor(column) for column in zip(*labels, strict=True))
+    logits = torch.randn(len(labels), 4, generator=torch.Generator().manual_seed(seed))
+    fast = modality_divergence(logits, targets, modalities)
+    slow = slow_modality_divergence(logits.double(), labels)
+    assert fast.item() == pytest.approx(slow, rel=1e-4, abs=1e-5)
+    swapped = modality_divergence(logits, targets, 1 - modalities)
+    assert swapped.item() == pytest.approx(fast.item(), rel=1e-4, abs=1e-6)
+
+
+def test_both_modalities_are_pulled_to_the_other_s_prediction():
+    logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]], requires_grad=True)
+    modality_divergence(logits, torch.tensor([0, 0]), torch.tensor([0, 1])).backward()
+    assert logits.grad[0, 0] > 0 > logits.grad[0, 1]
+    torch.testing.assert_close(logits.grad[0], logits.grad[1].flip(0))
+
+
+def test_predictions_that_are_sure_of_opposites_have_a_finite_divergence():
+    logits = torch.tensor([[1e4, 0.0], [0.0, 1e4]], requires_grad=True)
+    loss = modality_divergence(logits, torch.tensor([0, 0]), torch.tensor([0, 1]))
+    loss.backward()
+    assert loss.item() == pytest.approx(1e4)
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "targets", "modalities"),
+    [
+        ("HeteroCenterTriplet", [0, 0, 1], [0, 0, 0]),
+        ("HeteroCenterTriplet", [0, 1], [0, 1]),
+        ("HeteroCenterTriplet", [0, 0], [0, 1]),
+        ("HeteroCenterTriplet", [0], [1]),
+        ("WeightedRegularizedTriplet", [0, 1, 2], [0, 1, 0]),
+        ("WeightedRegularizedTriplet", [0, 0, 0], [0, 1, 0]),
+        ("WeightedRegularizedTriplet", [0], [0]),
+        ("KLConsistency", [0, 0, 1], [0, 0, 0]),
+        ("KLConsistency", [0, 1], [0, 1]),
+        ("KLConsistency", [0], [1]),
+    ],
+)
+def test_a_loss_without_pairs_is_a_zero_that_carries_a_graph(name, targets, modalities):
+    outputs = outputs_of(len(targets))
+    loss = LOSS.get(name)(small_cfg())(outputs, torch.tensor(targets), torch.tensor(modalities))
+    loss.backward()
+    assert loss.item() == 0
+    (gradient,) = [value.grad for value in outputs.values() if value.grad is not None]
+    assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
+@pytest.mark.parametrize(
+    "name", ["HeteroCenterTriplet", "KLConsistency", "WeightedRegularizedTriplet"]
+)
+def test_losses_of_pairs_do_not_hide_nan(name):
+    outputs = {key: torch.full((8, 4), torch.nan) for key in outputs_of()}
+    assert LOSS.get(name)(small_cfg())(outputs, TARGETS, MODALITIES).isnan()

@@ -1,181 +1,168 @@
+import itertools
+
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from torch import nn
 
-from plugins.errors import InputError
-from plugins.modeling.temporal import STIG, TemporalMean
-from plugins.modeling.temporal.stig import frame_differences, guided_mean, stripe_means
+from plugins.modeling.temporal import TemporalMean
 from plugins.registry import TEMPORAL, known
-from tests.modeling.samples import small_cfg
+from tests.modeling.samples import awaken, maps_of, small_cfg
+
+CHANNELS = 32
+# What each aggregation promises; a new one is tested as soon as it says what it promises.
+ORDER_COUNTS = {
+    "STIG": True,
+    "TemporalAttention": False,
+    "TemporalGeM": False,
+    "TemporalLSTM": True,
+    "TemporalMax": False,
+    "TemporalMean": False,
+    "TemporalShift": True,
+    "TemporalTransformer": True,
+}
+STARTS_AS_MEAN = ["TemporalAttention", "TemporalLSTM", "TemporalTransformer"]
+KEEPS_STILL_CLIPS = [
+    "TemporalAttention",
+    "TemporalGeM",
+    "TemporalMax",
+    "TemporalMean",
+    "TemporalShift",
+]
+
+every = pytest.mark.parametrize("name", known(TEMPORAL))
 
 
-def maps_of(clips=2, frames=3, channels=8, height=7, width=2, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(clips, frames, channels, height, width, generator=generator)
-
-
-def small_stig(spatial=True, temporal=True, channels=8, stripes=3):
+def fresh(name):
     torch.manual_seed(0)
-    return STIG(
-        channels=channels, stripes=stripes, dim=6, guide_dim=5, spatial=spatial, temporal=temporal
-    )
+    return TEMPORAL.get(name)(small_cfg("MODEL.BACKBONE.FEAT_DIM", CHANNELS))
 
 
-@pytest.mark.parametrize("name", known(TEMPORAL))
-@pytest.mark.parametrize("frames", [1, 4])
-def test_every_aggregation_maps_frames_to_one_float32_feature(name, frames):
-    aggregate = TEMPORAL.get(name)(small_cfg())
-    features = aggregate(maps_of(frames=frames, channels=512))
-    assert features.shape == (2, 512)
-    assert features.dtype == torch.float32
+def trunk_maps(clips=2, frames=3):
+    """Not negative, as the trunk's last ReLU leaves them."""
+    return maps_of(clips, frames, channels=CHANNELS).abs()
 
 
-@pytest.mark.parametrize("name", known(TEMPORAL))
+def padded(maps, count):
+    return torch.cat([maps, maps[:, -1:].expand(-1, count, -1, -1, -1)], dim=1)
+
+
+@every
+def test_every_aggregation_takes_clips_of_any_length_with_the_same_weights(name):
+    aggregate = awaken(fresh(name))
+    for frames in (3, 1, 20):
+        features = aggregate(trunk_maps(frames=frames))
+        assert features.shape == (2, CHANNELS)
+        assert features.dtype == torch.float32
+        assert features.isfinite().all()
+
+
+@every
 def test_clips_of_a_batch_do_not_see_each_other(name):
-    aggregate = TEMPORAL.get(name)(small_cfg()).eval()
-    maps = maps_of(clips=3, channels=512)
+    aggregate = awaken(fresh(name)).eval()
+    maps = trunk_maps(clips=3)
     alone = torch.cat([aggregate(clip[None]) for clip in maps])
     torch.testing.assert_close(aggregate(maps), alone)
 
 
-@pytest.mark.parametrize("name", known(TEMPORAL))
+@every
 def test_half_precision_maps_give_float32_features_under_autocast(name):
-    aggregate = TEMPORAL.get(name)(small_cfg())
+    aggregate = awaken(fresh(name))
+    maps = trunk_maps().bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
-        features = aggregate(maps_of(channels=512).bfloat16())
+        features = aggregate(maps)
     assert features.dtype == torch.float32
-    assert features.isfinite().all()
+    torch.testing.assert_close(features, aggregate(maps.float()))
 
 
-def test_mean_is_the_mean_over_time_and_space():
-    maps = maps_of()
-    expected = torch.stack([sum(frame.mean((1, 2)) for frame in clip) / 3 for clip in maps])
-    torch.testing.assert_close(TemporalMean()(maps), expected)
+@every
+def test_the_order_of_frames_counts_where_it_should_and_nowhere_else(name):
+    aggregate = awaken(fresh(name))
+    maps = trunk_maps()
+    feature = aggregate(maps)
+    for order in itertools.permutations(range(3)):
+        if order == (0, 1, 2):
+            continue
+        counts = not torch.allclose(aggregate(maps[:, list(order)]), feature, atol=1e-5)
+        assert counts == ORDER_COUNTS[name], order
 
 
-@settings(max_examples=25, deadline=None)
-@given(height=st.integers(1, 12), stripes=st.integers(1, 12))
-def test_stripes_partition_the_rows(height, stripes):
-    if stripes > height:
-        with pytest.raises(InputError, match=f"{stripes} stripes do not fit in maps of {height}"):
-            stripe_means(torch.zeros(1, 1, 1, height, 2), stripes)
-        return
-    # One-hot rows: the mean of a stripe tells which rows belong to it, and with which weight.
-    rows = torch.eye(height)[None, None, :, :, None].expand(1, 1, height, height, 2)
-    weights = stripe_means(rows, stripes)[0, 0]  # (stripes, rows)
-    sizes = (weights > 0).sum(dim=1)
-    assert (weights > 0).sum(dim=0).eq(1).all()
-    assert sizes.max() - sizes.min() <= 1
-    torch.testing.assert_close(weights.sum(dim=1), torch.ones(stripes))
-    assert weights.argmax(dim=1).tolist() == sorted(weights.argmax(dim=1).tolist())
+@every
+def test_gradients_reach_every_parameter_and_every_frame(name):
+    aggregate = awaken(fresh(name))
+    maps = trunk_maps().requires_grad_()
+    aggregate(maps).square().sum().backward()
+    silent = [n for n, p in aggregate.named_parameters() if not p.grad.abs().sum() > 0]
+    assert silent == []
+    assert maps.grad.isfinite().all()
+    assert maps.grad.abs().sum(dim=(0, 2, 3, 4)).gt(0).all()
 
 
-def test_differences_start_at_zero():
-    sequence = torch.tensor([[[1.0], [4.0], [2.0]]])
-    assert frame_differences(sequence).tolist() == [[[0.0], [3.0], [-2.0]]]
-    assert frame_differences(sequence[:, :1]).tolist() == [[[0.0]]]
+@every
+def test_gradients_in_evaluation_mode_are_those_of_training(name):
+    # Gradient attacks need them; nothing here behaves differently in the two modes.
+    aggregate = awaken(fresh(name))
+    maps = trunk_maps().requires_grad_()
+    in_training, in_evaluation = (
+        torch.autograd.grad(aggregate.train(mode)(maps).square().sum(), maps)[0]
+        for mode in (True, False)
+    )
+    torch.testing.assert_close(in_evaluation, in_training)
 
 
-def test_guided_mean_of_silent_and_full_guidance():
-    frames = torch.tensor([[[1.0], [3.0]]])
-    assert guided_mean(frames, torch.zeros_like(frames)).item() == 2
-    assert guided_mean(frames, torch.ones_like(frames)).item() == 4
-
-
-def lstm_by_hand(inputs, weights_in, weights_hidden, bias_in, bias_hidden):
-    """One direction of an LSTM over a list of vectors, gate by gate."""
-    size = weights_hidden.shape[1]
-    hidden = cell = torch.zeros(size)
-    states = []
-    for vector in inputs:
-        gates = weights_in @ vector + bias_in + weights_hidden @ hidden + bias_hidden
-        enter, forget, candidate, leave = gates.split(size)
-        cell = forget.sigmoid() * cell + enter.sigmoid() * candidate.tanh()
-        hidden = leave.sigmoid() * cell.tanh()
-        states.append(hidden)
-    return states
-
-
-def parameters_of(lstm, suffix=""):
-    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-    return [getattr(lstm, name + suffix) for name in names]
-
-
-def stig_by_hand(stig, clip):
-    """The equations of the class docstring, frame by frame and stripe by stripe."""
-    related = []
-    for frame in clip:
-        described = []
-        for band in frame.tensor_split(stig.stripes, dim=1):
-            described.append(stig.describe(band.mean((1, 2))))
-        if stig.spatial is not None:
-            down = lstm_by_hand(described, *parameters_of(stig.spatial))
-            up = lstm_by_hand(described[::-1], *parameters_of(stig.spatial, "_reverse"))[::-1]
-            described = [torch.cat(pair) for pair in zip(down, up, strict=True)]
-        related.append(described)
-    if stig.temporal is not None:
-        for stripe in range(stig.stripes):
-            track = [frame[stripe] for frame in related]
-            before = [track[0], *track[:-1]]
-            steps = [torch.cat([now, now - past]) for now, past in zip(track, before, strict=True)]
-            for t, hidden in enumerate(lstm_by_hand(steps, *parameters_of(stig.temporal))):
-                related[t][stripe] = hidden
-    feature = 0
-    for frame, described in zip(clip, related, strict=True):
-        pooled = frame.mean((1, 2))
-        feature = feature + pooled * stig.guide(torch.cat(described)) + pooled
-    return feature / len(clip)
-
-
-@pytest.mark.parametrize("spatial", [True, False])
-@pytest.mark.parametrize("temporal", [True, False])
-@pytest.mark.parametrize("frames", [1, 3])
-def test_stig_equals_its_equations_written_as_loops(spatial, temporal, frames):
-    stig = small_stig(spatial, temporal)
-    maps = maps_of(frames=frames)
-    expected = torch.stack([stig_by_hand(stig, clip) for clip in maps])
-    torch.testing.assert_close(stig(maps), expected)
-
-
-def test_without_temporal_relation_the_order_of_frames_does_not_matter():
-    maps = maps_of()
-    unordered, ordered = small_stig(temporal=False), small_stig()
-    torch.testing.assert_close(unordered(maps), unordered(maps.flip(1)))
-    assert not torch.allclose(ordered(maps), ordered(maps.flip(1)))
-
-
-def test_switched_off_relations_have_no_parameters():
-    assert not any("spatial" in n for n, _ in small_stig(spatial=False).named_parameters())
-    assert not any("temporal" in n for n, _ in small_stig(temporal=False).named_parameters())
-
-
-def test_stig_of_the_paper_s_size_has_about_2_2_million_parameters():
-    cfg = small_cfg(
-        "MODEL.BACKBONE.FEAT_DIM", 2048, "MODEL.TEMPORAL.STIG.STRIPES", 6,
-        "MODEL.TEMPORAL.STIG.DIM", 256,
-    )  # fmt: skip
-    count = sum(p.numel() for p in STIG(cfg).parameters())
-    assert count == pytest.approx(2.2e6, rel=0.05)
-
-
-def test_gradients_reach_the_maps_in_evaluation_mode():
-    stig = small_stig().eval()
-    maps = maps_of().requires_grad_()
-    stig(maps).sum().backward()
-    assert maps.grad.abs().sum() > 0
-
-
+@every
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="cuDNN is what is asked about")
-def test_gradients_reach_the_maps_in_evaluation_mode_on_cuda():
-    stig = small_stig().eval()
-    on_cpu, on_cuda = maps_of().requires_grad_(), maps_of().cuda().requires_grad_()
-    stig(on_cpu).sum().backward()
-    stig.cuda()(on_cuda).sum().backward()
+def test_gradients_in_evaluation_mode_on_cuda_are_those_on_a_cpu(name):
+    aggregate = awaken(fresh(name)).eval()
+    on_cpu, on_cuda = trunk_maps().requires_grad_(), trunk_maps().cuda().requires_grad_()
+    aggregate(on_cpu).sum().backward()
+    aggregate.cuda()(on_cuda).sum().backward()
     torch.testing.assert_close(on_cuda.grad.cpu(), on_cpu.grad, rtol=1e-3, atol=1e-5)
 
 
-def test_odd_descriptors_are_refused_only_where_two_directions_share_them():
-    with pytest.raises(InputError, match=r"STIG.DIM: expected an even number, found 5"):
-        STIG(channels=8, stripes=2, dim=5, guide_dim=4, spatial=True, temporal=False)
-    STIG(channels=8, stripes=2, dim=5, guide_dim=4, spatial=False, temporal=True)
+@pytest.mark.parametrize("name", STARTS_AS_MEAN)
+@pytest.mark.parametrize("frames", [1, 5])
+def test_at_initialisation_the_learned_residuals_are_the_temporal_mean(name, frames):
+    maps = trunk_maps(frames=frames)
+    torch.testing.assert_close(fresh(name)(maps), TemporalMean()(maps))
+
+
+@pytest.mark.parametrize("name", STARTS_AS_MEAN)
+def test_one_update_moves_what_starts_as_the_mean(name):
+    aggregate, maps = fresh(name), trunk_maps()
+    before = aggregate(maps)
+    optimizer = torch.optim.SGD(aggregate.parameters(), lr=0.1)
+    nn.functional.mse_loss(before, torch.zeros_like(before)).backward()
+    optimizer.step()
+    assert not torch.allclose(aggregate(maps), before)
+
+
+@pytest.mark.parametrize("name", KEEPS_STILL_CLIPS)
+@pytest.mark.parametrize("frames", [1, 5])
+def test_one_frame_repeated_is_that_frame(name, frames):
+    frame = trunk_maps(frames=1)
+    feature = awaken(fresh(name))(frame.expand(-1, frames, -1, -1, -1))
+    torch.testing.assert_close(feature, frame[:, 0].mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("name", KEEPS_STILL_CLIPS)
+def test_padding_moves_the_feature_towards_the_last_frame_and_never_beyond_the_clip(name):
+    aggregate, maps = awaken(fresh(name)), trunk_maps()
+    frames = maps.mean(dim=(3, 4))
+    features = [aggregate(padded(maps, count)) for count in (0, 1, 4, 300)]
+    for feature in features:
+        assert (feature >= frames.amin(dim=1) - 1e-5).all()
+        assert (feature <= frames.amax(dim=1) + 1e-5).all()
+    gaps = [(feature - frames[:, -1]).abs() for feature in features]
+    for nearer, farther in zip(gaps[1:], gaps[:-1], strict=True):
+        assert (nearer <= farther + 1e-5).all()
+    if name == "TemporalMax":
+        assert all(torch.equal(feature, features[0]) for feature in features)
+    else:
+        assert gaps[-1].sum() < 0.1 * gaps[0].sum()
+
+
+@pytest.mark.parametrize("name", sorted(set(ORDER_COUNTS) - set(KEEPS_STILL_CLIPS)))
+def test_where_order_is_learned_padding_is_a_longer_clip(name):
+    aggregate, maps = awaken(fresh(name)), trunk_maps()
+    assert aggregate(padded(maps, 4)).isfinite().all()
+    assert not torch.allclose(aggregate(padded(maps, 1)), aggregate(maps))

@@ -138,5 +138,5 @@ def test_parts_that_do_not_fit_clips_of_two_modalities_are_refused():
         VVIBaseline(small_cfg("MODEL.BACKBONE.NAME", "build_resnet_backbone"))
     with pytest.raises(InputError, match=r"HEADS.NAME: .* found EmbeddingHead, expected VideoHead"):
         VVIBaseline(small_cfg("MODEL.HEADS.NAME", "EmbeddingHead"))
-    with pytest.raises(InputError, match=r"TEMPORAL.NAME: .* 'Stig'; known: STIG, TemporalMean"):
+    with pytest.raises(InputError, match=r"TEMPORAL.NAME: .* 'Stig'; known: STIG, Temporal"):
         VVIBaseline(small_cfg("MODEL.TEMPORAL.NAME", "Stig"))

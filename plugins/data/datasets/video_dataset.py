@@ -3,9 +3,11 @@
 import logging
 
 import numpy as np
+from fastreid.config import CfgNode
 from tabulate import tabulate
 from termcolor import colored
 
+from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.data.datasets.tracklet import MODALITIES, Tracklet
 
 logger = logging.getLogger(__name__)
@@ -39,16 +41,27 @@ class VideoDataset:
         self.query = query
         self.gallery = gallery
 
-    def directions(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    @classmethod
+    def options(cls, cfg: CfgNode) -> dict:
+        """Keyword arguments for the constructor that a config holds; of a plain set none."""
+        return {}
+
+    def directions(self) -> dict[str, Protocol]:
         """Who searches whom.
 
         Returns:
-            Name -> (query rows, gallery rows), int64 indices into ``query + gallery``. I2V:
-            infrared queries in a visible gallery; V2I: the two sets change places.
+            I2V: infrared queries in a visible gallery; V2I: the two sets change places.
         """
+        infrared, visible = self.rows()
+        return {
+            "I2V": Protocol((Trial(infrared, visible),)),
+            "V2I": Protocol((Trial(visible, infrared),)),
+        }
+
+    def rows(self) -> Trial:
+        """Int64 rows of ``query`` and of ``gallery`` in ``query + gallery``."""
         rows = np.arange(len(self.query) + len(self.gallery), dtype=np.int64)
-        infrared, visible = rows[: len(self.query)], rows[len(self.query) :]
-        return {"I2V": (infrared, visible), "V2I": (visible, infrared)}
+        return Trial(rows[: len(self.query)], rows[len(self.query) :])
 
     def show_train(self) -> None:
         """Log a table that counts the training set."""

@@ -2,10 +2,26 @@
 
 ``settings`` says what is rendered, ``plan`` who walks where, ``identity`` who they are, ``scene``
 what the cameras see, ``take`` what happens meanwhile; ``pose``, ``figure`` and ``raster`` draw,
-``frame`` records, ``writers`` lay out a data set on disk and ``sheet`` shows it to people.
+``frame`` records, ``writers`` and ``layouts`` put a data set on disk and ``sheet`` shows it to
+people.
 """
 
-from plugins.data.synthetic.settings import PRESETS, SyntheticSettings
-from plugins.data.synthetic.writers import render_hitsz_vcm
+from functools import partial
 
-__all__ = ["PRESETS", "SyntheticSettings", "render_hitsz_vcm"]
+from plugins.data.synthetic.layouts import BUPT_CAMPUS, HITSZ_VCM, LAYOUTS, MARKET1501
+from plugins.data.synthetic.settings import PRESETS, SyntheticSettings
+from plugins.data.synthetic.writers import render_layout
+
+__all__ = [
+    "BUPT_CAMPUS",
+    "HITSZ_VCM",
+    "LAYOUTS",
+    "MARKET1501",
+    "PRESETS",
+    "SyntheticSettings",
+    "render_hitsz_vcm",
+    "render_layout",
+]
+
+# The default layout.
+render_hitsz_vcm = partial(render_layout, HITSZ_VCM)

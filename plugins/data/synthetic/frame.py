@@ -35,7 +35,10 @@ def render_person(settings: SyntheticSettings, walk: Walk, person: Identity) -> 
     """``render_walk`` with a person of one's own making instead of the one that the seed draws."""
     rng = stream(settings.seed, Stream.WALK, walk.pid, walk.modality, walk.number)
     camera = draw_camera(settings.seed, walk.camid, settings.difficulty)
-    take = draw_take(rng, person, camera, walk, settings)
+    moment = rng
+    if walk.twin:
+        moment = stream(settings.seed, Stream.WALK, walk.pid, VISIBLE, walk.number)
+    take = draw_take(moment, person, camera, walk, settings)
     palette = person.visible if walk.modality == VISIBLE else person.infrared
     palette = _with_obstacle(rng, palette)
     figure = walking_figure(person, take.phase, take.heading, camera.tilt)

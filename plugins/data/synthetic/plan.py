@@ -4,7 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plugins.data.synthetic.settings import FIRST_TEST_ID, SHORTEST_TRACKLET, SyntheticSettings
+from plugins.data.synthetic.settings import (
+    FIRST_AUXILIARY_ID,
+    FIRST_TEST_ID,
+    SHORTEST_TRACKLET,
+    SyntheticSettings,
+)
 from plugins.data.synthetic.streams import Stream, stream
 
 VISIBLE, INFRARED = 0, 1
@@ -23,6 +28,7 @@ class Walk:
         frames: length.
         reverse: walks the camera's path backwards, and so shows the other side.
         light: time of day in [0, 1), which decides gain, colour cast and the side of the light.
+        twin: it is the visible walk of this number, recorded in infrared at the same moment.
     """
 
     pid: int
@@ -32,6 +38,7 @@ class Walk:
     frames: int
     reverse: bool
     light: float
+    twin: bool = False
 
 
 def cameras_of(modality: int, cameras: int) -> range:
@@ -64,6 +71,18 @@ def plan_split(settings: SyntheticSettings, split: str) -> list[Walk]:
         for modality in (VISIBLE, INFRARED):
             walks += _walks_of(settings, pid, modality, count, nuisance)
     return sorted(walks, key=lambda walk: (walk.pid, walk.modality, walk.camid, walk.number))
+
+
+def plan_auxiliary(settings: SyntheticSettings, people: int) -> list[Walk]:
+    """Walks of ``people`` others, each past one camera, visible and infrared, without habits."""
+    pids = range(FIRST_AUXILIARY_ID, FIRST_AUXILIARY_ID + people)
+    return [
+        walk
+        for pid in pids
+        for modality in (VISIBLE, INFRARED)
+        for walk in _walks_of(settings, pid, modality, 1, 0.0)
+        if walk.number == 0  # without the glimpse
+    ]
 
 
 def _walks_of(

@@ -7,6 +7,7 @@ from plugins.errors import InputError
 
 MAX_IDENTITIES = 500  # of each split: training people are 1..500, test people 501..1000
 FIRST_TEST_ID = 501
+FIRST_AUXILIARY_ID = 1001
 SHORTEST_TRACKLET = 12  # readers of HITSZ-VCM drop shorter ones
 LONGEST_TRACKLET = 24  # HITSZ-VCM cuts a walk after so many frames; the last piece is shorter
 
@@ -22,6 +23,7 @@ _LIMITS = {
     "max_frames": (SHORTEST_TRACKLET, 120),
     "difficulty": (0.0, 1.0),
     "nuisance": (0.0, 1.0),
+    "imbalance": (0.0, 1.0),
     "seed": (0, 2**31 - 1),
 }
 
@@ -46,6 +48,8 @@ class SyntheticSettings:
             grow alike.
         nuisance: 0 to 1, how strongly cameras, walking direction and light go with the person in
             the training split (a shortcut that the test split does not have).
+        imbalance: 0 to 1, how unevenly training images spread over people and over a person's
+            cameras; only in layouts of images.
         seed: of every draw.
     """
 
@@ -60,6 +64,7 @@ class SyntheticSettings:
     max_frames: int = 14
     difficulty: float = 0.5
     nuisance: float = 0.5
+    imbalance: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:

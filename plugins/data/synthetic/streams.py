@@ -12,6 +12,7 @@ class Stream(IntEnum):
     IDENTITY = 2
     PLAN = 3
     WALK = 4
+    SHARE = 5
 
 
 def stream(seed: int, purpose: Stream, *key: int) -> np.random.Generator:

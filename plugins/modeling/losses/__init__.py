@@ -5,14 +5,20 @@ from plugins.modeling.losses.circle import CircleLoss
 from plugins.modeling.losses.cosface import Cosface
 from plugins.modeling.losses.cross_entropy import CrossEntropyLoss
 from plugins.modeling.losses.cross_modal_triplet import CrossModalTriplet
+from plugins.modeling.losses.hetero_center_triplet import HeteroCenterTriplet
+from plugins.modeling.losses.kl_consistency import KLConsistency
 from plugins.modeling.losses.triplet import TripletLoss
+from plugins.modeling.losses.weighted_regularized_triplet import WeightedRegularizedTriplet
 
 __all__ = [
     "CircleLoss",
     "Cosface",
     "CrossEntropyLoss",
     "CrossModalTriplet",
+    "HeteroCenterTriplet",
+    "KLConsistency",
     "Loss",
     "TripletLoss",
+    "WeightedRegularizedTriplet",
     "build_losses",
 ]

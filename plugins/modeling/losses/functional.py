@@ -19,6 +19,39 @@ def pairwise_distances(rows: Tensor, columns: Tensor) -> Tensor:
     return torch.cdist(rows, columns, compute_mode="donot_use_mm_for_euclid_dist")
 
 
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Softmax of each row of (B, G) over the columns where ``mask`` is True; 0 elsewhere.
+
+    A row without any column is all 0, with gradient 0.
+    """
+    least = torch.finfo(scores.dtype).min
+    return scores.masked_fill(~mask, least).softmax(dim=1) * mask
+
+
+def group_means(
+    features: Tensor, targets: Tensor, modalities: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Centres: the mean feature of each person in each modality that it has in the batch.
+
+    Args:
+        features: (B, D).
+        targets: (B,) person labels.
+        modalities: (B,) 0 visible, 1 infrared.
+
+    Returns:
+        Centres (G, D), their person labels (G,) and their modalities (G,), sorted by both.
+    """
+    labels = torch.stack([targets, modalities], dim=1)
+    groups, group, counts = labels.unique(dim=0, return_inverse=True, return_counts=True)
+    sums = features.new_zeros(len(groups), features.shape[1]).index_add(0, group, features)
+    return sums / counts[:, None], groups[:, 0], groups[:, 1]
+
+
+def valid_mean(values: Tensor, valid: Tensor) -> Tensor:
+    """Mean of values (B,) where ``valid`` (B,) is True; with none 0 that still carries a graph."""
+    return torch.where(valid, values, torch.zeros_like(values)).sum() / valid.sum().clamp_min(1)
+
+
 def mean_hinge(gaps: Tensor, valid: Tensor) -> Tensor:
     """Mean of max(gap, 0) over the valid anchors.
 
@@ -29,8 +62,25 @@ def mean_hinge(gaps: Tensor, valid: Tensor) -> Tensor:
     Returns:
         Scalar; with no valid anchor 0 that still carries a graph.
     """
-    hinges = torch.where(valid, gaps, torch.zeros_like(gaps)).relu()
-    return hinges.sum() / valid.sum().clamp_min(1)
+    return valid_mean(gaps.relu(), valid)
+
+
+def batch_hard(distances: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
+    """Mean of max(0, margin + farthest positive - nearest negative) over anchors that have both.
+
+    Args:
+        distances: (B, G), a row for each anchor.
+        positive: (B, G) bool, pairs to pull together.
+        negative: (B, G) bool, pairs to push apart.
+        margin: feature units.
+
+    Returns:
+        Scalar; with no such anchor 0 that still carries a graph.
+    """
+    farthest_positive = distances.masked_fill(~positive, -torch.inf).amax(dim=1)
+    nearest_negative = distances.masked_fill(~negative, torch.inf).amin(dim=1)
+    valid = positive.any(dim=1) & negative.any(dim=1)
+    return mean_hinge(margin + farthest_positive - nearest_negative, valid)
 
 
 def cross_modal_triplet(
@@ -50,11 +100,75 @@ def cross_modal_triplet(
     distances = pairwise_distances(features, features)
     same = targets[:, None] == targets
     other_modality = modalities[:, None] != modalities
-    positive, negative = same & other_modality, ~same & other_modality
-    farthest_positive = distances.masked_fill(~positive, -torch.inf).amax(dim=1)
-    nearest_negative = distances.masked_fill(~negative, torch.inf).amin(dim=1)
-    valid = positive.any(dim=1) & negative.any(dim=1)
-    return mean_hinge(margin + farthest_positive - nearest_negative, valid)
+    return batch_hard(distances, same & other_modality, ~same & other_modality, margin)
+
+
+def hetero_center_triplet(
+    features: Tensor, targets: Tensor, modalities: Tensor, margin: float
+) -> Tensor:
+    """Hinge between centres: a person's other modality against the nearest centre of anyone else.
+
+    Liu, Tan and Zhou, IEEE TMM 2020, arXiv 2008.06223; they add up the anchors, this is their mean.
+
+    Args:
+        features: (B, D).
+        targets: (B,) person labels.
+        modalities: (B,) 0 visible, 1 infrared.
+        margin: rho, feature units.
+
+    Returns:
+        Scalar mean over the centres of people who have both modalities, where there is anyone else;
+        with none, 0 that still carries a graph. A person of one modality is a negative only.
+    """
+    centres, people, sides = group_means(features, targets, modalities)
+    same = people[:, None] == people
+    other_modality = sides[:, None] != sides
+    return batch_hard(pairwise_distances(centres, centres), same & other_modality, ~same, margin)
+
+
+def weighted_regularized_triplet(features: Tensor, targets: Tensor) -> Tensor:
+    """log(1 + exp(sum_p w_p d_p - sum_n w_n d_n)): all pairs, the hard ones weighted up; no margin.
+
+    w_p is the softmax of d over an anchor's positives, w_n that of -d over its negatives. Ye et
+    al., TPAMI 2021 (AGW), arXiv 2001.04193. An anchor is not among its own positives; fastreid's
+    triplet loss with margin 0 and no hard mining counts it there, at distance 0.
+
+    Args:
+        features: (B, D).
+        targets: (B,) person labels.
+
+    Returns:
+        Scalar mean over the anchors that have both; with none, 0 that still carries a graph.
+    """
+    distances = pairwise_distances(features, features)
+    same = targets[:, None] == targets
+    positive = same & ~torch.eye(len(targets), dtype=torch.bool, device=targets.device)
+    far = (masked_softmax(distances, positive) * distances).sum(dim=1)
+    near = (masked_softmax(-distances, ~same) * distances).sum(dim=1)
+    valid = positive.any(dim=1) & (~same).any(dim=1)
+    return valid_mean(F.softplus(far - near), valid)
+
+
+def modality_divergence(logits: Tensor, targets: Tensor, modalities: Tensor) -> Tensor:
+    """(KL(p || q) + KL(q || p)) / 2 in nats, mean over people; p of visible, q of infrared clips.
+
+    p and q are the softmax of a person's mean logits in one modality. Both directions, both with
+    gradient, as in deep mutual learning (Zhang et al., CVPR 2018): neither modality knows better.
+    Means over a person's clips are this package's choice, as clips of the two are not paired.
+
+    Args:
+        logits: (B, classes).
+        targets: (B,) person labels.
+        modalities: (B,) 0 visible, 1 infrared.
+
+    Returns:
+        Scalar mean over people who have both; with none, 0 that still carries a graph.
+    """
+    centres, people, sides = group_means(logits, targets, modalities)
+    pairs = (people[:, None] == people) & (sides[:, None] < sides)
+    visible, infrared = pairs.nonzero(as_tuple=True)
+    p, q = centres[visible].log_softmax(dim=1), centres[infrared].log_softmax(dim=1)
+    return ((p.exp() - q.exp()) * (p - q)).sum() / (2 * max(len(visible), 1))
 
 
 def confusion_loss(logits: Tensor, temperature: float) -> Tensor:

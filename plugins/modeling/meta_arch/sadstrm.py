@@ -10,6 +10,7 @@ import torch
 from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
+from plugins.modeling.diagnostics import accuracy
 from plugins.modeling.freeze import frozen_parameters, frozen_statistics
 from plugins.modeling.losses.functional import consistency_loss
 from plugins.modeling.meta_arch.vvi_baseline import VVIBaseline, log_scalar
@@ -63,8 +64,9 @@ class SADSTRM(VVIBaseline):
 
     def defender_parameters(self) -> Iterator[nn.Parameter]:
         """What every other turn trains: all but the attacker."""
-        for part in (self.backbone, self.temporal, self.heads):
-            yield from part.parameters()
+        for part in self.children():
+            if part is not self.attack:
+                yield from part.parameters()
 
     def forward(self, batch: dict, turn: str | None = None) -> dict[str, Tensor] | Tensor:
         """As VVIBaseline, or one player's losses.
@@ -93,9 +95,9 @@ class SADSTRM(VVIBaseline):
         with frozen_statistics(self), frozen_parameters(self.defender_parameters()):
             with torch.no_grad():
                 maps = self.stem_maps(images, modalities)
-                clean = self.heads(self.extract(maps, frames), targets)
+                clean = self.outputs(self.extract(maps, frames), targets, modalities)
             attacked_maps = maps + self.attack(maps, frame_modalities)
-            attacked = self.heads(self.extract(attacked_maps, frames), targets)
+            attacked = self.outputs(self.extract(attacked_maps, frames), targets, modalities)
         return {
             **self.attack.reid_losses(attacked, clean["features"], targets),
             **self.attack.interference_losses(attacked_maps, frame_modalities, frame_cameras),
@@ -104,22 +106,25 @@ class SADSTRM(VVIBaseline):
     def defence_turn(self, batch: dict) -> dict[str, Tensor]:
         """L_R: the losses on clean and on attacked features, and their consistency.
 
-        Delta is detached, and only the clean pass records BN statistics.
+        Delta is detached, and only the clean pass records BN statistics. Logs the mean |Delta| /
+        |F0| and how much of the classifier's accuracy the attack takes.
         """
         images, modalities = self.unpack(batch)
         targets, frames = self.moved(batch["targets"]), images.shape[1]
         maps = self.stem_maps(images, modalities)
-        clean = self.heads(self.extract(maps, frames), targets)
+        clean = self.outputs(self.extract(maps, frames), targets, modalities)
         with torch.no_grad():
             delta = self.attack(maps, modalities.repeat_interleave(frames))
         with frozen_statistics(self):
-            attacked = self.heads(self.extract(maps + delta, frames), targets)
-        self.log_accuracy(clean, targets)
+            attacked = self.outputs(self.extract(maps + delta, frames), targets, modalities)
+        self.log_outputs(clean, targets, modalities)
         log_scalar("self_attack/relative_norm", relative_norm(delta, maps))
+        logits, attacked_logits = (o["pred_class_logits"] for o in (clean, attacked))
+        taken = accuracy(logits, targets) - accuracy(attacked_logits, targets)
+        log_scalar("self_attack/success", taken)
 
         losses = self.losses(clean, targets, modalities)
         for name, loss in self.losses(attacked, targets, modalities).items():
             losses[f"{name}_attacked"] = self.lambda_a * loss
-        agreement = consistency_loss(clean["pred_class_logits"], attacked["pred_class_logits"])
-        losses["loss_consistency"] = self.lambda_c * agreement
+        losses["loss_consistency"] = self.lambda_c * consistency_loss(logits, attacked_logits)
         return losses

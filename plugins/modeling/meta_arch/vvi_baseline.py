@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from plugins.errors import InputError
 from plugins.modeling.backbones import TwoStreamBackbone
+from plugins.modeling.cross_modal_attention import CrossModalAttention
+from plugins.modeling.diagnostics import accuracy, mean_distances
 from plugins.modeling.heads import VideoHead
 from plugins.modeling.losses import Loss, build_losses
 from plugins.registry import BACKBONE, HEADS, META_ARCH, TEMPORAL, lookup
@@ -32,6 +34,7 @@ class VVIBaseline(nn.Module):
         backbone: stems and trunk.
         temporal: maps (B, T, C, h, w) to features (B, C).
         heads: features to training outputs or test features.
+        cross_modal: relates clip features of the two modalities in training; None: nothing does.
         losses: what the training outputs are judged by.
         pixel_mean: per channel, of images in [0, 255].
         pixel_std: per channel, same units.
@@ -44,6 +47,7 @@ class VVIBaseline(nn.Module):
         backbone: TwoStreamBackbone,
         temporal: nn.Module,
         heads: VideoHead,
+        cross_modal: CrossModalAttention | None,
         losses: list[Loss],
         pixel_mean: list[float],
         pixel_std: list[float],
@@ -52,6 +56,7 @@ class VVIBaseline(nn.Module):
         self.backbone = backbone
         self.temporal = temporal
         self.heads = heads
+        self.cross_modal = cross_modal
         self.loss_functions = losses
         # As in fastreid not part of a checkpoint: they come from the config.
         self.register_buffer("pixel_mean", torch.Tensor(pixel_mean).view(-1, 1, 1), False)
@@ -84,6 +89,10 @@ class VVIBaseline(nn.Module):
             "losses": build_losses(cfg),
             "pixel_mean": model.PIXEL_MEAN,
             "pixel_std": model.PIXEL_STD,
+            # Last: the other parts start from the same draws with and without it.
+            "cross_modal": (
+                CrossModalAttention(cfg) if model.CROSS_MODAL_ATTENTION.ENABLED else None
+            ),
         }
 
     @property
@@ -104,8 +113,8 @@ class VVIBaseline(nn.Module):
         if not self.training:
             return self.heads(features)
         targets = self.moved(batch["targets"])
-        outputs = self.heads(features, targets)
-        self.log_accuracy(outputs, targets)
+        outputs = self.outputs(features, targets, modalities)
+        self.log_outputs(outputs, targets, modalities)
         return self.losses(outputs, targets, modalities)
 
     def moved(self, tensor: Tensor) -> Tensor:
@@ -135,13 +144,23 @@ class VVIBaseline(nn.Module):
         """Stem maps (N, 64, h, w) of clips of ``frames`` frames to features (B, C)."""
         return self.temporal(self.backbone.trunk(maps).unflatten(0, (-1, frames)))
 
+    def outputs(self, features: Tensor, targets: Tensor, modalities: Tensor) -> dict[str, Tensor]:
+        """The head's training outputs for features (B, C) of persons (B,) in modalities (B,)."""
+        if self.cross_modal is not None:
+            features = self.cross_modal(features, targets, modalities)
+        return self.heads(features, targets)
+
     def losses(
         self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor
     ) -> dict[str, Tensor]:
         """Each configured loss of the head's training outputs, by name."""
         return {loss.key: loss(outputs, targets, modalities) for loss in self.loss_functions}
 
-    def log_accuracy(self, outputs: dict[str, Tensor], targets: Tensor) -> None:
-        """Log the share of clips whose person the classifier names, as ``cls_accuracy``."""
-        right = outputs["pred_class_logits"].argmax(dim=1) == targets
-        log_scalar("cls_accuracy", right.float().mean())
+    def log_outputs(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> None:
+        """Log ``cls_accuracy`` and ``distance/KIND`` (see ``mean_distances``).
+
+        The distances are between the features that the losses see.
+        """
+        log_scalar("cls_accuracy", accuracy(outputs["pred_class_logits"], targets))
+        for kind, distance in mean_distances(outputs["features"], targets, modalities).items():
+            log_scalar(f"distance/{kind}", distance)

@@ -1,0 +1,193 @@
+"""What is in a data set, and what in it would break or bias a run."""
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from plugins.data.datasets.image_set import ImageSet
+from plugins.data.datasets.tracklet import MODALITIES, Tracklet, as_tracklet
+from plugins.data.datasets.video_dataset import VideoDataset
+from plugins.data.frames import read_frame
+from plugins.errors import InputError
+
+SPLITS = ("train", "query", "gallery")
+SHORTEST_SIDE = 16  # pixels; networks of this field reduce a frame by 16
+LENGTHS = (1, 2, 6, 12, 24, 48, 96)  # lower ends of the histogram's bins, frames
+
+Splits = dict[str, list[Tracklet]]
+
+
+class Complaint(NamedTuple):
+    """Something odd.
+
+    Attributes:
+        fatal: it would break or bias a run; else it is worth knowing.
+        where: split and row, counted from 0, and a file of it.
+        text: what is odd.
+    """
+
+    fatal: bool
+    where: str
+    text: str
+
+
+def read_splits(data: VideoDataset | ImageSet) -> Splits:
+    """Tracklets of each split; an image is a tracklet of one frame.
+
+    fastreid's training sets put their name before a person's number; it is taken off, so that
+    people can be compared between splits.
+    """
+    splits = {}
+    for split in SPLITS:
+        items = [as_tracklet(item) for item in getattr(data, split)]
+        if isinstance(data, ImageSet):
+            prefix = f"{data.images.dataset_name}_"
+            items = [item._replace(pid=str(item.pid).removeprefix(prefix)) for item in items]
+        splits[split] = items
+    return splits
+
+
+def count_cells(splits: Splits) -> list[list]:
+    """Rows [split, modality, camera, people, tracklets, frames], those that occur."""
+    rows = []
+    for split, items in splits.items():
+        for modality, camid in sorted({(item.modality, item.camid) for item in items}):
+            cell = [item for item in items if (item.modality, item.camid) == (modality, camid)]
+            people = len({item.pid for item in cell})
+            frames = sum(len(item.img_paths) for item in cell)
+            rows.append([split, MODALITIES[modality], camid, people, len(cell), frames])
+    return rows
+
+
+def count_lengths(splits: Splits) -> list[list]:
+    """Rows [split, tracklets of 1, 2-5, ... frames], by the bins of LENGTHS."""
+    rows = []
+    for split, items in splits.items():
+        bins = Counter(max(low for low in LENGTHS if low <= len(item.img_paths)) for item in items)
+        rows.append([split, *(bins[low] for low in LENGTHS)])
+    return rows
+
+
+def bin_names() -> list[str]:
+    """Names of the bins of LENGTHS.
+
+    >>> bin_names()
+    ['1', '2-5', '6-11', '12-23', '24-47', '48-95', '96-']
+    """
+    ends = [*(str(low - 1) for low in LENGTHS[1:]), ""]
+    return [
+        str(low) if str(low) == end else f"{low}-{end}"
+        for low, end in zip(LENGTHS, ends, strict=True)
+    ]
+
+
+def check_labels(splits: Splits) -> list[Complaint]:
+    """What can be told without opening a file.
+
+    Fatal: a person, or a file, is both in train and in test; a file shows two people; fewer than
+    two people to train on. Worth knowing: a training person lacks a modality that others have; a
+    query's person is not in the gallery.
+    """
+    return [
+        *_leaks(splits),
+        *_shared_files(splits),
+        *_missing_modalities(splits["train"]),
+        *_lonely_queries(splits),
+        *_too_few_people(splits["train"]),
+    ]
+
+
+def _where(split: str, row: int, file: str) -> str:
+    return f"{split} row {row} ({file})"
+
+
+def _leaks(splits: Splits) -> Iterator[Complaint]:
+    trained = {item.pid: row for row, item in reversed(list(enumerate(splits["train"])))}
+    told = set()
+    for split in ("query", "gallery"):
+        for row, item in enumerate(splits[split]):
+            if item.pid in trained and item.pid not in told:
+                told.add(item.pid)
+                text = f"person {item.pid} is in train too, at row {trained[item.pid]}"
+                yield Complaint(True, _where(split, row, item.img_paths[0]), text)
+
+
+def _shared_files(splits: Splits) -> Iterator[Complaint]:
+    first: dict[str, tuple[str, int, Tracklet]] = {}
+    for split, items in splits.items():
+        for row, item in enumerate(items):
+            for file in item.img_paths:
+                other, other_row, owner = first.setdefault(file, (split, row, item))
+                if (split == "train") != (other == "train"):
+                    text = f"the file is in {other} row {other_row} too"
+                    yield Complaint(True, _where(split, row, file), text)
+                elif owner.pid != item.pid:
+                    text = f"person {item.pid}, but person {owner.pid} in {other} row {other_row}"
+                    yield Complaint(True, _where(split, row, file), text)
+
+
+def _missing_modalities(train: list[Tracklet]) -> Iterator[Complaint]:
+    every = {item.modality for item in train}
+    seen: dict[int | str, set[int]] = {}
+    for item in train:
+        seen.setdefault(item.pid, set()).add(item.modality)
+    told = set()
+    for row, item in enumerate(train):
+        for modality in sorted(every - seen[item.pid]):
+            if (item.pid, modality) not in told:
+                told.add((item.pid, modality))
+                text = f"person {item.pid} has no {MODALITIES[modality]} tracklet"
+                yield Complaint(False, _where("train", row, item.img_paths[0]), text)
+
+
+def _lonely_queries(splits: Splits) -> Iterator[Complaint]:
+    people = {item.pid for item in splits["gallery"]}
+    for row, item in enumerate(splits["query"]):
+        if item.pid not in people:
+            text = f"person {item.pid} is not in the gallery; the query will be skipped"
+            yield Complaint(False, _where("query", row, item.img_paths[0]), text)
+
+
+def _too_few_people(train: list[Tracklet]) -> Iterator[Complaint]:
+    people = {item.pid for item in train}
+    if len(people) < 2:
+        yield Complaint(True, "train", f"{len(people)} people; expected 2 or more to tell apart")
+
+
+def check_frames(splits: Splits, workers: int = 1) -> list[Complaint]:
+    """Decode every file once.
+
+    Fatal: it is missing or no whole image. Worth knowing: it is wider than high, or a side has
+    fewer than 16 pixels.
+
+    Args:
+        splits: to check.
+        workers: processes.
+    """
+    places = {
+        file: (split, row)
+        for split, items in splits.items()
+        for row, item in enumerate(items)
+        for file in item.img_paths
+    }
+    complaints = []
+    with multiprocessing.Pool(workers) as pool:
+        found = pool.imap(_look_at, places, chunksize=32)
+        for file, complaint in tqdm(found, total=len(places), unit="frame", desc="reading"):
+            if complaint:
+                fatal, text = complaint
+                complaints.append(Complaint(fatal, _where(*places[file], file), text))
+    return complaints
+
+
+def _look_at(file: str) -> tuple[str, tuple[bool, str] | None]:
+    try:
+        _, height, width = read_frame(file).shape
+    except InputError as error:
+        return file, (True, str(error).removeprefix(f"{file}: "))
+    if min(height, width) < SHORTEST_SIDE or width > height:
+        return file, (False, f"odd size: {width} wide, {height} high")
+    return file, None

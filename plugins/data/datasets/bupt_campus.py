@@ -1,0 +1,248 @@
+"""BUPTCampus: 3,080 people, 6 cameras that see visible light and infrared at once (AuxNet, 2023).
+
+``data_paths.json`` lists the frames of every tracklet, the row files name tracklets by
+``pid modality camera tracklet``. Files and layouts are those of the public release.
+"""
+
+import json
+import os
+from typing import NamedTuple
+
+import numpy as np
+from fastreid.config import CfgNode
+
+from plugins.data.datasets.index_files import read_lines, require_choice
+from plugins.data.datasets.protocol import Protocol, Trial
+from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
+from plugins.data.datasets.video_dataset import VideoDataset
+from plugins.errors import InputError
+from plugins.registry import DATASET
+
+# The codes are ours and never change: results and checkpoints may depend on them.
+CAMERAS = {"LS3": 1, "G25": 2, "CQ1": 3, "W4": 4, "TSG1": 5, "TSG2": 6}
+MODALITY_CODES = {"RGB": VISIBLE, "IR": INFRARED}
+PAIR = "RGB/IR"
+PROTOCOLS = ("full", "official")
+# AuxNet's test batches of visible clips are whole batches of this size; the rest is left out.
+OFFICIAL_BATCH = 64
+
+
+class Row(NamedTuple):
+    """A row of ``file``, at ``line``: one tracklet, or an aligned pair of them."""
+
+    file: str
+    line: int
+    pid: str
+    modality: str
+    camera: str
+    tracklet: str
+
+
+@DATASET.register()
+class BUPTCampus(VideoDataset):
+    """BUPTCampus, or a set in its format, such as the rendered one.
+
+    Query and gallery hold both modalities. A row of the training files is an aligned pair and gives
+    a visible and an infrared tracklet, one after the other. No frame is looked for before it is
+    needed.
+
+    Two protocols are in use and their numbers do not compare: "full" is M3-ReID's, on everything
+    and without gallery items of the query's person and camera; "official" is AuxNet's, without that
+    rule and with the visible rows cut to a multiple of 64.
+    """
+
+    dataset_url = "https://github.com/dyhBUPT/BUPTCampus"
+
+    def __init__(
+        self,
+        root: str = "datasets",
+        combineall: bool = False,
+        dataset_dir: str = "BUPTCampus",
+        protocol: str = "full",
+        auxiliary: bool = False,
+        fake_ir: bool = False,
+    ) -> None:
+        """Read ``data_paths.json`` and the row files.
+
+        Args:
+            root: folder of all data sets.
+            combineall: train on the test tracklets too.
+            dataset_dir: folder of this set in ``root``.
+            protocol: "full" or "official".
+            auxiliary: train on the people of ``train_auxiliary.txt`` too; each is seen by one
+                camera only.
+            fake_ir: train on the translated infrared frames too, a third tracklet of each pair.
+
+        Raises:
+            InputError: there is no such protocol, or it leaves no visible rows; the folder is
+                missing, or a file disagrees with the format or with another.
+        """
+        require_choice("DATASETS.BUPT.PROTOCOL", protocol, PROTOCOLS)
+        folder = os.path.join(root, dataset_dir)
+        index_file = os.path.join(folder, "data_paths.json")
+        if not os.path.isfile(index_file):
+            raise InputError(
+                f"{folder}: no BUPTCampus there, or it lacks data_paths.json; set "
+                f"FASTREID_DATASETS to the folder that holds {dataset_dir}; get the data from its "
+                f"authors ({self.dataset_url}), or render a stand-in: "
+                f"python tools/make_synthetic.py --layout bupt-campus --out {folder}"
+            )
+        self.protocol = protocol
+        index = read_index(index_file)
+        splits = ("train", "train_auxiliary") if auxiliary else ("train",)
+        train = [row for split in splits for row in read_rows(folder, split, paired=True)]
+        query = read_rows(folder, "query", paired=False)
+        gallery = read_rows(folder, "gallery", paired=False)
+        check_people_differ(train, query + gallery)
+        frames = os.path.join(folder, "DATA")
+        super().__init__(
+            [item for row in train for item in make_pair(row, index, frames, fake_ir)],
+            [make_tracklet(row, row.modality, index, frames) for row in query],
+            [make_tracklet(row, row.modality, index, frames) for row in gallery],
+            combineall,
+        )
+        self.directions()  # complains now, not after the training
+
+    @classmethod
+    def options(cls, cfg: CfgNode) -> dict:
+        """DATASETS.BUPT."""
+        bupt = cfg.DATASETS.BUPT
+        return {"protocol": bupt.PROTOCOL, "auxiliary": bupt.AUXILIARY, "fake_ir": bupt.FAKE_IR}
+
+    def directions(self) -> dict[str, Protocol]:
+        """I2V and V2I, with the protocol in their names: "I2V full".
+
+        Raises:
+            InputError: the official protocol leaves no visible rows.
+        """
+        seen_by = np.array([item.modality for item in [*self.query, *self.gallery]])
+        query, gallery = (
+            [rows[seen_by[rows] == modality] for modality in (VISIBLE, INFRARED)]
+            for rows in self.rows()
+        )
+        junk = "camera"
+        if self.protocol == "official":
+            junk = "none"
+            query[VISIBLE] = whole_batches(query[VISIBLE], "query")
+            gallery[VISIBLE] = whole_batches(gallery[VISIBLE], "gallery")
+        return {
+            f"{name} {self.protocol}": Protocol((Trial(query[seeks], gallery[found]),), junk=junk)
+            for name, seeks, found in (("I2V", INFRARED, VISIBLE), ("V2I", VISIBLE, INFRARED))
+        }
+
+
+def whole_batches(rows: np.ndarray, name: str) -> np.ndarray:
+    """``rows`` without the last ones, so that their number is a multiple of 64.
+
+    Raises:
+        InputError: nothing is left.
+    """
+    if len(rows) < OFFICIAL_BATCH:
+        raise InputError(
+            f"DATASETS.BUPT.PROTOCOL: official cuts the visible rows of {name}.txt to a multiple "
+            f"of {OFFICIAL_BATCH}, but there are {len(rows)}; use full"
+        )
+    return rows[: len(rows) // OFFICIAL_BATCH * OFFICIAL_BATCH]
+
+
+def read_index(path: str) -> dict:
+    """``data_paths.json``: person -> modality -> camera -> tracklet -> paths below ``DATA/``.
+
+    Raises:
+        InputError: not JSON, or not such a table.
+    """
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        try:
+            index = json.load(file)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+    if not isinstance(index, dict):
+        raise InputError(f"{path}: found a {type(index).__name__}, expected a table of people")
+    return index
+
+
+def read_rows(folder: str, split: str, paired: bool) -> list[Row]:
+    """The rows of ``<split>.txt``; blank lines are skipped.
+
+    Args:
+        folder: of the data set.
+        split: train, train_auxiliary, query or gallery.
+        paired: whether the rows are aligned pairs, RGB/IR.
+
+    Raises:
+        InputError: missing or empty; a row is not four words, or has an unknown modality or camera,
+            or comes twice.
+    """
+    path = os.path.join(folder, f"{split}.txt")
+    modalities = (PAIR,) if paired else tuple(MODALITY_CODES)
+    rows, seen = [], {}
+    for line, text in enumerate(read_lines(path), start=1):
+        words = text.split()
+        if not words:
+            continue
+        if len(words) != 4 or not words[0].isdecimal():
+            raise InputError(
+                f"{path}:{line}: found {text.strip()!r}, expected: pid modality camera tracklet"
+            )
+        row = Row(path, line, *words)
+        for value, choices, what in (
+            (row.modality, modalities, "modality"),
+            (row.camera, tuple(CAMERAS), "camera"),
+        ):
+            if value not in choices:
+                raise InputError(
+                    f"{path}:{line}: {what} {value!r}, expected one of {', '.join(choices)}"
+                )
+        first = seen.setdefault(row[2:], line)
+        if first != line:
+            raise InputError(f"{path}:{line}: {text.strip()!r} is on line {first} too")
+        rows.append(row)
+    return rows
+
+
+def make_pair(row: Row, index: dict, frames: str, fake_ir: bool) -> list[Tracklet]:
+    """The visible and the infrared tracklet of a training row, and the translated one if wanted."""
+    visible = make_tracklet(row, "RGB", index, frames)
+    pair = [visible, make_tracklet(row, "IR", index, frames)]
+    if fake_ir:
+        # Only below DATA: the data set itself may lie in a folder named RGB.
+        start = len(frames)
+        translated = tuple(
+            path[:start] + path[start:].replace("/RGB/", "/FakeIR/") for path in visible.img_paths
+        )
+        pair.append(visible._replace(img_paths=translated, modality=INFRARED))
+    return pair
+
+
+def make_tracklet(row: Row, modality: str, index: dict, frames: str) -> Tracklet:
+    """One tracklet of ``row``.
+
+    Raises:
+        InputError: ``data_paths.json`` does not have it, or lists no frames for it.
+    """
+    paths = index
+    for key in (row.pid, modality, row.camera, row.tracklet):
+        paths = paths.get(key) if isinstance(paths, dict) else None
+    if not (isinstance(paths, list) and paths and all(isinstance(path, str) for path in paths)):
+        raise InputError(
+            f"{row.file}:{row.line}: data_paths.json lists no frames for person {row.pid}, "
+            f"{modality}, camera {row.camera}, tracklet {row.tracklet}"
+        )
+    return Tracklet(
+        tuple(f"{frames}/{path}" for path in paths),
+        int(row.pid),
+        CAMERAS[row.camera],
+        MODALITY_CODES[modality],
+    )
+
+
+def check_people_differ(train: list[Row], test: list[Row]) -> None:
+    """Raise InputError if somebody is in both splits."""
+    people = {int(row.pid): row for row in train}
+    for row in test:
+        if int(row.pid) in people:
+            other = people[int(row.pid)]
+            raise InputError(
+                f"{row.file}:{row.line}: person {row.pid} is in "
+                f"{os.path.basename(other.file)}:{other.line} too; test people must be new"
+            )

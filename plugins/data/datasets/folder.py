@@ -1,0 +1,105 @@
+"""One's own pictures: a folder for each person."""
+
+import os
+from math import ceil
+
+from fastreid.config import CfgNode
+from fastreid.data.datasets.bases import ImageDataset
+
+from plugins.errors import InputError
+from plugins.registry import DATASET
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp")
+SHAPE = "<person>/<camera>_<anything>.jpg"
+
+
+@DATASET.register()
+class FolderDataset(ImageDataset):
+    """Pictures ``<person>/<camera>_<anything>.<jpg, jpeg, png or bmp>``; other files are ignored.
+
+    The first people, by sorted folder names, are trained on, the others tested: pictures of the
+    first camera, by name, are the queries, those of the others the gallery.
+    """
+
+    dataset_name = "folder"
+
+    def __init__(
+        self,
+        root: str = "datasets",
+        combineall: bool = False,
+        dataset_dir: str = "people",
+        train_share: float = 2 / 3,
+    ) -> None:
+        """List the folders.
+
+        Args:
+            root: folder of all data sets.
+            combineall: train on the test pictures too.
+            dataset_dir: folder of this set in ``root``; an absolute path needs no ``root``.
+            train_share: of the people, 0 to 1; rounded up to a whole number of people.
+
+        Raises:
+            InputError: no such folder, a picture's name tells no camera, nobody is left to train or
+                to test, or the test people are seen by one camera only.
+        """
+        folder = os.path.join(root, dataset_dir)
+        people = list_people(folder)
+        count = ceil(len(people) * train_share)
+        if not 0 < count < len(people):
+            raise InputError(
+                f"DATASETS.FOLDER.TRAIN_SHARE: {train_share:g} of the {len(people)} people in "
+                f"{folder} are {count}; expected 1 to {len(people) - 1}, and others to test"
+            )
+        cameras = sorted({camera for pictures in people.values() for camera, _ in pictures})
+        train, test = [], []
+        for pid, pictures in enumerate(people.values()):
+            for camera, path in pictures:
+                camid = cameras.index(camera)
+                if pid < count:  # labels as in fastreid's training sets
+                    labels = (f"{self.dataset_name}_{pid}", f"{self.dataset_name}_{camid}")
+                    train.append((path, *labels))
+                else:
+                    test.append((path, pid, camid))
+        first = min(camid for _, _, camid in test)
+        query = [image for image in test if image[2] == first]
+        gallery = [image for image in test if image[2] != first]
+        if not gallery:
+            raise InputError(
+                f"{folder}: all pictures of the {len(people) - count} test people are of camera "
+                f"'{cameras[first]}'; expected two or more cameras, {SHAPE}"
+            )
+        super().__init__(train, query, gallery, combineall=combineall)
+
+    @classmethod
+    def options(cls, cfg: CfgNode) -> dict:
+        """DATASETS.FOLDER."""
+        folder = cfg.DATASETS.FOLDER
+        return {"dataset_dir": folder.ROOT, "train_share": folder.TRAIN_SHARE}
+
+
+def list_people(folder: str) -> dict[str, list[tuple[str, str]]]:
+    """Person -> (camera, path) of each picture; both sorted by name.
+
+    Raises:
+        InputError: no such folder, no picture in it, or a picture's name tells no camera.
+    """
+    if not os.path.isdir(folder):
+        raise InputError(
+            f"DATASETS.FOLDER.ROOT: no folder {folder}; expected pictures {SHAPE} in it"
+        )
+    people = {}
+    for person in sorted(os.listdir(folder)):
+        place = os.path.join(folder, person)
+        if not os.path.isdir(place):
+            continue
+        names = [name for name in os.listdir(place) if name.lower().endswith(EXTENSIONS)]
+        for name in sorted(names):
+            camera, underscore, _ = name.partition("_")
+            if not (camera and underscore):
+                raise InputError(
+                    f"{os.path.join(place, name)}: its name tells no camera; expected {SHAPE}"
+                )
+            people.setdefault(person, []).append((camera, os.path.join(place, name)))
+    if not people:
+        raise InputError(f"{folder}: no pictures there; expected {SHAPE}")
+    return people

@@ -1,0 +1,130 @@
+"""LLCM: 1,064 people by night, 9 cameras that see visible and near-infrared (Zhang, CVPR 2023).
+
+``idx/{train,test}_{vis,nir}.txt`` list the images; person and camera stand in their names, such as
+``0351_c06_s200656_f4830_nir.jpg``.
+"""
+
+import os
+import re
+
+from fastreid.config import CfgNode
+
+from plugins.data.datasets.galleries import seeded_galleries
+from plugins.data.datasets.index_files import (
+    read_index,
+    read_people,
+    require_choice,
+    require_part,
+)
+from plugins.data.datasets.protocol import Protocol, Trial
+from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
+from plugins.data.datasets.video_dataset import VideoDataset
+from plugins.errors import InputError
+from plugins.registry import DATASET
+
+MODES = ("sampled-gallery", "deen-script", "full-gallery")
+NAME = re.compile(r"(\d{4})_c(\d+)_.+_(vis|nir)\.(?:jpg|jpeg|png|bmp)", re.IGNORECASE)
+MODALITY_NAMES = {VISIBLE: "vis", INFRARED: "nir"}
+
+
+@DATASET.register()
+class LLCM(VideoDataset):
+    """LLCM; three ways to test, whose scores do not compare.
+
+    - sampled-gallery: all images of one modality search ten galleries with one image of each person
+      under each camera of the other, drawn as in AGW's code. An image does not see its person under
+      its camera, and CMC counts people.
+    - deen-script: what the authors' test script does. I2V is as above, but its "V2I" lets the drawn
+      *infrared* images search all visible ones; much published "VIS to IR" is this.
+    - full-gallery: all images of one modality search all of the other, and see everything (IDKL,
+      CVPR 2024); CMC counts people.
+    """
+
+    dataset_url = "https://github.com/ZYK100/LLCM"
+
+    def __init__(
+        self,
+        root: str = "datasets",
+        combineall: bool = False,
+        dataset_dir: str = "LLCM",
+        mode: str = "sampled-gallery",
+    ) -> None:
+        """Read the files of ``idx/``.
+
+        Args:
+            root: folder of all data sets.
+            combineall: train on the test images too.
+            dataset_dir: folder of this set in ``root``.
+            mode: how to test, a name of ``MODES``.
+
+        Raises:
+            InputError: the folder is missing, there is no such mode, or a line is wrong.
+        """
+        require_choice("DATASETS.LLCM.MODE", mode, MODES)
+        folder = os.path.join(root, dataset_dir)
+        require_part(folder, "idx", "LLCM", self.dataset_url)
+        people = set(read_people(os.path.join(folder, "idx", "test_id.txt")))
+        visible, infrared = (read_part(folder, "train", kind, people) for kind in MODALITY_NAMES)
+        gallery, query = (read_part(folder, "test", kind, people) for kind in MODALITY_NAMES)
+        super().__init__(visible + infrared, query, gallery, combineall)
+        self._mode = mode
+
+    @classmethod
+    def options(cls, cfg: CfgNode) -> dict:
+        """DATASETS.LLCM."""
+        return {"mode": cfg.DATASETS.LLCM.MODE}
+
+    def directions(self) -> dict[str, Protocol]:
+        """I2V and V2I; the name says the mode."""
+        infrared, visible = self.rows()
+        junk = "camera"
+        if self._mode == "full-gallery":
+            i2v, v2i = (Trial(infrared, visible),), (Trial(visible, infrared),)
+            junk = "none"
+        else:
+            i2v = tuple(Trial(infrared, visible[rows]) for rows in seeded_galleries(self.gallery))
+            drawn = [infrared[rows] for rows in seeded_galleries(self.query)]
+            if self._mode == "deen-script":
+                v2i = tuple(Trial(rows, visible) for rows in drawn)
+            else:
+                v2i = tuple(Trial(visible, rows) for rows in drawn)
+        return {
+            f"I2V {self._mode}": Protocol(i2v, junk, cmc="identity"),
+            f"V2I {self._mode}": Protocol(v2i, junk, cmc="identity"),
+        }
+
+
+def read_part(folder: str, split: str, modality: int, test_people: set[int]) -> list[Tracklet]:
+    """Images of one index file, one a tracklet, in the order of the file.
+
+    Paths may lie in ``vis/<person>`` and ``nir/<person>``, or in the copies of the test images,
+    ``test_vis/cam<k>/<person>``: only the file name is read. The labels of the files are not
+    needed.
+
+    Args:
+        folder: of the data set.
+        split: train or test.
+        modality: 0 visible, 1 infrared.
+        test_people: those of ``test_id.txt``.
+
+    Raises:
+        InputError: with file and line: a name of another form or modality, or somebody of the other
+            split.
+    """
+    kind = MODALITY_NAMES[modality]
+    images = []
+    for where, image, _ in read_index(os.path.join(folder, "idx", f"{split}_{kind}.txt")):
+        match = NAME.fullmatch(os.path.basename(image))
+        if not match or match[3].lower() != kind:
+            raise InputError(
+                f"{where}: found {image!r}, expected a file such as "
+                f"0351_c06_s200656_f4830_{kind}.jpg"
+            )
+        pid, camid = int(match[1]), int(match[2])
+        if (pid in test_people) != (split == "test"):
+            raise InputError(
+                f"{where}: person {pid} is {'in' if pid in test_people else 'not in'} test_id.txt; "
+                f"expected the opposite in {split}_{kind}.txt"
+            )
+        images.append(Tracklet((f"{folder}/{image}",), pid, camid, modality))
+    return images

@@ -1,0 +1,206 @@
+"""One's own clips or images: a table that lists every frame."""
+
+import csv
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from fastreid.config import CfgNode
+
+from plugins.data.datasets.protocol import Protocol, Trial
+from plugins.data.datasets.tracklet import INFRARED, MODALITIES, VISIBLE, Tracklet
+from plugins.data.datasets.video_dataset import VideoDataset
+from plugins.errors import InputError
+from plugins.registry import DATASET, nearest
+
+COLUMNS = ("path", "person", "camera", "modality", "tracklet", "frame", "split")
+SPLITS = ("train", "query", "gallery")
+
+
+class Row(NamedTuple):
+    """One frame; ``place`` is where the table lists it, as file:line."""
+
+    place: str
+    path: str
+    person: str
+    camera: str
+    modality: str
+    tracklet: str
+    frame: int
+    split: str
+
+
+@DATASET.register()
+class ManifestDataset(VideoDataset):
+    """Frames listed in a CSV file, or a Parquet file with the same columns if pyarrow is there.
+
+    The columns are path (relative to the table's folder, or absolute), person, camera, modality
+    (visible or infrared), tracklet, frame (a number: the order in a tracklet) and split (train,
+    query or gallery). Person, camera and tracklet are any text. Rows with the same split, person,
+    camera, modality and tracklet are one tracklet; an image is a row with an empty tracklet, and
+    may leave frame empty too.
+    """
+
+    def __init__(
+        self, root: str = "datasets", combineall: bool = False, file: str = "manifest.csv"
+    ) -> None:
+        """Read the table.
+
+        Args:
+            root: folder of all data sets.
+            combineall: train on the test tracklets too.
+            file: the table in ``root``; an absolute path needs no ``root``.
+
+        Raises:
+            InputError: no such file, a column is missing, a row is wrong (with file and line), or
+                somebody is both in train and in test.
+        """
+        path = os.path.join(root, file)
+        rows = list(read_parquet(path) if path.endswith(".parquet") else read_csv(path))
+        if not rows:
+            raise InputError(f"{path}: it lists no frames")
+        check_people_differ(rows)
+        tracklets = group(rows, os.path.dirname(path))
+        super().__init__(*(tracklets[split] for split in SPLITS), combineall)
+
+    @classmethod
+    def options(cls, cfg: CfgNode) -> dict:
+        """DATASETS.MANIFEST."""
+        return {"file": cfg.DATASETS.MANIFEST.FILE}
+
+    def directions(self) -> dict[str, Protocol]:
+        """I2V and V2I, where the table has queries and a gallery for them.
+
+        Of one modality only, Q2G: all queries in the whole gallery.
+        """
+        query, gallery = self.rows()
+        seen_by = np.array([item.modality for item in [*self.query, *self.gallery]])
+        if len(set(seen_by.tolist())) == 1:
+            return {"Q2G": Protocol((Trial(query, gallery),))}
+        trials = {
+            name: Trial(query[seen_by[query] == seeks], gallery[seen_by[gallery] == found])
+            for name, seeks, found in (("I2V", INFRARED, VISIBLE), ("V2I", VISIBLE, INFRARED))
+        }
+        return {
+            name: Protocol((trial,))
+            for name, trial in trials.items()
+            if len(trial.query) and len(trial.gallery)
+        }
+
+
+def read_csv(path: str) -> Iterator[Row]:
+    """The rows of a CSV file with a header.
+
+    Raises:
+        InputError: no such file, a column is missing or unknown, or a row is wrong.
+    """
+    if not os.path.isfile(path):
+        raise InputError(
+            f"DATASETS.MANIFEST.FILE: no file {path}; expected a table with the columns "
+            f"{','.join(COLUMNS)}"
+        )
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        reader = csv.DictReader(file)
+        check_columns(path, reader.fieldnames or [])
+        for cells in reader:
+            place = f"{path}:{reader.line_num}"
+            if None in cells or None in cells.values():
+                raise InputError(f"{place}: expected {len(COLUMNS)} cells, as in the header")
+            yield make_row(place, cells)
+
+
+def read_parquet(path: str) -> Iterator[Row]:
+    """The rows of a Parquet file, numbered from 1 in messages.
+
+    Raises:
+        InputError: pyarrow is not installed, no such file, a column is missing or unknown, or a row
+            is wrong.
+    """
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise InputError(f"{path}: reading Parquet needs pyarrow: pip install pyarrow") from None
+    try:
+        table = parquet.read_table(path)
+    except (OSError, ArrowException) as error:
+        raise InputError(f"{path}: no Parquet file: {error}") from error
+    check_columns(path, table.column_names)
+    for number, cells in enumerate(table.to_pylist(), start=1):
+        texts = {name: "" if cell is None else str(cell) for name, cell in cells.items()}
+        yield make_row(f"{path}:{number}", texts)
+
+
+def check_columns(path: str, found: list[str]) -> None:
+    """Raise InputError unless ``found`` are the columns, in any order."""
+    if sorted(found) != sorted(COLUMNS):
+        raise InputError(
+            f"{path}:1: found the columns {','.join(found)}; expected {','.join(COLUMNS)}"
+        )
+
+
+def make_row(place: str, cells: dict[str, str]) -> Row:
+    """A row of the table.
+
+    Raises:
+        InputError: a cell is empty or has a value that is not among the choices.
+    """
+    cells = {name: cell.strip() for name, cell in cells.items()}
+    for name in ("path", "person", "camera"):
+        if not cells[name]:
+            raise InputError(f"{place}: {name} is empty")
+    for name, choices in (("modality", list(MODALITIES)), ("split", list(SPLITS))):
+        if cells[name] not in choices:
+            raise InputError(
+                f"{place}: {name} is '{cells[name]}', expected one of "
+                f"{', '.join(nearest(cells[name], choices))}"
+            )
+    frame = cells["frame"] or ("" if cells["tracklet"] else "0")
+    if not frame.isdecimal():
+        raise InputError(f"{place}: frame is '{frame}', expected a whole number")
+    return Row(place, **{**cells, "frame": int(frame)})
+
+
+def check_people_differ(rows: list[Row]) -> None:
+    """Raise InputError if somebody is both in train and in query or gallery."""
+    trained = {row.person: row.place for row in rows if row.split == "train"}
+    for row in rows:
+        if row.split != "train" and row.person in trained:
+            raise InputError(
+                f"{row.place}: person '{row.person}' is in {row.split}, but in train at "
+                f"{trained[row.person]}; test people must be new"
+            )
+
+
+def group(rows: list[Row], folder: str) -> dict[str, list[Tracklet]]:
+    """The tracklets of each split, in the order of their first rows.
+
+    People and cameras are numbered from 0 in sorted order.
+
+    Args:
+        rows: of the whole table.
+        folder: that relative paths start from.
+
+    Raises:
+        InputError: a tracklet lists a frame twice.
+    """
+    people = {name: pid for pid, name in enumerate(sorted({row.person for row in rows}))}
+    cameras = {name: camid for camid, name in enumerate(sorted({row.camera for row in rows}))}
+    frames: dict[tuple, dict[int, Row]] = {}
+    for row in rows:
+        # An image shares its tracklet with nobody.
+        tracklet = row.tracklet or (row.place,)
+        key = (row.split, row.person, row.camera, row.modality, tracklet)
+        first = frames.setdefault(key, {}).setdefault(row.frame, row)
+        if first is not row:
+            raise InputError(
+                f"{row.place}: frame {row.frame} of tracklet '{row.tracklet}' is listed at "
+                f"{first.place} too"
+            )
+    tracklets: dict[str, list[Tracklet]] = {split: [] for split in SPLITS}
+    for (split, person, camera, modality, _), by_frame in frames.items():
+        paths = tuple(os.path.join(folder, by_frame[frame].path) for frame in sorted(by_frame))
+        tracklets[split].append(
+            Tracklet(paths, people[person], cameras[camera], MODALITIES.index(modality))
+        )
+    return tracklets

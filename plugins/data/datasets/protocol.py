@@ -1,0 +1,40 @@
+"""Who searches whom, and by which rules: test protocols as data."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+JUNK_RULES = ("camera", "none", "sysu")
+CMC_KINDS = ("item", "identity")
+
+
+class Trial(NamedTuple):
+    """One search: int64 rows of a data set's ``query + gallery``."""
+
+    query: np.ndarray
+    gallery: np.ndarray
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One direction of a data set.
+
+    Attributes:
+        trials: searches whose scores are averaged; of several, each has another drawn gallery.
+        junk: gallery items that a query does not see. "camera": those of its own person from its
+            own camera (Market-1501); "none"; "sysu": a query of camera 3 sees nothing of camera 2,
+            which is in the same room, whoever is on it (SYSU-MM01).
+        cmc: what a CMC rank counts. "item": gallery items; "identity": people, each where it comes
+            first in the list (SYSU-MM01). mAP and mINP always count items.
+    """
+
+    trials: tuple[Trial, ...]
+    junk: str = "camera"
+    cmc: str = "item"
+
+    def __post_init__(self) -> None:
+        """Check that there is a trial, and the two names."""
+        assert self.trials, "a protocol needs a trial"
+        assert self.junk in JUNK_RULES, f"junk rule '{self.junk}', expected one of {JUNK_RULES}"
+        assert self.cmc in CMC_KINDS, f"CMC kind '{self.cmc}', expected one of {CMC_KINDS}"

@@ -1,0 +1,119 @@
+"""RegDB: 412 people, 10 visible and 10 thermal images of each (Nguyen et al., Sensors 2017).
+
+``idx/{train,test}_{visible,thermal}_<trial>.txt`` list the images of one of ten splits. Each split
+has its own training; published scores are means over ten models.
+"""
+
+import os
+import re
+from collections.abc import Collection
+
+from fastreid.config import CfgNode
+
+from plugins.data.datasets.index_files import read_index, require_choice, require_part
+from plugins.data.datasets.protocol import Protocol
+from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
+from plugins.data.datasets.video_dataset import VideoDataset
+from plugins.errors import InputError
+from plugins.registry import DATASET
+
+TRIALS = range(1, 11)
+IMAGE = re.compile(r"(Visible|Thermal)/(\d+)/[^/]+\.(?:bmp|jpg|jpeg|png)", re.IGNORECASE)
+MODALITY_NAMES = {VISIBLE: "visible", INFRARED: "thermal"}
+# One camera of each kind.
+CAMERAS = {VISIBLE: 1, INFRARED: 2}
+
+
+@DATASET.register()
+class RegDB(VideoDataset):
+    """One split of RegDB; all images of one modality search all of the other.
+
+    A person is known by the folder. The label in the files numbers the people of one file from 0,
+    so that the same label is somebody else in training and testing and in each split; it is only
+    checked.
+    """
+
+    dataset_url = "http://dm.dongguk.edu/link.html"
+
+    def __init__(
+        self,
+        root: str = "datasets",
+        combineall: bool = False,
+        dataset_dir: str = "RegDB",
+        trial: int = 1,
+    ) -> None:
+        """Read the four files of a split.
+
+        Args:
+            root: folder of all data sets.
+            combineall: train on the test images too.
+            dataset_dir: folder of this set in ``root``.
+            trial: number of the split, 1 to 10.
+
+        Raises:
+            InputError: the folder is missing, there is no such split, or a line is wrong.
+        """
+        require_choice("DATASETS.REGDB.TRIAL", trial, TRIALS)
+        folder = os.path.join(root, dataset_dir)
+        require_part(folder, "idx", "RegDB", self.dataset_url)
+        train: dict[int, int] = {}
+        test: dict[int, int] = {}
+        visible, thermal = (read_part(folder, "train", kind, trial, train, {}) for kind in CAMERAS)
+        gallery, query = (read_part(folder, "test", kind, trial, test, train) for kind in CAMERAS)
+        super().__init__(visible + thermal, query, gallery, combineall)
+        self._trial = trial
+
+    @classmethod
+    def options(cls, cfg: CfgNode) -> dict:
+        """DATASETS.REGDB."""
+        return {"trial": cfg.DATASETS.REGDB.TRIAL}
+
+    def directions(self) -> dict[str, Protocol]:
+        """I2V and V2I; the name says which split."""
+        return {
+            f"{name} trial-{self._trial}": protocol
+            for name, protocol in super().directions().items()
+        }
+
+
+def read_part(
+    folder: str,
+    split: str,
+    modality: int,
+    trial: int,
+    labels: dict[int, int],
+    others: Collection[int],
+) -> list[Tracklet]:
+    """Images of one index file, one a tracklet, in the order of the file.
+
+    Args:
+        folder: of the data set.
+        split: train or test.
+        modality: 0 visible, 1 infrared, that is thermal.
+        trial: number of the split.
+        labels: person -> label; is filled, and both files of a split must agree on it.
+        others: people who may not be in the file.
+
+    Raises:
+        InputError: with file and line: an image of another form or modality, a person with two
+            labels, or one of the others.
+    """
+    name = MODALITY_NAMES[modality]
+    path = os.path.join(folder, "idx", f"{split}_{name}_{trial}.txt")
+    images = []
+    for where, image, label in read_index(path):
+        match = IMAGE.fullmatch(image)
+        if not match or match[1].lower() != name:
+            raise InputError(
+                f"{where}: found {image!r}, expected {name.capitalize()}/<person>/<file>.bmp"
+            )
+        pid = int(match[2])
+        if pid in others:
+            raise InputError(f"{where}: person {pid} is in training too; test people must be new")
+        if labels.setdefault(pid, label) != label:
+            raise InputError(
+                f"{where}: person {pid} has label {label}, but {labels[pid]} before; expected one "
+                "label a person in a split"
+            )
+        images.append(Tracklet((f"{folder}/{image}",), pid, CAMERAS[modality], modality))
+    return images

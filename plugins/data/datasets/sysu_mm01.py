@@ -1,0 +1,196 @@
+"""SYSU-MM01: images of 491 people by 4 visible and 2 infrared cameras (Wu et al., ICCV 2017).
+
+``cam<1-6>/<person>/<number>.jpg`` are the images, ``exp/*_id.txt`` the people of each split. An
+infrared image searches a gallery with one or ten visible images of each person under each camera.
+There are ten such galleries, drawn in one of two ways whose scores do not compare.
+"""
+
+import os
+import re
+
+import numpy as np
+from fastreid.config import CfgNode
+from scipy.io import loadmat
+
+from plugins.data.datasets.galleries import TRIALS, group_rows, seeded_galleries
+from plugins.data.datasets.index_files import read_people, require_choice, require_part
+from plugins.data.datasets.protocol import Protocol, Trial
+from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
+from plugins.data.datasets.video_dataset import VideoDataset
+from plugins.errors import InputError
+from plugins.registry import DATASET
+
+CAMERAS = {1: VISIBLE, 2: VISIBLE, 3: INFRARED, 4: VISIBLE, 5: VISIBLE, 6: INFRARED}
+GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
+SHOTS = (1, 10)
+DRAWS = ("official", "seeded")
+PERMUTATIONS = "rand_perm_cam.mat"
+IMAGE = re.compile(r"\d{4}\.jpg")
+
+
+@DATASET.register()
+class SYSUMM01(VideoDataset):
+    """SYSU-MM01; only infrared searches visible.
+
+    The two draws of the galleries:
+
+    - official: trial t takes the first entries of row t of the authors' ``rand_perm_cam.mat``,
+      where i is the i-th image of a person under a camera. Some code reads i as a file name, which
+      is the same as long as the files are numbered without a gap.
+    - seeded: the draw of AGW's code, one image with the seed t; not defined for ten.
+
+    The training people are those of train_id and val_id, as in all published results.
+    """
+
+    dataset_url = "https://github.com/wuancong/SYSU-MM01"
+
+    def __init__(
+        self,
+        root: str = "datasets",
+        combineall: bool = False,
+        dataset_dir: str = "SYSU-MM01",
+        mode: str = "all",
+        shot: int = 1,
+        draw: str = "official",
+    ) -> None:
+        """List the images of the people in ``exp/``.
+
+        Args:
+            root: folder of all data sets.
+            combineall: train on the test images too.
+            dataset_dir: folder of this set in ``root``.
+            mode: cameras of the gallery, "all" four or the two "indoor".
+            shot: gallery images of a person under a camera, 1 or 10.
+            draw: of the galleries, "official" or "seeded".
+
+        Raises:
+            InputError: the folder is missing, an option is unknown, or a file is not as it should.
+        """
+        require_choice("DATASETS.SYSU.MODE", mode, GALLERY_CAMERAS)
+        require_choice("DATASETS.SYSU.SHOT", shot, SHOTS)
+        require_choice("DATASETS.SYSU.DRAW", draw, DRAWS)
+        if (draw, shot) == ("seeded", 10):
+            raise InputError(
+                "DATASETS.SYSU.DRAW: 'seeded' draws one image; for SHOT 10 expected 'official'"
+            )
+        folder = os.path.join(root, dataset_dir)
+        require_part(folder, "exp", "SYSU-MM01", self.dataset_url)
+        train, test = read_splits(os.path.join(folder, "exp"))
+        test_images = list_images(folder, test)
+        super().__init__(
+            list_images(folder, train),
+            [image for image in test_images if image.modality == INFRARED],
+            [image for image in test_images if image.camid in GALLERY_CAMERAS[mode]],
+            combineall,
+        )
+        if draw == "official":
+            galleries = official_galleries(find_permutations(folder), self.gallery, shot)
+        else:
+            galleries = seeded_galleries(self.gallery)
+        queries, visible = self.rows()
+        trials = tuple(Trial(queries, visible[gallery]) for gallery in galleries)
+        self._direction = f"I2V {mode} {shot}-shot {draw}-draw"
+        self._protocol = Protocol(trials, junk="sysu", cmc="identity")
+
+    @classmethod
+    def options(cls, cfg: CfgNode) -> dict:
+        """DATASETS.SYSU."""
+        sysu = cfg.DATASETS.SYSU
+        return {"mode": sysu.MODE, "shot": sysu.SHOT, "draw": sysu.DRAW}
+
+    def directions(self) -> dict[str, Protocol]:
+        """I2V over ten galleries; the name says mode, shots and draw."""
+        return {self._direction: self._protocol}
+
+
+def read_splits(folder: str) -> tuple[list[int], list[int]]:
+    """People to train on, of train_id and val_id, and people to test on, both ascending.
+
+    Args:
+        folder: ``exp`` of the data set.
+
+    Raises:
+        InputError: a file is missing or unreadable, or somebody is in two of them.
+    """
+    people: dict[int, str] = {}
+    for split in ("train", "val", "test"):
+        path = os.path.join(folder, f"{split}_id.txt")
+        for pid in read_people(path):
+            if pid in people:
+                raise InputError(f"{path}:1: person {pid} is in {people[pid]}_id.txt too")
+            people[pid] = split
+    test = [pid for pid, split in people.items() if split == "test"]
+    return sorted(people.keys() - set(test)), test
+
+
+def list_images(folder: str, people: list[int]) -> list[Tracklet]:
+    """Images of ``people``, one a tracklet, by person, camera and file name.
+
+    Not everybody is seen by every camera. Files that are no images are passed over.
+
+    Raises:
+        InputError: an image is not named as those of SYSU-MM01, or someone has none.
+    """
+    images = []
+    for pid in people:
+        before = len(images)
+        for camid, modality in CAMERAS.items():
+            place = os.path.join(folder, f"cam{camid}", f"{pid:04d}")
+            for name in sorted(os.listdir(place)) if os.path.isdir(place) else ():
+                if IMAGE.fullmatch(name):
+                    images.append(Tracklet((f"{place}/{name}",), pid, camid, modality))
+                elif name.lower().endswith((".jpg", ".jpeg", ".png", ".bmp")):
+                    raise InputError(f"{place}/{name}: expected four digits, such as 0001.jpg")
+        if len(images) == before:
+            raise InputError(
+                f"{folder}: no image of person {pid:04d}, such as cam1/{pid:04d}/0001.jpg"
+            )
+    return images
+
+
+def find_permutations(folder: str) -> str:
+    """Path of ``rand_perm_cam.mat``, in ``exp`` or ``data_split``.
+
+    Raises:
+        InputError: it is in neither.
+    """
+    paths = [os.path.join(folder, place, PERMUTATIONS) for place in ("exp", "data_split")]
+    for path in paths:
+        if os.path.isfile(path):
+            return path
+    raise InputError(
+        f"{paths[0]}: no such file, nor {paths[1]}; the official draw needs it, from folder "
+        f"evaluation/data_split of {SYSUMM01.dataset_url}; or set DATASETS.SYSU.DRAW seeded"
+    )
+
+
+def official_galleries(path: str, images: list[Tracklet], shot: int) -> list[np.ndarray]:
+    """Rows of ``images`` in each trial's gallery; a group of fewer than ``shot`` gives all.
+
+    Args:
+        path: of ``rand_perm_cam.mat``: camera -> person -> (trials, images) numbers from 1.
+        images: those to draw from.
+        shot: images of a person under a camera in a gallery.
+
+    Raises:
+        InputError: the file is unreadable, or disagrees with the images.
+    """
+    try:
+        cameras = [column.ravel() for column in loadmat(path)["rand_perm_cam"].ravel()]
+    except Exception as error:  # scipy has no one kind for a damaged file
+        raise InputError(f"{path}: no table of permutations: {error!r}") from error
+    galleries: list[list[int]] = [[] for _ in range(TRIALS)]
+    for (pid, camid), rows in group_rows(images).items():
+        known = camid <= len(cameras) and pid <= len(cameras[camid - 1])
+        orders = cameras[camid - 1][pid - 1] if known else np.empty((TRIALS, 0))
+        if orders.shape != (TRIALS, len(rows)):
+            raise InputError(
+                f"{path}: camera {camid}, person {pid}: found a table of shape {orders.shape}, "
+                f"expected {TRIALS} trials of {len(rows)} images, as there are in cam{camid}/"
+                f"{pid:04d}"
+            )
+        if (np.sort(orders, axis=1) != np.arange(1, len(rows) + 1)).any():
+            raise InputError(f"{path}: camera {camid}, person {pid}: not a permutation")
+        for gallery, order in zip(galleries, orders, strict=True):
+            gallery += [rows[number - 1] for number in order[:shot].tolist()]
+    return [np.array(gallery, dtype=np.int64) for gallery in galleries]

@@ -1,0 +1,57 @@
+"""A picture of a data set: some tracklets of each split and modality, for people to look at."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from plugins.data.clips import test_segments
+from plugins.data.datasets.tracklet import MODALITIES, Tracklet
+from plugins.data.frames import read_frame
+from plugins.errors import InputError
+
+_SAMPLES = 6  # tracklets of a row
+_FRAMES = 3  # of a tracklet
+_WIDTH, _HEIGHT = 48, 96  # of a frame, pixels
+_GAP, _CAPTION, _TITLE = 10, 18, 24
+_PAPER, _INK, _MISSING = (250, 249, 246), (40, 40, 40), (214, 210, 200)
+
+
+def save_sample_sheet(file: Path, splits: dict[str, list[Tracklet]]) -> None:
+    """Draw, for each split and modality that occurs, tracklets spread evenly over its list.
+
+    Args:
+        file: PNG to write.
+        splits: name -> tracklets. A frame that cannot be read stays grey.
+    """
+    rows = []
+    for split, items in splits.items():
+        for modality, name in enumerate(MODALITIES):
+            chosen = [item for item in items if item.modality == modality]
+            if chosen:
+                places = np.linspace(0, len(chosen) - 1, min(_SAMPLES, len(chosen))).astype(int)
+                rows.append((f"{split}, {name}", [chosen[place] for place in places]))
+    step = _TITLE + _HEIGHT + _CAPTION + _GAP
+    size = (_GAP + _SAMPLES * (_FRAMES * _WIDTH + _GAP), _GAP + len(rows) * step)
+    sheet = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    small, large = ImageFont.load_default(11), ImageFont.load_default(15)
+    for row, (title, items) in enumerate(rows):
+        top = _GAP + row * step
+        draw.text((_GAP, top), title, _INK, large)
+        for place, item in enumerate(items):
+            left = _GAP + place * (_FRAMES * _WIDTH + _GAP)
+            for index, frame in enumerate(test_segments(len(item.img_paths), _FRAMES)):
+                corner = (left + index * _WIDTH, top + _TITLE)
+                sheet.paste(_thumbnail(item.img_paths[frame]), corner)
+            caption = f"{item.pid}, camera {item.camid}, {len(item.img_paths)} frames"
+            draw.text((left, top + _TITLE + _HEIGHT + 2), caption, _INK, small)
+    sheet.save(file)
+
+
+def _thumbnail(path: str) -> Image.Image:
+    try:
+        pixels = read_frame(path).permute(1, 2, 0).numpy()
+    except InputError:
+        return Image.new("RGB", (_WIDTH, _HEIGHT), _MISSING)
+    return Image.fromarray(pixels).resize((_WIDTH, _HEIGHT), Image.Resampling.BILINEAR)

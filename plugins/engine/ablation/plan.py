@@ -1,0 +1,151 @@
+"""An ablation: rows of config overrides, times seeds, all on one data set."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from plugins.data.synthetic import SyntheticSettings, render_hitsz_vcm
+from plugins.data.synthetic.writers import RENDERER
+from plugins.errors import InputError
+from plugins.registry import nearest
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What all runs train and test on.
+
+    Attributes:
+        name: for the record.
+        render: settings of a rendered set; None for one that lies in FASTREID_DATASETS.
+    """
+
+    name: str
+    render: SyntheticSettings | None
+
+    def record(self) -> dict | None:
+        """What decides the bytes of a rendered set: the settings that are not the default.
+
+        A setting that the renderer learns later makes no result stale.
+        """
+        if self.render is None:
+            return None
+        default = dataclasses.asdict(SyntheticSettings())
+        chosen = dataclasses.asdict(self.render).items()
+        return {"renderer": RENDERER} | {k: v for k, v in chosen if v != default[k]}
+
+    def root(self) -> Path:
+        """The FASTREID_DATASETS of the runs; other settings have another folder."""
+        root = Path(os.environ.get("FASTREID_DATASETS", "datasets"))
+        if self.render is None:
+            return root
+        everything = [RENDERER, dataclasses.asdict(self.render)]
+        digest = hashlib.sha256(json.dumps(everything).encode()).hexdigest()
+        return root / "ablation" / f"{self.name}-{digest[:8]}"
+
+    def prepare(self, workers: int) -> None:
+        """Render the set unless it is there."""
+        if self.render is not None:
+            render_hitsz_vcm(self.root() / "HITSZ-VCM", self.render, workers)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration of the grid.
+
+    Attributes:
+        name: also its folder's.
+        description: for the table.
+        overrides: config key to value, as this row alone sets them.
+        options: config key to value, those that all rows share and the row's overrides.
+        settings: config key to value, all that base config and ``options`` set.
+        epochs: SOLVER.MAX_EPOCH.
+    """
+
+    name: str
+    description: str
+    overrides: dict[str, object]
+    options: dict[str, object]
+    settings: dict[str, object]
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A file, read and checked.
+
+    Attributes:
+        file: the YAML file.
+        config: path of the base config.
+        dataset: of all runs.
+        metrics: (direction, metric), the columns of the table.
+        seeds: of every row.
+        rows: by name, in the order of the file; the first is what the others are compared with.
+    """
+
+    file: Path
+    config: str
+    dataset: Dataset
+    metrics: tuple[tuple[str, str], ...]
+    seeds: tuple[int, ...]
+    rows: dict[str, Row]
+
+    @property
+    def project(self) -> str:
+        """Name of the folder that the file lies in."""
+        return self.file.resolve().parent.name
+
+    @property
+    def results(self) -> Path:
+        """Where results are recorded; the table lies beside it."""
+        return self.file.parent / "results" / f"{self.file.stem}.json"
+
+    def choose(self, rows: list[str] | None) -> list[Row]:
+        """The named rows, in the order of the file; None for all.
+
+        Raises:
+            InputError: there is no such row.
+        """
+        for name in rows or []:
+            if name not in self.rows:
+                known = ", ".join(nearest(name, list(self.rows)))
+                raise InputError(f"{self.file}: no row '{name}'; known: {known}")
+        return [row for row in self.rows.values() if rows is None or row.name in rows]
+
+    def wanted(self, row: Row) -> dict:
+        """What a result of ``row`` must have been measured with; see :func:`difference`."""
+        return {
+            "dataset": self.dataset.name,
+            "render": self.dataset.record(),
+            "overrides": row.overrides,
+            "settings": row.settings,
+        }
+
+
+def difference(found: dict, wanted: dict) -> list[str]:
+    """What was measured otherwise than :meth:`Ablation.wanted` says.
+
+    >>> difference({"dataset": "a", "render": {"seed": 0}}, {"dataset": "a", "render": {"seed": 1}})
+    ['render.seed 0 (now 1)']
+    """
+    lines = {}
+    for part, now in wanted.items():
+        was = found.get(part)
+        if not (isinstance(was, dict) and isinstance(now, dict)):
+            if was != now:
+                lines[part] = f"{part} {_shown(was)} (now {_shown(now)})"
+            continue
+        prefix = "render." if part == "render" else ""
+        for key in {**was, **now}:
+            if was.get(key) != now.get(key):
+                text = f"{_shown(was.get(key))} (now {_shown(now.get(key))})"
+                lines[prefix + key] = f"{prefix}{key} {text}"
+    return list(lines.values())
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return "given"
+    return "unset" if value is None else str(value)

@@ -1,0 +1,173 @@
+"""What an ablation measured: the record in JSON, and the table made of it.
+
+A result is ``{row, dataset, seed, overrides, commit, metrics: {direction: {metric: percent}}}``
+with ``render``, ``settings``, ``epochs``, ``seconds``, ``torch`` and ``threads``.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import statistics
+from pathlib import Path
+
+from tabulate import tabulate
+
+from plugins.engine.ablation.plan import Ablation, difference
+from plugins.engine.checkpoint import write_atomically
+from plugins.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+def read_results(file: Path) -> list[dict]:
+    """The recorded results; none if there is no file.
+
+    Raises:
+        InputError: the file is not a list of results.
+    """
+    if not file.exists():
+        return []
+    try:
+        results = json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise InputError(f"{file}: line {error.lineno} is no JSON; expected results") from error
+    keys = {"row", "dataset", "seed", "overrides", "metrics"}
+    if not isinstance(results, list) or not all(
+        isinstance(result, dict) and keys <= result.keys() for result in results
+    ):
+        raise InputError(f"{file}: expected a list of results, each with {', '.join(sorted(keys))}")
+    return results
+
+
+def record_result(ablation: Ablation, result: dict) -> None:
+    """Put ``result`` in the place of the one of its row, data set and seed; write record and table.
+
+    Other processes may record into the same file meanwhile.
+    """
+    ablation.results.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(ablation.results.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        kept = [one for one in read_results(ablation.results) if _place(one) != _place(result)]
+        order = {name: number for number, name in enumerate(ablation.rows)}
+        rows = sorted(
+            [*kept, result],
+            key=lambda one: (order.get(one["row"], len(order)), one["row"], one["seed"]),
+        )
+        lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+        write_atomically(ablation.results, lambda file: file.write(f"[\n{lines}\n]\n".encode()))
+        write_table(ablation)
+    finally:
+        os.close(folder)
+
+
+def write_table(ablation: Ablation) -> Path:
+    """Write the Markdown table beside the record; returns its path."""
+    path = ablation.results.with_suffix(".md")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    current, stale = split_stale(ablation, read_results(ablation.results))
+    text = table(ablation, current)
+    if stale:
+        text += f"\nNot in the table, as the file now says otherwise: {', '.join(stale)}.\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+    return path
+
+
+def split_stale(ablation: Ablation, results: list[dict]) -> tuple[list[dict], dict[str, str]]:
+    """Results that were measured with what the file says now, and the others.
+
+    Returns:
+        (current results, "row/seedK" of a stale one to what differs).
+    """
+    current, stale = [], {}
+    for result in results:
+        name = f"{result['row']}/seed{result['seed']}"
+        row = ablation.rows.get(result["row"])
+        if row is None:
+            stale[name] = "no such row"
+        elif differences := difference(result, ablation.wanted(row)):
+            stale[name] = ", ".join(differences)
+        else:
+            current.append(result)
+    return current, stale
+
+
+def table(ablation: Ablation, results: list[dict]) -> str:
+    """Markdown: per row mean, spread and difference to the first row, and what it was made with.
+
+    Args:
+        ablation: rows and columns.
+        results: current ones only.
+    """
+    first = next(iter(ablation.rows))
+    values = {
+        name: [
+            column_values(results, name, direction, metric)
+            for direction, metric in ablation.metrics
+        ]
+        for name in ablation.rows
+    }
+    lines = [
+        [
+            f"`{name}`",
+            *(
+                cell(column, None if name == first else reference)
+                for column, reference in zip(values[name], values[first], strict=True)
+            ),
+            sum(result["row"] == name for result in results),
+            row.description,
+        ]
+        for name, row in ablation.rows.items()
+    ]
+    columns = (f"{direction} {metric}" for direction, metric in ablation.metrics)
+    grid = tabulate(lines, ["row", *columns, "n", ""], tablefmt="pipe", disable_numparse=True)
+    notes = (
+        f"{ablation.dataset.name}, last epoch, percent: mean ± sample standard deviation over n "
+        f"seeds (difference to the mean of `{first}`)."
+    )
+    return f"{grid}\n\n{notes}\n{_origin(ablation, results)}"
+
+
+def column_values(results: list[dict], row: str, direction: str, metric: str) -> list[float]:
+    """A metric of a row, one value a seed."""
+    blocks = (result["metrics"].get(direction, {}) for result in results if result["row"] == row)
+    return [block[metric] for block in blocks if metric in block]
+
+
+def cell(values: list[float], reference: list[float] | None) -> str:
+    """Mean, spread over the values and difference to the mean of ``reference``.
+
+    >>> cell([1.0, 3.0], [1.0])
+    '2.0 ± 1.4 (+1.0)'
+    >>> cell([2.0], None)
+    '2.0'
+    >>> cell([], [1.0])
+    '-'
+    """
+    if not values:
+        return "-"
+    text = f"{statistics.fmean(values):.1f}"
+    if len(values) > 1:
+        text += f" ± {statistics.stdev(values):.1f}"
+    if reference:
+        text += f" ({statistics.fmean(values) - statistics.fmean(reference):+.1f})"
+    return text
+
+
+def _place(result: dict) -> tuple:
+    return result["row"], result["dataset"], result["seed"]
+
+
+def _origin(ablation: Ablation, results: list[dict]) -> str:
+    """How the runs were made; several commits or versions of torch are all named."""
+
+    def distinct(key: str) -> str:
+        return ", ".join(dict.fromkeys(str(result.get(key, "unknown")) for result in results))
+
+    if not results:
+        return ""
+    return (
+        f"Config `{ablation.config}`, epochs {distinct('epochs')}, "
+        f"torch {distinct('torch')}, commit {distinct('commit')}.\n"
+    )

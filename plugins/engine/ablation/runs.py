@@ -1,0 +1,224 @@
+"""One run of an ablation: a real training in a process and a folder of its own.
+
+A run's folder holds ``run.json``, what it was started with, and ``train.log``, what it printed. The
+running process keeps a lock on its log, so that no folder is ever used by two.
+"""
+
+import fcntl
+import json
+import keyword
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from plugins.engine.ablation.plan import Ablation, Row, difference
+from plugins.engine.checkpoint import write_atomically
+from plugins.engine.defaults import RESULTS
+
+MARKER, LOG, FINAL = "run.json", "train.log", "model_final.pth"
+
+
+class RunError(Exception):
+    """A run that gave no result; the message names its log."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row with one seed, in its folder."""
+
+    ablation: Ablation
+    row: Row
+    seed: int
+    folder: Path
+
+    def __str__(self) -> str:
+        """As in messages and folders."""
+        return f"{self.row.name}/seed{self.seed}"
+
+    def command(self, train_net: Path) -> list[str]:
+        """The command line; evaluates once, after the last epoch."""
+        options = {
+            **self.row.options,
+            "SEED": self.seed,
+            "TEST.EVAL_PERIOD": self.row.epochs,
+            "TEST.EXPECTED_RESULTS": [],
+        }
+        words = [word for key, value in options.items() for word in (key, spelt(value))]
+        tool = [sys.executable, str(train_net), "--config-file", self.ablation.config, "--resume"]
+        return [*tool, *words, "OUTPUT_DIR", str(self.folder)]
+
+    def marker(self) -> dict | None:
+        """What the folder's run was started with; None in a new folder.
+
+        Raises:
+            RunError: the folder holds something else.
+        """
+        file = self.folder / MARKER
+        if file.is_file():
+            return json.loads(file.read_text())
+        if any(path.name != LOG for path in self.folder.glob("[!.]*")):
+            raise RunError(f"{self.folder}: has no {MARKER}, so it is left alone; move it away")
+        return None
+
+    def state(self) -> str:
+        """What a start would do: ``new``, ``resumed``, ``finished`` or ``replaced: <why>``."""
+        marker = self.marker()
+        if marker is None:
+            return "new"
+        if differences := difference(marker, self.ablation.wanted(self.row)):
+            return f"replaced: {', '.join(differences)}"
+        return "finished" if (self.folder / RESULTS).is_file() else "resumed"
+
+    def result(self) -> dict:
+        """The record of a finished run.
+
+        Raises:
+            RunError: it is not of the last epoch, or lacks a metric.
+        """
+        marker, saved = self.marker(), json.loads((self.folder / RESULTS).read_text())
+        (blocks,) = saved["results"].values()
+        if saved["epochs"] != self.row.epochs:
+            raise RunError(f"{self.folder / RESULTS}: of epoch {saved['epochs']}, not the last")
+        for direction, metric in self.ablation.metrics:
+            if metric not in blocks.get(direction, {}):
+                raise RunError(f"{self.folder / RESULTS}: has no {direction}/{metric}")
+        names = dict.fromkeys(direction for direction, _ in self.ablation.metrics)
+        return {
+            "row": self.row.name,
+            "dataset": marker["dataset"],
+            "seed": self.seed,
+            "overrides": marker["overrides"],
+            "commit": marker["commit"],
+            "metrics": {name: blocks[name] for name in names},
+            "epochs": saved["epochs"],
+            "seconds": marker["seconds"],
+            "torch": marker["torch"],
+            "threads": marker["threads"],
+            "render": marker["render"],
+            "settings": marker["settings"],
+        }
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run whose process is alive."""
+
+    run: Run
+    process: subprocess.Popen
+    started: float
+    resumed: bool
+
+    def result(self) -> dict:
+        """The record of the run, whose process has ended.
+
+        Raises:
+            RunError: it failed.
+        """
+        if self.process.returncode:
+            raise RunError(f"exit status {self.process.returncode}, see {self.run.folder / LOG}")
+        if not (self.run.folder / RESULTS).is_file():
+            raise RunError(f"wrote no {RESULTS}, see {self.run.folder / LOG}")
+        if not self.resumed:
+            seconds = round(time.monotonic() - self.started, 1)
+            write_json(self.run.folder / MARKER, self.run.marker() | {"seconds": seconds})
+        return self.run.result()
+
+
+def plan_runs(ablation: Ablation, rows: list[Row], seeds: list[int], logs: Path) -> list[Run]:
+    """The grid, seed by seed, so that an ablation that is stopped has compared all rows."""
+    return [
+        Run(ablation, row, seed, logs / ablation.project / row.name / f"seed{seed}")
+        for seed in seeds
+        for row in rows
+    ]
+
+
+def start(run: Run, train_net: Path, threads: int) -> Job:
+    """Start a run, or go on with the one that its folder holds.
+
+    Raises:
+        RunError: another process has the folder, or it holds something else.
+    """
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with open(run.folder / LOG, "a") as log:
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(f"{run.folder}: another process is at it; wait or end it") from error
+        marker = run.marker() if run.state() == "resumed" else None
+        if marker is None:
+            clear(run.folder)
+            log.truncate(0)
+        commits = [marker["commit"]] if marker else []
+        # Code that moves on during a run is named, not hidden.
+        commits += [commit for commit in [current_commit()] if commit not in commits]
+        about = {"commit": ", ".join(commits), "torch": torch.__version__, "threads": threads}
+        about |= {"seconds": None}  # known when a run goes through at one go
+        write_json(run.folder / MARKER, run.ablation.wanted(run.row) | about)
+        command = run.command(train_net)
+        log.write(f"$ {shlex.join(command)}\n")
+        log.flush()
+        root = str(run.ablation.dataset.root().resolve())
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"FASTREID_DATASETS": root, "OMP_NUM_THREADS": str(threads)},
+            # Ctrl-C in the terminal reaches us alone; we end a run with all its loader's workers.
+            start_new_session=True,
+        )
+    return Job(run, process, time.monotonic(), resumed=marker is not None)
+
+
+def spelt(value: object) -> str:
+    """A config value on a command line, where yacs would read a bare '50' as a number.
+
+    >>> spelt("STIG"), spelt("50"), spelt([1, 2])
+    ('STIG', "'50'", '[1, 2]')
+    """
+    bare = isinstance(value, str) and value.isidentifier() and not keyword.iskeyword(value)
+    return value if bare else repr(value)
+
+
+def clear(folder: Path) -> None:
+    """Empty a run's folder but for its locked log, and the marker, which is replaced in one go."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in (LOG, MARKER):
+            path.unlink()
+
+
+def keep_only_final(folder: Path) -> None:
+    """Remove the checkpoints that a recorded run no longer needs."""
+    for path in folder.glob("model_*.pth"):
+        if path.name != FINAL:
+            path.unlink()
+
+
+def current_commit() -> str:
+    """Hash of the checkout's commit, "+dirty" if more than results has changed since."""
+    root = Path(__file__).resolve().parents[3]
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", root, *words], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    commit = git("rev-parse", "HEAD")
+    if not commit:
+        return "unknown"
+    others = git("status", "--porcelain", "--", ".", ":(exclude,glob)projects/*/results/**")
+    return commit + ("+dirty" if others else "")
+
+
+def write_json(file: Path, value: dict) -> None:
+    """Write ``value`` atomically."""
+    write_atomically(file, lambda out: out.write(json.dumps(value, indent=1).encode()))

@@ -1,0 +1,60 @@
+"""Views of an item whose features are averaged: its mirror images and its further clips.
+
+Legend: M clips, N items, D feature length.
+"""
+
+import torch
+import torch.nn.functional as F
+from fastreid.config import CfgNode
+from torch import Tensor, nn
+
+# Clips whose features are in float64 at a time.
+CLIPS = 4096
+
+
+class FlipAverage(nn.Module):
+    """A model whose features are averaged over the images and their mirror images.
+
+    fastreid's ``inference_on_dataset(flip_test=True)`` flips dimension 3, in a clip the height, and
+    replaces the images of the batch; here the width is flipped and the batch is left as it is.
+    """
+
+    def __init__(self, model: nn.Module):
+        """Wrap ``model``, whose forward takes a batch and gives (B, D) features."""
+        super().__init__()
+        self.model = model
+        # inference_on_dataset puts back the mode that it reads from the wrapper.
+        self.training = model.training
+
+    def forward(self, batch: dict) -> Tensor:
+        """(B, D) mean feature of both views, of length 1."""
+        mirrored = {**batch, "images": batch["images"].flip(dims=[-1])}
+        return F.normalize(self.model(batch) + self.model(mirrored), dim=1)
+
+
+def average_clips(features: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
+    """Mean feature of the clips of each item; of a single clip its feature to the last bit.
+
+    Args:
+        features: (M, D) float32 of M clips.
+        rows: (M,) int64, the item of each clip.
+        counts: (N,) int64, the clips of each item, 1 or more.
+
+    Returns:
+        (N, D) float32.
+    """
+    # In float64 and in the order of the clips, so that batches and processes change nothing.
+    sums = features.new_zeros(len(counts), features.shape[1], dtype=torch.float64)
+    for part_rows, part in zip(rows.split(CLIPS), features.split(CLIPS), strict=True):
+        sums.index_add_(0, part_rows, part.double())
+    return (sums / counts[:, None]).float()
+
+
+def options_suffix(cfg: CfgNode) -> str:
+    """What the name of a result says of TEST.FLIP and TEST.CLIPS; nothing of their defaults.
+
+    "+flip" and "+clips=3", or "+clips=all" for whole tracklets.
+    """
+    flip = "+flip" if cfg.TEST.FLIP.ENABLED else ""
+    clips = "" if cfg.TEST.CLIPS == 1 else f"+clips={cfg.TEST.CLIPS or 'all'}"
+    return flip + clips

@@ -1,0 +1,56 @@
+"""Temporal shift, after TSM, Lin et al., ICCV 2019, arXiv 1811.08383."""
+
+import torch
+from fastreid.config import CfgNode, configurable
+from torch import Tensor, nn
+
+from plugins.errors import InputError
+from plugins.registry import TEMPORAL
+
+
+def shift_frames(frames: Tensor, count: int) -> Tensor:
+    """Move channels by one frame, (B, T, C) to (B, T, C).
+
+    The first ``count`` channels come from the frame before, the next ``count`` from the frame
+    after. The ends repeat themselves, where TSM puts zeros, which would empty a clip of one frame.
+    """
+    before = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
+    after = torch.cat([frames[:, 1:], frames[:, -1:]], dim=1)
+    return torch.cat(
+        [before[..., :count], after[..., count : 2 * count], frames[..., 2 * count :]], dim=-1
+    )
+
+
+@TEMPORAL.register()
+class TemporalShift(nn.Module):
+    """Average over space, shift a share of the channels by one frame each way, mean over time.
+
+    No parameters. TSM shifts between the layers of a network, which then mix what was moved; after
+    the trunk only the mean follows. So what changes is the weight of the ends: shifted channels
+    count one end twice and the other not at all. It is a control for the aggregations that learn
+    from order, and close to the temporal mean.
+
+    Args:
+        channels: C, channels of the maps and length of the feature.
+        share: of the channels, moved each way.
+
+    Raises:
+        InputError: the share is not within 0 and 0.5.
+    """
+
+    @configurable
+    def __init__(self, *, channels: int, share: float):
+        super().__init__()
+        if not 0 <= share <= 0.5:
+            raise InputError(f"MODEL.TEMPORAL.SHIFT.SHARE: expected 0 to 0.5, found {share:g}")
+        self.count = int(channels * share)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Read ``MODEL.TEMPORAL.SHIFT`` and the trunk's channels."""
+        return {"channels": cfg.MODEL.BACKBONE.FEAT_DIM, "share": cfg.MODEL.TEMPORAL.SHIFT.SHARE}
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (B, T, C, h, w) to features (B, C), float32."""
+        frames = maps.float().mean(dim=(-2, -1))  # (B, T, C)
+        return shift_frames(frames, self.count).mean(dim=1)

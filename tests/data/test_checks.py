@@ -1,0 +1,170 @@
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from plugins.data import build_dataset, checks
+from plugins.data.datasets import INFRARED, VISIBLE, Tracklet
+from plugins.data.sample_sheet import save_sample_sheet
+
+TOOL = str(Path(__file__).parents[2] / "tools" / "check_data.py")
+
+
+def tracklet(pid, modality=VISIBLE, camid=1, files=2):
+    paths = tuple(f"{pid}/{modality}/{camid}/{n}.jpg" for n in range(files))
+    return Tracklet(paths, pid, camid, modality)
+
+
+def clean():
+    return {
+        "train": [tracklet(pid, modality) for pid in (1, 2) for modality in (VISIBLE, INFRARED)],
+        "query": [tracklet(pid, INFRARED) for pid in (8, 9)],
+        "gallery": [tracklet(pid, VISIBLE, 2) for pid in (8, 9)],
+    }
+
+
+def complaints_after(**changes):
+    splits = clean()
+    for split, more in changes.items():
+        splits[split] += more
+    return checks.check_labels(splits)
+
+
+def test_nothing_is_said_about_a_clean_set():
+    assert checks.check_labels(clean()) == []
+
+
+def test_a_person_in_train_and_test_is_told_once_with_both_rows():
+    (found,) = complaints_after(gallery=[tracklet(2, camid=7), tracklet(2, camid=8)])
+    assert found == (True, "gallery row 2 (2/0/7/0.jpg)", "person 2 is in train too, at row 2")
+
+
+def test_a_file_in_train_and_test_is_told_whoever_it_shows():
+    renamed = clean()["train"][3]._replace(pid=8)
+    (found,) = complaints_after(gallery=[renamed._replace(img_paths=renamed.img_paths[1:])])
+    assert found == (True, "gallery row 2 (2/1/1/1.jpg)", "the file is in train row 3 too")
+
+
+def test_a_file_that_shows_two_people_is_told():
+    (found,) = complaints_after(gallery=[clean()["gallery"][0]._replace(pid=9)])[:1]
+    assert found == (True, "gallery row 2 (8/0/2/0.jpg)", "person 9, but person 8 in gallery row 0")
+
+
+def test_a_query_may_lie_in_its_own_gallery():
+    assert complaints_after(gallery=[clean()["query"][0]]) == []
+
+
+def test_a_missing_modality_is_worth_knowing_if_others_have_it():
+    (found,) = complaints_after(train=[tracklet(3), tracklet(3, camid=2)])
+    assert found == (False, "train row 4 (3/0/1/0.jpg)", "person 3 has no infrared tracklet")
+    visible = {split: [tracklet(pid) for pid in (1, 2)] for split in ("train",)}
+    assert checks.check_labels(visible | {"query": [], "gallery": []}) == []
+
+
+def test_a_query_without_a_match_is_worth_knowing():
+    (found,) = complaints_after(query=[tracklet(7)])
+    assert not found.fatal
+    assert found.where == "query row 2 (7/0/1/0.jpg)"
+
+
+@pytest.mark.parametrize("people", [0, 1])
+def test_one_person_is_too_few_to_train_on(people):
+    splits = clean() | {"train": [tracklet(1) for _ in range(people)]}
+    assert checks.check_labels(splits) == [
+        (True, "train", f"{people} people; expected 2 or more to tell apart")
+    ]
+
+
+def test_cells_and_lengths_add_up_to_the_set(tree, monkeypatch):
+    monkeypatch.setenv("FASTREID_DATASETS", str(tree))
+    data = build_dataset("HITSZVCM")
+    splits = checks.read_splits(data)
+    cells, lengths = checks.count_cells(splits), checks.count_lengths(splits)
+    for split, row in zip(checks.SPLITS, lengths, strict=True):
+        items = getattr(data, split)
+        assert splits[split] == items
+        assert row[0] == split and sum(row[1:]) == len(items)
+        own = [cell for cell in cells if cell[0] == split]
+        assert sum(cell[4] for cell in own) == len(items)
+        assert sum(cell[5] for cell in own) == sum(len(item.img_paths) for item in items)
+    assert len(checks.bin_names()) == len(lengths[0]) - 1
+
+
+def test_each_length_falls_into_the_bin_that_names_it():
+    splits = {"train": [tracklet(1, files=n) for n in (1, 2, 5, 6, 12, 23, 95, 96, 200)]}
+    assert checks.count_lengths(splits) == [["train", 1, 2, 1, 2, 0, 1, 2]]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_frames_that_cannot_be_used_are_named(tmp_path, workers):
+    sizes = {"good": (8 * 3, 48), "wide": (48, 24), "tiny": (8, 16), "square": (24, 24)}
+    for name, size in sizes.items():
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+    whole = (tmp_path / "good.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.png").write_bytes(b"")
+    names = [*sizes, "cut", "empty", "gone"]
+    files = [str(tmp_path / f"{name}.png") for name in names]
+    splits = {"train": [Tracklet(tuple(files[:3]), 1, 1, 0)], "query": []}
+    splits["gallery"] = [Tracklet((file,), 2, 1, 0) for file in files[3:]]
+    found = checks.check_frames(splits, workers)
+    assert [(complaint.fatal, complaint.where) for complaint in found] == [
+        (False, f"train row 0 ({files[1]})"),
+        (False, f"train row 0 ({files[2]})"),
+        (True, f"gallery row 1 ({files[4]})"),
+        (True, f"gallery row 2 ({files[5]})"),
+        (True, f"gallery row 3 ({files[6]})"),
+    ]
+    assert found[0].text == "odd size: 48 wide, 24 high"
+    assert found[-1].text == "no such frame"
+
+
+def test_a_sheet_shows_each_split_and_modality_and_survives_a_missing_frame(tmp_path):
+    Image.new("RGB", (24, 48), (200, 0, 0)).save(tmp_path / "red.png")
+    red = Tracklet((str(tmp_path / "red.png"),) * 3, 1, 1, VISIBLE)
+    lost = red._replace(img_paths=("gone.png",), modality=INFRARED)
+    heights = []
+    for splits in ({"train": [red]}, {"train": [red] * 9 + [lost], "query": [lost], "gallery": []}):
+        save_sample_sheet(tmp_path / "sheet.png", splits)
+        sheet = Image.open(tmp_path / "sheet.png")
+        heights.append(sheet.height)
+        assert (200, 0, 0) in {colour for _, colour in sheet.getcolors(100000)}
+    assert (heights[1] - 10) == 3 * (heights[0] - 10)
+
+
+def run_tool(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["check_data.py", *arguments])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(TOOL, run_name="__main__")
+    return stop.value.code
+
+
+def test_the_command_passes_a_whole_set_and_fails_a_damaged_one(
+    tree, tmp_path, monkeypatch, capsys
+):
+    shutil.copytree(tree / "HITSZ-VCM", tmp_path / "HITSZ-VCM")
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    assert run_tool(monkeypatch, "HITSZVCM", "--workers=1", f"--sheet={tmp_path}/s.png") == 0
+    assert "HITSZVCM: fit to use" in capsys.readouterr().out
+    assert Image.open(tmp_path / "s.png").width > 500
+    lost = tmp_path / "HITSZ-VCM" / "Train" / "0001" / "ir" / "D1" / "1.jpg"
+    lost.unlink()
+    assert run_tool(monkeypatch, "HITSZVCM", "--workers=1") == 1
+    assert f"train row 0 ({lost}): no such frame" in capsys.readouterr().out
+    assert run_tool(monkeypatch, "HITSZVCM", "--labels-only") == 0
+    assert run_tool(monkeypatch, "HITSZVCM2") == 2
+
+
+def test_the_command_takes_options_of_the_data_set(tmp_path, monkeypatch, capsys):
+    for person in ("a", "b", "c"):
+        (tmp_path / "mine" / person).mkdir(parents=True)
+        for camera in (1, 2):
+            Image.new("RGB", (24, 48)).save(tmp_path / "mine" / person / f"{camera}_0.png")
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    options = ("--workers", "1", "DATASETS.FOLDER.ROOT", "mine")
+    assert run_tool(monkeypatch, "FolderDataset", *options) == 0
+    assert "gallery" in capsys.readouterr().out

@@ -1,0 +1,143 @@
+import random
+
+import pytest
+
+from plugins.config import setup_cfg
+from plugins.data import build_dataset
+from plugins.data.datasets import INFRARED, VISIBLE, ManifestDataset
+from plugins.data.datasets.manifest import COLUMNS
+from plugins.errors import InputError
+
+HEADER = ",".join(COLUMNS)
+LINES = [
+    "a/0.jpg,ann,north,visible,1,0,train",
+    "a/1.jpg,ann,north,visible,1,1,train",
+    "a/2.jpg,ann,north,visible,1,10,train",
+    "a/3.jpg,ann,south,infrared,1,2,train",
+    "b/0.jpg,bob,south,infrared,7,5,query",
+    "b/1.jpg,bob,north,visible,7,5,query",
+    "b/2.jpg,bob,north,visible,8,5,gallery",
+    "b/3.jpg,bob,south,infrared,8,5,gallery",
+]
+
+
+def write(root, lines=LINES, header=HEADER):
+    file = root / "manifest.csv"
+    file.write_text("\n".join([header, *lines]) + "\n")
+    return file
+
+
+def test_rows_of_one_tracklet_are_its_frames_in_the_order_of_their_numbers(tmp_path):
+    lines = LINES.copy()
+    random.Random(0).shuffle(lines)
+    write(tmp_path, lines)
+    train = ManifestDataset(root=str(tmp_path)).train
+    assert sorted(train, key=lambda item: item.modality) == [
+        ((f"{tmp_path}/a/0.jpg", f"{tmp_path}/a/1.jpg", f"{tmp_path}/a/2.jpg"), 0, 0, VISIBLE),
+        ((f"{tmp_path}/a/3.jpg",), 0, 1, INFRARED),
+    ]
+
+
+def test_people_and_cameras_are_numbered_in_sorted_order_whatever_the_order_of_the_rows(tmp_path):
+    write(tmp_path, LINES[::-1])
+    data = ManifestDataset(root=str(tmp_path))
+    assert {item.pid for item in data.train} == {0}
+    assert {item.pid for item in data.query + data.gallery} == {1}
+    assert [item.camid for item in data.query] == [0, 1]
+
+
+def test_both_modalities_are_searched_both_ways(tmp_path):
+    write(tmp_path)
+    data = ManifestDataset(root=str(tmp_path))
+    found = {
+        name: [side.tolist() for side in protocol.trials[0]]
+        for name, protocol in data.directions().items()
+    }
+    assert found == {"I2V": [[0], [2]], "V2I": [[1], [3]]}
+
+
+def test_a_direction_without_queries_is_left_out(tmp_path):
+    write(tmp_path, [line for line in LINES if not line.startswith("b/1")])
+    assert list(ManifestDataset(root=str(tmp_path)).directions()) == ["I2V"]
+
+
+def test_one_modality_is_searched_in_itself(tmp_path):
+    write(tmp_path, [line for line in LINES if ",visible," in line])
+    ((name, protocol),) = ManifestDataset(root=str(tmp_path)).directions().items()
+    assert name == "Q2G"
+    assert [side.tolist() for side in protocol.trials[0]] == [[0], [1]]
+
+
+def test_rows_without_a_tracklet_are_images(tmp_path):
+    images = [f"{n}.jpg,{person},north,visible,,,{split}" for n, (person, split) in enumerate(
+        [("ann", "train"), ("ann", "train"), ("bob", "query"), ("bob", "gallery")]
+    )]  # fmt: skip
+    write(tmp_path, images)
+    data = ManifestDataset(root=str(tmp_path))
+    assert [item.img_paths for item in data.train] == [(f"{tmp_path}/{n}.jpg",) for n in (0, 1)]
+
+
+def test_columns_may_stand_in_any_order_and_paths_may_be_absolute(tmp_path):
+    order = sorted(COLUMNS)
+    cells = [dict(zip(COLUMNS, line.split(","), strict=True)) for line in LINES]
+    cells[0]["path"] = '"/elsewhere/a,0.jpg"'
+    write(tmp_path, [",".join(row[name] for name in order) for row in cells], ",".join(order))
+    assert ManifestDataset(root=str(tmp_path)).train[0].img_paths[0] == "/elsewhere/a,0.jpg"
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "complaint"),
+    [
+        (1, "path,person", "found the columns path,person; expected path,person,camera"),
+        (3, "a/1.jpg,ann,north", "expected 7 cells"),
+        (3, "a/1.jpg,ann,north,visible,1,1,train,more", "expected 7 cells"),
+        (3, "a/1.jpg,,north,visible,1,1,train", "person is empty"),
+        (3, " ,ann,north,visible,1,1,train", "path is empty"),
+        (4, "a/2.jpg,ann,north,visble,1,2,train", "modality is 'visble', expected one of visible"),
+        (5, "a/3.jpg,ann,south,infrared,1,2,tests", "split is 'tests', expected one of train"),
+        (6, "b/0.jpg,bob,south,infrared,7,five,query", "frame is 'five', expected a whole number"),
+        (6, "b/0.jpg,bob,south,infrared,7,,query", "frame is '', expected a whole number"),
+        (4, "a/9.jpg,ann,north,visible,1,1,train", "frame 1 of tracklet '1' is listed at "),
+        (9, "b/3.jpg,ann,south,infrared,8,5,gallery", "person 'ann' is in gallery, but in train"),
+    ],
+)
+def test_a_bad_row_is_named_by_file_and_line(tmp_path, line, text, complaint):
+    lines = [HEADER, *LINES]
+    lines[line - 1] = text
+    file = write(tmp_path, lines[1:], lines[0])
+    with pytest.raises(InputError) as error:
+        ManifestDataset(root=str(tmp_path))
+    assert str(error.value).startswith(f"{file}:{line}: ")
+    assert complaint in str(error.value)
+
+
+def test_a_missing_or_empty_table_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"MANIFEST\.FILE: no file .*manifest\.csv; .*path,person"):
+        ManifestDataset(root=str(tmp_path))
+    file = write(tmp_path, [])
+    with pytest.raises(InputError, match=r"manifest\.csv: it lists no frames"):
+        ManifestDataset(root=str(tmp_path))
+    file.write_text("")
+    with pytest.raises(InputError, match=r"manifest\.csv:1: found the columns ;"):
+        ManifestDataset(root=str(tmp_path))
+
+
+def test_the_file_comes_from_the_config(tmp_path):
+    file = write(tmp_path)
+    cfg = setup_cfg("", ["DATASETS.MANIFEST.FILE", str(file)])
+    assert len(build_dataset("ManifestDataset", cfg=cfg).train) == 2
+
+
+def test_parquet_says_the_same_as_csv(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    write(tmp_path)
+    columns = zip(*(line.split(",") for line in LINES), strict=True)
+    table = dict(zip(COLUMNS, map(list, columns), strict=True))
+    table["frame"] = [int(frame) for frame in table["frame"]]
+    parquet.write_table(pyarrow.table(table), tmp_path / "manifest.parquet")
+    csv, same = (
+        ManifestDataset(root=str(tmp_path), file=f"manifest.{kind}") for kind in ("csv", "parquet")
+    )
+    assert (csv.train, csv.query, csv.gallery) == (same.train, same.query, same.gallery)

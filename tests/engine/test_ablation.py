@@ -1,0 +1,375 @@
+"""An ablation's file, its record and its table; the runs themselves are in tests/tools."""
+
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from plugins.engine.ablation import (
+    execute,
+    plan_runs,
+    read_ablation,
+    read_results,
+    record_result,
+    split_stale,
+    table,
+    write_table,
+)
+from plugins.engine.ablation.jobs import StopSignals, end
+from plugins.engine.ablation.plan import difference
+from plugins.engine.ablation.runs import LOG, MARKER, RunError, current_commit, spelt, start
+from plugins.errors import InputError
+from tests.engine.small import CONFIG, ROOT
+
+TREE = {
+    "config": str(CONFIG),
+    "dataset": {"name": "tiny", "render": {"preset": "quick", "train_ids": 6}},
+    "metrics": ["I2V/Rank-1", "V2I/mAP"],
+    "seeds": [0, 1, 2],
+    "options": {"SOLVER.MAX_EPOCH": 2},
+    "rows": {
+        "baseline": {"description": "the skeleton"},
+        "eps": {"description": "another budget", "overrides": {"MODEL.SELF_ATTACK.EPS": 0.5}},
+    },
+}
+
+
+def write(folder: Path, **changes) -> Path:
+    file = folder / "ablation.yml"
+    file.write_text(yaml.safe_dump({**TREE, **changes}, sort_keys=False))
+    return file
+
+
+def result(ablation, row: str, seed: int, rank_1: float, mean_ap: float) -> dict:
+    metrics = {"I2V": {"Rank-1": rank_1}, "V2I": {"mAP": mean_ap}}
+    about = {"row": row, "seed": seed, "commit": "abc", "metrics": metrics, "epochs": 2}
+    return about | ablation.wanted(ablation.rows[row])
+
+
+def cells(text: str, row: str) -> list[str]:
+    (line,) = (line for line in text.splitlines() if line.startswith(f"| `{row}`"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_table_has_mean_spread_number_and_difference_to_the_first_row(tmp_path):
+    ablation = read_ablation(write(tmp_path))
+    baseline, eps = [(50.0, 20.0), (52.0, 26.0), (57.0, 20.0)], [(60.0, 19.0), (61.0, 18.0)]
+    results = [result(ablation, "baseline", s, *pair) for s, pair in enumerate(baseline)]
+    results += [result(ablation, "eps", s, *pair) for s, pair in enumerate(eps)]
+    text = table(ablation, results)
+    assert cells(text, "baseline")[1:] == ["53.0 ± 3.6", "22.0 ± 3.5", "3", "the skeleton"]
+    assert cells(text, "eps")[1:] == [
+        "60.5 ± 0.7 (+7.5)",
+        "18.5 ± 0.7 (-3.5)",
+        "2",
+        "another budget",
+    ]
+    # By hand: deviations of 50, 52, 57 from 53 are -3, -1, 4, so the variance is 26 / 2.
+    assert statistics.stdev([50.0, 52.0, 57.0]) == pytest.approx(13**0.5)
+
+
+def test_one_seed_has_no_spread_and_a_row_without_results_no_numbers(tmp_path):
+    ablation = read_ablation(write(tmp_path))
+    text = table(ablation, [result(ablation, "eps", 0, 60.0, 19.0)])
+    assert cells(text, "baseline")[1:4] == ["-", "-", "0"]
+    assert cells(text, "eps")[1:4] == ["60.0", "19.0", "1"]
+
+
+def test_rows_and_columns_stand_in_the_order_of_the_file(tmp_path):
+    rows = dict(reversed(TREE["rows"].items()))
+    text = table(read_ablation(write(tmp_path, rows=rows, metrics=["V2I/mAP", "I2V/mINP"])), [])
+    assert text.index("`eps`") < text.index("`baseline`")
+    assert text.index("V2I mAP") < text.index("I2V mINP")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"options": {"SOLVER.MAX_EPOCH": 3}}, "SOLVER.MAX_EPOCH 2 (now 3)"),
+        (
+            {"rows": {"eps": {"overrides": {"MODEL.SELF_ATTACK.EPS": 0.1}}}},
+            "MODEL.SELF_ATTACK.EPS 0.5 (now 0.1)",
+        ),
+        ({"rows": {"eps": {}}}, "MODEL.SELF_ATTACK.EPS 0.5 (now unset)"),
+        (
+            {"dataset": {"name": "tiny", "render": {"preset": "quick", "train_ids": 7}}},
+            "render.train_ids 6 (now 7)",
+        ),
+        ({"dataset": {"name": "tiny"}}, "render given (now unset)"),
+        ({"dataset": {**TREE["dataset"], "name": "other"}}, "dataset tiny (now other)"),
+        ({"rows": {"baseline": {}}}, "no such row"),
+    ],
+)
+def test_a_result_of_other_settings_is_stale_by_name_and_not_in_the_table(tmp_path, changes, why):
+    ablation = read_ablation(write(tmp_path))
+    record_result(ablation, result(ablation, "eps", 1, 60.0, 19.0))
+    changed = read_ablation(write(tmp_path, **changes))
+    assert split_stale(changed, read_results(changed.results)) == ([], {"eps/seed1": why})
+    text = write_table(changed).read_text()
+    assert "60.0" not in text
+    assert "eps/seed1" in text
+
+
+def test_a_changed_base_config_makes_results_stale(tmp_path):
+    base = tmp_path / "base.yml"
+    base.write_text(f"_BASE_: {CONFIG}\nSOLVER:\n  BASE_LR: 0.1\n")
+    ablation = read_ablation(write(tmp_path, config=str(base)))
+    found = result(ablation, "eps", 0, 60.0, 19.0)
+    base.write_text(f"_BASE_: {CONFIG}\nSOLVER:\n  BASE_LR: 0.2\n")
+    now = read_ablation(ablation.file)
+    assert difference(found, now.wanted(now.rows["eps"])) == ["SOLVER.BASE_LR 0.1 (now 0.2)"]
+
+
+def test_equal_settings_survive_json_and_another_spelling(tmp_path):
+    ablation = read_ablation(write(tmp_path, options={"SOLVER": {"BASE_LR": 1e-4, "STEPS": [5]}}))
+    found = json.loads(json.dumps(result(ablation, "eps", 0, 60.0, 19.0)))
+    file = write(tmp_path, options={"SOLVER.BASE_LR": "1e-4", "SOLVER.STEPS": "[5]"})
+    now = read_ablation(file)
+    assert difference(found, now.wanted(now.rows["eps"])) == []
+
+
+def test_a_result_takes_the_place_of_its_row_and_seed_and_of_no_other(tmp_path):
+    ablation = read_ablation(write(tmp_path))
+    for row, seed, value in [("eps", 1, 1.0), ("eps", 0, 2.0), ("baseline", 1, 3.0), ("eps", 1, 4)]:
+        record_result(ablation, result(ablation, row, seed, value, 0.0))
+    found = read_results(ablation.results)
+    assert [(r["row"], r["seed"], r["metrics"]["I2V"]["Rank-1"]) for r in found] == [
+        ("baseline", 1, 3.0),
+        ("eps", 0, 2.0),
+        ("eps", 1, 4),
+    ]
+    assert "`eps`" in ablation.results.with_suffix(".md").read_text()
+
+
+@pytest.mark.parametrize("text", ["[{", "{}", '[{"row": "eps"}]'])
+def test_a_damaged_record_is_an_error_and_stays_as_it_is(tmp_path, text):
+    ablation = read_ablation(write(tmp_path))
+    ablation.results.parent.mkdir()
+    ablation.results.write_text(text)
+    with pytest.raises(InputError, match=r"ablation\.json"):
+        record_result(ablation, result(ablation, "eps", 0, 1.0, 1.0))
+    assert ablation.results.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": [0]}, "no key 'seed'; known: seeds,"),
+        ({"seeds": [0, 0]}, "seeds: found [0, 0], expected different whole numbers from 0"),
+        ({"seeds": [True]}, "seeds: found [True]"),
+        (
+            {"metrics": ["I2V/Rank1"]},
+            "metrics: 'I2V/Rank1'; expected DIRECTION/METRIC, with one of",
+        ),
+        ({"metrics": []}, "metrics: found []"),
+        ({"rows": {}}, "rows: there is none"),
+        ({"rows": {"a/b": {}}}, "rows.a/b: expected a name of letters"),
+        ({"rows": {"a": None}}, "rows.a: found None"),
+        ({"rows": {"a": {"override": {}}}}, "rows.a: no key 'override'; known: overrides,"),
+        (
+            {"rows": {"a": {"overrides": {"SOLVER.MAX_EPOCHS": 1}}}},
+            "rows.a.overrides: no config key 'SOLVER.MAX_EPOCHS'; nearest: SOLVER.MAX_EPOCH,",
+        ),
+        ({"options": {"SOLVER.MAX_EPOCH": "many"}}, "options: SOLVER.MAX_EPOCH: "),
+        ({"options": {"SEED": 1}}, "SEED is set by the tool"),
+        ({"config": "none.yml"}, "none.yml: no such file"),
+        ({"dataset": {"name": "a b"}}, "dataset.name: found 'a b'"),
+        (
+            {"dataset": {"name": "a", "render": {"preset": "benhc"}}},
+            "no preset 'benhc'; known: ben",
+        ),
+        ({"dataset": {"name": "a", "render": {"hight": 1}}}, "no key 'hight'; known: height,"),
+        ({"dataset": {"name": "a", "render": {"height": 1}}}, "height is 1, expected"),
+    ],
+)
+def test_a_bad_file_names_the_key_and_the_nearest_choice(tmp_path, changes, message):
+    with pytest.raises(InputError) as error:
+        read_ablation(write(tmp_path, **changes))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_a_missing_key_and_an_unknown_row_are_named(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_ablation(tmp_path / "none.yml")
+    file = tmp_path / "ablation.yml"
+    file.write_text("config: a.yml\n")
+    with pytest.raises(InputError, match="key 'dataset' is missing"):
+        read_ablation(file)
+    with pytest.raises(InputError, match="no row 'baslin'; known: baseline, eps"):
+        read_ablation(write(tmp_path)).choose(["baslin"])
+
+
+def test_other_render_settings_have_another_folder(tmp_path):
+    first = read_ablation(write(tmp_path)).dataset
+    render = {**TREE["dataset"]["render"], "seed": 1}
+    other = read_ablation(write(tmp_path, dataset={"name": "tiny", "render": render})).dataset
+    assert first.root() != other.root()
+    assert first.root().name.startswith("tiny-")
+
+
+def run(folder: Path, **changes):
+    ablation = read_ablation(write(folder, **changes))
+    return plan_runs(ablation, ablation.choose(["eps"]), [3], folder / "logs")[0]
+
+
+def test_a_run_has_its_own_folder_seed_and_one_evaluation_after_the_last_epoch(tmp_path):
+    one = run(tmp_path)
+    assert one.folder == tmp_path / "logs" / tmp_path.name / "eps" / "seed3"
+    words = one.command(Path("train_net.py"))
+    pairs = dict(zip(words[5::2], words[6::2], strict=True))
+    assert pairs == {
+        "SOLVER.MAX_EPOCH": "2",
+        "MODEL.SELF_ATTACK.EPS": "0.5",
+        "SEED": "3",
+        "TEST.EVAL_PERIOD": "2",
+        "TEST.EXPECTED_RESULTS": "[]",
+        "OUTPUT_DIR": str(one.folder),
+    }
+
+
+def test_the_state_of_a_folder_says_what_a_start_would_do(tmp_path):
+    one = run(tmp_path)
+    assert one.state() == "new"
+    one.folder.mkdir(parents=True)
+    (one.folder / "model_0001.pth").touch()
+    with pytest.raises(RunError, match="left alone"):
+        one.state()
+    about = one.ablation.wanted(one.row) | {"commit": "abc", "torch": "2", "threads": 1}
+    (one.folder / MARKER).write_text(json.dumps(about | {"seconds": 1.0}))
+    assert one.state() == "resumed"
+    saved = {"epochs": 2, "results": {"HITSZVCM": {"I2V": {"Rank-1": 1.0}, "V2I": {"mAP": 2.0}}}}
+    (one.folder / "results.json").write_text(json.dumps(saved))
+    assert one.state() == "finished"
+    assert one.result()["metrics"] == {"I2V": {"Rank-1": 1.0}, "V2I": {"mAP": 2.0}}
+    assert run(tmp_path, options={"SOLVER.MAX_EPOCH": 3}).state() == (
+        "replaced: SOLVER.MAX_EPOCH 2 (now 3)"
+    )
+    (one.folder / "results.json").write_text(json.dumps(saved | {"epochs": 1}))
+    with pytest.raises(RunError, match="of epoch 1, not the last"):
+        one.result()
+
+
+def test_a_folder_in_use_is_refused_and_a_replaced_run_keeps_nothing(tmp_path):
+    sleeper = tmp_path / "sleep.py"
+    sleeper.write_text("import time\ntime.sleep(60)\n")
+    job = start(run(tmp_path), sleeper, threads=1)
+    try:
+        with pytest.raises(RunError, match="another process is at it"):
+            start(job.run, sleeper, threads=1)
+    finally:
+        end([job.process])
+    assert job.process.returncode == -signal.SIGTERM
+    (job.run.folder / "model_0001.pth").touch()
+    again = start(run(tmp_path, options={"SOLVER.MAX_EPOCH": 3}), sleeper, threads=1)
+    end([again.process])
+    assert {path.name for path in again.run.folder.iterdir()} == {LOG, MARKER}
+
+
+STAND_IN = """
+import json, pathlib, sys
+words = dict(zip(sys.argv[4::2], sys.argv[5::2]))
+if words["SEED"] == "1":
+    sys.exit("boom")
+if words["SEED"] != "2":
+    blocks = {"I2V": {"Rank-1": float(words["SEED"])}, "V2I": {"mAP": 2.0}}
+    saved = {"epochs": 2, "results": {"HITSZVCM": blocks}}
+    pathlib.Path(words["OUTPUT_DIR"], "results.json").write_text(json.dumps(saved))
+"""
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_failing_runs_stop_no_other_and_their_logs_are_named(tmp_path, jobs):
+    tool = tmp_path / "train.py"
+    tool.write_text(STAND_IN)
+    ablation = read_ablation(write(tmp_path, seeds=[0, 1, 2, 3]))
+    rows = ablation.choose(["eps"])
+    runs = plan_runs(ablation, rows, list(ablation.seeds), tmp_path / "logs")
+    results = []
+    failures, stopped_by = execute(runs, tool, jobs, 1, results.append)
+    assert stopped_by is None
+    assert sorted(result["metrics"]["I2V"]["Rank-1"] for result in results) == [0.0, 3.0]
+    log = runs[1].folder / LOG
+    assert failures["eps/seed1"] == f"exit status 1, see {log}"
+    assert "boom" in log.read_text()
+    assert failures["eps/seed2"] == f"wrote no results.json, see {runs[2].folder / LOG}"
+    assert len(failures) == 2
+
+
+def test_an_interrupted_run_goes_on_in_its_folder_and_names_both_commits(tmp_path):
+    sleeper, tool = tmp_path / "sleep.py", tmp_path / "train.py"
+    sleeper.write_text("import time\ntime.sleep(60)\n")
+    check = "assert pathlib.Path(words['OUTPUT_DIR'], 'model_0000.pth').exists()"
+    tool.write_text(STAND_IN + check)
+    one = run(tmp_path)
+    end([start(one, sleeper, threads=1).process])
+    (one.folder / "model_0000.pth").touch()
+    marker = json.loads((one.folder / MARKER).read_text())
+    (one.folder / MARKER).write_text(json.dumps(marker | {"commit": "before"}))
+    assert one.state() == "resumed"
+
+    results = []
+    assert execute([one], tool, 1, 1, results.append) == ({}, None)
+    assert results[0]["commit"] == f"before, {marker['commit']}"
+    assert results[0]["seconds"] is None
+    assert (one.folder / LOG).read_text().count("$ ") == 2
+    assert not (one.folder / "model_0000.pth").exists()
+
+
+def test_end_leaves_no_grandchild(tmp_path):
+    parent = tmp_path / "parent.py"
+    parent.write_text(
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(parent)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    with process.stdout:
+        process.stdout.readline()
+        end([process])
+        # The pipe's end: all that could write into it are gone.
+        assert process.stdout.read() == ""
+
+
+def test_a_signal_is_noted_and_the_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignals() as stop:
+        assert stop.signal is None
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.event.wait(5)
+        assert stop.signal == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("value", ["STIG", "50", "logs/run", "None", [1, 2], ["a"], 0.1, True])
+def test_a_value_is_spelt_so_that_the_config_reads_it_back(value):
+    from fastreid.config import CfgNode
+
+    cfg = CfgNode({"KEY": value})
+    cfg.merge_from_list(["KEY", spelt(value)])
+    assert value == cfg.KEY
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists() or not shutil.which("git"), reason="no checkout")
+def test_the_commit_is_the_checkout_s():
+    head = subprocess.run(
+        ["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    )
+    assert current_commit().removesuffix("+dirty") == head.stdout.strip()
+
+
+def test_the_project_s_file_names_rows_that_differ_from_each_other():
+    ablation = read_ablation(ROOT / "projects/sadstrm/ablation.yml")
+    assert list(ablation.rows)[:4] == ["baseline", "stig", "self_attack", "full"]
+    settings = [json.dumps(row.settings, sort_keys=True) for row in ablation.rows.values()]
+    assert len(set(settings)) == len(settings)

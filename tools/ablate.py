@@ -1,0 +1,99 @@
+"""Run an ablation: every row of a YAML file with every seed, recorded as each run ends.
+
+``python tools/ablate.py projects/sadstrm/ablation.yml`` runs what is not recorded yet and goes on
+with what was interrupted; ``--dry-run`` says what that is, ``--table`` rewrites the table.
+Results: ``results/ablation.json`` and ``ablation.md`` beside the file; logs: ``logs/ablation``. To
+run one again, delete its folder there and its line in the JSON.
+"""
+
+import argparse
+import functools
+import logging
+import os
+import shlex
+import sys
+from pathlib import Path
+
+# In an uninstalled checkout; in front, or a foreign `plugins` in site-packages would win.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from plugins.engine.ablation import (
+    execute,
+    plan_runs,
+    read_ablation,
+    read_results,
+    record_result,
+    split_stale,
+    write_table,
+)
+from plugins.errors import InputError, user_errors
+
+TRAIN_NET = Path(__file__).resolve().with_name("train_net.py")
+LOGS = Path("logs/ablation")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Options; those that choose runs default to all."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", type=Path, help="such as projects/sadstrm/ablation.yml")
+    parser.add_argument("--seeds", type=int, nargs="+", help="instead of the file's")
+    parser.add_argument("--rows", nargs="+", help="only these")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--threads-per-job", type=int, default=1, help="OMP threads of a run")
+    parser.add_argument("--dry-run", action="store_true", help="say what would run")
+    parser.add_argument("--table", action="store_true", help="only rewrite the table")
+    arguments = parser.parse_args()
+    for name in ("jobs", "threads_per_job"):
+        if getattr(arguments, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: below 1")
+    for seed in arguments.seeds or []:
+        if seed < 0:
+            raise InputError(f"--seeds {seed}: below 0")
+    return arguments
+
+
+@user_errors
+def main() -> int:
+    """Plan, run, report; exit status 1 if a run failed, 128 + signal if stopped by one."""
+    arguments = parse_arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    ablation = read_ablation(arguments.file)
+    current, stale = split_stale(ablation, read_results(ablation.results))
+    for name, why in stale.items():
+        print(f"{name}: the recorded result is stale: {why}")
+    if arguments.table:
+        print(f"table: {write_table(ablation)}")
+        return 0
+
+    seeds = ablation.seeds if arguments.seeds is None else dict.fromkeys(arguments.seeds)
+    recorded = {(result["row"], result["seed"]) for result in current}
+    runs = plan_runs(ablation, ablation.choose(arguments.rows), list(seeds), LOGS)
+    missing = [run for run in runs if (run.row.name, run.seed) not in recorded]
+    print(f"{len(runs)} runs, {len(runs) - len(missing)} of them recorded already")
+    if arguments.dry_run:
+        for run in missing:
+            print(f"{run}: {run.state()}\n    {shlex.join(run.command(TRAIN_NET))}")
+        return 0
+
+    if missing:
+        ablation.dataset.prepare(os.cpu_count() or 1)
+    failures, stopped_by = execute(
+        missing,
+        TRAIN_NET,
+        arguments.jobs,
+        arguments.threads_per_job,
+        functools.partial(record_result, ablation),
+    )
+    print(f"table: {write_table(ablation)}")
+    for name, why in failures.items():
+        print(f"failed: {name}: {why}", file=sys.stderr)
+    if stopped_by:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 128 + stopped_by
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

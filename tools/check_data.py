@@ -1,0 +1,86 @@
+"""Count a data set, read every frame of it, and name what would break or bias a run.
+
+python tools/check_data.py HITSZVCM --sheet samples.png
+python tools/check_data.py BUPTCampus DATASETS.BUPT.AUXILIARY True
+
+It is looked for in FASTREID_DATASETS. Exit status: 0 fit to use, 1 not, 2 unreadable.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tabulate import tabulate
+
+import plugins  # noqa: F401  (registers the data sets)
+from plugins.config import setup_cfg
+from plugins.data import build_dataset
+from plugins.data.checks import (
+    Complaint,
+    bin_names,
+    check_frames,
+    check_labels,
+    count_cells,
+    count_lengths,
+    read_splits,
+)
+from plugins.data.sample_sheet import save_sample_sheet
+from plugins.errors import user_errors
+
+SHOWN = 20  # complaints of a kind
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("dataset", help="a registered name, as in DATASETS.NAMES")
+    parser.add_argument("--config-file", default="", help="where the data set's options are")
+    parser.add_argument("--labels-only", action="store_true", help="do not open the frames")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--sheet", type=Path, help="also save a picture of samples, a PNG file")
+    parser.add_argument("opts", nargs="*", default=[], help="config keys and values")
+    return parser.parse_intermixed_args()
+
+
+def print_complaints(title: str, complaints: list[Complaint]) -> None:
+    """A heading and the first complaints; nothing if there are none."""
+    if complaints:
+        print(f"\n{title}: {len(complaints)}")
+        for complaint in complaints[:SHOWN]:
+            print(f"  {complaint.where}: {complaint.text}")
+        if len(complaints) > SHOWN:
+            print(f"  ... and {len(complaints) - SHOWN} more")
+
+
+@user_errors
+def main() -> int:
+    """Count, check, show."""
+    args = parse_arguments()
+    cfg = setup_cfg(args.config_file, args.opts)
+    splits = read_splits(build_dataset(args.dataset, "the data set", cfg=cfg))
+
+    columns = ["split", "modality", "camera", "people", "tracklets", "frames"]
+    print(tabulate(count_cells(splits), columns))
+    print("\ntracklets by length, frames")
+    print(tabulate(count_lengths(splits), ["split", *bin_names()]))
+
+    complaints = check_labels(splits)
+    if not args.labels_only:
+        complaints += check_frames(splits, args.workers)
+    fatal = [complaint for complaint in complaints if complaint.fatal]
+    print_complaints("would break or bias a run", fatal)
+    print_complaints("worth knowing", [c for c in complaints if not c.fatal])
+    if args.sheet:
+        save_sample_sheet(args.sheet, splits)
+        print(f"\nsamples: {args.sheet}")
+    print(f"\n{args.dataset}: {'not fit to use' if fatal else 'fit to use'}")
+    return int(bool(fatal))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
