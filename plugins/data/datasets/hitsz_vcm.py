@@ -9,6 +9,7 @@ import os
 import re
 from typing import NamedTuple
 
+from plugins.data.datasets.index_files import read_text
 from plugins.data.datasets.tracklet import INFRARED, MODALITIES, VISIBLE, Tracklet
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.errors import InputError
@@ -110,22 +111,6 @@ def read_split(folder: str, split: str) -> tuple[list[Row], list[Tracklet]]:
         )
     frames = frames_folder(folder, split.capitalize(), rows[0].pid)
     return rows, [make_tracklet(row, names, frames, track_file, name_file) for row in rows]
-
-
-def read_text(path: str) -> str:
-    """A text file, with any line ends; damaged bytes are left for the line's reader to report.
-
-    Raises:
-        InputError: missing or empty.
-    """
-    try:
-        with open(path, encoding="utf-8-sig", errors="replace") as file:
-            text = file.read()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; HITSZ-VCM has it in its folder 'info'") from None
-    if not text.strip():
-        raise InputError(f"{path}: empty file")
-    return text
 
 
 def read_rows(track_file: str) -> list[Row]:

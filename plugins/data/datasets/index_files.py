@@ -1,4 +1,4 @@
-"""Text files that list people and images, as the image sets of visible-infrared re-ID have them."""
+"""Text files that list people and images, as the sets of visible-infrared re-ID have them."""
 
 import os
 from collections.abc import Collection
@@ -21,8 +21,8 @@ class IndexLine(NamedTuple):
     label: int
 
 
-def read_lines(path: str) -> list[str]:
-    """Lines of a text file, with any line ends; damaged bytes are left for the line's reader.
+def read_text(path: str) -> str:
+    """A text file, with any line ends; damaged bytes are left for the line's reader to report.
 
     Raises:
         InputError: missing or empty.
@@ -34,7 +34,12 @@ def read_lines(path: str) -> list[str]:
         raise InputError(f"{path}: no such file; it belongs to the data set") from None
     if not text.strip():
         raise InputError(f"{path}: empty file")
-    return text.rstrip().split("\n")
+    return text
+
+
+def read_lines(path: str) -> list[str]:
+    """Lines of a text file, as :func:`read_text` reads it, without blank ones at the end."""
+    return read_text(path).rstrip().split("\n")
 
 
 def read_people(path: str) -> list[int]:
