@@ -210,11 +210,22 @@ def test_a_rendered_set_is_read_trained_on_and_tested(tmp_path, monkeypatch):
     assert sum(cell["tracklets"] for cell in counts.values()) == len(items)
     paths = [path for item in items for path in item.img_paths]
     files = {str(path) for path in (tmp_path / "BUPTCampus").rglob("*.jpg")}
+    translated = {path for path in files if "/FakeIR/" in path}
+    files -= translated
     assert set(paths) == files
     assert len(paths) == len(files) == sum(cell["frames"] for cell in counts.values())
     for path in paths[::50]:
         grey = not np.ptp(np.asarray(Image.open(path)), axis=2).any()
         assert grey == ("/IR/" in path)
+    # The translated frames are what the reader looks for: those of training, in grey.
+    cfg.DATASETS.BUPT.FAKE_IR = True
+    read = {path for item in build_dataset("BUPTCampus", cfg=cfg).train for path in item.img_paths}
+    assert {path for path in read if "/FakeIR/" in path} == translated
+    for path in sorted(translated)[::20]:
+        fake, visible = (Image.open(p) for p in (path, path.replace("/FakeIR/", "/RGB/")))
+        assert fake.mode == "L"
+        error = np.abs(np.asarray(fake, float) - np.asarray(visible.convert("L"), float))
+        assert error.mean() < 3
     # Every query finds its person in another camera, in both directions.
     items = [*data.query, *data.gallery]
     for protocol in data.directions().values():

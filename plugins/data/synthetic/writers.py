@@ -41,6 +41,7 @@ class Recording:
         frames: of the walk that are kept, from 0.
         files: one for each of ``frames``, relative to the data set's root.
         tracklets: what ``files`` is cut into, as ranges of it.
+        grey: files that ``frames`` go to once more, in grey; not counted.
     """
 
     walk: Walk
@@ -48,6 +49,7 @@ class Recording:
     frames: range | tuple[int, ...]
     files: tuple[str, ...]
     tracklets: tuple[range, ...]
+    grey: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -191,8 +193,13 @@ def _write_record(root: Path, record: dict) -> None:
 def _write_recording(root: Path, settings: SyntheticSettings, recording: Recording) -> int:
     camera = draw_camera(settings.seed, recording.walk.camid, settings.difficulty)
     pixels = render_walk(settings, recording.walk)
-    for frame, file in zip(recording.frames, recording.files, strict=True):
+    frames = [Image.fromarray(pixels[frame]) for frame in recording.frames]
+    copies = list(zip(frames, recording.files, strict=True))
+    if recording.grey:
+        grey = [frame.convert("L") for frame in frames]
+        copies += zip(grey, recording.grey, strict=True)
+    for picture, file in copies:
         path = root / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels[frame]).save(path, quality=camera.quality, subsampling=0)
+        picture.save(path, quality=camera.quality, subsampling=0)
     return len(recording.files)

@@ -6,13 +6,14 @@
 from collections import Counter
 from pathlib import Path
 
-from plugins.data.synthetic.plan import INFRARED, VISIBLE, plan_split
+from plugins.data.conversion import hitsz_vcm
+from plugins.data.conversion.item import Item
+from plugins.data.datasets.hitsz_vcm import MODALITY_FOLDERS
+from plugins.data.synthetic.plan import plan_split
 from plugins.data.synthetic.settings import LONGEST_TRACKLET, SyntheticSettings
 from plugins.data.synthetic.writers import Layout, Recording
 
 SPLITS = ("train", "test")
-_FOLDERS = {VISIBLE: "rgb", INFRARED: "ir"}
-_LETTERS = {VISIBLE: 2, INFRARED: 1}  # the M of HITSZ-VCM's file names
 
 
 def plan(settings: SyntheticSettings) -> dict[str, list[Recording]]:
@@ -28,7 +29,7 @@ def _plan_split(settings: SyntheticSettings, split: str) -> list[Recording]:
     taken, recordings = Counter(), []
     for walk in plan_split(settings, split):
         camera = f"D{walk.camid}"
-        folder = f"{split.title()}/{walk.pid:04d}/{_FOLDERS[walk.modality]}/{camera}"
+        folder = f"{split.title()}/{walk.pid:04d}/{MODALITY_FOLDERS[walk.modality]}/{camera}"
         first = 1 + taken[folder]
         taken[folder] += walk.frames
         starts = range(0, walk.frames, LONGEST_TRACKLET)
@@ -45,27 +46,20 @@ def _plan_split(settings: SyntheticSettings, split: str) -> list[Recording]:
 
 
 def write_index(root: Path, recordings: dict[str, list[Recording]]) -> None:
-    """Write ``info/``; tracklets of a folder are numbered from 1."""
-    info = root / "info"
-    info.mkdir(exist_ok=True)
-    for split, rows in recordings.items():
-        names, tracks, queries, numbers = [], [], [], Counter()
-        for row in rows:
-            walk = row.walk
-            letter = _LETTERS[walk.modality]
-            for tracklet in row.tracklets:
-                start = len(names) + 1
-                stem = f"{walk.pid:04d}M{letter}{row.camera}"
-                numbers[stem] += 1
-                files = [row.files[frame].rpartition("/")[2] for frame in tracklet]
-                names += [f"{stem}T{numbers[stem]}F{file}" for file in files]
-                tracks.append(f"{letter} {start} {len(names)} {walk.pid:04d} {walk.camid}")
-                if walk.modality == INFRARED:
-                    queries.append(str(len(tracks)))
-        (info / f"{split}_name.txt").write_text("\n".join(names) + "\n")
-        (info / f"track_{split}_info.txt").write_text("\n".join(tracks) + "\n")
-        if split == "test":
-            (info / "query_IDX.txt").write_text(" ".join(queries) + "\n")
+    """Write ``info/``."""
+    items = [
+        Item(
+            split,
+            str(row.walk.pid),
+            str(row.walk.camid),
+            row.walk.modality,
+            row.files[tracklet.start : tracklet.stop],
+        )
+        for split, rows in recordings.items()
+        for row in rows
+        for tracklet in row.tracklets
+    ]
+    hitsz_vcm.write_index(root, items)
 
 
 HITSZ_VCM = Layout("hitsz-vcm", ("Train", "Test", "info"), plan, write_index)

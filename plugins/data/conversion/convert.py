@@ -1,0 +1,146 @@
+"""Writes a data set in another layout, whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from fastreid.config import CfgNode
+from tqdm import tqdm
+
+from plugins.data.build import build_dataset, datasets_root
+from plugins.data.checks import SPLITS
+from plugins.data.conversion import bupt_campus, hitsz_vcm, manifest
+from plugins.data.conversion.item import Item, Plan, read_items
+from plugins.data.datasets.protocol import Protocol
+from plugins.errors import InputError
+
+# Each has NAME, open_set, plan and write_index.
+TARGETS: dict[str, ModuleType] = {
+    module.NAME: module for module in (hitsz_vcm, bupt_campus, manifest)
+}
+# How a frame gets to its place: (source, target) -> None.
+PLACEMENTS: dict[str, Callable[[str, str], object]] = {
+    "copy": shutil.copyfile,
+    "hardlink": os.link,
+    "symlink": os.symlink,
+}
+
+
+class Conversion(NamedTuple):
+    """What was done.
+
+    Attributes:
+        tracklets: number written.
+        frames: number written.
+        losses: what the layout does not keep, a line each.
+    """
+
+    tracklets: int
+    frames: int
+    losses: list[str]
+
+
+def convert(name: str, target: str, out: Path, cfg: CfgNode, placement: str = "copy") -> Conversion:
+    """Write the data set ``name`` into the new folder ``out``.
+
+    It grows under another name, is read back and compared, and only then gets its own.
+
+    Args:
+        name: as in DATASETS.NAMES; it is looked for where training looks for it.
+        target: layout, a name of ``TARGETS``.
+        out: must not exist.
+        cfg: where the data set's options are.
+        placement: of the frames, a name of ``PLACEMENTS``; symbolic links are absolute.
+
+    Raises:
+        InputError: from the data set; ``out`` is there, or what a killed conversion left; the
+            layout cannot hold the set; a frame is missing, or cannot be linked.
+    """
+    out = Path(os.path.abspath(out))
+    if os.path.lexists(out):
+        raise InputError(f"{out}: it is there already; expected a new folder")
+    data = build_dataset(name, "the data set", cfg=cfg)
+    items = read_items(data, os.path.join(datasets_root(), cfg.DATASETS.MANIFEST.FILE))
+    layout = TARGETS[target]
+    plan = layout.plan(items)
+
+    draft = out.with_name(f"{out.name}.part")
+    try:
+        draft.mkdir(parents=True)
+    except FileExistsError:
+        raise InputError(
+            f"{draft}: a conversion is at work there, or one was killed; if so, remove it"
+        ) from None
+    try:
+        place_frames(plan, draft, placement)
+        layout.write_index(draft, plan.items)
+        copy = layout.open_set(draft)
+        check_copy(plan, read_items(copy, str(draft / manifest.TABLE)), draft)
+        draft.rename(out)
+    except BaseException:
+        shutil.rmtree(draft)
+        raise
+    losses = plan.losses + compare_protocols(data.directions(), copy.directions())
+    return Conversion(len(plan.items), sum(len(item.files) for item in plan.items), losses)
+
+
+def place_frames(plan: Plan, root: Path, placement: str) -> None:
+    """Copy or link every frame to its place below ``root``, with a progress bar.
+
+    Raises:
+        InputError: a frame is missing, or cannot be linked.
+    """
+    put = PLACEMENTS[placement]
+    frames = sum(len(item.files) for item in plan.items)
+    with tqdm(total=frames, unit="frame", desc=f"{placement} to {root}") as bar:
+        for item, sources in zip(plan.items, plan.sources, strict=True):
+            (root / item.files[0]).parent.mkdir(parents=True, exist_ok=True)
+            for source, file in zip(sources, item.files, strict=True):
+                # Links shall lead to the frame, not to a link that leads there.
+                real = os.path.realpath(source)
+                if not os.path.isfile(real):
+                    raise InputError(f"{source}: no such frame")
+                try:
+                    put(real, str(root / file))
+                except OSError as error:
+                    raise InputError(
+                        f"{source}: {placement} to {root / file}: {error.strerror}"
+                    ) from error
+            bar.update(len(sources))
+
+
+def check_copy(plan: Plan, found: list[Item], root: Path) -> None:
+    """Assert that the reader finds, split by split, what was planned."""
+    for split in SPLITS:
+        planned = [
+            item._replace(files=tuple(str(root / file) for file in item.files))
+            for item in plan.items
+            if item.split == split
+        ]
+        assert planned == [item for item in found if item.split == split], f"{root}: {split}"
+
+
+def compare_protocols(old: dict[str, Protocol], new: dict[str, Protocol]) -> list[str]:
+    """Directions of ``old`` that ``new`` tests in another way, a line each.
+
+    A direction goes by the first word of its name; what follows are the reader's options.
+    """
+    known = {name.split()[0]: describe(protocol) for name, protocol in new.items()}
+    lines = []
+    for name, protocol in old.items():
+        was, now = describe(protocol), known.get(name.split()[0], "no such test")
+        if was != now:
+            lines.append(f"{name} was: {was}; is: {now}")
+    return lines
+
+
+def describe(protocol: Protocol) -> str:
+    """A protocol in words; sizes are those of its first trial."""
+    query, gallery = protocol.trials[0]
+    return (
+        f"{len(protocol.trials)} x {len(query)} queries in {len(gallery)}, "
+        f"junk rule {protocol.junk}, CMC by {protocol.cmc}"
+    )

@@ -1,0 +1,115 @@
+"""What every layout is written from."""
+
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from plugins.data.checks import SPLITS, read_splits
+from plugins.data.datasets.image_set import ImageSet
+from plugins.data.datasets.manifest import ManifestDataset, read_csv, read_parquet
+from plugins.data.datasets.video_dataset import VideoDataset
+from plugins.errors import InputError
+
+
+class Item(NamedTuple):
+    """A tracklet whose person and camera go by name.
+
+    Attributes:
+        split: train, query or gallery; rendered sets may have more.
+        person: name, of most sets a number.
+        camera: likewise.
+        modality: 0 visible, 1 infrared.
+        files: one for each frame.
+    """
+
+    split: str
+    person: str
+    camera: str
+    modality: int
+    files: tuple[str, ...]
+
+
+class Plan(NamedTuple):
+    """What a layout will hold.
+
+    Attributes:
+        items: with the names that they have there and ``files`` relative to its folder, in the
+            order of its index files.
+        sources: the files that the frames come from, for each item.
+        losses: what is not kept, a line each.
+    """
+
+    items: list[Item]
+    sources: list[tuple[str, ...]]
+    losses: list[str]
+
+
+def read_items(data: VideoDataset | ImageSet, table: str = "") -> list[Item]:
+    """Items of train, query and gallery, in this order.
+
+    Args:
+        data: of any reader.
+        table: path of the table if ``data`` is a manifest; its people and cameras keep the names
+            that they have there.
+
+    Raises:
+        InputError: somebody is both in train and in test.
+    """
+    people = cameras = None
+    if isinstance(data, ManifestDataset):
+        rows = list(read_parquet(table) if table.endswith(".parquet") else read_csv(table))
+        people, cameras = (
+            sorted({getattr(row, name) for row in rows}) for name in ("person", "camera")
+        )
+    # fastreid puts its set's name before the people and the cameras of training.
+    prefix = f"{data.images.dataset_name}_" if isinstance(data, ImageSet) else ""
+    items = [
+        Item(
+            split,
+            people[tracklet.pid] if people else str(tracklet.pid),
+            cameras[tracklet.camid] if cameras else str(tracklet.camid).removeprefix(prefix),
+            tracklet.modality,
+            tracklet.img_paths,
+        )
+        for split, tracklets in read_splits(data).items()
+        for tracklet in tracklets
+    ]
+    trained = {item.person for item in items if item.split == "train"}
+    for item in items:
+        if item.split != "train" and item.person in trained:
+            raise InputError(
+                f"{item.files[0]}: person {item.person} is in {item.split} and in train too; "
+                "test people must be new"
+            )
+    return items
+
+
+def number_names(
+    names: Iterable[str], what: str, allowed: Collection[int] | None = None
+) -> tuple[dict[str, int], list[str]]:
+    """Numbers for names: whole numbers stay; if one is none, all are counted from 1 as sorted.
+
+    Args:
+        names: in any order, also repeated.
+        what: they are of, for the loss.
+        allowed: numbers; None for all from 0.
+
+    Returns:
+        (name -> number, losses)
+    """
+    names = sorted(set(names))
+    plain = all(
+        name.isdecimal() and name == str(int(name)) and (allowed is None or int(name) in allowed)
+        for name in names
+    )
+    if plain:
+        return {name: int(name) for name in names}, []
+    numbers = {name: number for number, name in enumerate(names, start=1)}
+    return numbers, [f"names of {what} become numbers in sorted order: {names[0]!r} is 1"]
+
+
+def require_splits(layout: str, items: list[Item], losses: list[str]) -> None:
+    """Raise InputError, with what was lost, unless train, query and gallery have items left."""
+    for split in SPLITS:
+        if not any(item.split == split for item in items):
+            why = f": {'; '.join(losses)}" if losses else ""
+            raise InputError(f"{layout}: it would have nothing in {split}{why}")

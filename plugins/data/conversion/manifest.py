@@ -1,0 +1,45 @@
+"""The layout of one's own data: ``manifest.csv`` and ``<split>/<tracklet>/<frame>.jpg``."""
+
+import csv
+import os
+from pathlib import Path
+
+from plugins.data.conversion.item import Item, Plan
+from plugins.data.datasets.manifest import COLUMNS, ManifestDataset
+from plugins.data.datasets.tracklet import MODALITIES
+
+NAME = "manifest"
+TABLE = "manifest.csv"
+
+
+def open_set(folder: Path) -> ManifestDataset:
+    """The data set in ``folder``."""
+    return ManifestDataset(root=str(folder), file=TABLE)
+
+
+def plan(items: list[Item]) -> Plan:
+    """Everything, in the order that it has; tracklets are counted from 1 through the whole set."""
+    planned = [
+        item._replace(
+            files=tuple(
+                f"{item.split}/{number:06d}/{frame:04d}{os.path.splitext(file)[1]}"
+                for frame, file in enumerate(item.files, start=1)
+            )
+        )
+        for number, item in enumerate(items, start=1)
+    ]
+    return Plan(planned, [item.files for item in items], [])
+
+
+def write_index(root: Path, items: list[Item]) -> None:
+    """Write ``manifest.csv``."""
+    with open(root / TABLE, "w", encoding="utf-8", newline="") as file:
+        # Not with another end of line: a carriage return in a name would not be quoted.
+        table = csv.writer(file)
+        table.writerow(COLUMNS)
+        for number, item in enumerate(items, start=1):
+            modality = MODALITIES[item.modality]
+            for frame, path in enumerate(item.files, start=1):
+                table.writerow(
+                    (path, item.person, item.camera, modality, number, frame, item.split)
+                )
