@@ -1,0 +1,94 @@
+"""Objectives that push from and pull to guides: one value per row, to maximise.
+
+Legend: R attacked rows, G gallery items, D feature length; f the attacked feature, f0 the clean
+one, g+ a visible gallery item of the same person, g- one of anyone else. |a - b| is Euclidean
+between features as TEST.METRIC compares them, of length 1 for "cosine": attack what is ranked.
+
+Each takes features (R, D) and Guides and returns (R,), differentiable, with finite gradients. A row
+that lacks the guides its objective names gets 0 that still carries a graph.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from plugins.attacks.guides import Guides, compared
+from plugins.attacks.objectives.distance import squared_distances, where_valid
+
+
+def self_metric(features: Tensor, guides: Guides) -> Tensor:
+    """SMA: |f - f0|^2; no labels. Its gradient at f = f0 is zero: it needs a random start.
+
+    Bouniot, Audigier and Loesch, CVPRW 2020.
+    """
+    return _squared_gap(features, guides.clean, guides.metric)
+
+
+def local_transform(features: Tensor, guides: Guides) -> Tensor:
+    """LTA: |f - f(T(x))|^2, where ``guides.reference`` holds f(T(x)), new at each step.
+
+    T is ``gray_patches``. Gong, Huang and Chen, CVPRW 2022.
+    """
+    assert guides.reference is not None, "LTA needs the features of the transformed images"
+    return _squared_gap(features, guides.reference, guides.metric)
+
+
+def targeted(features: Tensor, guides: Guides) -> Tensor:
+    """TMA: cosine of f to its target, which ``guides.reference`` holds.
+
+    Tolias, Radenovic and Chum, "Targeted Mismatch Adversarial Attack", ICCV 2019.
+    """
+    assert guides.reference is not None, "a targeted attack needs targets"
+    return (F.normalize(features, dim=1) * F.normalize(guides.reference, dim=1)).sum(dim=1)
+
+
+def odfa(features: Tensor, guides: Guides) -> Tensor:
+    """ODFA, "U-turn": -|f^ + f0^|^2 of features of length 1, whatever the metric.
+
+    The sum is to vanish, at f^ = -f0^, so the sign is minus; with plus the attack holds the feature
+    in place. As with SMA the gradient at f = f0 is zero. Zheng et al., arXiv 1809.02681.
+    """
+    total = F.normalize(features, dim=1) + F.normalize(guides.clean, dim=1)
+    return -total.square().sum(dim=1)
+
+
+def metric_guides(features: Tensor, guides: Guides) -> Tensor:
+    """Bai's metric attack: sum over g+ of |f - g+|^2; 0 without g+.
+
+    Bai et al., "Adversarial Metric Attack and Defense for Person Re-identification", TPAMI 2020.
+    """
+    squares = squared_distances(features, guides)
+    return (squares * guides.positives).sum(dim=1)
+
+
+def farthest_negative(features: Tensor, guides: Guides) -> Tensor:
+    """FNA: sum over g+ of |f - g+|^2, minus |f - c|^2; 0 without g+ or g-.
+
+    c is the centroid of the other identity whose centroid is farthest from f0, so that the goal
+    stays where it is while f moves. Bouniot, Audigier and Loesch, CVPRW 2020.
+    """
+    centres = guides.centroids
+    reach = squared_distances(guides.clean, centres)
+    farthest = reach.masked_fill(~centres.negatives, -torch.inf).argmax(dim=1)
+    pull = _squared_gap(features, centres.gallery[farthest], guides.metric)
+    return where_valid(metric_guides(features, guides) - pull, _has_both(guides))
+
+
+def nearest_push_pull(features: Tensor, guides: Guides) -> Tensor:
+    """Mean over g+ of |f - g+|^2, minus that of the g- nearest to f now; 0 without g+ or g-.
+
+    A mean, so that many g+ do not drown the one g-.
+    """
+    squares = squared_distances(features, guides)
+    push = (squares * guides.positives).sum(dim=1) / guides.positives.sum(dim=1).clamp_min(1)
+    pull = squares.masked_fill(~guides.negatives, torch.inf).amin(dim=1)
+    return where_valid(push - pull, _has_both(guides))
+
+
+def _squared_gap(features: Tensor, others: Tensor, metric: str) -> Tensor:
+    """|f - o|^2 row by row, (R, D) and (R, D) to (R,)."""
+    return (compared(features, metric) - compared(others, metric)).square().sum(dim=1)
+
+
+def _has_both(guides: Guides) -> Tensor:
+    return guides.positives.any(dim=1) & guides.negatives.any(dim=1)
