@@ -5,6 +5,7 @@ with ``render``, ``settings``, ``epochs``, ``seconds``, ``torch`` and ``threads`
 """
 
 import fcntl
+import itertools
 import json
 import logging
 import os
@@ -163,7 +164,9 @@ def _origin(ablation: Ablation, results: list[dict]) -> str:
     """How the runs were made; several commits or versions of torch are all named."""
 
     def distinct(key: str) -> str:
-        return ", ".join(dict.fromkeys(str(result.get(key, "unknown")) for result in results))
+        # A resumed run names a commit for each sitting.
+        values = (str(result.get(key, "unknown")).split(", ") for result in results)
+        return ", ".join(dict.fromkeys(itertools.chain.from_iterable(values)))
 
     if not results:
         return ""

@@ -1,0 +1,71 @@
+"""A trained visible-infrared model as an ONNX file: pixels in, features out."""
+
+import warnings
+from pathlib import Path
+
+import torch
+from fastreid.config import CfgNode
+from torch import Tensor
+
+from plugins.engine.checkpoint import Checkpointer, write_atomically
+from plugins.engine.trainer import Trainer
+from plugins.errors import InputError
+from plugins.modeling.deployed import Deployed
+from plugins.modeling.meta_arch import VVIBaseline
+
+
+def load_deployed(cfg: CfgNode) -> Deployed:
+    """The model of MODEL.WEIGHTS, on the CPU, without what only training needs.
+
+    Raises:
+        InputError: the weights do not fit, or the meta-architecture is not a visible-infrared one.
+    """
+    model = Trainer.build_model(cfg)
+    if not isinstance(model, VVIBaseline):
+        raise InputError(
+            f"MODEL.META_ARCHITECTURE: {type(model).__name__} cannot be exported here; "
+            "expected VVIBaseline or SADSTRM"
+        )
+    Checkpointer(model).load(cfg.MODEL.WEIGHTS, checkpointables=[])
+    return Deployed(model)
+
+
+def example_inputs(cfg: CfgNode, clips: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Random clips (B, T, 3, H, W) of the config's size in [0, 255], and modalities (B,), mixed."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (clips, cfg.INPUT.CLIP.LENGTH, 3, *cfg.INPUT.SIZE_TEST)
+    return torch.rand(shape, generator=generator) * 255, torch.arange(clips) % 2
+
+
+def export_onnx(model: Deployed, cfg: CfgNode, path: Path) -> None:
+    """Write ``model`` to ``path``; the number of clips stays free, T, H and W are the config's.
+
+    Inputs of the file: ``images`` float32 and ``modalities`` int64, see :class:`Deployed`; output:
+    ``features``.
+    """
+    clips = torch.export.Dim("clips")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch about itself
+        program = torch.onnx.export(
+            model,
+            example_inputs(cfg, clips=2),
+            input_names=["images", "modalities"],
+            output_names=["features"],
+            dynamic_shapes={"images": {0: clips}, "modalities": {0: clips}},
+            verbose=False,
+        )
+    content = program.model_proto.SerializeToString()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write(content))
+
+
+def largest_difference(model: Deployed, cfg: CfgNode, path: Path) -> float:
+    """Largest |difference| of a feature between the file, run by onnxruntime, and ``model``."""
+    import onnxruntime  # of the extra "onnx"
+
+    images, modalities = example_inputs(cfg, clips=3, seed=1)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    inputs = {"images": images.numpy(), "modalities": modalities.numpy()}
+    (features,) = session.run(None, inputs)
+    with torch.no_grad():
+        return (torch.from_numpy(features) - model(images, modalities)).abs().max().item()

@@ -1,0 +1,43 @@
+"""What evaluation uses of a visible-infrared model, and nothing else, for export."""
+
+import torch
+from torch import Tensor, nn
+
+from plugins.modeling.meta_arch.vvi_baseline import VVIBaseline
+
+
+class Deployed(nn.Module):
+    """Pixels to features without the parts that only training needs.
+
+    Neither the attacker nor the cross-modal attention nor the classifier is part of it. Every
+    frame goes through both stems, so that the graph does not depend on the modalities.
+    """
+
+    def __init__(self, model: VVIBaseline):
+        """Share the parts of ``model``; they go into evaluation mode."""
+        super().__init__()
+        self.stems = model.backbone.stems
+        self.trunk = model.backbone.trunk
+        self.temporal = model.temporal
+        self.neck = model.heads.bottleneck
+        self.register_buffer("pixel_mean", model.pixel_mean)
+        self.register_buffer("pixel_std", model.pixel_std)
+        self.eval()
+
+    def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
+        """Features of clips, equal to those of the model in evaluation.
+
+        Args:
+            images: (B, T, 3, H, W) RGB in [0, 255], as read from the files, float32.
+            modalities: (B,) 0 visible, 1 infrared.
+
+        Returns:
+            (B, D), of length 1.
+        """
+        frames = images.shape[1]
+        normalised = ((images - self.pixel_mean) / self.pixel_std).flatten(0, 1)
+        infrared = modalities.repeat_interleave(frames)[:, None, None, None] == 1
+        visible_stem, infrared_stem = self.stems
+        maps = torch.where(infrared, infrared_stem(normalised), visible_stem(normalised))
+        features = self.temporal(self.trunk(maps).unflatten(0, (-1, frames)))
+        return nn.functional.normalize(self.neck(features[..., None, None])[..., 0, 0])

@@ -1,0 +1,28 @@
+import pytest
+import torch
+
+from plugins.modeling.deployed import Deployed
+from plugins.modeling.meta_arch import SADSTRM
+from plugins.registry import TEMPORAL, known
+from tests.modeling.samples import small_batch, small_cfg
+
+
+@pytest.mark.parametrize("temporal", known(TEMPORAL))
+def test_features_are_those_of_the_model_in_evaluation(temporal):
+    torch.manual_seed(0)
+    opts = ["MODEL.TEMPORAL.NAME", temporal, "MODEL.CROSS_MODAL_ATTENTION.ENABLED", True]
+    model, batch = SADSTRM(small_cfg(*opts)), small_batch()
+    model(batch)  # moves the statistics of the BNNeck away from where they start
+    deployed = Deployed(model)
+    with torch.no_grad():
+        ours = deployed(batch["images"], batch["modalities"])
+        theirs = model.eval()(batch)
+    assert torch.equal(ours, theirs)
+
+
+def test_nothing_that_only_training_needs_is_left():
+    model = SADSTRM(small_cfg("MODEL.CROSS_MODAL_ATTENTION.ENABLED", True))
+    kept = {parameter.data_ptr() for parameter in Deployed(model).parameters()}
+    gone = [name for name, p in model.named_parameters() if p.data_ptr() not in kept]
+    assert {name.split(".")[0] for name in gone} == {"attack", "cross_modal", "heads"}
+    assert [name for name in gone if name.startswith("heads")] == ["heads.weight"]

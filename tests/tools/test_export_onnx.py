@@ -1,0 +1,77 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from plugins.engine.checkpoint import Checkpointer
+from plugins.modeling.meta_arch import SADSTRM
+from tests.modeling.samples import small_batch, small_cfg
+
+TOOL = Path(__file__).parents[2] / "tools/export_onnx.py"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Folder of a run: its config, its weights, and the model that they are of."""
+    folder = tmp_path_factory.mktemp("run")
+    size = ["INPUT.SIZE_TEST", [64, 32], "INPUT.CLIP.LENGTH", 2]
+    cfg = small_cfg("MODEL.META_ARCHITECTURE", "SADSTRM", *size)
+    torch.manual_seed(0)
+    model = SADSTRM(cfg)
+    model(small_batch())
+    (folder / "config.yaml").write_text(cfg.dump())
+    Checkpointer(model, str(folder)).save("model_final")
+    return folder, model.eval()
+
+
+def export(folder, *opts):
+    words = ["--config-file", folder / "config.yaml", "--out", folder / "model.onnx", *opts]
+    command = [sys.executable, TOOL, *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+
+def test_the_file_gives_the_models_features_and_holds_no_attacker(run):
+    folder, model = run
+    done = export(folder, "MODEL.WEIGHTS", folder / "model_final.pth")
+    assert done.returncode == 0, done.stderr
+    assert "largest difference" in done.stdout
+
+    # Another number of clips than it was exported with; one modality alone, too.
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    batch = small_batch()
+    for rows in (slice(0, 1), slice(2, 7)):
+        part = {name: batch[name][rows] for name in ("images", "modalities")}
+        with torch.no_grad():
+            expected = model(part)
+        (features,) = session.run(None, {name: x.numpy() for name, x in part.items()})
+        torch.testing.assert_close(torch.from_numpy(features), expected, atol=1e-6, rtol=0)
+
+    weights = onnx.load(folder / "model.onnx").graph.initializer
+    largest = max(weights, key=lambda weight: len(weight.raw_data))
+    assert "layer4" in largest.name  # so names say whose a weight is
+    for part in ("attack", "classifier", "heads.weight", "cross_modal"):
+        assert not [weight.name for weight in weights if part in weight.name]
+    values = sum(torch.tensor(list(weight.dims)).prod().item() for weight in weights)
+    attacker = sum(parameter.numel() for parameter in model.attack.parameters())
+    needed = sum(p.numel() for n, p in model.named_parameters() if not n.startswith("attack"))
+    assert values < needed + attacker / 2
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        ([], "MODEL.WEIGHTS: expected a checkpoint"),
+        (["MODEL.WEIGHTS", "gone.pth"], "gone.pth"),
+        (["MODEL.META_ARCHITECTURE", "Baseline"], "MODEL.WEIGHTS"),
+    ],
+)
+def test_bad_input_is_one_line(run, opts, message):
+    folder, _ = run
+    done = export(folder, *opts)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,47 @@
+"""Write a trained model as ONNX, pixels in and features out, and compare both.
+
+python tools/export_onnx.py --config-file logs/VVI/sadstrm/config.yaml --out sadstrm.onnx \
+    MODEL.WEIGHTS logs/VVI/sadstrm/model_final.pth
+
+The file holds the normalisation, and nothing that only training needs.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from plugins.config import setup_cfg
+from plugins.engine.onnx_export import export_onnx, largest_difference, load_deployed
+from plugins.errors import InputError, user_errors
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True, help="of the run, its config.yaml")
+    parser.add_argument("--out", type=Path, required=True, help="an .onnx file")
+    parser.add_argument("opts", nargs="*", default=[], help="config keys and values")
+    return parser.parse_intermixed_args()
+
+
+@user_errors
+def main() -> None:
+    """Load, export, compare."""
+    args = parse_arguments()
+    here = ["MODEL.BACKBONE.PRETRAIN", False, "MODEL.DEVICE", "cpu"]
+    cfg = setup_cfg(args.config_file, [*args.opts, *here])
+    if not cfg.MODEL.WEIGHTS:
+        raise InputError("MODEL.WEIGHTS: expected a checkpoint, found nothing")
+    model = load_deployed(cfg)
+    export_onnx(model, cfg, args.out)
+    size = args.out.stat().st_size / 2**20
+    difference = largest_difference(model, cfg, args.out)
+    print(f"{args.out}: {size:.1f} MiB, largest difference of a feature {difference:.1e}")
+
+
+if __name__ == "__main__":
+    main()
