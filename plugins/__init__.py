@@ -9,6 +9,6 @@ from plugins import compat
 compat.install()
 
 # For registration; the package's own modules need fastreid importable first.
-from plugins import data, engine, evaluation, modeling  # noqa: E402, F401
+from plugins import attacks, data, engine, evaluation, modeling  # noqa: E402, F401
 
 __version__ = "0.1.0"

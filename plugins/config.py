@@ -80,6 +80,10 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     # augmentation, Ye et al., ICCV 2021, picks one of them); infrared clips stay as they are.
     cfg.INPUT.CHANNEL_MIX = CfgNode({"ENABLED": False, "PROB": 0.5})
 
+    # Folder of frames that tools/cache_data.py packed at the input's size; empty
+    # decodes the files.
+    cfg.DATALOADER.FRAME_CACHE = ""
+
     # ---- data sets -------------------------------------------------------------------------------
     cfg.DATASETS.BUPT = CfgNode()
     # full (M3-ReID: everything, the camera rule) or official (AuxNet: no camera rule, visible rows
@@ -134,6 +138,28 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     cfg.TEST.EXPECTED_RESULTS = []
     # Queries drawn on the picture of ranked clips at the end of a run; 0 draws none.
     cfg.TEST.RANK_PICTURE = 0
+
+    # ---- attack ----------------------------------------------------------------------------------
+    # The threat model; pixels, budgets and steps in 0-255 units, before normalisation.
+    cfg.ATTACK = CfgNode()
+    # linf: each pixel by at most EPS; l2: the norm over all pixels of all clips of a query.
+    cfg.ATTACK.NORM = "linf"
+    cfg.ATTACK.EPS = 8.0
+    # dense: each frame its own perturbation; shared: one for a clip; sparse: only SPARSE_FRAMES
+    # frames, by the gradient; smooth: a pixel's changes by at most SMOOTH_TAU from frame to frame.
+    cfg.ATTACK.FRAMES = "dense"
+    cfg.ATTACK.SPARSE_FRAMES = 1
+    cfg.ATTACK.SMOOTH_TAU = 2.0
+    # Infrared frames: free, or tied: equal in the three channels, as a camera would record it.
+    cfg.ATTACK.INFRARED = "free"
+    # Of random starts, per query and restart; and of a model that draws.
+    cfg.ATTACK.SEED = 0
+    # What overrides an attack's own recipe; 0 does not. STEP_SIZE in the units of NORM; EOT: passes
+    # whose gradients are averaged.
+    cfg.ATTACK.STEPS = 0
+    cfg.ATTACK.STEP_SIZE = 0.0
+    cfg.ATTACK.RESTARTS = 0
+    cfg.ATTACK.EOT = 0
     return cfg
 
 

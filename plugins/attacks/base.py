@@ -1,0 +1,199 @@
+"""What every attack does: objective, recipe and threat model put together on one batch.
+
+Legend: B clips in the batch, R rows (items of query + gallery) they belong to, D feature length.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from fastreid.config import CfgNode
+from fastreid.utils.env import seed_all_rng
+from torch import Tensor
+
+from plugins.attacks.adapter import Adapter, attacking, preserved_random_state, row_groups
+from plugins.attacks.constraints import Region, ThreatModel
+from plugins.attacks.guides import Guides
+from plugins.attacks.objectives import rank_margin
+from plugins.attacks.optimizers import Climb, Recipe, Score, is_better, maximise
+from plugins.attacks.projections import spread
+from plugins.registry import ATTACK, lookup
+
+logger = logging.getLogger(__name__)
+
+STRONG = "-strong"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an attack did to one batch.
+
+    Attributes:
+        batch: the batch with attacked ``images``; the rest is the clean batch's.
+        climb: their scores and what they cost; its margin is above 0 where Rank-1 fails.
+    """
+
+    batch: dict
+    climb: Climb
+
+
+class Attack:
+    """An objective to maximise, and two recipes for it.
+
+    A subclass sets ``objective`` and ``published``, and may set ``strong``, by which a name with
+    "-strong" is attacked.
+
+    Attributes:
+        threat: what may be changed.
+        recipe: how the objective is climbed.
+        seed: of all random draws.
+    """
+
+    @staticmethod
+    def objective(features: Tensor, guides: Guides) -> Tensor:
+        """Of features (R, D) the values (R,) to maximise."""
+        raise NotImplementedError
+
+    @staticmethod
+    def published(eps: float) -> Recipe:
+        """The recipe of the paper, for a budget in 0-255 units."""
+        raise NotImplementedError
+
+    @staticmethod
+    def strong(eps: float) -> Recipe:
+        """A recipe that does not depend on a step size; the same for every objective."""
+        return Recipe("apgd", steps=100, random_start=True, restarts=5, stop_when_solved=True)
+
+    def __init__(self, threat: ThreatModel, recipe: Recipe, seed: int = 0) -> None:
+        """Attack by ``recipe`` within ``threat``."""
+        self.threat, self.recipe, self.seed = threat, recipe, seed
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, strong: bool = False) -> "Attack":
+        """Read the ATTACK section; STEPS, STEP_SIZE, RESTARTS and EOT override the recipe."""
+        threat = ThreatModel.from_config(cfg)
+        recipe = (cls.strong if strong else cls.published)(threat.eps)
+        names = ("steps", "step_size", "restarts", "eot")
+        chosen = {name: cfg.ATTACK[name.upper()] for name in names if cfg.ATTACK[name.upper()]}
+        return cls(threat, replace(recipe, **chosen), cfg.ATTACK.SEED)
+
+    def __call__(self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides) -> dict:
+        """The attacked batch of ``run``."""
+        return self.run(features_of, batch, guides).batch
+
+    def run(self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides) -> Outcome:
+        """Attack one batch. Random states, and a model in an ``Adapter``, are left as found.
+
+        Args:
+            features_of: batch to features (R, D), differentiable in the images, in ascending order
+                of the rows; each row's must not depend on the others.
+            batch: ``images`` (B, T, 3, H, W) or (B, 3, H, W) in [0, 255]; ``rows`` (B,), all clips
+                of a row in one batch; ``modalities`` (B,), all visible when absent. It is not
+                changed.
+            guides: what the objective may know, for the same R rows in the same order.
+
+        Raises:
+            InputError: images are not in [0, 255], or the objective is not finite.
+        """
+        adapted = isinstance(features_of, Adapter)
+        with attacking(features_of.model) if adapted else preserved_random_state():
+            seed_all_rng(self.seed)
+            best = self._restarts(features_of, batch, guides)
+        if best.stuck.any():
+            logger.warning(
+                "%s: the gradient at the start is 0 for %d of %d rows, so they were not attacked; "
+                "a random start may help",
+                type(self).__name__,
+                int(best.stuck.sum()),
+                len(best.stuck),
+            )
+        attacked = {**batch, "images": best.images.view(batch["images"].shape)}
+        return Outcome(attacked, best)
+
+    def score(self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides) -> Score:
+        """What ``maximise`` climbs: images in place of the batch's to objective and rank margin."""
+
+        def score(images: Tensor) -> tuple[Tensor, Tensor]:
+            features = features_of({**batch, "images": images.view(batch["images"].shape)})
+            features = features.to(guides.clean.device)
+            values = self.objective(features, guides), rank_margin(features.detach(), guides)
+            return tuple(value.to(images.device) for value in values)
+
+        return score
+
+    def _climb(
+        self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides, restart: int
+    ) -> Climb:
+        score = self.score(features_of, batch, guides)
+        return maximise(score, Region(self.threat, batch), self.recipe, self.seed, restart)
+
+    def _restarts(
+        self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides
+    ) -> Climb:
+        """The best of each row over the recipe's restarts."""
+        groups, rows = (ids.to(batch["images"].device) for ids in row_groups(batch))
+        # Named, so that a part of the batch keeps the names, from which the random draws come.
+        batch = {**batch, "rows": rows[groups]}
+        best = self._climb(features_of, batch, guides, restart=0)
+        for restart in range(1, self.recipe.restarts):
+            left = torch.ones_like(best.stuck)
+            if self.recipe.stop_when_solved:
+                left = best.margin <= 0
+            if not left.any():
+                break
+            part = select_clips(batch, left[groups])
+            known = guides.select(left.to(guides.pids.device))
+            climb = self._climb(features_of, part, known, restart)
+            best = merge(best, climb, left, groups)
+        return best
+
+
+def select_clips(batch: dict, clips: Tensor) -> dict:
+    """The batch's clips where ``clips`` (B,) is True; every entry has one element per clip."""
+    kept = clips.nonzero().flatten()
+    return {
+        key: values[kept.to(values.device)]
+        if torch.is_tensor(values)
+        else [values[clip] for clip in kept.tolist()]
+        for key, values in batch.items()
+    }
+
+
+def merge(best: Climb, climb: Climb, left: Tensor, groups: Tensor) -> Climb:
+    """The better of two climbs for each row, the second one being of some rows only.
+
+    Args:
+        best: of all rows.
+        climb: of the rows ``left``.
+        left: (R,) bool.
+        groups: (B,) the row of each clip.
+    """
+    objective = best.objective.masked_scatter(left, climb.objective)
+    margin = best.margin.masked_scatter(left, climb.margin)
+    images = best.images.clone()
+    images[left[groups]] = climb.images
+    better = is_better(objective, margin, best.objective, best.margin)
+    return Climb(
+        images=torch.where(spread(better, groups), images, best.images),
+        objective=torch.where(better, objective, best.objective),
+        margin=torch.where(better, margin, best.margin),
+        stuck=best.stuck & best.stuck.masked_scatter(left, climb.stuck),
+        forwards=best.forwards + climb.forwards,
+        backwards=best.backwards + climb.backwards,
+    )
+
+
+def build_attack(name: str, cfg: CfgNode, key: str) -> Attack:
+    """The attack of that name, by its published recipe, or with "-strong" added by its strong one.
+
+    Args:
+        name: registered name, such as "SMA" or "SMA-strong".
+        cfg: its ATTACK section is read.
+        key: the config key that holds the name, for the message.
+
+    Raises:
+        InputError: there is no such attack, or a key of the section has no such value.
+    """
+    attack = lookup(ATTACK, name.removesuffix(STRONG), key)
+    return attack.from_config(cfg, strong=name.endswith(STRONG))
