@@ -1,4 +1,4 @@
-"""configs/VVI/sadstrm.yml as it stands, 3 x 288 x 144, ResNet-50, T = 6: one turn of each player."""
+"""configs/VVI/sadstrm.yml as it stands (288 x 144, ResNet-50, T = 6): one turn of each player."""
 
 from pathlib import Path
 
