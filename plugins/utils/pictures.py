@@ -80,12 +80,14 @@ def draw_ranked_clips(
         rows: at least one; their lists may differ in length.
         title: what is seen, such as "HITSZVCM I2V: infrared queries, visible gallery".
         caption: a line below it: how the queries were chosen, ``HOW_CHOSEN`` for example.
-        frames: frames shown of each clip, evenly spaced over the tracklet.
+        frames: frames shown of each clip, evenly spaced over the tracklet; fewer if none is as long.
 
     Raises:
         OSError: an image is missing or damaged; names it.
     """
     text, heading = (ImageFont.load_default(size) for size in (TEXT_SIZE, TITLE_SIZE))
+    clips = [clip for row in rows for clip in (row.query, *row.gallery)]
+    frames = min(frames, max(len(clip.img_paths) for clip in clips))
     step_x = max(strip_width(frames) + 2 * BORDER, LABEL_WIDTH) + CELL_GAP
     step_y = FRAME[1] + 2 * BORDER + 2 * LINE + CELL_GAP
     list_x = MARGIN + step_x - CELL_GAP + QUERY_GAP

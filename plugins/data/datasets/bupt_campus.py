@@ -110,7 +110,7 @@ class BUPTCampus(VideoDataset):
         return {"protocol": bupt.PROTOCOL, "auxiliary": bupt.AUXILIARY, "fake_ir": bupt.FAKE_IR}
 
     def directions(self) -> dict[str, Protocol]:
-        """I2V and V2I, with the protocol in their names: "I2V full".
+        """I2V and V2I, with the protocol in their names: "I2V full"; not one without rows.
 
         Raises:
             InputError: the official protocol leaves no visible rows.
@@ -128,6 +128,7 @@ class BUPTCampus(VideoDataset):
         return {
             f"{name} {self.protocol}": Protocol((Trial(query[seeks], gallery[found]),), junk=junk)
             for name, seeks, found in (("I2V", INFRARED, VISIBLE), ("V2I", VISIBLE, INFRARED))
+            if len(query[seeks]) and len(gallery[found])
         }
 
 

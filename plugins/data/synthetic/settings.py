@@ -97,13 +97,12 @@ PRESETS = {
         train_ids=60, test_ids=24, train_cameras=4, difficulty=0.1, nuisance=0.3
     ),
     "bench": SyntheticSettings(
-        train_ids=60,
-        test_ids=60,
-        height=96,
-        width=48,
+        train_ids=80,
+        test_ids=40,
         cameras=8,
         train_cameras=3,
         test_cameras=4,
-        max_frames=30,
+        difficulty=0.0,
+        nuisance=0.1,
     ),
 }
