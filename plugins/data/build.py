@@ -5,16 +5,19 @@ Batch sizes of a config count all processes together; a loader gives each proces
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fastreid.config import CfgNode
 from fastreid.data.samplers import InferenceSampler
 from fastreid.utils import comm
+from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader
 
 from plugins.data.clips import SAMPLINGS, ClipDataset
 from plugins.data.datasets.image_set import ImageSet
 from plugins.data.datasets.video_dataset import VideoDataset
+from plugins.data.frame_cache.store import FrameCache
+from plugins.data.frames import read_frame
 from plugins.data.loaders import CudaLoader, make_loader
 from plugins.data.transforms import build_clip_transforms
 from plugins.errors import InputError
@@ -60,7 +63,7 @@ def build_dataset(
         options["combineall"] = True
     try:
         data = reader(root=root, **options)
-    except RuntimeError as error:  # what fastreid's readers raise when a folder is missing
+    except (RuntimeError, AssertionError) as error:  # fastreid's readers, when a folder is missing
         raise InputError(
             f"{key} {name}: {error}; set FASTREID_DATASETS to the folder of all data sets "
             f"(now '{root}')"
@@ -75,23 +78,25 @@ def build_train_loader(cfg: CfgNode) -> DataLoader | CudaLoader:
     ``position`` the trainer keeps.
 
     Raises:
-        InputError: from the data sets, the transforms or the sampler; or the processes cannot share
-            SOLVER.IMS_PER_BATCH evenly.
+        InputError: from the data sets, the transforms, the frame cache or the sampler; or the
+            processes cannot share SOLVER.IMS_PER_BATCH evenly.
     """
     ranks = comm.get_world_size()
-    if cfg.SOLVER.IMS_PER_BATCH % ranks:
-        raise InputError(
-            f"SOLVER.IMS_PER_BATCH: {cfg.SOLVER.IMS_PER_BATCH} cannot be shared by {ranks} "
-            f"processes; expected a multiple of {ranks}"
-        )
+    batch_size = share_batch(cfg, ranks)
     transform = build_clip_transforms(cfg, is_train=True)
-    dataset = ClipDataset(training_items(cfg), transform, clip_length(cfg), train=True)
+    dataset = ClipDataset(
+        training_items(cfg),
+        transform,
+        clip_length(cfg),
+        train=True,
+        read=frame_reader(cfg, is_train=True),
+    )
 
     name = FASTREID_SAMPLERS.get(cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.SAMPLER_TRAIN)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     sampler = lookup(SAMPLER, name, "DATALOADER.SAMPLER_TRAIN")(
         dataset.items,
-        batch_size=cfg.SOLVER.IMS_PER_BATCH // ranks,
+        batch_size=batch_size,
         num_instances=cfg.DATALOADER.NUM_INSTANCE,
         seed=seed,
         rank=comm.get_rank(),
@@ -113,8 +118,8 @@ def build_test_loader(
         the clips of a tracklet may lie in two of them.
 
     Raises:
-        InputError: from the data set or the transforms; TEST.CLIPS is negative; or the data set has
-            no test items.
+        InputError: from the data set, the transforms or the frame cache; TEST.CLIPS is negative; or
+            the data set has no test items.
     """
     data = build_dataset(dataset_name, "DATASETS.TESTS", cfg=cfg)
     if comm.is_main_process():
@@ -130,10 +135,37 @@ def build_test_loader(
         train=False,
         clips=clip_number(cfg),
         sampling=clip_sampling(cfg),
+        read=frame_reader(cfg, is_train=False),
     )
     batch_size = max(1, cfg.TEST.IMS_PER_BATCH // comm.get_world_size())
     sampler = BatchSampler(InferenceSampler(len(dataset)), batch_size, drop_last=False)
     return make_loader(cfg, dataset, sampler), data
+
+
+def frame_reader(cfg: CfgNode, is_train: bool) -> Callable[[str], Tensor]:
+    """How an image file becomes a frame: decoded, or with DATALOADER.FRAME_CACHE from there.
+
+    Raises:
+        InputError: the cache has no whole store of the input's size.
+    """
+    if not cfg.DATALOADER.FRAME_CACHE:
+        return read_frame
+    height, width = cfg.INPUT.SIZE_TRAIN if is_train else cfg.INPUT.SIZE_TEST
+    return FrameCache(cfg.DATALOADER.FRAME_CACHE, (height, width), datasets_root()).read
+
+
+def share_batch(cfg: CfgNode, processes: int) -> int:
+    """Items of a training batch that each process gets.
+
+    Raises:
+        InputError: they cannot share SOLVER.IMS_PER_BATCH evenly.
+    """
+    if cfg.SOLVER.IMS_PER_BATCH % processes:
+        raise InputError(
+            f"SOLVER.IMS_PER_BATCH: {cfg.SOLVER.IMS_PER_BATCH} cannot be shared by {processes} "
+            f"processes; expected a multiple of {processes}"
+        )
+    return cfg.SOLVER.IMS_PER_BATCH // processes
 
 
 def training_items(cfg: CfgNode) -> list[tuple]:

@@ -91,6 +91,7 @@ class ClipDataset(Dataset):
         train: bool,
         clips: int = 1,
         sampling: str = "segments",
+        read: Callable[[str], Tensor] = read_frame,
     ) -> None:
         """Number people and cameras.
 
@@ -102,6 +103,7 @@ class ClipDataset(Dataset):
                 order; otherwise the same frames each time, and ids as they are.
             clips: of a tracklet in testing, see ``test_clips``.
             sampling: "segments", or "linspace" for the one clip of ``test_linspace`` in testing.
+            read: image file -> (3, h, w) uint8.
 
         Raises:
             InputError: images and tracklets are mixed.
@@ -112,6 +114,7 @@ class ClipDataset(Dataset):
         self.items = [as_tracklet(item) for item in items]
         self._images = kinds == {True}
         self._transform = transform
+        self._read_frame = read
         self._length = 1 if self._images else length
         self._train = train
         self._clips = [
@@ -173,7 +176,7 @@ class ClipDataset(Dataset):
             row, frames = self._clips[index]
             item = self.items[row]
         paths = [item.img_paths[frame] for frame in frames]
-        images = self._transform([read_frame(path) for path in paths])
+        images = self._transform([self._read_frame(path) for path in paths])
         return {
             "images": images[0] if self._images else images,
             "targets": self._labels[item.pid] if self._train else item.pid,

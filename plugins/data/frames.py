@@ -1,9 +1,12 @@
 """Reading one frame."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
 
 from plugins.errors import InputError
 
@@ -27,3 +30,16 @@ def read_frame(path: str) -> Tensor:
     except Exception as error:
         raise InputError(f"{path}: not a whole image: {error}") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def resize_frame(frame: Tensor, size: Sequence[int]) -> Tensor:
+    """Bicubic, antialiased; a frame of that size already comes back as it is.
+
+    Args:
+        frame: (3, h, w) uint8.
+        size: H, W.
+
+    Returns:
+        (3, H, W) uint8.
+    """
+    return v2.functional.resize(frame, list(size), InterpolationMode.BICUBIC, antialias=True)

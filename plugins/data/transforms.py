@@ -10,6 +10,7 @@ from fastreid.config import CfgNode
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
+from plugins.data.frames import resize_frame
 from plugins.errors import InputError
 
 UNSUPPORTED = ("AUTOAUG", "AUGMIX", "AFFINE", "RPT")
@@ -23,7 +24,7 @@ def build_clip_transforms(cfg: CfgNode, is_train: bool) -> Callable[[list[Tensor
         is_train: with the random parts, or without.
 
     Returns:
-        A function: list of T frames (3, h, w) uint8, of any sizes -> (T, 3, H, W) float32 in
+        A callable: list of T frames (3, h, w) uint8, of any sizes -> (T, 3, H, W) float32 in
         [0, 255]. Random parts draw once per call, from torch's global generator.
 
     Raises:
@@ -41,13 +42,21 @@ def build_clip_transforms(cfg: CfgNode, is_train: bool) -> Callable[[list[Tensor
                     "set it to False (there are CROP, PADDING, FLIP, CHANNEL_MIX, CJ and REA)"
                 )
         parts = _random_parts(cfg, size)
-    rest = v2.Compose([*parts, v2.ToDtype(torch.float32), *(_erasing(cfg) if is_train else [])])
+    parts += [v2.ToDtype(torch.float32), *(_erasing(cfg) if is_train else [])]
+    return ClipTransform(size, v2.Compose(parts))
 
-    def transform(frames: list[Tensor]) -> Tensor:
+
+class ClipTransform:
+    """Resizes each frame, then treats the clip as one; a class, so that workers can be sent it."""
+
+    def __init__(self, size: list[int], rest: Callable[[Tensor], Tensor]) -> None:
+        """Resize to H, W, then apply ``rest`` to (T, 3, H, W) uint8."""
+        self.size, self.rest = size, rest
+
+    def __call__(self, frames: list[Tensor]) -> Tensor:
+        """See :func:`build_clip_transforms`."""
         # One by one: frames of a tracklet may differ in size.
-        return rest(torch.stack([_resize(frame, size) for frame in frames]))
-
-    return transform
+        return self.rest(torch.stack([resize_frame(frame, self.size) for frame in frames]))
 
 
 class ChannelMix(nn.Module):
@@ -58,10 +67,6 @@ class ChannelMix(nn.Module):
         weights = torch.rand(3, 1, 1)
         mixed = (frames * (weights / weights.sum())).sum(dim=1, keepdim=True)
         return mixed.round().to(torch.uint8).expand_as(frames)
-
-
-def _resize(frame: Tensor, size: list[int]) -> Tensor:
-    return v2.functional.resize(frame, size, InterpolationMode.BICUBIC, antialias=True)
 
 
 def _random_parts(cfg: CfgNode, size: list[int]) -> list[Callable]:

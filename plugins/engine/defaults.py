@@ -16,6 +16,7 @@ from fastreid.utils.env import seed_all_rng
 from fastreid.utils.logger import setup_logger
 
 from plugins.config import flatten, setup_cfg
+from plugins.data.build import share_batch
 from plugins.engine.checkpoint import Checkpointer, write_atomically
 from plugins.engine.launch import world_size
 from plugins.engine.trainer import Trainer
@@ -59,11 +60,7 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
     size = world_size(args.num_gpus, args.num_machines)
     if size > 1 and cfg.MODEL.DEVICE.startswith("cuda"):
         cfg.MODEL.DEVICE = "cuda"  # each process has its own
-    if cfg.SOLVER.IMS_PER_BATCH % size:
-        raise InputError(
-            f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} cannot be shared by {size} "
-            f"processes; expected a multiple of {size}"
-        )
+    share_batch(cfg, size)
     if cfg.SEED < 0:
         cfg.SEED = random.SystemRandom().randrange(2**31)
     if args.eval_only:

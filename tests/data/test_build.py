@@ -186,10 +186,11 @@ def test_a_misspelt_data_set_is_answered_with_the_nearest(cfg):
         build_train_loader(cfg)
 
 
-def test_a_missing_fastreid_set_names_the_folder_and_the_variable(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["Market1501", "DukeMTMC", "MSMT17", "VeRi"])
+def test_a_missing_fastreid_set_names_the_folder_and_the_variable(name, tmp_path, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
-    with pytest.raises(InputError, match=f"DukeMTMC: .*FASTREID_DATASETS .*{tmp_path}"):
-        build_dataset("DukeMTMC")
+    with pytest.raises(InputError, match=f"{name}: .*FASTREID_DATASETS .*{tmp_path}"):
+        build_dataset(name)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -154,3 +156,14 @@ class TestChannelMix:
     def test_an_infrared_clip_stays_as_it_is(self):
         frame = torch.arange(16, dtype=torch.uint8).view(1, 4, 4).expand(3, 4, 4)
         assert torch.equal(self.mixed([frame])[0], frame.float())
+
+
+@pytest.mark.parametrize("is_train", [True, False])
+def test_workers_that_are_not_forked_can_be_sent_the_transform(is_train):
+    transform = build_clip_transforms(config(*RANDOM_PARTS, "CHANNEL_MIX"), is_train)
+    sent = pickle.loads(pickle.dumps(transform))
+    clips = []
+    for each in (transform, sent):
+        torch.manual_seed(0)
+        clips.append(each([frame(0), frame(1, 50, 20)]))
+    assert torch.equal(*clips)

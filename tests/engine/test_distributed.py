@@ -95,7 +95,7 @@ def test_a_batch_that_the_processes_cannot_share_is_refused(datasets, tmp_path):
     failed = train("--num-gpus", "2", datasets=datasets, output=tmp_path, SOLVER__IMS_PER_BATCH=9)
     assert failed.returncode == 2
     assert failed.stderr.strip() == (
-        "error: SOLVER.IMS_PER_BATCH 9 cannot be shared by 2 processes; expected a multiple of 2"
+        "error: SOLVER.IMS_PER_BATCH: 9 cannot be shared by 2 processes; expected a multiple of 2"
     )
 
 

@@ -1,0 +1,1 @@
+"""Frames decoded and resized once, for all runs at one input size."""

@@ -1,0 +1,220 @@
+"""A store of frames on disk, which every process that reads it maps into memory.
+
+A cache is a folder with one store for each input size::
+
+    288x144/frames.bin   (N, H, W, 3) uint8, C order
+    288x144/index.npy    (N,) records: path, size, mtime_ns, digest
+    288x144/header.json  format, height, width, resize, frames, index (a digest), made_with
+
+Paths are relative to the folder of all data sets, and sorted: a path is found by bisection, its
+place is its frame's, and nothing is unpacked into Python objects. The header vouches for the index,
+the index for the frames and for the files that they were made of.
+
+Legend: N frames, H x W size of the input.
+"""
+
+import json
+import logging
+import os
+import re
+from bisect import bisect_left
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import PIL
+import torch
+import torchvision
+from torch import Tensor
+from tqdm import tqdm
+
+from plugins.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "fastreid-plugins frames 1"
+RESIZE = "bicubic, antialiased"  # what resize_frame does
+FRAMES, INDEX, HEADER = "frames.bin", "index.npy", "header.json"
+
+Size = tuple[int, int]  # H, W
+
+
+class FrameCache:
+    """Reads frames of one size.
+
+    A file is compared with its record when its frame is read: one stat, small beside decoding, and
+    it also notices a file that changes while a run is on. Opening does not look at the files.
+    """
+
+    def __init__(self, folder: str, size: Size, root: str) -> None:
+        """Open a store, read-only.
+
+        Args:
+            folder: of the cache.
+            size: H, W.
+            root: folder of all data sets.
+
+        Raises:
+            InputError: there is no store of that size, it was packed otherwise, or a file of it is
+                missing, cut off or damaged.
+        """
+        self._arguments = folder, size, root
+        self._root = root
+        self._store = Path(folder, store_name(size))
+        self._remedy = f"pack it again: python tools/cache_data.py --config-file ... --out {folder}"
+        if not self._store.is_dir():
+            others = ", ".join(map(store_name, find_sizes(folder))) or "nothing"
+            raise InputError(
+                f"DATALOADER.FRAME_CACHE {folder}: no frames of {store_name(size)} there, found "
+                f"{others}; {self._remedy}"
+            )
+        header = self._read_header(size)
+        self._index = self._open_index(header)
+        self._paths = self._index["path"]
+        self._frames = self._open_frames((len(self._index), *size, 3))
+        if header.get("made_with") != (here := made_with()):
+            logger.warning(
+                "%s was packed with %s, here is %s: frames may differ from decoded ones by a grey "
+                "level",
+                self._store,
+                header.get("made_with"),
+                here,
+            )
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __reduce__(self) -> tuple:
+        """A spawned worker opens the store itself; a map would be pickled with all its bytes."""
+        return FrameCache, self._arguments
+
+    def read(self, path: str) -> Tensor:
+        """The frame of an image file.
+
+        Returns:
+            (3, H, W) uint8, RGB, as ``resize_frame(read_frame(path), size)`` gives it.
+
+        Raises:
+            InputError: names the file if it was not packed, is gone or has changed since.
+        """
+        row = self._find(path)
+        record, (size, mtime_ns) = self._index[row], stamp(path)
+        if (size, mtime_ns) != (record["size"], record["mtime_ns"]):
+            raise InputError(
+                f"{path}: changed since it was packed into {self._store} ({size} bytes, "
+                f"modified at {mtime_ns} ns; packed: {record['size']}, {record['mtime_ns']}); "
+                f"{self._remedy}"
+            )
+        return torch.from_numpy(np.array(self._frames[row])).permute(2, 0, 1)
+
+    def verify(self) -> None:
+        """Read every frame and compare it with its digest.
+
+        Raises:
+            InputError: says how many differ, and names the first.
+        """
+        rows = tqdm(range(len(self)), unit="frame", desc=str(self._store))
+        damaged = [row for row in rows if digest(self._frames[row]) != self._index["digest"][row]]
+        if damaged:
+            raise InputError(
+                f"{self._store / FRAMES}: {len(damaged)} of {len(self)} frames are not as packed, "
+                f"the first is that of {os.fsdecode(self._paths[damaged[0]])}; {self._remedy}"
+            )
+
+    def _find(self, path: str) -> int:
+        name = frame_name(path, self._root)
+        row = bisect_left(self._paths, name)
+        if row == len(self) or self._paths[row] != name:
+            raise InputError(
+                f"{path}: not among the {len(self)} frames of {self._store}, which was packed for "
+                f"other data sets; {self._remedy}"
+            )
+        return row
+
+    def _read_header(self, size: Size) -> dict:
+        path = self._store / HEADER
+        try:
+            header = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(header, dict):
+                raise ValueError("no JSON object")
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: not a header of frames: {error}; {self._remedy}") from error
+        for key, expected in make_header(size).items():
+            if header.get(key) != expected:
+                raise InputError(
+                    f"{path}: {key} is {header.get(key)!r}, expected {expected!r}; {self._remedy}"
+                )
+        return header
+
+    def _open_index(self, header: dict) -> np.ndarray:
+        path = self._store / INDEX
+        try:
+            if digest(np.memmap(path, np.uint8, mode="r")) != header.get("index"):
+                raise ValueError("its digest is not the header's")
+            index = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: not the packed index: {error}; {self._remedy}") from error
+        return np.asarray(index)  # without memmap's own, slower indexing
+
+    def _open_frames(self, shape: tuple[int, ...]) -> np.ndarray:
+        path, expected = self._store / FRAMES, int(np.prod(shape))
+        found = path.stat().st_size if path.is_file() else 0
+        if found != expected:
+            raise InputError(
+                f"{path}: {found} bytes, expected {expected} for {shape[0]} frames; {self._remedy}"
+            )
+        return np.asarray(np.memmap(path, np.uint8, mode="r", shape=shape))
+
+
+def store_name(size: Size) -> str:
+    """Name of the store's folder.
+
+    >>> store_name((288, 144))
+    '288x144'
+    """
+    return "x".join(map(str, size))
+
+
+def find_sizes(folder: str) -> list[Size]:
+    """Sizes that a cache holds, ascending."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    found = (re.fullmatch(r"(\d+)x(\d+)", name) for name in names)
+    return sorted((int(size[1]), int(size[2])) for size in found if size)
+
+
+def frame_name(path: str, root: str) -> bytes:
+    """What an index calls an image file."""
+    return os.fsencode(os.path.relpath(path, root))
+
+
+def stamp(path: str) -> tuple[int, int]:
+    """Size in bytes and time of the last change in ns.
+
+    Raises:
+        InputError: no such file.
+    """
+    try:
+        stat = os.stat(path)
+    except OSError as error:
+        raise InputError(f"{path}: no such frame ({error.strerror})") from None
+    return stat.st_size, stat.st_mtime_ns
+
+
+def digest(content: np.ndarray) -> int:
+    """64 bits of BLAKE2b of an array's bytes, C order."""
+    return int.from_bytes(blake2b(content, digest_size=8).digest(), "little")
+
+
+def make_header(size: Size) -> dict:
+    """The part of a header that must be as it is here."""
+    return {"format": FORMAT, "height": size[0], "width": size[1], "resize": RESIZE}
+
+
+def made_with() -> dict[str, str]:
+    """What may move a grey level: decoder, resize, and the CPU's kernel for it."""
+    return {
+        "pillow": PIL.__version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+    }

@@ -1,0 +1,144 @@
+"""tools/cache_data.py as a user meets it: pack, verify, train with it, kill it."""
+
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from plugins.engine import parse_arguments, read_cfg, run
+from tests.engine.small import CONFIG, ROOT, environment, options
+
+TOOL = ROOT / "tools/cache_data.py"
+PACK = ["--config-file", str(CONFIG), "INPUT.SIZE_TRAIN", "[32,16]", "INPUT.SIZE_TEST", "[32,16]"]
+
+
+@pytest.fixture
+def cache_data(datasets, monkeypatch, capsys):
+    """Runs the tool in this process; gives its exit status and output."""
+    monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [str(TOOL), *words])
+        status = 0
+        try:
+            runpy.run_path(str(TOOL), run_name="__main__")
+        except SystemExit as stopped:
+            status = stopped.code
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def train(output: Path, **changes) -> tuple[dict, dict]:
+    """One epoch and its evaluation: the weights and the results."""
+    flags = ["--config-file", str(CONFIG)]
+    short = {"SOLVER__MAX_EPOCH": 1, "SOLVER__WARMUP_EPOCHS": 0, "TEST__EVAL_PERIOD": 1}
+    args = parse_arguments("", [*flags, *options(output, **short, **changes)])
+    run(read_cfg(args), args)
+    weights = torch.load(output / "model_final.pth", weights_only=True)["model"]
+    return weights, json.loads((output / "results.json").read_text())["results"]
+
+
+def test_a_run_with_the_cache_is_the_run_without_it(cache_data, tmp_path):
+    """Same weights, to the bit, and same scores."""
+    cache = tmp_path / "cache"
+    status, out, _ = cache_data(*PACK, "--out", str(cache), "--workers", "2")
+    assert status == 0
+    size = sum(file.stat().st_size for file in (cache / "32x16").iterdir())
+    assert out.splitlines() == [
+        f"{cache}/32x16: {size / 1e6:,.1f} MB",
+        f"use it with: DATALOADER.FRAME_CACHE {cache}",
+    ]
+    decoded, scores = train(tmp_path / "decoded")
+    cached, cached_scores = train(tmp_path / "cached", DATALOADER__FRAME_CACHE=cache)
+    assert scores["HITSZVCM"] == cached_scores["HITSZVCM"]
+    assert decoded.keys() == cached.keys()
+    assert all(torch.equal(decoded[key], cached[key]) for key in decoded)
+
+
+def test_verifying_finds_what_changed(cache_data, tmp_path):
+    cache = tmp_path / "cache"
+    assert cache_data(*PACK, "--out", str(cache), "--workers", "0")[0] == 0
+    status, out, _ = cache_data("--verify", str(cache))
+    assert status == 0
+    frames = (cache / "32x16/frames.bin").stat().st_size // (32 * 16 * 3)
+    assert out == f"{cache}/32x16: {frames} frames as packed\n"
+
+    with open(cache / "32x16/frames.bin", "r+b") as file:
+        file.seek(32 * 16 * 3 * 5)
+        file.write(bytes(reversed(range(256))))
+    status, _, err = cache_data("--verify", str(cache))
+    assert status == 2
+    last = err.splitlines()[-1]
+    assert last.startswith(f"error: {cache}/32x16/frames.bin: 1 of {frames} frames are not as")
+    assert "HITSZ-VCM/" in last and ".jpg" in last
+    assert f"python tools/cache_data.py --config-file ... --out {cache}" in last
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--verify", "nowhere"], "--verify nowhere: no frames there"),
+        ([*PACK, "--out", "cache", "--workers", "-1"], "--workers -1: below 0"),
+        ([*PACK, "DATASETS.TESTS", "['HITSZ']", "--out", "cache"], "DATASETS.TESTS: no DATASET"),
+        ([*PACK, "INPUT.SIZE_TEST", "[0,4]", "--out", "cache"], "INPUT.SIZE_TEST: [0, 4]"),
+    ],
+)
+def test_a_mistake_is_one_line(cache_data, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = cache_data(*words)
+    assert status == 2
+    assert err.splitlines()[-1].startswith(f"error: {message}")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_an_unreadable_frame_is_one_line_and_no_cache(datasets, cache_data, tmp_path, workers):
+    (tmp_path / "HITSZ-VCM").symlink_to(datasets / "HITSZ-VCM")
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8")
+    rows = "path,person,camera,modality,tracklet,frame,split\nbroken.jpg,1,1,visible,1,1,train\n"
+    (tmp_path / "manifest.csv").write_text(rows)
+    options = ["DATASETS.NAMES", "['ManifestDataset']"]
+    options += ["DATASETS.MANIFEST.FILE", str(tmp_path / "manifest.csv")]
+    cache = tmp_path / "cache"
+    status, _, err = cache_data(*PACK, *options, "--out", str(cache), "--workers", workers)
+    assert status == 2
+    assert err.splitlines()[-1].startswith(f"error: {broken}: not a whole image")
+    assert os.listdir(cache) == []
+
+
+def test_a_killed_packing_leaves_nothing_that_looks_whole(datasets, cache_data, tmp_path):
+    """The frames are enlarged, so that packing takes a while."""
+    cache = tmp_path / "cache"
+    large = [*PACK[:2], "INPUT.SIZE_TRAIN", "[640,640]", "INPUT.SIZE_TEST", "[640,640]"]
+    packing = subprocess.Popen(
+        [sys.executable, str(TOOL), *large, "--out", str(cache), "--workers", "1"],
+        env=environment(datasets),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    partial = cache / "640x640.partial"
+    while not ((partial / "frames.bin").exists() and (partial / "frames.bin").stat().st_size):
+        assert packing.poll() is None, packing.stderr.read()
+        time.sleep(0.01)
+    packing.kill()
+    packing.communicate(timeout=60)  # its worker holds the pipe too: that one ends by itself
+    assert packing.returncode == -signal.SIGKILL
+    assert os.listdir(cache) == [partial.name]
+    status, _, err = cache_data("--verify", str(cache))
+    assert status == 2
+    assert "no frames there" in err
+
+    # The next packing of that size clears it away.
+    partial.rename(cache / "32x16.partial")
+    assert cache_data(*PACK, "--out", str(cache), "--workers", "0")[0] == 0
+    assert os.listdir(cache) == ["32x16"]
+    assert cache_data("--verify", str(cache))[0] == 0

@@ -1,0 +1,72 @@
+"""Decode and resize every frame of a config once, so that its runs need not do it again.
+
+python tools/cache_data.py --config-file configs/VVI/sadstrm.yml --out cache
+python tools/cache_data.py --verify cache
+
+A frame takes 3 bytes a pixel: 124 KB at 288 x 144. A cache is that of one config: packing again
+replaces the frames of the same size once the new ones are complete. The data sets are looked for in
+FASTREID_DATASETS.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import plugins  # noqa: F401  (registers the data sets)
+from plugins.config import setup_cfg
+from plugins.data import datasets_root
+from plugins.data.frame_cache.packing import pack_config
+from plugins.data.frame_cache.store import FrameCache, find_sizes, store_name
+from plugins.errors import InputError, user_errors
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", default="", help="names the data sets and the sizes")
+    task = parser.add_mutually_exclusive_group(required=True)
+    task.add_argument("--out", help="folder of the cache")
+    task.add_argument("--verify", metavar="DIR", help="compare a cache with its digests")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("opts", nargs="*", default=[], help="config keys and values")
+    return parser.parse_intermixed_args()
+
+
+def pack(args: argparse.Namespace) -> None:
+    """Pack; say what it takes and how to use it."""
+    for store in pack_config(setup_cfg(args.config_file, args.opts), args.out, args.workers):
+        size = sum(file.stat().st_size for file in store.iterdir())
+        print(f"{store}: {size / 1e6:,.1f} MB")
+    print(f"use it with: DATALOADER.FRAME_CACHE {args.out}")
+
+
+def verify(folder: str) -> None:
+    """Check each store of a cache."""
+    sizes = find_sizes(folder)
+    if not sizes:
+        raise InputError(f"--verify {folder}: no frames there, expected folders such as 288x144")
+    for size in sizes:
+        cache = FrameCache(folder, size, datasets_root())
+        cache.verify()
+        print(f"{Path(folder, store_name(size))}: {len(cache):,} frames as packed")
+
+
+@user_errors
+def main() -> None:
+    """Pack or verify."""
+    args = parse_arguments()
+    if args.workers < 0:
+        raise InputError(f"--workers {args.workers}: below 0")
+    if args.verify:
+        verify(args.verify)
+    else:
+        pack(args)
+
+
+if __name__ == "__main__":
+    main()
