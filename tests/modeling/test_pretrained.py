@@ -36,11 +36,14 @@ def save(weights, folder):
     return path
 
 
-@pytest.mark.parametrize("wrap", ["bare", "state_dict", "model", "module."])
+@pytest.mark.parametrize("wrap", ["bare", "state_dict", "model", "module.", "checkpoint"])
 def test_weights_reach_both_stems_and_the_trunk(weights, tmp_path, wrap):
     content = weights
     if wrap == "module.":
         content = {f"module.{name}": value for name, value in weights.items()}
+    elif wrap == "checkpoint":  # of fastreid's Baseline
+        parts = {f"backbone.{name}": value for name, value in weights.items() if "fc." not in name}
+        content = {"model": {**parts, "heads.weight": torch.zeros(4, 512)}, "epoch": 3}
     elif wrap != "bare":
         content = {wrap: weights, "epoch": 3}
     backbone = build(save(content, tmp_path))

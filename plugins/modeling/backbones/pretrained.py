@@ -1,4 +1,4 @@
-"""ImageNet weights for a fastreid ResNet, from a file or from where fastreid publishes them.
+"""Pretrained weights for a fastreid ResNet: from a file, or ImageNet's from where fastreid has them.
 
 A network that starts from other weights than its author thinks trains, and reaches less. So every
 weight that the file should hold must be there and fit; anything else is an error.
@@ -41,7 +41,7 @@ def load_pretrained(resnet: nn.Module, cfg: CfgNode) -> None:
     unused = resnet.load_state_dict(weights, strict=False).unexpected_keys
     if unused:
         logger.warning("%s: %d weights have no place: %s", path, len(unused), first_few(unused))
-    logger.info("Loaded the ImageNet weights %s", path)
+    logger.info("Loaded the pretrained weights %s", path)
 
 
 def published_url(cfg: CfgNode) -> str:
@@ -92,7 +92,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Weights by name, without the classifier (``fc.``) and the prefix ``module.``.
 
     Args:
-        path: a state dict, bare or under the key ``state_dict`` or ``model``.
+        path: a state dict, bare or under the key ``state_dict`` or ``model``; of a fastreid model,
+            such as a checkpoint of ``Baseline``, the backbone is read.
 
     Raises:
         InputError: the file cannot be read or holds something else.
@@ -111,7 +112,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise InputError(f"{path}: expected tensors by name, found {type(content).__name__}")
     weights = {str(name).removeprefix("module."): value for name, value in content.items()}
-    return {name: value for name, value in weights.items() if not name.startswith("fc.")}
+    backbone = {
+        name.removeprefix("backbone."): value
+        for name, value in weights.items()
+        if name.startswith("backbone.")
+    }
+    return backbone or {n: value for n, value in weights.items() if not n.startswith("fc.")}
 
 
 def check_weights(weights: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:

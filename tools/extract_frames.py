@@ -1,0 +1,42 @@
+"""Turn videos into frames: a table that lists videos into a folder that ManifestDataset reads.
+
+python tools/extract_frames.py datasets/videos.csv --out datasets/frames --every 5
+python tools/check_data.py ManifestDataset DATASETS.MANIFEST.FILE frames/manifest.csv
+
+The table has the columns of the manifest (see the README); a row's path is a video of one person.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import plugins  # noqa: F401  (makes fastreid importable)
+from plugins.data.conversion.videos import extract_frames
+from plugins.errors import InputError, user_errors
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("table", help="CSV or Parquet")
+    parser.add_argument("--out", type=Path, required=True, help="new folder")
+    parser.add_argument("--every", type=int, default=1, help="keep one of so many frames")
+    return parser.parse_args()
+
+
+@user_errors
+def main() -> None:
+    """Extract, tell."""
+    args = parse_arguments()
+    if args.every < 1:
+        raise InputError(f"--every {args.every}: expected 1 or more")
+    tracklets, frames = extract_frames(args.table, args.out, args.every)
+    print(f"{args.out}: {tracklets} tracklets, {frames} frames")
+
+
+if __name__ == "__main__":
+    main()
