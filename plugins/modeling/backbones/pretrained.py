@@ -1,4 +1,4 @@
-"""Pretrained weights for a fastreid ResNet: from a file, or ImageNet's from where fastreid has them.
+"""Pretrained weights for a fastreid ResNet: a file's, or ImageNet's from where fastreid has them.
 
 A network that starts from other weights than its author thinks trains, and reaches less. So every
 weight that the file should hold must be there and fit; anything else is an error.
