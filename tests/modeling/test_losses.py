@@ -424,3 +424,44 @@ def test_a_loss_without_pairs_is_a_zero_that_carries_a_graph(name, targets, moda
 def test_losses_of_pairs_do_not_hide_nan(name):
     outputs = {key: torch.full((8, 4), torch.nan) for key in outputs_of()}
     assert LOSS.get(name)(small_cfg())(outputs, TARGETS, MODALITIES).isnan()
+
+
+def cdist(rows, columns):
+    return torch.cdist(rows, columns, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def test_distances_and_their_gradient_are_cdists_to_the_last_bit():
+    for sizes in ((5, 7, 3), (1, 4, 2048), (6, 1, 2)):
+        rows, columns = (torch.randn(n, sizes[2], requires_grad=True) for n in sizes[:2])
+        both = pairwise_distances(rows, columns), cdist(rows, columns)
+        assert torch.equal(*both)
+        weights = torch.randn(sizes[:2])
+        found, expected = (torch.autograd.grad((d * weights).sum(), (rows, columns)) for d in both)
+        assert torch.equal(found[0], expected[0])
+        assert torch.equal(found[1], expected[1])
+    ours, theirs = pairwise_distances(rows, rows), cdist(rows, rows)
+    gradients = [torch.autograd.grad(each.sum(), rows)[0] for each in (ours, theirs)]
+    assert torch.equal(*gradients)
+
+
+def test_distances_are_twice_differentiable():
+    rows, columns = (torch.randn(n, 3, dtype=torch.float64, requires_grad=True) for n in (4, 5))
+    assert torch.autograd.gradcheck(pairwise_distances, (rows, columns))
+    assert torch.autograd.gradgradcheck(pairwise_distances, (rows, columns))
+
+
+def test_both_derivatives_are_finite_at_distance_zero():
+    rows = torch.ones(3, 4, requires_grad=True)
+    (first,) = torch.autograd.grad(pairwise_distances(rows, rows).sum(), rows, create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum() + first.sum(), rows)
+    assert torch.equal(first, torch.zeros(3, 4))
+    assert second.isfinite().all()
+
+
+def test_half_precision_features_have_float32_distances():
+    rows = torch.randn(3, 4).bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        distances = pairwise_distances(rows, rows)
+    distances.sum().backward()
+    assert distances.dtype == torch.float32
+    assert rows.grad.dtype == torch.bfloat16

@@ -9,14 +9,43 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+class _Distances(torch.autograd.Function):
+    """``torch.cdist``, whose derivative cannot be derived again, with one that can.
+
+    Value and derivative are those of ``cdist``, to the last bit. Only a derivative that is itself
+    to be derived comes from the differences, which hold (B, G, D) numbers.
+    """
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, columns: Tensor) -> Tensor:
+        distances = torch.cdist(rows, columns, compute_mode="donot_use_mm_for_euclid_dist")
+        ctx.save_for_backward(rows, columns, distances)
+        return distances
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        rows, columns, distances = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            of_distances = torch.ops.aten._cdist_backward
+            return (
+                of_distances(gradient.contiguous(), rows, columns, 2.0, distances),
+                of_distances(gradient.T.contiguous(), columns, rows, 2.0, distances.T.contiguous()),
+            )
+        apart = distances > 0
+        weights = torch.where(apart, gradient / torch.where(apart, distances, 1), 0)
+        pulls = weights[:, :, None] * (rows[:, None] - columns)
+        return pulls.sum(dim=1), -pulls.sum(dim=0)
+
+
 def pairwise_distances(rows: Tensor, columns: Tensor) -> Tensor:
-    """Euclidean distances between features (B, D) and (G, D).
+    """Euclidean distances between features (B, D) and (G, D), twice differentiable.
 
     Returns:
-        (B, G). Computed from differences, not from products: exact for near features, and with
-        gradient 0 where two features are identical.
+        (B, G), at least float32. Computed from differences, not from products: exact for near
+        features, and with gradient 0 where two features are identical.
     """
-    return torch.cdist(rows, columns, compute_mode="donot_use_mm_for_euclid_dist")
+    dtype = torch.promote_types(rows.dtype, torch.float32)
+    return _Distances.apply(rows.contiguous().to(dtype), columns.contiguous().to(dtype))
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
