@@ -1,0 +1,93 @@
+"""Mean features of people, of one batch or running, and which of them is farthest.
+
+Legend: B features in the batch, P people with a centroid, C training people, D feature length.
+Features are as the metric compares them: of length 1 for "cosine" (``attacks.guides.compared``).
+"""
+
+import torch
+from fastreid.modeling.losses.utils import concat_all_gather
+from fastreid.utils import comm
+from torch import Tensor, nn
+
+from plugins.modeling.losses.functional import pairwise_distances
+
+
+@torch.no_grad()
+def batch_centroids(features: Tensor, pids: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean feature of each person of the batch.
+
+    Args:
+        features: (B, D), as the metric compares them.
+        pids: (B,) people.
+
+    Returns:
+        Centroids (P, D) float32, without gradient, and their people (P,), ascending.
+    """
+    people = pids.unique()
+    # A product of matrices, because index_add adds in any order on a GPU and ranks would differ.
+    with torch.autocast(features.device.type, enabled=False):
+        member = (people[:, None] == pids).float()
+        return member @ features.float() / member.sum(dim=1, keepdim=True), people
+
+
+@torch.no_grad()
+def farthest_negative(features: Tensor, pids: Tensor, centroids: Tensor, people: Tensor) -> Tensor:
+    """The other person whose centroid is farthest from each feature.
+
+    Args:
+        features: (B, D), as the metric compares them.
+        pids: (B,) people.
+        centroids: (P, D).
+        people: (P,), each once.
+
+    Returns:
+        (B,) people: of several as far the first in ``people``, and the feature's own person where
+        there is no other.
+    """
+    if not len(people):
+        return pids
+    distances = pairwise_distances(features.float(), centroids.float())
+    negative = pids[:, None] != people
+    farthest = people[distances.masked_fill(~negative, -torch.inf).argmax(dim=1)]
+    return torch.where(negative.any(dim=1), farthest, pids)
+
+
+class CentroidBank(nn.Module):
+    """Running centroids of all training people; the same on all ranks.
+
+    A person's first batch sets the centroid c, each later one moves it to m c + (1 - m) * mean of
+    the person's features over all ranks. Its ``state_dict`` belongs into the checkpoint.
+    """
+
+    def __init__(self, classes: int, dim: int, momentum: float):
+        """An empty bank.
+
+        Args:
+            classes: C.
+            dim: D.
+            momentum: m, in [0, 1).
+        """
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("means", torch.zeros(classes, dim))
+        self.register_buffer("seen", torch.zeros(classes, dtype=torch.bool))
+
+    @torch.no_grad()
+    def update(self, features: Tensor, pids: Tensor) -> None:
+        """Take in a batch; every rank must call this, with as many features as the others.
+
+        Args:
+            features: (B, D), as the metric compares them.
+            pids: (B,) people, below C.
+        """
+        features, pids = features.to(self.means), pids.to(self.means.device)
+        if comm.get_world_size() > 1:
+            features, pids = concat_all_gather(features), concat_all_gather(pids)
+        means, people = batch_centroids(features, pids)
+        kept = self.momentum * self.seen[people, None]
+        self.means[people] = kept * self.means[people] + (1 - kept) * means
+        self.seen[people] = True
+
+    def centroids(self) -> tuple[Tensor, Tensor]:
+        """Centroids (P, D) and people (P,) seen so far, ascending."""
+        return self.means[self.seen], self.seen.nonzero().flatten()

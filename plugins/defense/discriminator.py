@@ -1,0 +1,101 @@
+"""The game of DDDefense (arXiv 2511.09933) that makes attacked features look like clean ones.
+
+    min_E max_D  E log D(E(x)) + E log(1 - D(E(x_adv)))
+
+Legend: B features in the batch, D their length. D(f) is the probability that f is of a clean image,
+the sigmoid of a logit. Everything is computed from logits and in float32, so that no logarithm
+overflows and no loss needs scaling under mixed precision.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from plugins.engine.distributed import average_gradients, broadcast_model
+from plugins.modeling.freeze import frozen_parameters
+
+
+def game_value(clean_logits: Tensor, attacked_logits: Tensor) -> Tensor:
+    """E log D(E(x)) + E log(1 - D(E(x_adv))) in nats, from logits (B,) each; at most 0."""
+    return F.logsigmoid(clean_logits).mean() + F.logsigmoid(-attacked_logits).mean()
+
+
+class Discriminator:
+    """An MLP D - hidden - 1 with its Adam; one ``step`` comes before each update of the encoder.
+
+    Weights and optimizer are in ``state_dict``. The ranks start from rank 0's weights and average
+    their gradients.
+
+    Attributes:
+        network: features (B, D) to logits (B, 1).
+        saturating: the encoder descends the game's value itself, which takes the gradient away when
+            the discriminator is sure and also moves the clean features; else -log D(E(x_adv)),
+            which has the same optimum for attacked features and moves nothing else.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        hidden: int,
+        lr: float,
+        saturating: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Build network and optimizer; the weights are drawn from torch's global generator.
+
+        Args:
+            dim: D.
+            hidden: width of the hidden layer.
+            lr: learning rate of Adam.
+            saturating: see the attribute.
+            device: where the features will be.
+        """
+        self.network = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        self.network.to(device)
+        broadcast_model(self.network)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=lr)
+        self.saturating = saturating
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Features (B, D) to logits (B,) in the network's own precision, also under autocast."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self.network(features.to(self.network[0].weight.dtype))[:, 0]
+
+    def step(self, clean: Tensor, attacked: Tensor) -> Tensor:
+        """One update of the discriminator; the encoder gets no gradient.
+
+        Args:
+            clean: E(x), (B, D).
+            attacked: E(x_adv), (B, D).
+
+        Returns:
+            Its loss before the update, minus the game's value; 2 log 2 where it knows nothing.
+        """
+        self.optimizer.zero_grad()
+        loss = -game_value(self.logits(clean.detach()), self.logits(attacked.detach()))
+        loss.backward()
+        average_gradients(self.network.parameters())
+        self.optimizer.step()
+        return loss.detach()
+
+    def encoder_loss(self, clean: Tensor, attacked: Tensor) -> Tensor:
+        """L_E, a scalar for the encoder to descend; the discriminator gets no gradient.
+
+        Args:
+            clean: E(x), (B, D).
+            attacked: E(x_adv), (B, D).
+        """
+        with frozen_parameters(self.network.parameters()):
+            if self.saturating:
+                return game_value(self.logits(clean), self.logits(attacked))
+            return -F.logsigmoid(self.logits(attacked)).mean()
+
+    def state_dict(self) -> dict:
+        """Weights and Adam's moments."""
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore what ``state_dict`` gave."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])

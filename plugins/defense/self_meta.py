@@ -1,0 +1,131 @@
+"""Self-meta learning of DDDefense (arXiv 2511.09933): a step on some people must help on others.
+
+Legend: B images in the batch; theta the trainable parameters; L_mtr, L_mte the summed losses of the
+meta-train and the meta-test rows, whose people differ; alpha the rate of the inner step.
+
+    theta_temp = theta - alpha grad L_mtr(theta)        descend L_mtr(theta) + L_mte(theta_temp)
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from plugins.errors import InputError
+
+# The model, or the model with other parameters, and a batch to losses by name.
+LossesOf = Callable[[Callable, dict], dict[str, Tensor]]
+
+
+def split_identities(targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Rows of a random half of the batch's people, and the rows of the others.
+
+    Args:
+        targets: (B,) people.
+        generator: on the CPU.
+
+    Returns:
+        Meta-train and meta-test rows, int64, ascending, on the device of ``targets``. Of an odd
+        number of people meta-train has one more.
+
+    Raises:
+        InputError: the batch has fewer than two people.
+    """
+    people = targets.unique()
+    if len(people) < 2:
+        raise InputError(
+            f"SOLVER.IMS_PER_BATCH: self-meta splits each batch by person; found {len(people)} "
+            "person in a batch, expected at least 2 in each process"
+        )
+    order = torch.randperm(len(people), generator=generator).to(targets.device)
+    trained = torch.isin(targets, people[order[: (len(people) + 1) // 2]])
+    return trained.nonzero().flatten(), (~trained).nonzero().flatten()
+
+
+def meta_gradients(
+    model: nn.Module,
+    losses_of: LossesOf,
+    train_batch: dict,
+    test_batch: dict,
+    alpha: float,
+    *,
+    second_order: bool,
+    scale: Tensor | float = 1.0,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Gradient of L_mtr(theta) + L_mte(theta - alpha grad L_mtr(theta)) with respect to theta.
+
+    First order takes d theta_temp / d theta for the identity: grad L_mtr at theta plus grad L_mte
+    at theta_temp. Second order goes through the inner step and needs losses and layers that are
+    twice differentiable. Attacked images are data here: crafting is not differentiated through,
+    since its sign() would make that derivative 0.
+
+    Buffers are written by the meta-train pass alone, at theta; the meta-test pass works on copies,
+    so that BatchNorm records no statistics of theta_temp, a network nobody keeps. Each rank makes
+    its own inner step; average the gradients afterwards.
+
+    Args:
+        model: any module; trained are the parameters that require a gradient.
+        losses_of: called with (model, train_batch) and then with (a stand-in for the model that has
+            the parameters theta_temp, test_batch). It calls what it is given as it would call the
+            model, under autocast if need be, and returns scalar losses by name.
+        train_batch: meta-train rows.
+        test_batch: meta-test rows.
+        alpha: rate of the inner step.
+        second_order: else first order.
+        scale: of a float16 loss scaler: the gradients come out multiplied by it, the inner step and
+            the losses do not.
+
+    Returns:
+        Gradients by parameter name, without those that no loss reaches, and detached losses by
+        name, those of the meta-test rows with "_meta_test" added.
+    """
+    theta = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    train_losses = losses_of(model, train_batch)
+    inner = _gradients(train_losses, theta, scale, create_graph=second_order)
+    stepped = {name: theta[name] - alpha * _finite(g / scale) for name, g in inner.items()}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+
+    def stand_in(*args, **kwargs):
+        return functional_call(model, {**stepped, **buffers}, args, kwargs)
+
+    test_losses = losses_of(stand_in, test_batch)
+    # theta_temp hangs on theta, by the identity alone unless the inner gradient has a graph.
+    outer = _gradients(test_losses, theta, scale)
+    gradients = {
+        name: sum(one[name].detach() for one in (inner, outer) if name in one)
+        for name in theta
+        if name in inner or name in outer
+    }
+    losses = {**train_losses, **{f"{n}_meta_test": loss for n, loss in test_losses.items()}}
+    return gradients, {name: loss.detach() for name, loss in losses.items()}
+
+
+def add_gradients(model: nn.Module, gradients: dict[str, Tensor], share: float = 1.0) -> None:
+    """Add ``share`` times the gradients, by parameter name, to what ``.grad`` holds."""
+    parameters = dict(model.named_parameters())
+    for name, gradient in gradients.items():
+        parameter = parameters[name]
+        added = share * gradient
+        parameter.grad = added if parameter.grad is None else parameter.grad + added
+
+
+def _gradients(
+    losses: dict[str, Tensor],
+    theta: dict[str, Tensor],
+    scale: Tensor | float,
+    create_graph: bool = False,
+) -> dict[str, Tensor]:
+    """Gradients of the scaled sum of the losses, for the parameters that it reaches."""
+    found = torch.autograd.grad(
+        sum(losses.values()) * scale,
+        list(theta.values()),
+        create_graph=create_graph,
+        allow_unused=True,
+    )
+    return {name: g for name, g in zip(theta, found, strict=True) if g is not None}
+
+
+def _finite(gradient: Tensor) -> Tensor:
+    """The gradient without overflows; they stay in the result, where the loss scaler sees them."""
+    return torch.where(gradient.isfinite(), gradient, 0)

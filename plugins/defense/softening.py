@@ -1,0 +1,151 @@
+"""FNES: attacked images drawn further out, with labels that say how far (DDDefense, 2511.09933).
+
+Legend: B images in the batch, C training people; x a clean image, x^ its attacked twin, y the
+person, n its farthest negative class, w a weight per image, U the uniform distribution.
+
+    x_temp = x + gamma (x^ - x)         x_adv = w x + (1 - w) x_temp
+    y_adv = w phi(y, l1) + (1 - w) tau(phi(y, l2), v)
+
+with the same w in both lines. v = 0 is adversarial vertex mixup (Lee et al., CVPR 2020); gamma = 1,
+w = 0 and v = 0 are metric adversarial training with label smoothing l2, to the last bit.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from fastreid.config import CfgNode
+from torch import Tensor
+
+from plugins.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Softening:
+    """FNES with its settings, DEFENSE.FNES.
+
+    Attributes:
+        gamma: reach of x_temp, in distances from x to x^; at least 1.
+        mix: (a, b) of w ~ U(a, b).
+        clean_mass: l1, the true class's share of the label of x.
+        attacked_mass: l2, its share of the label of x_temp before mass is moved.
+        moved_mass: v, what the farthest negative class gets of l2.
+
+    Raises:
+        InputError: a setting is out of its range, or v is above l2.
+    """
+
+    gamma: float
+    mix: tuple[float, float]
+    clean_mass: float
+    attacked_mass: float
+    moved_mass: float
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        _require(self.gamma >= 1, "GAMMA", self.gamma, "at least 1")
+        ordered = len(self.mix) == 2 and 0 <= self.mix[0] <= self.mix[1] <= 1
+        _require(ordered, "MIX", self.mix, "(a, b) with 0 <= a <= b <= 1")
+        for key in ("CLEAN_MASS", "ATTACKED_MASS"):
+            value = getattr(self, key.lower())
+            _require(0 < value <= 1, key, value, "above 0 and at most 1")
+        choice = f"0 to ATTACKED_MASS, which is {self.attacked_mass}"
+        _require(0 <= self.moved_mass <= self.attacked_mass, "MOVED_MASS", self.moved_mass, choice)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "Softening":
+        """Read ``DEFENSE.FNES``."""
+        settings = cfg.DEFENSE.FNES
+        return cls(
+            gamma=settings.GAMMA,
+            mix=tuple(settings.MIX),
+            clean_mass=settings.CLEAN_MASS,
+            attacked_mass=settings.ATTACKED_MASS,
+            moved_mass=settings.MOVED_MASS,
+        )
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Weights w (count,), float32 on the generator's device."""
+        low, high = self.mix
+        drawn = torch.rand(count, generator=generator, device=generator.device)
+        return low + (high - low) * drawn
+
+    def images(self, clean: Tensor, attacked: Tensor, weights: Tensor) -> Tensor:
+        """x_adv; see ``extend``."""
+        return extend(clean, attacked, weights, self.gamma)
+
+    def labels(self, targets: Tensor, negatives: Tensor, weights: Tensor, classes: int) -> Tensor:
+        """y_adv (B, C) of people (B,), their farthest negative classes (B,) and weights (B,)."""
+        clean = smooth_labels(targets, classes, self.clean_mass)
+        attacked = smooth_labels(targets, classes, self.attacked_mass)
+        attacked = move_mass(attacked, targets, negatives, self.moved_mass)
+        weights = weights[:, None].to(clean)
+        return weights * clean + (1 - weights) * attacked
+
+
+def _require(fits: bool, key: str, found: object, expected: str) -> None:
+    if not fits:
+        raise InputError(f"DEFENSE.FNES.{key}: {found}; expected {expected}")
+
+
+def extend(clean: Tensor, attacked: Tensor, weights: Tensor, gamma: float) -> Tensor:
+    """x_adv = x + (1 - w) gamma (x^ - x), clipped to [0, 255].
+
+    It leaves the attack's budget where (1 - w) gamma > 1, as the method intends.
+
+    Args:
+        clean: x, (B, ...), 0-255 units.
+        attacked: x^, same shape.
+        weights: w, (B,).
+        gamma: at least 1.
+
+    Returns:
+        Same shape; exactly x where w = 1 and exactly x^ where (1 - w) gamma = 1.
+    """
+    reach = ((1 - weights.to(clean)) * gamma).view(-1, *[1] * (clean.dim() - 1))
+    # lerp, unlike the sum above, is exact at both ends.
+    return clean.lerp(attacked, reach).clamp(0, 255)
+
+
+def smooth_labels(targets: Tensor, classes: int, kept: float) -> Tensor:
+    """phi(y, l): l on the true class, the rest in equal parts on all others.
+
+    The same as fastreid's label smoothing with MODEL.LOSSES.CE.EPSILON = 1 - l; torch's own spreads
+    epsilon over the true class too.
+
+    Args:
+        targets: (B,) people, below ``classes``.
+        classes: C, at least 2.
+        kept: l.
+
+    Returns:
+        (B, C) float32; rows sum to 1.
+    """
+    spread = torch.full((len(targets), classes), (1 - kept) / (classes - 1), device=targets.device)
+    return spread.scatter(1, targets[:, None], kept)
+
+
+def move_mass(labels: Tensor, targets: Tensor, negatives: Tensor, mass: float) -> Tensor:
+    """tau(y, v): v taken from the true class and given to the farthest negative class.
+
+    Args:
+        labels: (B, C), with at least ``mass`` on each true class.
+        targets: (B,) true classes.
+        negatives: (B,) farthest negative classes; where it is the true class nothing moves.
+        mass: v.
+    """
+    moved = torch.full_like(labels[:, :1], mass)
+    moved = moved.masked_fill((targets == negatives)[:, None], 0)
+    true, negative = targets[:, None], negatives[:, None]
+    return labels.scatter_add(1, true, -moved).scatter_add(1, negative, moved)
+
+
+def soft_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over the batch of -sum_c y_c log p_c, in nats and at least in float32.
+
+    Args:
+        logits: (B, C).
+        labels: (B, C), rows sum to 1.
+    """
+    dtype = torch.promote_types(logits.dtype, labels.dtype)
+    return -(labels * F.log_softmax(logits, dim=1, dtype=dtype)).sum(dim=1).mean()

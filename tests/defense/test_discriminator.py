@@ -1,0 +1,125 @@
+import copy
+import io
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from plugins.defense.discriminator import Discriminator, game_value
+
+
+def discriminator(seed: int = 0, **changes) -> Discriminator:
+    torch.manual_seed(seed)
+    return Discriminator(**{"dim": 6, "hidden": 8, "lr": 1e-2} | changes)
+
+
+def features_of(seed: int, count: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clean features, and attacked ones that lie elsewhere."""
+    clean, attacked = torch.randn(2, count, 6, generator=torch.Generator().manual_seed(seed))
+    return clean, attacked + 1
+
+
+def weights(one: Discriminator) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in one.network.parameters()]
+
+
+def log_probability(logit: float) -> float:
+    return math.log(1 / (1 + math.exp(-logit)))
+
+
+def test_the_value_of_the_game_equals_a_loop_and_is_finite_for_any_logit():
+    clean, attacked = torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
+    slow = sum(map(log_probability, [*clean.tolist(), *(-attacked).tolist()])) / 5
+    assert game_value(clean, attacked).item() == pytest.approx(slow, rel=1e-5)
+    sure = torch.tensor([300.0, -300.0], requires_grad=True)
+    value = game_value(sure, sure)
+    value.backward()
+    assert value.item() == -300
+    assert sure.grad.isfinite().all()
+
+
+def test_a_step_is_adam_on_the_binary_cross_entropy_of_clean_against_attacked():
+    one = discriminator()
+    network = copy.deepcopy(one.network)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for seed in range(3):
+        clean, attacked = features_of(seed)
+        optimizer.zero_grad()
+        bce = F.binary_cross_entropy_with_logits
+        expected = bce(network(clean), torch.ones(4, 1)) + bce(network(attacked), torch.zeros(4, 1))
+        expected.backward()
+        optimizer.step()
+        torch.testing.assert_close(one.step(clean, attacked), expected.detach())
+    torch.testing.assert_close(weights(one), [p.detach() for p in network.parameters()])
+
+
+def test_the_discriminator_learns_and_the_encoder_gets_no_gradient():
+    one = discriminator()
+    clean, attacked = (features.requires_grad_() for features in features_of(0))
+    losses = [one.step(clean, attacked).item() for _ in range(200)]
+    assert losses[0] == pytest.approx(2 * math.log(2), abs=0.5)
+    assert losses[-1] < 0.1
+    assert clean.grad is None
+    assert attacked.grad is None
+
+
+@pytest.mark.parametrize("saturating", [False, True])
+def test_the_encoder_loss_moves_the_encoder_alone(saturating):
+    one = discriminator(saturating=saturating)
+    clean, attacked = (features.requires_grad_() for features in features_of(0))
+    before = weights(one)
+    loss = one.encoder_loss(clean, attacked)
+    loss.backward()
+    clean_logits, attacked_logits = (one.logits(f).tolist() for f in (clean, attacked))
+    if saturating:
+        value = sum(map(log_probability, [*clean_logits, *(-a for a in attacked_logits)])) / 4
+        assert loss.item() == pytest.approx(value, rel=1e-5)
+        assert clean.grad.abs().sum() > 0
+    else:
+        value = sum(map(log_probability, attacked_logits)) / 4
+        assert loss.item() == pytest.approx(-value, rel=1e-5)
+        assert clean.grad is None
+    assert all(p.grad is None and p.requires_grad for p in one.network.parameters())
+    assert all(torch.equal(p, q) for p, q in zip(weights(one), before, strict=True))
+    # A small step down makes the attacked features look cleaner.
+    assert one.logits(attacked - 0.1 * attacked.grad).mean() > one.logits(attacked).mean()
+
+
+def test_against_a_sure_discriminator_only_the_default_form_has_a_gradient():
+    gradients = {}
+    for saturating in (False, True):
+        one = discriminator(saturating=saturating)
+        with torch.no_grad():
+            one.network[2].bias.fill_(-30.0)  # sure that all is attacked
+        _, attacked = features_of(0)
+        clean = attacked.clone()
+        one.encoder_loss(clean, attacked.requires_grad_()).backward()
+        gradients[saturating] = attacked.grad.abs().max().item()
+    assert gradients[False] > 1e-3
+    assert gradients[True] < 1e-9
+
+
+def test_a_resumed_discriminator_is_bit_identical():
+    whole, killed = discriminator(), discriminator()
+    for seed in range(3):
+        whole.step(*features_of(seed))
+        killed.step(*features_of(seed))
+    file = io.BytesIO()
+    torch.save(killed.state_dict(), file)
+    file.seek(0)
+    resumed = discriminator(seed=1)
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    for seed in range(3, 6):
+        assert torch.equal(whole.step(*features_of(seed)), resumed.step(*features_of(seed)))
+    assert all(torch.equal(p, q) for p, q in zip(weights(whole), weights(resumed), strict=True))
+
+
+def test_mixed_precision_changes_no_bit():
+    one = discriminator()
+    clean, attacked = features_of(0)
+    plain = one.encoder_loss(clean, attacked)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(one.encoder_loss(clean, attacked), plain)
+        half = one.encoder_loss(clean.bfloat16(), attacked.bfloat16())
+    assert half.dtype == torch.float32
