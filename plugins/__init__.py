@@ -9,6 +9,14 @@ from plugins import compat
 compat.install()
 
 # For registration; the package's own modules need fastreid importable first.
-from plugins import attacks, data, engine, evaluation, modeling  # noqa: E402, F401
+from plugins import (  # noqa: E402, F401
+    attacks,
+    data,
+    defense,
+    engine,
+    evaluation,
+    modeling,
+    robustness,
+)
 
 __version__ = "0.1.0"

@@ -106,6 +106,37 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     # their numbers do not compare.
     cfg.DATASETS.LLCM = CfgNode({"MODE": "sampled-gallery"})
 
+    # Balancing with generated images (DDDefense, phase 1), tools/balance_data.py.
+    cfg.DATASETS.BALANCE = CfgNode()
+    # The set that lacks images; BalancedDataset is this set with the generated ones.
+    cfg.DATASETS.BALANCE.NAME = "Market1501"
+    # Folder of plan, generator and images, in FASTREID_DATASETS or absolute.
+    cfg.DATASETS.BALANCE.DIR = "balance"
+    cfg.DATASETS.BALANCE.DELTA1 = 0  # delta_1: images each person shall have; 0: the rounded mean
+    cfg.DATASETS.BALANCE.DELTA2 = 0.5  # delta_2: larger share of one camera calls for the others
+    cfg.DATASETS.BALANCE.CANDIDATES = 5  # generated images of a slot, of which the best may stay
+    cfg.DATASETS.BALANCE.TOP = 5  # the teacher must rank the right person among the first so many
+    # The clean re-ID model that judges: config and checkpoint of its run.
+    cfg.DATASETS.BALANCE.TEACHER = CfgNode({"CONFIG_FILE": "", "WEIGHTS": ""})
+    # The diffusion model (EDM).
+    cfg.DATASETS.BALANCE.GENERATOR = CfgNode()
+    cfg.DATASETS.BALANCE.GENERATOR.SIZE = [128, 64]  # height, width of its images
+    # Channels of the UNet, from full resolution down, each half of the one before.
+    cfg.DATASETS.BALANCE.GENERATOR.CHANNELS = [64, 128, 256]
+    cfg.DATASETS.BALANCE.GENERATOR.LAYERS = 2  # residual blocks of a resolution
+    # Probability that person or camera, each on its own, is not told in training.
+    cfg.DATASETS.BALANCE.GENERATOR.UNKNOWN = 0.1
+    cfg.DATASETS.BALANCE.GENERATOR.EMA = 0.999  # decay of the averaged weights, which generate
+    cfg.DATASETS.BALANCE.GENERATOR.BATCH = 64
+    cfg.DATASETS.BALANCE.GENERATOR.BASE_LR = 0.0002  # of Adam, constant
+    cfg.DATASETS.BALANCE.GENERATOR.STEPS = 50000
+    cfg.DATASETS.BALANCE.GENERATOR.CHECKPOINT_PERIOD = 1000  # steps
+    # euler or dpm (DPM-Solver++ multistep), and its evaluations of the network.
+    cfg.DATASETS.BALANCE.GENERATOR.SCHEDULER = "euler"
+    cfg.DATASETS.BALANCE.GENERATOR.SAMPLING_STEPS = 18
+    # Classifier-free guidance; 1 is none, more is nearer to the condition and less various.
+    cfg.DATASETS.BALANCE.GENERATOR.GUIDANCE = 1.0
+
     # ---- solver ----------------------------------------------------------------------------------
     # What one iteration does, a name of the STEP registry.
     cfg.SOLVER.STEP = "SimpleStep"
@@ -133,6 +164,9 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     # Clips of a tracklet whose features are averaged: 1, the first frame of each of its T segments;
     # k, at most k such clips at offsets spread over the segments; 0, all its frames, T at a time.
     cfg.TEST.CLIPS = 1
+    # Names of the ATTACK registry, such as [SMA, FNA, RankMargin], as published or with "-strong"
+    # added; when there are any, TEST.EVALUATOR is RobustEvaluator.
+    cfg.TEST.ATTACKS = []
     # Rows of [task, metric, expected, tolerance], percent; a run that misses one exits 1. Task is
     # "DATASET/DIRECTION", as the printed table names it.
     cfg.TEST.EXPECTED_RESULTS = []
@@ -160,6 +194,31 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     cfg.ATTACK.STEP_SIZE = 0.0
     cfg.ATTACK.RESTARTS = 0
     cfg.ATTACK.EOT = 0
+    # What TEST.ATTACKS attack: query or gallery; how many of its items a direction, drawn with
+    # SEED, 0 for all; how many at a time in each process.
+    cfg.ATTACK.SIDE = "query"
+    cfg.ATTACK.QUERIES = 0
+    cfg.ATTACK.BATCH = 16
+    # Folder for the attacked images, a data set per search and attack; empty saves none.
+    cfg.ATTACK.SAVE_IMAGES = ""
+
+    # ---- defence: AdversarialStep ----------------------------------------------------------------
+    # The attack inside training, a name of the ATTACK registry; it takes NORM, FRAMES and INFRARED
+    # from ATTACK, and a random start. Units: 0-255.
+    cfg.DEFENSE = CfgNode()
+    cfg.DEFENSE.INNER = "FNA"
+    cfg.DEFENSE.EPS = 8.0
+    cfg.DEFENSE.STEPS = 10
+    cfg.DEFENSE.STEP_SIZE = 2.0
+    # Epochs in which EPS and STEP_SIZE grow from 0 to what they are.
+    cfg.DEFENSE.WARMUP_EPOCHS = 0
+    # Weights of the losses on clean batches, of those on attacked batches, and of the squared
+    # distance of their features (beta of TRADES), as TEST.METRIC compares them. 0: not computed.
+    cfg.DEFENSE.CLEAN_WEIGHT = 1.0
+    cfg.DEFENSE.ATTACKED_WEIGHT = 1.0
+    cfg.DEFENSE.DISTANCE_WEIGHT = 0.0
+    # INNER GOAT: drawn guides of the same person, farthest ones of others.
+    cfg.DEFENSE.GOAT = CfgNode({"POSITIVES": 4, "NEGATIVES": 1})
     return cfg
 
 

@@ -4,8 +4,10 @@ Legend: B clips in the batch, R rows (items of query + gallery) they belong to, 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import count
+from typing import ClassVar
 
 import torch
 from fastreid.config import CfgNode
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from plugins.attacks.adapter import Adapter, attacking, preserved_random_state, row_groups
 from plugins.attacks.constraints import Region, ThreatModel
+from plugins.attacks.draws import row_generator
 from plugins.attacks.guides import Guides
 from plugins.attacks.objectives import rank_margin
 from plugins.attacks.optimizers import Climb, Recipe, Score, is_better, maximise
@@ -42,13 +45,18 @@ class Attack:
     """An objective to maximise, and two recipes for it.
 
     A subclass sets ``objective`` and ``published``, and may set ``strong``, by which a name with
-    "-strong" is attacked.
+    "-strong" is attacked; ``aim`` and ``transform``, where the objective needs more than guides
+    hold; and ``prepare``, where it learns from all rows before it changes one.
 
     Attributes:
+        transform: of clean images (B, ..., 3, H, W), with a generator; the features of what it
+            gives, anew for each pass, are the guides' ``reference``.
         threat: what may be changed.
         recipe: how the objective is climbed.
         seed: of all random draws.
     """
+
+    transform: ClassVar[Callable[[Tensor, torch.Generator], Tensor] | None] = None
 
     @staticmethod
     def objective(features: Tensor, guides: Guides) -> Tensor:
@@ -77,6 +85,21 @@ class Attack:
         names = ("steps", "step_size", "restarts", "eot")
         chosen = {name: cfg.ATTACK[name.upper()] for name in names if cfg.ATTACK[name.upper()]}
         return cls(threat, replace(recipe, **chosen), cfg.ATTACK.SEED)
+
+    def prepare(
+        self, features_of: Callable[[dict], Tensor], batches: Iterable[tuple[dict, Guides]]
+    ) -> "Attack":
+        """The attack once it knows all rows: called once, before ``run``. Most need no such thing.
+
+        Args:
+            features_of: as for ``run``.
+            batches: all rows with their guides; it can be iterated over more than once.
+        """
+        return self
+
+    def aim(self, guides: Guides, rows: Tensor) -> Guides:
+        """The guides with what the objective needs besides, for the rows (R,) named in the data."""
+        return guides
 
     def __call__(self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides) -> dict:
         """The attacked batch of ``run``."""
@@ -111,22 +134,53 @@ class Attack:
         attacked = {**batch, "images": best.images.view(batch["images"].shape)}
         return Outcome(attacked, best)
 
-    def score(self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides) -> Score:
+    def score(
+        self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides, restart: int = 0
+    ) -> Score:
         """What ``maximise`` climbs: images in place of the batch's to objective and rank margin."""
+        shape, passes = batch["images"].shape, count()
+        groups, rows = row_groups(batch)
+        guides = self.aim(guides, rows)
 
-        def score(images: Tensor) -> tuple[Tensor, Tensor]:
-            features = features_of({**batch, "images": images.view(batch["images"].shape)})
-            features = features.to(guides.clean.device)
-            values = self.objective(features, guides), rank_margin(features.detach(), guides)
+        def score(images: Tensor, left: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            clean, known = batch, guides
+            some = {**batch, "images": images.view(shape)}
+            if left is not None:
+                clips = left[groups.to(left.device)]
+                clean, some = select_clips(clean, clips), select_clips(some, clips)
+                known = guides.select(left.to(guides.pids.device))
+            if self.transform is not None:
+                known = self._refer(features_of, clean, known, (restart, next(passes)))
+            features = features_of(some).to(guides.clean.device)
+            values = self.objective(features, known), rank_margin(features.detach(), known)
             return tuple(value.to(images.device) for value in values)
 
         return score
 
+    def _refer(
+        self,
+        features_of: Callable[[dict], Tensor],
+        batch: dict,
+        guides: Guides,
+        draw: tuple[int, ...],
+    ) -> Guides:
+        """The guides whose ``reference`` are the features of the transformed clean images."""
+        groups, rows = row_groups(batch)
+        images = batch["images"].clone()
+        for place, row in enumerate(rows.tolist()):
+            clips = groups == place
+            generator = row_generator(self.seed, row, *draw)
+            images[clips] = self.transform(images[clips], generator)
+        with torch.no_grad():
+            reference = features_of({**batch, "images": images})
+        return replace(guides, reference=reference.to(guides.clean.device))
+
     def _climb(
         self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides, restart: int
     ) -> Climb:
-        score = self.score(features_of, batch, guides)
-        return maximise(score, Region(self.threat, batch), self.recipe, self.seed, restart)
+        score = self.score(features_of, batch, guides, restart)
+        climb = maximise(score, Region(self.threat, batch), self.recipe, self.seed, restart)
+        return climb if self.transform is None else replace(climb, forwards=2 * climb.forwards)
 
     def _restarts(
         self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides

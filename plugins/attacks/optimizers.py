@@ -9,12 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from plugins.attacks.black_box import climb_by_squares
 from plugins.attacks.constraints import Region
+from plugins.attacks.draws import row_generator
 from plugins.errors import InputError
 
 # Images (B, T, 3, H, W) to the objective (R,), which is maximised, and the margin (R,), which is
-# above 0 where the attack has reached its aim.
-Score = Callable[[Tensor], tuple[Tensor, Tensor]]
+# above 0 where the attack has reached its aim. With ``drop_solved`` it is also called with a mask
+# (R,), and then gives both of these rows only.
+Score = Callable[..., tuple[Tensor, Tensor]]
 
 # APGD: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
 # parameter-free attacks", ICML 2020, section 3.
@@ -28,8 +31,9 @@ class Recipe:
     """How the objective is climbed.
 
     Attributes:
-        optimizer: "sign" for steps of one length: FGSM, I-FGSM, MI-FGSM, PGD; or "apgd".
-        steps: gradient steps of a restart.
+        optimizer: "sign" for steps of one length: FGSM, I-FGSM, MI-FGSM, PGD; "apgd"; or "square",
+            without gradients.
+        steps: gradient steps of a restart; of "square" the forward passes.
         step_size: length of a step in the threat's norm, 0-255 units; "apgd" has its own.
         random_start: start from a random point of the budget, not from the clean images. Restarts
             after the first always do.
@@ -38,6 +42,8 @@ class Recipe:
         eot: forward passes whose scores and gradients are averaged, for a model that draws
             (expectation over transformation).
         stop_when_solved: rows with a margin above 0 take no part in further restarts.
+        drop_solved: nor in further steps. It saves most of the work on a weak model, but leaves the
+            objective where Rank-1 first fails: for attacks on nothing but Rank-1.
     """
 
     optimizer: str = "sign"
@@ -48,6 +54,7 @@ class Recipe:
     restarts: int = 1
     eot: int = 1
     stop_when_solved: bool = False
+    drop_solved: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,9 +100,12 @@ def maximise(score: Score, region: Region, recipe: Recipe, seed: int, restart: i
         start = region.random(seed, restart)
     probe = Explorer(score, region, recipe.eot)
     if not region.settled:
-        region = region.settle(probe.gradient(start)[0])
+        if recipe.optimizer in GRADIENT_FREE:  # any frames
+            region = region.settle(region.random(seed, restart) - region.clean)
+        else:
+            region = region.settle(probe.gradient(start)[0])
         start = region.project(start)
-    explorer = Explorer(score, region, recipe.eot)
+    explorer = Explorer(score, region, recipe.eot, recipe.drop_solved, (seed, restart))
     OPTIMIZERS[recipe.optimizer](explorer, start, recipe)
     return Climb(
         images=explorer.images,
@@ -110,35 +120,71 @@ def maximise(score: Score, region: Region, recipe: Recipe, seed: int, restart: i
 class Explorer:
     """Looks at images, counts, and remembers the best of each row."""
 
-    def __init__(self, score: Score, region: Region, eot: int) -> None:
+    def __init__(
+        self,
+        score: Score,
+        region: Region,
+        eot: int,
+        drop_solved: bool = False,
+        seeds: tuple[int, ...] = (0,),
+    ) -> None:
         """Nothing is seen yet."""
         self.score, self.region, self.eot = score, region, eot
+        self.drop_solved, self.seeds = drop_solved, seeds
         self.forwards = self.backwards = 0
         self.images: Tensor | None = None
-        self.stuck: Tensor | None = None
+        self.left = torch.ones_like(region.rows, dtype=torch.bool)
+        # Known after the first gradient; without one nothing is ever stuck.
+        self.stuck, self._started = torch.zeros_like(self.left), False
+
+    @property
+    def finished(self) -> bool:
+        """No row is left to be looked at."""
+        return not self.left.any()
+
+    def generators(self) -> list[torch.Generator]:
+        """A generator for each row, whose draws depend on the seeds and the row's name alone."""
+        return [row_generator(*self.seeds, row) for row in self.region.rows.tolist()]
 
     @torch.no_grad()
     def look(self, images: Tensor) -> Tensor:
-        """The objective (R,) of images (B, T, 3, H, W)."""
-        scores = [self.score(images) for _ in range(self.eot)]
-        self.forwards += self.eot * len(self.region.rows)
+        """The objective (R,) of images (B, T, 3, H, W); of a dropped row its best."""
+        if self.finished:
+            return self.objective
+        scores = [self._ask(images) for _ in range(self.eot)]
+        self.forwards += self.eot * int(self.left.sum())
         return self._remember(images, scores)
 
     def gradient(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradient (B, T, 3, H, W) and the objective (R,) at images (B, T, 3, H, W)."""
+        """The gradient (B, T, 3, H, W) and the objective (R,) at images (B, T, 3, H, W).
+
+        Of a dropped row they are 0 and its best.
+        """
         images = images.detach().requires_grad_()
         total, scores = torch.zeros_like(images), []
+        if self.finished:
+            return total, self.objective
         for _ in range(self.eot):
             with torch.enable_grad():
-                objective, margin = self.score(images)
+                objective, margin = self._ask(images)
                 total += torch.autograd.grad(objective.sum(), images)[0]
             scores.append((objective.detach(), margin.detach()))
-        self.forwards += self.eot * len(self.region.rows)
-        self.backwards += self.eot * len(self.region.rows)
+        self.forwards += self.eot * int(self.left.sum())
+        self.backwards += self.eot * int(self.left.sum())
         gradient = total / self.eot
-        if self.stuck is None:
-            self.stuck = self.region.row_norms(gradient) == 0
+        if not self._started:
+            self.stuck, self._started = self.region.row_norms(gradient) == 0, True
         return gradient, self._remember(images.detach(), scores)
+
+    def _ask(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Objective and margin (R,), asked for the rows that are left."""
+        if self.left.all():
+            return self.score(images)
+        objective, margin = self.score(images, self.left)
+        return (
+            self.objective.masked_scatter(self.left, objective),
+            self.margin.masked_scatter(self.left, margin),
+        )
 
     def _remember(self, images: Tensor, scores: list[tuple[Tensor, Tensor]]) -> Tensor:
         objective, margin = (
@@ -149,11 +195,12 @@ class Explorer:
             raise InputError(f"attack: the objective is NaN or infinite for rows {rows[:5]}")
         if self.images is None:
             self.images, self.objective, self.margin = images, objective, margin
-            return objective
         better = is_better(objective, margin, self.objective, self.margin)
         self.images = torch.where(self.region.spread(better), images, self.images)
         self.objective = torch.where(better, objective, self.objective)
         self.margin = torch.where(better, margin, self.margin)
+        if self.drop_solved:
+            self.left = self.margin <= 0
         return objective
 
 
@@ -171,6 +218,8 @@ def climb_by_sign(explorer: Explorer, images: Tensor, recipe: Recipe) -> None:
     """
     region, direction = explorer.region, 0.0
     for _ in range(recipe.steps):
+        if explorer.finished:
+            return
         gradient, _ = explorer.gradient(images)
         if recipe.momentum:
             gradient = direction = recipe.momentum * direction + region.unit_l1(gradient)
@@ -183,7 +232,7 @@ def climb_by_apgd(explorer: Explorer, images: Tensor, recipe: Recipe) -> None:
 
     At each checkpoint a row halves its step, and goes on from its best images, if fewer than RHO of
     its steps rose, or if neither its step nor its best objective changed since the checkpoint
-    before. After that its momentum starts anew.
+    before. The way back to its best images is then its momentum, as in the paper's algorithm 1.
     """
     region, marks = explorer.region, checkpoints(recipe.steps)
     gradient, objective = explorer.gradient(images)
@@ -197,7 +246,7 @@ def climb_by_apgd(explorer: Explorer, images: Tensor, recipe: Recipe) -> None:
         target = images + pull * (target - images) + (1 - pull) * (images - before)
         before, images = images, region.project(target)
         last_objective = objective
-        if index == recipe.steps:
+        if index == recipe.steps or explorer.finished:
             explorer.look(images)
             return
         gradient, objective = explorer.gradient(images)
@@ -211,7 +260,7 @@ def climb_by_apgd(explorer: Explorer, images: Tensor, recipe: Recipe) -> None:
             halved = few | (~halved & (top_objective == last_top))
             again = region.spread(halved)
             step = torch.where(halved, step / 2, step)
-            images, before = torch.where(again, top, images), torch.where(again, top, before)
+            images = torch.where(again, top, images)
             gradient = torch.where(again, top_gradient, gradient)
             objective = torch.where(halved, top_objective, objective)
             rises, last_mark, last_top = torch.zeros_like(rises), index, top_objective
@@ -233,4 +282,5 @@ def checkpoints(steps: int) -> list[int]:
     return marks
 
 
-OPTIMIZERS = {"sign": climb_by_sign, "apgd": climb_by_apgd}
+OPTIMIZERS = {"sign": climb_by_sign, "apgd": climb_by_apgd, "square": climb_by_squares}
+GRADIENT_FREE = ("square",)

@@ -69,6 +69,10 @@ class Step:
         self.data_loader.batch_sampler.position += len(batches)
         return batches, time.perf_counter() - start
 
+    def batch_losses(self, batch: dict, **model_arguments) -> dict[str, Tensor]:
+        """What ``backward`` derives: the model's losses of a batch, by name."""
+        return self.model(batch, **model_arguments)
+
     def backward(self, batches: list[dict], optimizer: Optimizer, **model_arguments) -> dict:
         """Fill the gradients that ``optimizer`` will apply with their mean over batches and ranks.
 
@@ -79,7 +83,7 @@ class Step:
         means: dict[str, Tensor] = {}
         for batch in batches:
             with self.autocast():
-                losses = self.model(batch, **model_arguments)
+                losses = self.batch_losses(batch, **model_arguments)
             if not losses:
                 return {}
             total = sum(losses.values()) / len(batches)

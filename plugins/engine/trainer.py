@@ -160,17 +160,19 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module) -> dict:
-        """Evaluate on every dataset of DATASETS.TESTS and log one table.
+        """Evaluate on every dataset of DATASETS.TESTS, also under TEST.ATTACKS; log one table.
 
         Returns:
             On the main process {direction: {metric: percent}, "metric": percent}, under the
             dataset's name if there are several; elsewhere empty blocks.
         """
-        evaluator_class = lookup(EVALUATOR, cfg.TEST.EVALUATOR, "TEST.EVALUATOR")
+        evaluator_name = "RobustEvaluator" if cfg.TEST.ATTACKS else cfg.TEST.EVALUATOR
+        evaluator_class = lookup(EVALUATOR, evaluator_name, "TEST.EVALUATOR")
         results = OrderedDict()
         for name in cfg.DATASETS.TESTS:
             loader, dataset = build_test_loader(cfg, name)
-            evaluator = evaluator_class(cfg, dataset)
+            attacked = (model, loader.dataset, name) if cfg.TEST.ATTACKS else ()
+            evaluator = evaluator_class(cfg, dataset, *attacked)
             wrapped = FlipAverage(model) if cfg.TEST.FLIP.ENABLED else model
             results[name] = inference_on_dataset(wrapped, loader, evaluator)
             if cfg.TEST.RANK_PICTURE and comm.is_main_process():

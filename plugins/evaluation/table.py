@@ -14,10 +14,12 @@ def results_table(results: dict[str, dict]) -> str:
     """Pipe table in fastreid's style, one row per data set and direction, percent.
 
     Args:
-        results: data set -> what its evaluator returned: a block of metrics per direction.
+        results: data set -> what its evaluator returned: a block of metrics per direction. A metric
+            that a block lacks is left blank.
     """
     rows = [
-        (task, *(block[column] for column in COLUMNS)) for task, block in by_task(results).items()
+        (task, *(block.get(column) for column in COLUMNS))
+        for task, block in by_task(results).items()
     ]
     headers = ("Dataset", *COLUMNS)
     return tabulate(rows, headers, tablefmt="pipe", floatfmt=".2f", numalign="left")

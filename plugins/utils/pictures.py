@@ -80,7 +80,7 @@ def draw_ranked_clips(
         rows: at least one; their lists may differ in length.
         title: what is seen, such as "HITSZVCM I2V: infrared queries, visible gallery".
         caption: a line below it: how the queries were chosen, ``HOW_CHOSEN`` for example.
-        frames: frames shown of each clip, evenly spaced over the tracklet; fewer if none is as long.
+        frames: shown of each clip, evenly spaced over the tracklet; fewer if none is as long.
 
     Raises:
         OSError: an image is missing or damaged; names it.

@@ -39,14 +39,13 @@ def batch_of(seed, several):
 
 
 def through_png(images):
-    """uint8 clips written to PNG files and read again."""
-    frames = images.flatten(0, 1).permute(0, 2, 3, 1).numpy()
-    read = []
-    for frame in frames:
-        file = io.BytesIO()
-        Image.fromarray(frame).save(file, format="png")
-        read.append(torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1))
-    return torch.stack(read).view(images.shape).float()
+    """uint8 clips written to a PNG file, one frame under the other, and read again."""
+    file = io.BytesIO()
+    sheet = images.permute(0, 1, 3, 4, 2).flatten(0, 2).numpy()
+    Image.fromarray(sheet).save(file, format="png")
+    clips, frames, _, height, width = images.shape
+    read = torch.from_numpy(np.array(Image.open(file))).view(clips, frames, height, width, 3)
+    return read.permute(0, 1, 4, 2, 3).float()
 
 
 def assert_within(threat, region, images, rounding=ROUNDING):

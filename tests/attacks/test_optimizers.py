@@ -20,9 +20,9 @@ def waves(seed, images=GRAY, sharpness=6.0):
     """A score with many summits: (R,), and a margin that is never reached."""
     generator = torch.Generator().manual_seed(seed)
     pixels = images[0].numel()
-    mix = torch.randn(SIDE, pixels, generator=generator) / math.sqrt(pixels)
-    phase = 6 * torch.rand(SIDE, generator=generator)
-    weight = torch.randn(SIDE, generator=generator)
+    mix = torch.randn(SIDE, pixels, generator=generator).to(images) / math.sqrt(pixels)
+    phase = 6 * torch.rand(SIDE, generator=generator).to(images)
+    weight = torch.randn(SIDE, generator=generator).to(images)
 
     def score(points):
         flat = (points.flatten(1) - 100) / 8
@@ -73,7 +73,7 @@ def foolbox_iterates(attack_class, score, images, eps, **arguments):
     ],
 )
 def test_every_step_is_foolboxs(norm, attack_class):
-    images = clips(people=2)["images"]
+    images = clips(people=2)["images"].double()
     score, eps, steps, size = waves(0, images), 8.0, 12, 2.0
     recording, ours = recorded(score)
     recipe = Recipe(steps=steps, step_size=size)
@@ -81,7 +81,7 @@ def test_every_step_is_foolboxs(norm, attack_class):
     theirs = foolbox_iterates(attack_class, score, images, eps, abs_stepsize=size, steps=steps)
     assert len(ours) == len(theirs) == steps + 1
     for mine, reference in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine, reference, atol=1e-4, rtol=0)
+        torch.testing.assert_close(mine, reference, atol=1e-9, rtol=0)  # of 255
 
 
 def pgd_by_hand(score, clean, eps, size, steps, momentum):
@@ -140,13 +140,13 @@ def apgd_by_hand(score, clean, eps, steps):
             halved = rises < 0.75 * (index - mark) or stalled
             if halved:
                 step /= 2
-                before = point = best
+                point = best
                 value, gradient = best_value, best_gradient
             rises, mark, mark_value = 0, index, best_value
     return points, best_value
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_apgd_is_the_algorithm_row_by_row(seed):
     score, clean = waves(seed), GRAY + torch.arange(ROWS).view(-1, 1, 1, 1, 1)
     recording, ours = recorded(score)
@@ -161,32 +161,6 @@ def test_apgd_is_the_algorithm_row_by_row(seed):
 def test_checkpoints_are_those_of_the_paper():
     assert checkpoints(100) == [22, 41, 57, 70, 80, 87, 93, 99]
     assert checkpoints(1) == [1] * 8
-
-
-def lead_of_apgd(norm, sharpness):
-    """By how much APGD's objective is above that of PGD, in 20 cases, each a row of its own."""
-    eps, images = (8.0 if norm == "linf" else 24.0), GRAY[:1].expand(20, -1, -1, -1, -1)
-    cases = [waves(seed, sharpness=sharpness) for seed in range(20)]
-
-    def score(points):
-        values = torch.cat([cases[row](points[row : row + 1])[0] for row in range(20)])
-        return values, values.detach() - torch.inf
-
-    fixed = Recipe(steps=50, step_size=eps / 4, random_start=True)
-    own = Recipe("apgd", steps=50, random_start=True)
-    pgd, apgd = (maximise(score, region_of(norm, eps, images), r, seed=0) for r in (fixed, own))
-    assert apgd.backwards == pgd.backwards == 20 * 50
-    return apgd.objective - pgd.objective
-
-
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_apgd_is_never_worse_than_pgd_at_equal_gradient_calls(norm):
-    assert lead_of_apgd(norm, sharpness=0.3).min() >= -1e-5
-
-
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_where_luck_decides_between_many_summits_apgd_is_better_on_average(norm):
-    assert lead_of_apgd(norm, sharpness=3.0).mean() > 0.1
 
 
 def test_the_best_iterate_is_returned_not_the_last():

@@ -1,0 +1,148 @@
+"""The inner maximisation: from a training batch the attacked one to train on.
+
+Legend: B clips in the batch. Pixels, budgets and steps are in 0-255 units.
+"""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import torch
+from fastreid.config import CfgNode
+from torch import Tensor, nn
+
+from plugins.attacks import (
+    Adapter,
+    Attack,
+    Guides,
+    Recipe,
+    Region,
+    ThreatModel,
+    attacking,
+    build_attack,
+    maximise,
+)
+from plugins.errors import InputError
+
+
+class Crafter:
+    """Attacks training batches, guided by nothing but the batch itself.
+
+    The features are those that a search ranks, in evaluation mode, so that BatchNorm neither mixes
+    the clips of a batch nor records them; in float32 also under SOLVER.AMP, because the gradient of
+    a pixel is too small for float16. The start is random: some objectives have no gradient at a
+    clean image. Each clip keeps the best images that it passed.
+
+    The images carry no graph, and no gradient of a parameter is computed. A derivative of the
+    crafting itself would be zero, as it steps by signs.
+
+    Attributes:
+        adapter: gives the features; mirror images and further clips of TEST are left out.
+        attack: DEFENSE.INNER, at full strength.
+    """
+
+    def __init__(self, model: nn.Module, cfg: CfgNode) -> None:
+        """Read DEFENSE, and of ATTACK how a perturbation is measured: all but its EPS.
+
+        Raises:
+            InputError: there is no such attack, it cannot run on one batch, or a number is out of
+                its range.
+        """
+        settings = cfg.DEFENSE
+        check_numbers(settings)
+        self.attack = build_attack(settings.INNER, cfg, "DEFENSE.INNER")
+        if type(self.attack).prepare is not Attack.prepare:
+            raise InputError(
+                f"DEFENSE.INNER: {settings.INNER} learns from a whole data set before it attacks; "
+                "expected an attack that needs one batch, such as SMA, FNA or GOAT"
+            )
+        self.attack.threat = replace(ThreatModel.from_config(cfg), eps=settings.EPS)
+        self.attack.recipe = Recipe(
+            steps=settings.STEPS, step_size=settings.STEP_SIZE, random_start=True
+        )
+        self.adapter = Adapter(model, single_view(cfg))
+        self._warmup_epochs = settings.WARMUP_EPOCHS
+
+    def attack_of(self, epoch: int, seed: int) -> Attack:
+        """The attack of an epoch: budget and steps grow with :func:`strength`."""
+        share = strength(epoch, self._warmup_epochs)
+        threat, recipe = self.attack.threat, self.attack.recipe
+        attack = copy.copy(self.attack)
+        attack.threat = replace(threat, eps=share * threat.eps)
+        attack.recipe = replace(recipe, step_size=share * recipe.step_size)
+        attack.seed = seed
+        return attack
+
+    def __call__(self, batch: dict, epoch: int, seed: int) -> dict:
+        """The batch with attacked ``images``; the model and the random states are as before.
+
+        Args:
+            batch: ``images`` (B, T, 3, H, W) or (B, 3, H, W) in [0, 255]; ``targets`` (B,). It is
+                not changed.
+            epoch: of the whole run.
+            seed: of all random draws, below 2^32.
+
+        Returns:
+            A new batch; with a budget of 0 the same one.
+
+        Raises:
+            InputError: images are not in [0, 255], or the objective is not finite.
+        """
+        attack = self.attack_of(epoch, seed)
+        if attack.threat.eps == 0:
+            return batch
+        # A clip may come twice, each time augmented in its own way: every one is a row of its own.
+        clips = {key: value for key, value in batch.items() if key != "rows"}
+        with torch.autocast(batch["images"].device.type, enabled=False):
+            with torch.no_grad():
+                clean = self.adapter(clips)
+            targets = batch["targets"].to(clean.device)
+            metric = self.adapter.metric
+            guides = Guides.among(clean, targets, metric=metric, source="training batch")
+            images = self._climb(attack, clips, guides)
+        return {**batch, "images": images.view(batch["images"].shape)}
+
+    def _climb(self, attack: Attack, clips: dict, guides: Guides) -> Tensor:
+        """Images (B, T, 3, H, W) with the highest objective of those that each clip passed."""
+        objective_of = attack.score(self.adapter, clips, guides)
+
+        def score(images: Tensor) -> tuple[Tensor, Tensor]:
+            # No margin: whether Rank-1 fails in this batch is not what training is against.
+            objective, margin = objective_of(images)
+            return objective, torch.zeros_like(margin)
+
+        with attacking(self.adapter.model):
+            region = Region(attack.threat, clips)
+            return maximise(score, region, attack.recipe, attack.seed).images
+
+
+def strength(epoch: int, warmup_epochs: int) -> float:
+    """Share of the full budget in an epoch, from 0 in the first one to 1 after the warm-up.
+
+    >>> [strength(epoch, 4) for epoch in range(6)]
+    [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+    """
+    return min(1.0, epoch / warmup_epochs) if warmup_epochs else 1.0
+
+
+def crafting_seed(*entropy: int) -> int:
+    """One seed below 2^32 from several whole numbers, such as (SEED, rank, iteration)."""
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
+def single_view(cfg: CfgNode) -> CfgNode:
+    """The config without what makes several passes of one test item."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.TEST.FLIP.ENABLED = False
+    cfg.TEST.CLIPS = 1
+    return cfg
+
+
+def check_numbers(settings: CfgNode) -> None:
+    """Raise InputError for a number of DEFENSE that describes no inner attack."""
+    for key, least in (("EPS", 0), ("STEPS", 1), ("WARMUP_EPOCHS", 0)):
+        if not settings[key] >= least:
+            raise InputError(f"DEFENSE.{key}: {settings[key]}; expected {least} or more")
+    if not settings.STEP_SIZE > 0:
+        raise InputError(f"DEFENSE.STEP_SIZE: {settings.STEP_SIZE}; expected more than 0")

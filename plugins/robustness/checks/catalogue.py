@@ -1,0 +1,84 @@
+"""All checks in the order of the report."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from plugins.robustness.checks import harness, masking, retrieval, strength
+from plugins.robustness.checks.verdict import Verdict
+from plugins.robustness.lab import Lab
+
+logger = logging.getLogger(__name__)
+
+GROUPS = {"A": "Harness", "B": "Strength", "C": "No gradient masking", "D": "Retrieval"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """A question and what answers it.
+
+    Attributes:
+        group: key of ``GROUPS``.
+        question: one sentence; "yes" is good.
+        answer: lab to verdict; its name is the check's.
+    """
+
+    group: str
+    question: str
+    answer: Callable[[Lab], Verdict]
+
+    @property
+    def name(self) -> str:
+        """Name of the function, as words."""
+        return self.answer.__name__.replace("_", " ")
+
+
+CHECKS = (
+    Check("A", "Does an attack with eps 0 change nothing?", harness.zero_budget),
+    Check("A", "Are attacked images within the budget, also as PNG files?", harness.budget),
+    Check("A", "Is the attacked model the ranked one?", harness.same_forward),
+    Check("A", "Does an attack leave model and batch as they were?", harness.untouched),
+    Check("A", "Is the gradient that of the function?", harness.gradient),
+    Check("A", "Did every attack use its budget?", harness.moved),
+    Check("A", "Can every attack reach the edge of its budget?", harness.long_enough),
+    Check("A", "Does every objective rise?", harness.rises),
+    Check("B", "Are many steps at least as strong as one?", strength.single_step),
+    Check("B", "Do more steps change nothing?", strength.more_steps),
+    Check("B", "Do more restarts change nothing?", strength.more_restarts),
+    Check("B", "Is APGD at least as strong as any step size?", strength.step_sizes),
+    Check("B", "Is the rank margin at least as strong as FNA?", strength.order),
+    Check("B", "Does one attack speak for all?", strength.one_attack_is_enough),
+    Check("C", "Does every query have a gradient?", masking.zero_gradients),
+    Check("C", "Is the attack stronger than noise?", masking.better_than_noise),
+    Check("C", "Is the attack stronger than blind search?", masking.better_than_squares),
+    Check("C", "Is the attack stronger than transfer?", masking.better_than_transfer),
+    Check("C", "Does Rank-1 fall to chance beyond all budgets?", masking.falls_to_chance),
+    Check("C", "Does Rank-1 fall as the budget grows?", masking.falls_with_eps),
+    Check("C", "Is the forward pass deterministic?", masking.deterministic),
+    Check("D", "Do features differ in many directions?", retrieval.collapse),
+    Check("D", "Are right answers right without ties?", retrieval.ties),
+    Check("D", "Is there clean accuracy to defend?", retrieval.useful),
+    Check("D", "Are there enough people for the figure?", retrieval.people),
+    Check("D", "Are the cameras alike?", retrieval.cameras),
+    Check("D", "Does it hold with mirror images and re-ranking?", retrieval.views),
+    Check("D", "Does it hold against another norm?", retrieval.threats),
+    Check("D", "Does it hold for other seeds of the training?", retrieval.trainings),
+)
+
+
+def run_checks(lab: Lab) -> Iterator[tuple[Check, Verdict]]:
+    """Answer all, each logged as it ends."""
+    for number, check in enumerate(CHECKS, start=1):
+        verdict = check.answer(lab)
+        figure = "" if verdict.figure is None else f"{verdict.figure:.4g} {verdict.unit} "
+        logger.info(
+            "%2d/%d %s %-7s %s: %s%s",
+            number,
+            len(CHECKS),
+            check.group,
+            verdict.state,
+            check.name,
+            figure,
+            verdict.sentence,
+        )
+        yield check, verdict

@@ -1,0 +1,98 @@
+"""Attacked items as a data set of files that ``ManifestDataset`` reads.
+
+The images are what the network was given, at its input size: the attack was on these pixels, not on
+those of the camera. Evaluated at the same INPUT.SIZE_TEST, without INPUT.CROP and without a frame
+cache, they pass through the resize unchanged. What is left of the difference is the rounding to
+whole numbers, towards the clean pixel, and that a manifest knows one rule for junk (camera) and one
+CMC (items).
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastreid.config import CfgNode
+from PIL import Image
+from torch import Tensor
+
+from plugins.attacks.projections import to_uint8
+from plugins.data.datasets.manifest import COLUMNS
+from plugins.data.datasets.tracklet import MODALITIES, Tracklet, as_tracklet, is_image
+from plugins.engine.checkpoint import write_atomically
+from plugins.robustness.searches import Search
+
+
+class AttackedSet:
+    """A folder with ``manifest.csv`` and, losslessly, ``images/*.png``.
+
+    Items that were not attacked are listed by the absolute paths of their own files. A tracklet of
+    several clips (TEST.CLIPS) is stored such that the same TEST.CLIPS takes the same clips again.
+    """
+
+    def __init__(self, folder: Path, cfg: CfgNode, items: Sequence[tuple], clip_rows: Tensor):
+        """Nothing is written yet.
+
+        Args:
+            folder: of this set; it is made.
+            cfg: INPUT.CLIP.LENGTH and TEST.CLIPS.
+            items: query + gallery.
+            clip_rows: (M,) int64, the row of each test clip.
+        """
+        self._folder = folder
+        self._images = is_image(items[0])
+        self._items = [as_tracklet(item) for item in items]
+        self._length = 1 if self._images else cfg.INPUT.CLIP.LENGTH
+        self._whole_tracklets = cfg.TEST.CLIPS == 0
+        self._clips = clip_rows.bincount(minlength=len(items)).tolist()
+
+    def add(self, clean: dict, attacked: dict) -> None:
+        """Write the images of a batch of whole rows."""
+        (self._folder / "images").mkdir(parents=True, exist_ok=True)
+        pixels = to_uint8(attacked["images"], clean["images"])
+        pixels = pixels.reshape(len(pixels), -1, *pixels.shape[-3:])  # (B, T, 3, H, W)
+        seen: dict[int, int] = {}
+        for row, frames in zip(clean["rows"].tolist(), pixels, strict=True):
+            clip = seen[row] = seen.get(row, -1) + 1
+            for place, frame in enumerate(frames):
+                path = self._path(row, self._number(row, clip, place))
+                Image.fromarray(frame.permute(1, 2, 0).numpy()).save(self._folder / path)
+
+    def write_manifest(self, search: Search, rows: Tensor) -> Path:
+        """List the search, the rows (A,) by their attacked images.
+
+        Queries that were not attacked, when others were, are left out.
+        """
+        attacked = set(rows.tolist())
+        queries = rows if search.side == "query" else search.query_rows
+        table = [
+            line
+            for split, ids in (("query", queries), ("gallery", search.gallery_rows))
+            for row in ids.tolist()
+            for line in self._lines(row, split, row in attacked)
+        ]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([COLUMNS, *table])
+        path = self._folder / "manifest.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+        return path
+
+    def _lines(self, row: int, split: str, attacked: bool) -> list[tuple]:
+        item: Tracklet = self._items[row]
+        paths = [str(Path(path).absolute()) for path in item.img_paths]
+        if attacked:
+            paths = [self._path(row, frame) for frame in range(self._clips[row] * self._length)]
+        tracklet = "" if self._images else row
+        rest = (item.pid, item.camid, MODALITIES[item.modality], tracklet)
+        return [(path, *rest, frame, split) for frame, path in enumerate(paths)]
+
+    def _number(self, row: int, clip: int, place: int) -> int:
+        """Where a frame of a clip comes in its tracklet, see ``plugins.data.clips.test_clips``."""
+        if self._whole_tracklets:
+            return clip * self._length + place
+        return place * self._clips[row] + clip
+
+    @staticmethod
+    def _path(row: int, frame: int) -> str:
+        return f"images/{row:06d}_{frame:04d}.png"

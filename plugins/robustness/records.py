@@ -1,0 +1,110 @@
+"""What attacks leave on disk: enough to go on after a kill, and not to attack twice."""
+
+import hashlib
+import json
+import pickle
+import shutil
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import yaml
+from fastreid.config import CfgNode
+from torch import nn
+
+from plugins.engine.checkpoint import write_atomically
+from plugins.errors import InputError
+from plugins.robustness.outcomes import Attacked, Outcomes
+
+# Settings of an evaluation that an attack's result depends on, beside the weights and the data.
+SECTIONS = ("MODEL", "ATTACK")
+KEYS = (
+    ("INPUT", "SIZE_TEST"),
+    ("INPUT", "CROP"),
+    ("INPUT", "CLIP"),
+    ("TEST", "METRIC"),
+    ("TEST", "FLIP"),
+    ("TEST", "CLIPS"),
+)
+# Where a model runs and where its weights come from say nothing about it.
+PLACES = ("DEVICE", "WEIGHTS")
+
+
+class Record:
+    """The files of one attack on one search; those made with another key count as missing.
+
+    ``NAME.json`` is for people, ``NAME.pt`` holds the Outcomes as {"key", "outcomes"}, and
+    ``NAME.parts/`` the finished batches of an attack that has not ended.
+    """
+
+    def __init__(self, folder: Path, name: str, key: str) -> None:
+        """Keep the files ``name`` in ``folder``; ``key`` names all that the result depends on."""
+        self._key = key
+        self._summary, self._whole = folder / f"{name}.json", folder / f"{name}.pt"
+        self._parts = folder / f"{name}.parts"
+
+    def read(self) -> Outcomes | None:
+        """The outcomes, if the attack has ended."""
+        return self._load(self._whole, Outcomes)
+
+    def keep(self, outcomes: Outcomes, summary: dict) -> None:
+        """Write them and a summary of plain values; their parts are no longer needed."""
+        text = json.dumps({"key": self._key, **summary}, indent=2)
+        self._whole.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._summary, lambda file: file.write(text.encode()))
+        self._save(self._whole, outcomes)
+        shutil.rmtree(self._parts, ignore_errors=True)
+
+    def read_part(self, number: int) -> Attacked | None:
+        """The batch of that number, if it was finished."""
+        return self._load(self._part(number), Attacked)
+
+    def keep_part(self, number: int, part: Attacked) -> None:
+        """Write a finished batch."""
+        self._save(self._part(number), part)
+
+    def _part(self, number: int) -> Path:
+        return self._parts / f"{number:06d}.pt"
+
+    def _save(self, path: Path, values: Attacked) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = {"key": self._key, "outcomes": vars(values)}
+        write_atomically(path, lambda file: torch.save(data, file))
+
+    def _load(self, path: Path, kind: type[Attacked]) -> Attacked | None:
+        if not path.is_file():
+            return None
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            return kind(**saved["outcomes"]) if saved["key"] == self._key else None
+        except (
+            *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile),
+            *(KeyError, TypeError),
+        ) as error:
+            raise InputError(
+                f"{path}: no whole record of an attack ({type(error).__name__}); "
+                "delete it to attack anew"
+            ) from error
+
+
+def fingerprint(cfg: CfgNode, model: nn.Module, items: Sequence[tuple], **others: object) -> str:
+    """SHA-256 of what an attack's result depends on.
+
+    Args:
+        cfg: the settings of ``SECTIONS`` and ``KEYS``.
+        model: its weights.
+        items: query + gallery: files, persons, cameras.
+        others: plain values, such as the name of the attack and the rows of the search.
+    """
+    settings = yaml.safe_load(cfg.dump())
+    told = {section: settings[section] for section in SECTIONS}
+    told["MODEL"] = {key: value for key, value in told["MODEL"].items() if key not in PLACES}
+    told |= {f"{section}.{key}": settings[section][key] for section, key in KEYS}
+    digest = hashlib.sha256(json.dumps([told, others], sort_keys=True).encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    for item in items:
+        digest.update(repr(tuple(item)).encode())
+    return digest.hexdigest()

@@ -1,0 +1,98 @@
+"""A report: evaluate, attack, check, write the card and its page."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from fastreid.config import CfgNode
+from fastreid.evaluation import inference_on_dataset
+from torch import nn
+
+from plugins.data import build_test_loader
+from plugins.data.datasets.tracklet import as_tracklet
+from plugins.engine import Trainer
+from plugins.engine.checkpoint import Checkpointer, write_atomically
+from plugins.errors import InputError
+from plugins.evaluation import FlipAverage
+from plugins.registry import nearest
+from plugins.robustness.card import make_card, write_card
+from plugins.robustness.html import page
+from plugins.robustness.lab import LEVELS, Lab
+from plugins.robustness.pictures import (
+    draw_attacks,
+    draw_curve,
+    draw_example,
+    draw_people,
+    find_examples,
+)
+from plugins.robustness.robust_evaluator import RobustEvaluator
+
+logger = logging.getLogger(__name__)
+
+
+def report(cfg: CfgNode, level: str, folder: Path, twin: str = "") -> Iterator[tuple[Path, dict]]:
+    """Report on MODEL.WEIGHTS in every direction of every data set of DATASETS.TESTS.
+
+    What attacks found is kept in ``folder``/records, so that a report that was stopped goes on.
+
+    Args:
+        cfg: of the run; ATTACK is the threat model.
+        level: name in ``LEVELS``.
+        folder: is made; a card, its Markdown and its page are called DATASET_DIRECTION.
+        twin: weights of the same model without its defence; empty for none.
+
+    Yields:
+        Path of the page, and the card.
+
+    Raises:
+        InputError: there is no such level, the weights do not fit, or the threat is one that
+            reports do not know.
+    """
+    if level not in LEVELS:
+        raise InputError(f"--level: '{level}'; expected {', '.join(nearest(level, list(LEVELS)))}")
+    if cfg.ATTACK.SIDE != "query":
+        raise InputError(f"ATTACK.SIDE: '{cfg.ATTACK.SIDE}'; a report attacks the query")
+    if not cfg.ATTACK.EPS > 0:
+        raise InputError(f"ATTACK.EPS: {cfg.ATTACK.EPS}; a report expects a budget above 0")
+    model = load_model(cfg, cfg.MODEL.WEIGHTS)
+    other = load_model(cfg, twin) if twin else None
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in cfg.DATASETS.TESTS:
+        evaluator = evaluate_clean(cfg, model, name)
+        undefended = evaluate_clean(cfg, other, name) if other else None
+        items = [as_tracklet(item) for item in evaluator.items]
+        for direction in evaluator.directions:
+            lab = Lab(evaluator, direction, LEVELS[level], folder / "records", undefended)
+            card = make_card(lab, level, name)
+            pictures = {
+                "Rank-1 and mAP by attack, with 95 % intervals over people": draw_attacks(card),
+                "Rank-1 by budget": draw_curve(card),
+                "Rank-1 by person": draw_people(card),
+            }
+            for number, example in enumerate(find_examples(lab, items), start=1):
+                caption = f"Example {number}: what the query finds before and after the attack"
+                pictures[caption] = draw_example(example)
+            stem = folder / f"{name}_{lab.search.name}".replace(" ", "_")
+            write_card(card, stem)
+            path = stem.with_name(f"{stem.name}.html")
+            text = page(card, pictures).encode()
+            write_atomically(path, lambda file, text=text: file.write(text))
+            yield path, card
+
+
+def load_model(cfg: CfgNode, weights: str) -> nn.Module:
+    """The model of the config with the weights of a checkpoint."""
+    model = Trainer.build_model(cfg)
+    Checkpointer(model).load(weights, checkpointables=[])
+    return model
+
+
+def evaluate_clean(cfg: CfgNode, model: nn.Module, name: str) -> RobustEvaluator:
+    """The evaluator of a data set with its clean features, computed here and nowhere else."""
+    loader, dataset = build_test_loader(cfg, name)
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.TEST.ATTACKS = []  # they are the level's
+    evaluator = RobustEvaluator(cfg, dataset, model, loader.dataset, name)
+    inference_on_dataset(FlipAverage(model) if cfg.TEST.FLIP.ENABLED else model, loader, evaluator)
+    return evaluator

@@ -1,0 +1,188 @@
+"""The checks judge models of which everybody knows how robust they are, and harnesses that err."""
+
+import pytest
+import torch
+
+from plugins.data.synthetic import MARKET1501, SyntheticSettings, render_layout
+from plugins.robustness.checks import (
+    FAIL,
+    PASS,
+    SKIPPED,
+    WARN,
+    harness,
+    masking,
+    retrieval,
+    run_checks,
+    stamp,
+)
+from plugins.robustness.checks.verdict import (
+    ESTABLISHED,
+    NOT_ESTABLISHED,
+    Verdict,
+    at_least,
+    at_most,
+)
+from plugins.robustness.lab import MEASURE, rank_1
+from tests.robustness.subjects import (
+    Constant,
+    Quantised,
+    Randomised,
+    Undefended,
+    evaluated,
+    lab_of,
+    tiny_cfg,
+)
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def colourful(tmp_path_factory):
+    """A FASTREID_DATASETS folder with people in clothes that tell them apart."""
+    root = tmp_path_factory.mktemp("colourful")
+    settings = SyntheticSettings(
+        train_ids=2, test_ids=6, height=32, width=16, max_frames=12, difficulty=0.0, nuisance=0.0
+    )
+    render_layout(MARKET1501, root / "Market-1501-v15.09.15", settings)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def datasets_root(colourful, monkeypatch):
+    monkeypatch.setenv("FASTREID_DATASETS", str(colourful))
+
+
+def judge(model, folder, *opts):
+    verdicts = {check.name: verdict for check, verdict in run_checks(lab_of(model, folder, *opts))}
+    return verdicts, stamp(verdict.state for verdict in verdicts.values())
+
+
+def failed(verdicts):
+    return {name for name, verdict in verdicts.items() if verdict.state == FAIL}
+
+
+def test_an_undefended_model_falls_and_its_figures_stand(tmp_path):
+    lab = lab_of(Undefended(), tmp_path)
+    verdicts = {check.name: verdict for check, verdict in run_checks(lab)}
+    assert rank_1(lab.clean) > 50
+    assert rank_1(lab.worst()) < 5
+    assert failed(verdicts) == set()
+    harness_checks = [verdict.state for name, verdict in verdicts.items() if name in HARNESS]
+    assert harness_checks == [PASS] * len(HARNESS)
+
+
+HARNESS = {
+    "zero budget", "budget", "same forward", "untouched", "gradient", "moved", "long enough",
+    "rises",
+}  # fmt: skip
+
+
+def test_a_quantised_input_is_called_masked(tmp_path):
+    verdicts, said = judge(Quantised(), tmp_path)
+    masked = {"gradient", "zero gradients", "better than noise", "better than squares"}
+    assert masked | {"falls to chance"} <= failed(verdicts)
+    assert "BPDA" in verdicts["gradient"].sentence
+    assert said == NOT_ESTABLISHED
+
+
+def test_of_a_randomised_model_expectation_over_transformation_is_asked(tmp_path):
+    verdicts, said = judge(Randomised(), tmp_path)
+    assert failed(verdicts) == {"deterministic"} and said == NOT_ESTABLISHED
+    assert "ATTACK.EOT 10" in verdicts["deterministic"].sentence
+    assert verdicts["same forward"].state == verdicts["gradient"].state == SKIPPED
+    asked = lab_of(Randomised(), tmp_path / "asked", "ATTACK.EOT", "10")
+    assert masking.deterministic(asked).state == WARN
+
+
+def test_a_constant_embedding_is_rejected_and_its_ties_are_misses(tmp_path):
+    verdicts, said = judge(Constant(), tmp_path)
+    assert {"collapse", "ties", "useful", "zero gradients", "gradient"} <= failed(verdicts)
+    assert verdicts["useful"].figure < 0 and said == NOT_ESTABLISHED
+
+
+def test_a_twin_without_the_defence_gives_it_away(tmp_path):
+    twin = evaluated(tiny_cfg(tmp_path), Undefended())
+    masked = lab_of(Quantised(), tmp_path / "masked", twin=twin)
+    assert masking.better_than_transfer(masked).state == FAIL
+    # On the twin itself the images are its own.
+    itself = lab_of(Undefended(), tmp_path / "itself", twin=twin)
+    assert masking.better_than_transfer(itself).state == PASS
+    robust = evaluated(tiny_cfg(tmp_path), Quantised())
+    wrong = lab_of(Undefended(), tmp_path / "wrong", twin=robust)
+    assert "no undefended one" in masking.better_than_transfer(wrong).sentence
+
+
+class Meddler(Undefended):
+    """Changes a buffer whenever it is asked, behind the back of its attacker."""
+
+    def forward(self, batch):
+        self.grain.data.mul_(0.999)
+        return super().forward(batch)
+
+
+class Crowd(Undefended):
+    """Its features depend on who else is in the batch."""
+
+    def forward(self, batch):
+        features = super().forward(batch)
+        return features + features.mean(dim=0)
+
+
+class Straight(Quantised):
+    """Rounds, and lies about its gradient."""
+
+    def prepare(self, images):
+        return images.flip(-1) + (super().prepare(images) - images.flip(-1)).detach()
+
+
+@pytest.mark.parametrize(
+    ("model", "check"),
+    [
+        (Meddler, harness.untouched),
+        (Crowd, harness.same_forward),
+        (Straight, harness.gradient),
+    ],
+)
+def test_harnesses_that_err_fail(model, check, tmp_path):
+    assert check(lab_of(model(), tmp_path)).state == FAIL
+    assert check(lab_of(Undefended(), tmp_path / "right")).state == PASS
+
+
+def test_an_attack_cut_short_is_found_out(tmp_path):
+    weak = lab_of(Undefended(), tmp_path / "weak", "ATTACK.STEPS", "1", "ATTACK.STEP_SIZE", "0.1")
+    assert harness.long_enough(weak).state == WARN
+    assert harness.moved(weak).state == FAIL
+
+
+def test_few_people_make_a_wide_interval(tmp_path):
+    lab = lab_of(Undefended(), tmp_path, "ATTACK.EPS", "0.5")
+    assert retrieval.people(lab).state == WARN
+
+
+def test_the_same_attack_is_made_once_and_after_a_stop_not_again(tmp_path):
+    first = lab_of(Undefended(), tmp_path)
+    done = first.outcomes(MEASURE)
+    assert first.outcomes(MEASURE) is done and len(first.all_outcomes()) == 1
+    part = first.probe(MEASURE)
+    assert len(first.all_outcomes()) == 1
+    assert torch.equal(part.margin, done.margin[torch.isin(done.rows, first.probes)])
+    again = lab_of(Undefended(), tmp_path).outcomes(MEASURE)
+    assert again.seconds == done.seconds and torch.equal(again.features, done.features)
+    other = lab_of(Quantised(), tmp_path).outcomes(MEASURE)
+    assert not torch.equal(other.features, done.features)
+
+
+@pytest.mark.parametrize(
+    ("figure", "low", "high"),
+    [(0.5, PASS, FAIL), (1.0, PASS, FAIL), (2.0, WARN, WARN), (5.0, WARN, PASS), (6.0, FAIL, PASS)],
+)
+def test_thresholds_are_part_of_the_better_side(figure, low, high):
+    assert at_most(figure, 1, 5, "", "").state == low
+    assert at_least(figure, 5, 2, "", "").state == high
+
+
+def test_one_failure_is_enough_for_the_stamp():
+    assert stamp([PASS, WARN, SKIPPED]) == ESTABLISHED
+    assert stamp([PASS, FAIL]) == NOT_ESTABLISHED
+    with pytest.raises(AssertionError):
+        Verdict(PASS, "without a figure")

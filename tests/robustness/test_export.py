@@ -1,0 +1,91 @@
+"""Attacked sets on disk give the plain evaluator the figures of the attack."""
+
+import csv
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from plugins.config import setup_cfg
+from plugins.data.clips import test_clips as clips_of_a_tracklet
+from plugins.data.datasets.tracklet import Tracklet
+from plugins.engine import Trainer
+from plugins.engine.checkpoint import Checkpointer
+from plugins.robustness import AttackedSet
+from tests.engine.small import CONFIG, options
+
+
+@pytest.mark.parametrize("side, clips", [("query", 1), ("gallery", 2)])
+def test_the_plain_evaluator_finds_the_figures_again(
+    datasets, weights, monkeypatch, tmp_path, side, clips
+):
+    monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
+    attack = {
+        "TEST__ATTACKS": "['FNA']",
+        "TEST__CLIPS": clips,
+        "ATTACK__STEPS": 3,
+        "ATTACK__STEP_SIZE": 2.02,  # no whole number, so that something is rounded
+        "ATTACK__SIDE": side,
+        "ATTACK__SAVE_IMAGES": str(tmp_path / "sets"),
+    }
+    cfg = setup_cfg(str(CONFIG), options(tmp_path, **attack))
+    model = Trainer.build_model(cfg)
+    Checkpointer(model).load(str(weights[CONFIG]), checkpointables=[])
+    attacked = Trainer.test(cfg, model)
+
+    for direction in ("I2V", "V2I"):
+        search = direction + ("" if clips == 1 else f"+clips={clips}")
+        name = search + ("" if side == "query" else "+gallery")
+        manifest = tmp_path / "sets" / f"HITSZVCM_{name}_FNA" / "manifest.csv"
+        plain = setup_cfg(
+            str(CONFIG),
+            options(
+                tmp_path / "plain",
+                DATASETS__TESTS="['ManifestDataset']",
+                DATASETS__MANIFEST__FILE=manifest,
+                TEST__CLIPS=clips,
+            ),
+        )
+        found = Trainer.test(plain, model)
+        assert list(found) == [search, "metric"]
+        for metric in ("Rank-1", "mAP", "queries"):
+            assert found[search][metric] == pytest.approx(attacked[f"{name}+FNA"][metric], abs=0.5)
+        assert attacked[f"{name}+FNA"]["mAP"] < attacked[search]["mAP"] - 1
+
+        rows = list(csv.DictReader(manifest.open()))
+        assert {row["path"].endswith(".png") for row in rows if row["split"] == side} == {True}
+        others = [row["path"] for row in rows if row["split"] != side]
+        assert all(path.startswith(str(datasets)) for path in others), (
+            "the clean side is referred to"
+        )
+        with Image.open(manifest.parent / "images" / rows_of(rows, side)[0]) as image:
+            assert image.format == "PNG" and image.size == (16, 32)
+
+
+def rows_of(rows, split):
+    return [row["path"].removeprefix("images/") for row in rows if row["split"] == split]
+
+
+@pytest.mark.parametrize("clips", [0, 1, 2, 3, 9])
+@pytest.mark.parametrize("length", [1, 4, 7, 12])
+def test_frames_are_numbered_so_that_the_same_clips_are_taken_again(tmp_path, clips, length):
+    segments = 3
+    taken = clips_of_a_tracklet(length, segments, clips)
+    cfg = SimpleNamespace(
+        INPUT=SimpleNamespace(CLIP=SimpleNamespace(LENGTH=segments)),
+        TEST=SimpleNamespace(CLIPS=clips),
+    )
+    item = Tracklet(("frame.jpg",) * length, 5, 1, 0)
+    rows = torch.zeros(len(taken), dtype=torch.int64)
+    exported = AttackedSet(tmp_path, cfg, [item], rows)
+    grey = torch.tensor(taken).float()[..., None, None, None].expand(-1, -1, 3, 2, 2)
+    batch = {"images": grey, "rows": rows}
+
+    exported.add(batch, batch)
+
+    files = sorted((tmp_path / "images").iterdir())
+    assert len(files) == len(taken) * segments
+    stored = [Image.open(file).getpixel((0, 0))[0] for file in files]
+    again = clips_of_a_tracklet(len(files), segments, clips)
+    assert [[stored[frame] for frame in clip] for clip in again] == taken

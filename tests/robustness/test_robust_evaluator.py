@@ -1,0 +1,180 @@
+"""Robust evaluation in one process: what its rows hold, and what changes them."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from plugins.config import setup_cfg
+from plugins.engine import Trainer
+from plugins.engine.checkpoint import Checkpointer
+from plugins.errors import InputError
+from tests.engine.small import CONFIG, options
+
+ROWS = ["", "+SMA", "+FNA", "+worst"]
+NAMES = ["Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP", "metric", "queries"]
+
+
+@pytest.fixture
+def evaluate(datasets, weights, monkeypatch):
+    """A function: evaluates the untrained SADSTRM into a folder; keywords change the config."""
+    monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
+
+    def evaluate(output: Path, **changes) -> dict:
+        attacks = {"TEST__ATTACKS": "['SMA','FNA']", "ATTACK__STEPS": 2, "SEED": 0}
+        cfg = setup_cfg(str(CONFIG), options(output, **attacks | changes))
+        model = Trainer.build_model(cfg)
+        Checkpointer(model).load(str(weights[CONFIG]), checkpointables=[])
+        torch.set_num_threads(1)
+        return Trainer.test(cfg, model)
+
+    return evaluate
+
+
+def outcomes(folder: Path, name: str) -> dict:
+    return torch.load(folder / "robustness" / f"HITSZVCM_{name}.pt", weights_only=True)["outcomes"]
+
+
+def test_rows_come_clean_first_and_worst_last(evaluate, tmp_path):
+    results = evaluate(tmp_path)
+
+    rows = [direction + suffix for direction in ("I2V", "V2I") for suffix in ROWS]
+    assert list(results) == [*rows, "metric"]
+    clean = evaluate(tmp_path / "clean", TEST__ATTACKS="[]")
+    for name in rows:
+        block = results[name]
+        if name in clean:
+            assert block == clean[name]
+        expected = ["Rank-1", "mAP", "metric", "queries"] if name.endswith("worst") else NAMES
+        assert list(block) == expected
+        assert block["queries"] == 12
+        worst = results[name[:3] + "+worst"]
+        assert all(worst[metric] <= block[metric] for metric in ("Rank-1", "mAP"))
+    assert results["metric"] == clean["metric"]
+    for name in ("I2V_SMA", "V2I_FNA"):
+        summary = json.loads((tmp_path / f"robustness/HITSZVCM_{name}.json").read_text())
+        assert summary["scores"] == results[name.replace("_", "+")]
+        assert summary["threat"]["eps"] == 8.0 and summary["recipe"]["steps"] == 2
+
+
+def test_no_budget_changes_nothing(evaluate, tmp_path):
+    results = evaluate(tmp_path, ATTACK__EPS=0.0, ATTACK__STEPS=1)
+
+    for name in ("I2V_SMA", "I2V_FNA", "V2I_SMA", "V2I_FNA"):
+        assert results[name.replace("_", "+")] == pytest.approx(results[name[:3]])
+        assert outcomes(tmp_path, name)["reached"].max() == 0
+
+
+@pytest.mark.parametrize("norm, eps", [("linf", 4.0), ("l2", 60.0)])
+def test_the_budget_is_kept_and_used(evaluate, tmp_path, norm, eps):
+    changes = {"ATTACK__NORM": norm, "ATTACK__EPS": eps, "ATTACK__STEP_SIZE": eps}
+    evaluate(tmp_path, TEST__ATTACKS="['FNA']", ATTACK__QUERIES=3, **changes)
+
+    for name in ("I2V_FNA", "V2I_FNA"):
+        found = outcomes(tmp_path, name)
+        assert found["reached"].max() <= eps * (1 + 1e-5)
+        assert found["moved"].min() > 0.5
+
+
+def test_a_seed_decides_all_draws(evaluate, tmp_path):
+    found = []
+    for number, seed in enumerate((0, 0, 1)):
+        changes = {"TEST__ATTACKS": "['SMA']", "ATTACK__QUERIES": 3, "ATTACK__SEED": seed}
+        results = evaluate(tmp_path / str(number), **changes)
+        found.append((results, outcomes(tmp_path / str(number), "I2V_SMA")))
+        assert results["I2V+clean"]["queries"] == results["I2V+SMA"]["queries"] == 3
+        assert results["I2V"]["queries"] == 12
+
+    (first, tensors), (again, same), (_, others) = found
+    assert first == again
+    assert torch.equal(tensors["features"], same["features"])
+    assert not torch.equal(tensors["features"], others["features"])
+
+
+def test_the_size_of_a_batch_changes_rounding_only(evaluate, tmp_path):
+    changes = {"TEST__ATTACKS": "['SMA']", "ATTACK__QUERIES": 3}
+    for size in (2, 16):
+        evaluate(tmp_path / str(size), ATTACK__BATCH=size, **changes)
+    found, expected = (outcomes(tmp_path / size, "I2V_SMA") for size in ("2", "16"))
+    assert torch.equal(found["rows"], expected["rows"])
+    assert torch.equal(found["hit"], expected["hit"])
+    # Sign steps turn the rounding of a gradient near 0 into whole steps of a pixel.
+    gaps = (found["features"] - expected["features"]).norm(dim=1)
+    assert (gaps / expected["features"].norm(dim=1)).max() < 1e-2
+
+
+def test_the_gallery_can_be_attacked(evaluate, tmp_path):
+    results = evaluate(tmp_path, TEST__ATTACKS="['FNA']", ATTACK__SIDE="gallery")
+
+    names = ["I2V", "I2V+gallery+FNA", "I2V+gallery+worst"]
+    assert list(results)[:3] == names
+    assert {results[name]["queries"] for name in names} == {12}
+    assert results["I2V+gallery+FNA"]["mAP"] < results["I2V"]["mAP"]
+    # The visible tracklets are the gallery of I2V: rows 12 to 23 of query + gallery.
+    assert outcomes(tmp_path, "I2V+gallery_FNA")["rows"].tolist() == list(range(12, 24))
+
+
+def test_several_clips_and_mirror_images_are_attacked_as_they_are_ranked(evaluate, tmp_path):
+    changes = {"TEST__CLIPS": 2, "TEST__FLIP__ENABLED": True, "ATTACK__EPS": 0.0}
+    changes |= {"TEST__ATTACKS": "['FNA']", "ATTACK__STEPS": 1, "ATTACK__QUERIES": 3}
+    results = evaluate(tmp_path, ATTACK__BATCH=2, **changes)
+
+    for search in ("I2V+flip+clips=2", "V2I+flip+clips=2"):
+        assert results[f"{search}+FNA"] == pytest.approx(results[f"{search}+clean"])
+
+
+def test_what_was_attacked_is_read_and_what_has_changed_is_not(evaluate, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "plugins.robustness")
+    read = "I2V FNA: read from its record"
+    few = {"ATTACK__QUERIES": 2, "ATTACK__STEPS": 1}
+    first = evaluate(tmp_path, TEST__ATTACKS="['FNA']", **few)
+    assert read not in caplog.text
+    again = evaluate(tmp_path, TEST__ATTACKS="['SMA','FNA']", **few)
+    assert read in caplog.text
+    assert again["I2V+FNA"] == first["I2V+FNA"]
+
+    for changes in ({"ATTACK__EPS": 2.0}, {"TEST__METRIC": "euclidean"}):
+        caplog.clear()
+        evaluate(tmp_path, TEST__ATTACKS="['FNA']", **few | changes)
+        assert read not in caplog.text, changes
+
+
+def test_a_damaged_record_is_named(evaluate, tmp_path):
+    few = {"TEST__ATTACKS": "['FNA']", "ATTACK__QUERIES": 2, "ATTACK__STEPS": 1}
+    evaluate(tmp_path, **few)
+    record = tmp_path / "robustness" / "HITSZVCM_I2V_FNA.pt"
+    record.write_bytes(record.read_bytes()[:500])
+    with pytest.raises(InputError, match=r"HITSZVCM_I2V_FNA\.pt: no whole record.*delete it"):
+        evaluate(tmp_path, **few)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"TEST__ATTACKS": "['FMA']"}, "TEST.ATTACKS: no ATTACK is named 'FMA'; known: (SMA|FNA)"),
+        ({"ATTACK__SIDE": "both"}, "ATTACK.SIDE: 'both'; expected query or gallery"),
+        ({"ATTACK__QUERIES": -1}, "ATTACK.QUERIES: -1; expected 0 or more"),
+        ({"ATTACK__BATCH": 0}, "ATTACK.BATCH: 0; expected 1 or more"),
+    ],
+)
+def test_wrong_settings_are_named(evaluate, tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        evaluate(tmp_path, **changes)
+
+
+def test_the_model_is_left_as_it_was(datasets, weights, monkeypatch, tmp_path):
+    monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
+    changes = {"TEST__ATTACKS": "['SMA']", "ATTACK__STEPS": 1, "ATTACK__QUERIES": 2}
+    cfg = setup_cfg(str(CONFIG), options(tmp_path, **changes))
+    model = Trainer.build_model(cfg).train()
+    trained = [parameter.requires_grad for parameter in model.parameters()]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    Trainer.test(cfg, model)
+
+    assert all(module.training for module in model.modules())
+    assert [parameter.requires_grad for parameter in model.parameters()] == trained
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

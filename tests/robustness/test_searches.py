@@ -1,0 +1,155 @@
+"""A search's scores and guides, against slow twins."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plugins.attacks import Guides, ThreatModel
+from plugins.evaluation import distances
+from plugins.robustness import Search
+from plugins.robustness.searches import budget_used
+from tests.evaluation.brute_force import brute_force
+
+QUERIES, ITEMS = 9, 30
+
+
+def search_of(seed=0, metric="cosine", junk="camera", cmc="item", whole=False):
+    """A search with distractors, junk, queries without a positive, and with ``whole`` ties."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(ITEMS, 5, generator=generator)
+    if whole:
+        features = features.round()
+    pids = torch.randint(6, (ITEMS,), generator=generator)
+    pids[0], pids[-1] = 0, 0  # somebody can be found
+    camids = torch.randint(3, (ITEMS,), generator=generator)
+    camids[0], camids[-1] = 0, 1
+    rows = torch.arange(ITEMS)
+    return Search("I2V", rows[:QUERIES], rows[QUERIES:], features, pids, camids, metric, junk, cmc)
+
+
+SIDES = st.sampled_from(["query", "gallery"])
+RULES = st.sampled_from(["camera", "none", "sysu"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**20),
+    metric=st.sampled_from(["cosine", "euclidean"]),
+    side=SIDES,
+    junk=RULES,
+    cmc=st.sampled_from(["item", "identity"]),
+    ties=st.booleans(),
+)
+def test_scores_are_those_of_a_search_with_attacked_features(seed, metric, side, junk, cmc, ties):
+    search = search_of(seed, metric, junk, cmc, ties)
+    queries = search.valid_queries()
+    search = search.swapped() if side == "gallery" else search
+    rows = search.draw(5, seed=1)
+    features = torch.randn(len(rows), 5, generator=torch.Generator().manual_seed(seed + 1))
+    if ties:
+        features = features.round()
+
+    scores, ranking = search.score(rows, features), search.ranking(rows, features)
+
+    queries = rows if side == "query" else queries
+    changed = search.features.clone()
+    changed[rows] = features
+    matrix = distances(changed[queries], changed[search.gallery_rows], metric).tolist()
+    pids, camids = search.pids.tolist(), search.camids.tolist()
+    gallery = search.gallery_rows.tolist()
+    labels = [[ids[row] for row in side] for ids in (pids, camids) for side in (queries, gallery)]
+    counted, precisions, _, lists = brute_force(matrix, *labels, junk=junk, cmc=cmc)
+    assert scores.valid.all()
+    assert None not in precisions, "a query without a positive was scored"
+    firsts = [pids[gallery[ranked[0]]] for ranked in lists]
+    assert scores.hit.tolist() == [a == b for a, b in zip(firsts, labels[0], strict=True)]
+    assert scores.ap.tolist() == pytest.approx(precisions)
+    assert ranking.cmc.tolist() == pytest.approx(counted)
+    assert float(ranking.cmc[0]) == pytest.approx(float(scores.hit.double().mean()))
+
+
+def test_a_query_without_a_positive_is_told():
+    search = search_of()
+    lost = search.query_rows[~torch.isin(search.query_rows, search.valid_queries())]
+    assert len(lost), "the sample has no such query"
+    rows = search.query_rows
+
+    scores = search.score(rows, search.features[rows])
+
+    assert rows[~scores.valid].tolist() == lost.tolist()
+    assert scores.ap[~scores.valid].isnan().all() and not scores.hit[~scores.valid].any()
+
+
+@given(seed=st.integers(0, 2**20), junk=RULES)
+def test_guides_of_queries_are_those_of_the_search(seed, junk):
+    search = search_of(seed, junk=junk)
+    rows = torch.tensor([1, 4, 5])
+    sides = rows, search.gallery_rows
+    labels = [values[ids] for values in (search.pids, search.camids) for ids in sides]
+    features = [search.features[ids] for ids in sides]
+    expected = Guides.from_features(*features, *labels, metric="cosine", junk=junk)
+
+    guides = search.guides(rows)
+
+    for name in ("pids", "clean", "gallery", "gallery_pids", "valid"):
+        assert torch.equal(getattr(guides, name), getattr(expected, name)), name
+    assert guides.source == "gallery"
+
+
+@given(seed=st.integers(0, 2**20), junk=RULES)
+def test_guides_of_gallery_items_are_the_queries_under_the_same_rule(seed, junk):
+    search = search_of(seed, junk=junk)
+    by_query = search.guides(search.query_rows)
+
+    guides = search.swapped().guides(search.gallery_rows)
+
+    assert torch.equal(guides.valid, by_query.valid.T), "the rule is that of the search"
+    assert torch.equal(guides.gallery, search.features[search.query_rows])
+    assert torch.equal(guides.pids, search.pids[search.gallery_rows])
+    assert guides.source == "query"
+
+
+def test_gallery_features_are_picked_once():
+    search = search_of()
+    first, second = (search.guides(torch.tensor([row])) for row in (0, 1))
+    assert first.gallery is second.gallery
+
+
+@given(seed=st.integers(0, 2**20), number=st.integers(0, QUERIES + 2), side=SIDES)
+def test_a_draw_is_of_candidates_and_repeats(seed, number, side):
+    search = search_of(3)
+    search = search.swapped() if side == "gallery" else search
+    candidates = set(search.candidates().tolist())
+
+    rows = search.draw(number, seed).tolist()
+
+    assert rows == sorted(set(rows)) and set(rows) <= candidates
+    assert len(rows) == min(number or len(candidates), len(candidates))
+    assert search.draw(number, seed).tolist() == rows
+
+
+def test_another_seed_draws_others():
+    search = search_of().swapped()
+    assert len({tuple(search.draw(5, seed).tolist()) for seed in range(5)}) > 1
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_budget_used_against_a_loop(norm):
+    delta = torch.randn(5, 2, 3, 4, 3, generator=torch.Generator().manual_seed(0))
+    groups = torch.tensor([0, 0, 1, 2, 2])
+
+    moved, reached = budget_used(delta, groups, ThreatModel(norm=norm, eps=4.0))
+
+    for row in range(3):
+        pixels = delta[groups == row].double().flatten().tolist()
+        mean = sum(abs(pixel) for pixel in pixels) / len(pixels)
+        norm_2 = sum(pixel**2 for pixel in pixels) ** 0.5
+        used, largest = (norm_2, norm_2) if norm == "l2" else (mean, max(map(abs, pixels)))
+        assert float(moved[row]) == pytest.approx(used / 4)
+        assert float(reached[row]) == pytest.approx(largest)
+
+
+def test_no_budget_is_no_movement():
+    moved, reached = budget_used(torch.zeros(2, 3, 4, 4), torch.arange(2), ThreatModel(eps=0.0))
+    assert moved.tolist() == reached.tolist() == [0.0, 0.0]

@@ -1,0 +1,126 @@
+"""tools/robust_report.py as a user runs it: weights in, one page out, in a process of its own."""
+
+import base64
+import json
+import re
+import runpy
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from plugins.config import setup_cfg
+from plugins.data.synthetic import MARKET1501, SyntheticSettings, render_layout
+from plugins.engine import Trainer
+from tests.engine.small import ROOT, environment
+
+CONFIG = ROOT / "configs/Defense/synthetic/vanilla.yml"
+OPTIONS = {
+    "MODEL.DEVICE": "cpu",
+    "INPUT.SIZE_TEST": "[32,16]",
+    "DATALOADER.NUM_WORKERS": "0",
+    "ATTACK.QUERIES": "4",
+    "ATTACK.STEPS": "2",
+    "ATTACK.BATCH": "4",
+}
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("images")
+    settings = SyntheticSettings(train_ids=2, test_ids=3, height=32, width=16, max_frames=12)
+    render_layout(MARKET1501, root / "Market-1501-v15.09.15", settings)
+    return root
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    cfg = setup_cfg(str(CONFIG), [word for pair in OPTIONS.items() for word in pair])
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "model.pth"
+    torch.save({"model": Trainer.build_model(cfg).state_dict()}, path)
+    return path
+
+
+TOOL = ROOT / "tools/robust_report.py"
+
+
+def command(weights: Path, *flags: str, **changes) -> list[str]:
+    options = OPTIONS | {"MODEL.WEIGHTS": str(weights)}
+    options |= {key.replace("__", "."): str(value) for key, value in changes.items()}
+    words = [word for pair in options.items() for word in pair]
+    return [str(TOOL), "--config-file", str(CONFIG), *flags, *words]
+
+
+@pytest.fixture
+def here(monkeypatch, capsys, datasets):
+    """A function: runs the tool in this process; gives its exit status and what it printed."""
+    monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
+
+    def run(arguments: list[str]) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", arguments)
+        try:
+            runpy.run_path(str(TOOL), run_name="__main__")
+        except SystemExit as stopped:
+            return stopped.code, *capsys.readouterr()
+        return 0, *capsys.readouterr()
+
+    return run
+
+
+def test_a_report_is_written_and_goes_on_where_it_was(here, datasets, weights, tmp_path):
+    out = tmp_path / "report"
+    arguments = command(weights, "--level", "quick", "--out", str(out))
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=environment(datasets),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    page = out / "Market1501_Q2G.html"
+    card = json.loads((out / "Market1501_Q2G.json").read_text())
+    # ATTACK.STEPS 2: an untrained network under hardly an attack.
+    assert card["stamp"] == "robustness not established"
+    assert f"{page}: robustness not established; worst-case Rank-1" in done.stdout
+    assert card["data"]["queries"] == 4 and card["level"]["name"] == "quick"
+    assert len(card["checks"]) == 29
+    groups = [check["group"] for check in card["checks"]]
+    assert groups == sorted(groups)
+    for name, attack in card["attacks"].items():
+        assert card["worst"]["Rank-1"]["value"] <= attack["Rank-1"]["value"], name
+        assert attack["recipe"]["steps"] == (20 if name == "RankMargin" else 2)
+    assert (out / "Market1501_Q2G.md").read_text().startswith("# Robustness of Baseline")
+    pictures = re.findall(r"data:image/png;base64,([^\"]+)", page.read_text())
+    assert len(pictures) == 6  # three charts, three examples
+    assert all(Image.open(BytesIO(base64.b64decode(png))).width > 300 for png in pictures)
+
+    torch.set_num_threads(1)
+    status, _, errors = here(arguments)
+    assert status == 0, errors
+    assert json.loads((out / "Market1501_Q2G.json").read_text()) == card
+
+
+@pytest.mark.parametrize(
+    ("flags", "changes", "words"),
+    [
+        (("--level", "quik"), {}, "--level: 'quik'; expected quick"),
+        ((), {"ATTACK__SIDE": "gallery"}, "ATTACK.SIDE"),
+        ((), {"ATTACK__EPS": 0.0}, "ATTACK.EPS"),
+        ((), {"MODEL__WEIGHTS": "''"}, "MODEL.WEIGHTS"),
+        ((), {"MODEL__WEIGHTS": "nowhere.pth"}, "nowhere.pth: no such file"),
+        (("--twin", "nobody.pth"), {}, "nobody.pth: no such file"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_status_2(flags, changes, words, here, tmp_path, weights):
+    arguments = command(weights, "--out", str(tmp_path / "report"), *flags, **changes)
+    status, _, errors = here(arguments)
+    assert status == 2
+    errors = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and words in errors[0]
+    assert not (tmp_path / "report").exists()

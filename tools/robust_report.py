@@ -1,0 +1,52 @@
+"""Attack a model in many ways, and say whether its robust figures may be believed.
+
+python tools/robust_report.py --config-file logs/run/config.yaml --level quick --out report \
+    MODEL.WEIGHTS logs/run/model_final.pth ATTACK.EPS 8.0
+
+Writes a card (JSON), its Markdown and one page of HTML for each direction of each test set.
+The same command goes on after a stop. Exit status: 0, whatever the verdict; 2 for bad input.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+# In an uninstalled checkout; in front, or a foreign `plugins` in site-packages would win.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from plugins.config import setup_cfg
+from plugins.errors import InputError, user_errors
+from plugins.robustness.report import report
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True, help="of the run: logs/run/config.yaml")
+    parser.add_argument("--level", default="quick", help="quick, standard or full")
+    parser.add_argument("--out", type=Path, default=Path("report"), help="folder to write")
+    parser.add_argument("--twin", default="", help="weights of the same model without its defence")
+    parser.add_argument("opts", nargs="*", default=[], help="config keys and values")
+    return parser.parse_intermixed_args()
+
+
+@user_errors
+def main() -> None:
+    """Load, report, print where it lies."""
+    args = parse_arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    cfg = setup_cfg(args.config_file, args.opts)
+    if not cfg.MODEL.WEIGHTS:
+        raise InputError("a report needs weights: add MODEL.WEIGHTS logs/run/model_final.pth")
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    cfg.freeze()
+    for path, card in report(cfg, args.level, args.out, args.twin):
+        worst = card["worst"]["Rank-1"]["value"]
+        print(f"{path}: {card['stamp']}; worst-case Rank-1 {worst:.1f} %")
+
+
+if __name__ == "__main__":
+    main()
