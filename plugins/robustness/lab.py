@@ -107,7 +107,7 @@ class Lab:
         self._evaluator, self._folder = evaluator, folder
         self._twin = twin and (twin.adapter, twin.search(direction))
         model = self.adapter.model
-        self._fingerprint = fingerprint(self.cfg, model, evaluator.items, layers=str(model))
+        self._fingerprint = fingerprint(self.cfg, model, evaluator.items)
         self._outcomes: dict[str, Outcomes] = {}
 
     def attack(self, name: str, eps: float | None = None, **recipe: Any) -> Attack:

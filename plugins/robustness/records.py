@@ -93,7 +93,7 @@ def fingerprint(cfg: CfgNode, model: nn.Module, items: Sequence[tuple], **others
 
     Args:
         cfg: the settings of ``SECTIONS`` and ``KEYS``.
-        model: its weights.
+        model: its layers and weights.
         items: query + gallery: files, persons, cameras.
         others: plain values, such as the name of the attack and the rows of the search.
     """
@@ -102,6 +102,7 @@ def fingerprint(cfg: CfgNode, model: nn.Module, items: Sequence[tuple], **others
     told["MODEL"] = {key: value for key, value in told["MODEL"].items() if key not in PLACES}
     told |= {f"{section}.{key}": settings[section][key] for section, key in KEYS}
     digest = hashlib.sha256(json.dumps([told, others], sort_keys=True).encode())
+    digest.update(str(model).encode())
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

@@ -4,7 +4,7 @@ Legend: N items of query + gallery, R rows to attack, Q queries, G gallery items
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -177,6 +177,8 @@ def attack_search(
     found = {number: record.read_part(number) for number in own} if record else {}
     done = {number: part for number, part in found.items() if part is not None}
     left = [number for number in own if number not in done]
+    if left:
+        attack = attack.prepare(adapter, GuidedBatches(adapter, search, batches))
     # A generator of its own: each iterator draws a seed, else from the global one.
     loader = DataLoader(
         batches,
@@ -202,6 +204,23 @@ def attack_search(
     parts = {number: part for share in comm.all_gather(done) for number, part in share.items()}
     attacked = join([parts[number] for number in sorted(parts)])
     return Outcomes(**vars(attacked), **vars(search.score(attacked.rows, attacked.features)))
+
+
+class GuidedBatches:
+    """All batches with their guides, as often as somebody asks: what an attack is prepared with."""
+
+    def __init__(
+        self, adapter: Adapter, search: Search, batches: Sequence[dict] | RowBatches
+    ) -> None:
+        """Nothing is read yet."""
+        self._device = next(adapter.model.parameters()).device
+        self._search, self._batches = search, batches
+
+    def __iter__(self) -> Iterator[tuple[dict, Guides]]:
+        """(batch, guides) of each, on the model's device."""
+        for number in range(len(self._batches)):
+            batch = to_device(self._batches[number], self._device)
+            yield batch, self._search.guides(row_groups(batch)[1])
 
 
 def attack_batch(

@@ -116,6 +116,16 @@ def test_the_gallery_can_be_attacked(evaluate, tmp_path):
     assert outcomes(tmp_path, "I2V+gallery_FNA")["rows"].tolist() == list(range(12, 24))
 
 
+@pytest.mark.parametrize(("name", "side"), [("UAP", "query"), ("CAPlus", "gallery")])
+def test_an_attack_that_must_know_all_rows_first_is_prepared(evaluate, tmp_path, name, side):
+    results = evaluate(tmp_path, TEST__ATTACKS=[name], ATTACK__SIDE=side)
+    stem = "I2V" if side == "query" else "I2V+gallery"
+    assert results[f"{stem}+{name}"]["queries"] == 12
+    found = outcomes(tmp_path, f"{stem}_{name}")
+    assert found["moved"].max() > 0.1
+    assert found["reached"].max() <= 8 + 1e-4
+
+
 def test_several_clips_and_mirror_images_are_attacked_as_they_are_ranked(evaluate, tmp_path):
     changes = {"TEST__CLIPS": 2, "TEST__FLIP__ENABLED": True, "ATTACK__EPS": 0.0}
     changes |= {"TEST__ATTACKS": "['FNA']", "ATTACK__STEPS": 1, "ATTACK__QUERIES": 3}
