@@ -184,8 +184,8 @@ def training_items(cfg: CfgNode) -> list[tuple]:
 
 def named(item: Sequence, name: str) -> tuple:
     """``item`` with the person and the camera of another data set told apart."""
-    paths, pid, camid, *modality = item
-    return (paths, (name, pid), (name, camid), *modality)
+    paths, pid, camid, *rest = item
+    return (paths, (name, pid), (name, camid), *rest)
 
 
 def clip_length(cfg: CfgNode) -> int:

@@ -154,8 +154,8 @@ class ClipDataset(Dataset):
 
         Returns:
             ``images`` (T, 3, H, W) float32 in [0, 255], (3, H, W) for an image; ``targets``,
-            ``camids``, ``modalities`` int; ``rows`` int, the item's place in ``items``;
-            ``img_paths`` the T files, or the image's one.
+            ``camids``, ``modalities`` int; ``is_pseudo`` bool; ``rows`` int, the item's place in
+            ``items``; ``img_paths`` the T files, or the image's one.
 
         Raises:
             InputError: names a frame that cannot be read.
@@ -182,6 +182,7 @@ class ClipDataset(Dataset):
             "targets": self._labels[item.pid] if self._train else item.pid,
             "camids": self._cameras[item.camid] if self._train else item.camid,
             "modalities": item.modality,
+            "is_pseudo": item.is_pseudo,
             "rows": row,
             "img_paths": paths[0] if self._images else paths,
         }

@@ -1,8 +1,8 @@
 """Training a model against attack.
 
-Importing this package registers the steps and the inner attacks.
+Importing this package registers the steps, the inner attacks and the balanced data set.
 """
 
-from plugins.defense import adversarial_step, inner_attacks
+from plugins.defense import adversarial_step, balance, inner_attacks
 
-__all__ = ["adversarial_step", "inner_attacks"]
+__all__ = ["adversarial_step", "balance", "inner_attacks"]

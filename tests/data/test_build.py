@@ -129,7 +129,7 @@ def test_testing_loses_no_item_whatever_the_batch_size(cfg, batch_size, workers)
             strict=True,
         )
     ]
-    assert [row[:3] for row in found] == [item[1:] for item in items]
+    assert [row[:3] for row in found] == [item[1:4] for item in items]
     assert all(set(row[3]) <= set(item.img_paths) for row, item in zip(found, items, strict=True))
 
 

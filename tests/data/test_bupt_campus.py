@@ -44,7 +44,7 @@ def read(folder, **options):
 def test_a_training_row_is_a_visible_and_an_infrared_tracklet(tmp_path):
     folder = write_tree(tmp_path)
     train = read(folder).train
-    assert [item[1:] for item in train] == [
+    assert [item[1:4] for item in train] == [
         (pid, camid, modality)
         for pid, camid in ((1, 3), (10, 1), (1, 6))
         for modality in (VISIBLE, INFRARED)
@@ -69,7 +69,7 @@ def test_translated_frames_are_an_option_and_count_as_infrared(tmp_path):
     assert len(train) == 9
     assert [item for row, item in enumerate(train) if row % 3 != 2] == plain
     assert train[2].img_paths[1] == f"{folder}/DATA/1/FakeIR/CQ1/1_RGB_CQ1_8535_1.jpg"
-    assert train[2][1:] == (1, 3, INFRARED)
+    assert train[2][1:4] == (1, 3, INFRARED)
 
 
 def test_directions_pick_the_modality_from_query_and_from_gallery(tmp_path):
@@ -82,7 +82,7 @@ def test_directions_pick_the_modality_from_query_and_from_gallery(tmp_path):
         (trial,) = protocol.trials
         assert (protocol.junk, protocol.cmc) == ("camera", "item")
         assert trial.query.dtype == trial.gallery.dtype == np.int64
-        found[name] = [[items[row][1:] for row in side] for side in trial]
+        found[name] = [[items[row][1:4] for row in side] for side in trial]
     assert found["I2V full"] == [[(3, 3, 1)], [(3, 3, 0), (4, 5, 0)]]
     assert found["V2I full"] == [[(3, 1, 0), (4, 4, 0)], [(3, 4, 1), (4, 4, 1), (4, 5, 1)]]
 

@@ -17,22 +17,24 @@ class Tracklet(NamedTuple):
         pid: person, as the data set numbers people.
         camid: camera, likewise.
         modality: 0 visible, 1 infrared.
+        is_pseudo: whether a generator made the frames.
     """
 
     img_paths: tuple[str, ...]
     pid: int
     camid: int
     modality: int
+    is_pseudo: bool = False
 
 
 def is_image(item: Sequence) -> bool:
-    """Whether ``item`` is one of fastreid's images, (path, pid, camid), and not a tracklet."""
+    """Whether ``item`` is an image, (path, pid, camid) or with is_pseudo, and not a tracklet."""
     return isinstance(item[0], str)
 
 
 def as_tracklet(item: Sequence) -> Tracklet:
     """A tracklet as it is; fastreid's image (path, pid, camid) as a visible one of one frame."""
     if is_image(item):
-        path, pid, camid = item
-        return Tracklet((path,), pid, camid, VISIBLE)
+        path, pid, camid, *is_pseudo = item
+        return Tracklet((path,), pid, camid, VISIBLE, *is_pseudo)
     return Tracklet(*item)

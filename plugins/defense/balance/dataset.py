@@ -1,0 +1,107 @@
+"""A training set with the images that balance it."""
+
+import logging
+from pathlib import Path
+
+from fastreid.config import CfgNode
+
+from plugins.data import build_dataset
+from plugins.data.datasets.protocol import Protocol
+from plugins.data.datasets.tracklet import VISIBLE, Tracklet, is_image
+from plugins.defense.balance.tables import MANIFEST, Outcome, read_table
+from plugins.errors import InputError
+from plugins.registry import DATASET, nearest
+
+logger = logging.getLogger(__name__)
+
+
+@DATASET.register()
+class BalancedDataset:
+    """The training set DATASETS.BALANCE.NAME and, behind its own items, the generated images.
+
+    Queries and gallery are those of the set. Generated items end in ``is_pseudo`` True.
+    ``CappedIdentitySampler`` limits their share of a batch.
+    """
+
+    def __init__(self, root: str, cfg: CfgNode, combineall: bool = False) -> None:
+        """Read the set and the manifest.
+
+        Args:
+            root: folder of all data sets.
+            cfg: names the set and the folder of the manifest.
+            combineall: train on the set's test items too.
+
+        Raises:
+            InputError: from the set or the manifest; or that lists a person or a camera that the
+                set does not have, or an image that is not there.
+        """
+        keys = cfg.DATASETS.BALANCE
+        self._base = build_dataset(keys.NAME, "DATASETS.BALANCE.NAME", combineall, cfg)
+        real = list(self._base.train)
+        self._pseudo = pseudo_items(real, Path(root, keys.DIR))
+        self.train = [*real, *self._pseudo]
+
+    @classmethod
+    def options(cls, cfg: CfgNode) -> dict:
+        """The whole config: the set inside has options of its own."""
+        return {"cfg": cfg}
+
+    @property
+    def query(self) -> list:
+        """Queries of the set."""
+        return self._base.query
+
+    @property
+    def gallery(self) -> list:
+        """Gallery of the set."""
+        return self._base.gallery
+
+    def directions(self) -> dict[str, Protocol]:
+        """Directions of the set."""
+        return self._base.directions()
+
+    def show_train(self) -> None:
+        """Log the set's own table, and how many images are added."""
+        self._base.show_train()
+        logger.info("%d generated images balance it", len(self._pseudo))
+
+    def show_test(self) -> None:
+        """Log the set's own table."""
+        self._base.show_test()
+
+
+def pseudo_items(real: list[tuple], folder: Path) -> list[tuple]:
+    """The generated images of a manifest, as items like those of the set.
+
+    Args:
+        real: training items of the set.
+        folder: of the manifest.
+
+    Returns:
+        (path, pid, camid, True) beside images, one-frame tracklets beside tracklets.
+
+    Raises:
+        InputError: see :class:`BalancedDataset`.
+    """
+    people = {str(item[1]): item[1] for item in real}
+    cameras = {str(item[2]): item[2] for item in real}
+    manifest = folder / MANIFEST
+    items = []
+    for line, row in enumerate(read_table(manifest, Outcome), start=2):
+        for kind, name, known in (("person", row.person, people), ("camera", row.camera, cameras)):
+            if name not in known:
+                raise InputError(
+                    f"{manifest}:{line}: the training set has no {kind} '{name}'; nearest: "
+                    f"{', '.join(nearest(name, list(known))[:3])}"
+                )
+        if not row.path:
+            continue
+        path = folder / row.path
+        if not path.is_file():
+            raise InputError(f"{manifest}:{line}: no image {path}")
+        pid, camid = people[row.person], cameras[row.camera]
+        if is_image(real[0]):
+            items.append((str(path), pid, camid, True))
+        else:
+            items.append(Tracklet((str(path),), pid, camid, VISIBLE, True))
+    return items

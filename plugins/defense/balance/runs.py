@@ -1,0 +1,163 @@
+"""Balancing as a config describes it: plan, train, generate, inspect.
+
+Everything lies in the folder DATASETS.BALANCE.DIR. Only ``train`` and ``generate`` need diffusers.
+"""
+
+import importlib.util
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from fastreid.config import CfgNode
+from torch import Tensor
+
+from plugins.config import setup_cfg
+from plugins.data import build_dataset, datasets_root
+from plugins.data.frames import resize_frame
+from plugins.defense.balance.camera_classifier import train_camera_classifier
+from plugins.defense.balance.filling import fill_slots
+from plugins.defense.balance.filters import CandidateFilter, mean_features
+from plugins.defense.balance.photographs import (
+    Photograph,
+    count_pairs,
+    list_photographs,
+    read_photographs,
+)
+from plugins.defense.balance.pictures import draw_charts, draw_sheet
+from plugins.defense.balance.planner import Slot, plan_slots
+from plugins.defense.balance.tables import MANIFEST, PLAN, Outcome, read_table, write_table
+from plugins.engine import Trainer
+from plugins.engine.checkpoint import Checkpointer
+from plugins.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+SHEET, CHARTS = "sheet.png", "charts.png"
+TEACHER_BATCH = 64  # images
+
+
+def plan(cfg: CfgNode) -> tuple[Path, list[Slot]]:
+    """Write the plan; gives its file and its slots."""
+    keys = cfg.DATASETS.BALANCE
+    slots = plan_slots(count_pairs(training_photographs(cfg)), keys.DELTA1, keys.DELTA2)
+    folder = balance_folder(cfg)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_table(folder / PLAN, Slot, slots)
+    return folder / PLAN, slots
+
+
+def train(cfg: CfgNode) -> Path:
+    """Train the generator, or go on with it; gives its checkpoint."""
+    require_diffusers()
+    from plugins.defense.balance.training import CHECKPOINT, GeneratorTraining, TrainingSettings
+
+    settings = TrainingSettings.from_config(cfg)
+    training = GeneratorTraining(training_photographs(cfg), settings, cfg.MODEL.DEVICE)
+    keys = cfg.DATASETS.BALANCE.GENERATOR
+    if keys.STEPS < 1 or keys.CHECKPOINT_PERIOD < 1:
+        raise InputError(
+            f"DATASETS.BALANCE.GENERATOR: STEPS {keys.STEPS}, CHECKPOINT_PERIOD "
+            f"{keys.CHECKPOINT_PERIOD}; expected 1 or more"
+        )
+    training.run(balance_folder(cfg), keys.STEPS, keys.CHECKPOINT_PERIOD)
+    return balance_folder(cfg) / CHECKPOINT
+
+
+def generate(cfg: CfgNode) -> tuple[Path, list[Outcome]]:
+    """Fill the plan's slots, or go on with it; gives the manifest and its rows."""
+    require_diffusers()
+    from plugins.defense.balance.generator import EDMGenerator
+    from plugins.defense.balance.training import CHECKPOINT
+
+    folder, keys, seed = balance_folder(cfg), cfg.DATASETS.BALANCE, max(cfg.SEED, 0)
+    slots = read_table(folder / PLAN, Slot)
+    generator = EDMGenerator(
+        folder / CHECKPOINT,
+        cfg.MODEL.DEVICE,
+        seed=seed,
+        scheduler=keys.GENERATOR.SCHEDULER,
+        steps=keys.GENERATOR.SAMPLING_STEPS,
+        guidance=keys.GENERATOR.GUIDANCE,
+    )
+    judges = build_filter(cfg)
+    outcomes = fill_slots(slots, generator, judges, folder, candidates=keys.CANDIDATES, seed=seed)
+    return folder / MANIFEST, outcomes
+
+
+def inspect(cfg: CfgNode) -> tuple[list[Path], list[Outcome]]:
+    """Draw the sheet and the charts of a manifest; gives the pictures and its rows."""
+    folder = balance_folder(cfg)
+    outcomes = read_table(folder / MANIFEST, Outcome)
+    if not outcomes:
+        raise InputError(f"{folder / MANIFEST}: it lists no slot: the plan is empty")
+    photographs = training_photographs(cfg)
+    draw_sheet(folder / SHEET, photographs, outcomes, folder)
+    draw_charts(folder / CHARTS, photographs, outcomes)
+    return [folder / SHEET, folder / CHARTS], outcomes
+
+
+def balance_folder(cfg: CfgNode) -> Path:
+    """DATASETS.BALANCE.DIR, below the folder of all data sets unless it is absolute."""
+    return Path(datasets_root(), cfg.DATASETS.BALANCE.DIR)
+
+
+def training_photographs(cfg: CfgNode) -> list[Photograph]:
+    """The real images that are to be balanced."""
+    name = cfg.DATASETS.BALANCE.NAME
+    return list_photographs(build_dataset(name, "DATASETS.BALANCE.NAME", cfg=cfg).train, name)
+
+
+def build_filter(cfg: CfgNode) -> CandidateFilter:
+    """The teacher that the config names, and a camera classifier trained here."""
+    photographs, seed = training_photographs(cfg), max(cfg.SEED, 0)
+    people = sorted({photograph.person for photograph in photographs})
+    cameras = sorted({photograph.camera for photograph in photographs})
+    features_of = load_teacher(cfg)
+    images = read_photographs(photographs, cfg.DATASETS.BALANCE.GENERATOR.SIZE)
+    prototypes = mean_features(features_of(images), [p.person for p in photographs], people)
+    pairs = [(photograph.person, photograph.camera) for photograph in photographs]
+    classifier, accuracy = train_camera_classifier(images, pairs, cameras, seed, cfg.MODEL.DEVICE)
+    logger.info(
+        "Camera classifier: %.1f %% right on real images of pairs that it has not seen",
+        100 * accuracy,
+    )
+    top = cfg.DATASETS.BALANCE.TOP
+    return CandidateFilter(features_of, prototypes, people, classifier.probabilities, cameras, top)
+
+
+def load_teacher(cfg: CfgNode) -> Callable[[Tensor], Tensor]:
+    """The clean re-ID model DATASETS.BALANCE.TEACHER: (N, 3, h, w) uint8 -> (N, D) on the CPU.
+
+    Raises:
+        InputError: it is not named, or not there.
+    """
+    keys = cfg.DATASETS.BALANCE.TEACHER
+    if not keys.CONFIG_FILE or not keys.WEIGHTS:
+        raise InputError(
+            "DATASETS.BALANCE.TEACHER: CONFIG_FILE and WEIGHTS are needed, such as "
+            "logs/run/config.yaml and logs/run/model_best.pth"
+        )
+    own = setup_cfg(keys.CONFIG_FILE, ["MODEL.DEVICE", cfg.MODEL.DEVICE])
+    own.MODEL.BACKBONE.PRETRAIN = False
+    model = Trainer.build_model(own)
+    Checkpointer(model).load(keys.WEIGHTS, checkpointables=[])
+    model.eval()
+
+    @torch.no_grad()
+    def features_of(images: Tensor) -> Tensor:
+        parts = []
+        for part in images.split(TEACHER_BATCH):
+            resized = resize_frame(part, own.INPUT.SIZE_TEST).float().to(cfg.MODEL.DEVICE)
+            zeros = torch.zeros(len(part), dtype=torch.int64, device=resized.device)
+            batch = {"images": resized, "targets": zeros, "camids": zeros, "modalities": zeros}
+            parts.append(model(batch).cpu())
+        return torch.cat(parts)
+
+    return features_of
+
+
+def require_diffusers() -> None:
+    """Raise InputError unless diffusers is there."""
+    if importlib.util.find_spec("diffusers") is None:
+        raise InputError("the generator needs diffusers: pip install diffusers")

@@ -1,0 +1,198 @@
+"""Training the generator: resumable at any step, with the bits of a run that was never stopped.
+
+A step draws from (seed, step) alone, so a checkpoint needs no random state.
+"""
+
+import csv
+import dataclasses
+import io
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers.training_utils import EMAModel
+from fastreid.config import CfgNode
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from plugins.attacks.draws import row_generator
+from plugins.defense.balance.edm import denoising_loss, draw_sigma, to_unit
+from plugins.defense.balance.network import ConditionalUNet
+from plugins.defense.balance.photographs import Photograph, labels, read_photographs
+from plugins.engine.checkpoint import read_checkpoint, write_atomically
+from plugins.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT, LOSSES = "generator.pth", "losses.csv"
+CLIP_NORM = 1.0  # largest norm of the whole gradient
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What decides the weights of a generator, beside the images; DATASETS.BALANCE.GENERATOR."""
+
+    size: tuple[int, int]
+    channels: tuple[int, ...]
+    layers: int
+    unknown: float
+    ema: float
+    batch: int
+    base_lr: float
+    seed: int
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "TrainingSettings":
+        """Those of a config; SEED -1 counts as 0, or no run could be resumed."""
+        keys = cfg.DATASETS.BALANCE.GENERATOR
+        names = [field.name for field in dataclasses.fields(cls) if field.name != "seed"]
+        values = {name: keys[name.upper()] for name in names}
+        lists = {name: tuple(values[name]) for name in ("size", "channels")}
+        return cls(**values | lists, seed=max(cfg.SEED, 0))
+
+
+class GeneratorTraining:
+    """The state of a training, and the steps that advance it.
+
+    Attributes:
+        people: known people, sorted; a label is a place in this list.
+        cameras: known cameras, likewise.
+        step: steps done.
+        losses: of each of them.
+    """
+
+    def __init__(
+        self, photographs: Sequence[Photograph], settings: TrainingSettings, device: str
+    ) -> None:
+        """Random weights; the images are read at the first step.
+
+        Raises:
+            InputError: there are no images, or the settings make no network.
+        """
+        if not photographs:
+            raise InputError("DATASETS.BALANCE.NAME: it has no training images")
+        self.people = sorted({photograph.person for photograph in photographs})
+        self.cameras = sorted({photograph.camera for photograph in photographs})
+        self.step, self.losses = 0, []
+        self._photographs, self._settings, self._device = photographs, settings, device
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(settings.seed)
+            network = ConditionalUNet(
+                len(self.people),
+                len(self.cameras),
+                settings.size,
+                settings.channels,
+                settings.layers,
+            )
+        self._network = network.to(device)
+        self._average = EMAModel(self._network.parameters(), decay=settings.ema)
+        self._optimizer = torch.optim.Adam(self._network.parameters(), lr=settings.base_lr)
+
+    def run(self, folder: Path, steps: int, period: int) -> None:
+        """Go on to step ``steps``; save every ``period`` steps and at the end.
+
+        Args:
+            folder: to write to; a checkpoint that is there is resumed.
+            steps: of the whole training; more than a finished run had prolong it.
+            period: steps between two checkpoints.
+
+        Raises:
+            InputError: the checkpoint is damaged, or of other settings or images.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / CHECKPOINT).is_file():
+            self._load(folder / CHECKPOINT)
+            logger.info("%s: resumed at step %d", folder / CHECKPOINT, self.step)
+        if self.step >= steps:
+            return
+        images = read_photographs(self._photographs, self._settings.size)
+        people = labels([photograph.person for photograph in self._photographs], self.people)
+        cameras = labels([photograph.camera for photograph in self._photographs], self.cameras)
+        with tqdm(total=steps, initial=self.step, desc="generator", unit="step") as bar:
+            while self.step < steps:
+                self.losses.append(self._advance(images, people, cameras))
+                self.step += 1
+                bar.update()
+                bar.set_postfix(loss=f"{sum(self.losses[-100:]) / len(self.losses[-100:]):.4f}")
+                if self.step % period == 0 or self.step == steps:
+                    self._save(folder)
+
+    def _advance(self, images: Tensor, people: Tensor, cameras: Tensor) -> float:
+        """One step of Adam; all draws on the CPU, so that the device does not change them."""
+        settings = self._settings
+        generator = row_generator(settings.seed, self.step)
+        chosen = torch.randint(len(images), (settings.batch,), generator=generator)
+        clean = to_unit(images[chosen])
+        noise = torch.randn(clean.shape, generator=generator)
+        sigma = draw_sigma(len(clean), generator)
+        told = self._network.forget(people[chosen], cameras[chosen], settings.unknown, generator)
+        batch = (part.to(self._device) for part in (clean, noise, sigma, *told))
+        loss = denoising_loss(self._network, *batch)
+        self._optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._network.parameters(), CLIP_NORM)
+        self._optimizer.step()
+        self._average.step(self._network.parameters())
+        if not loss.isfinite():
+            raise InputError(
+                f"the generator's loss is {loss.item()} at step {self.step}; lower "
+                f"DATASETS.BALANCE.GENERATOR.BASE_LR {settings.base_lr}"
+            )
+        return loss.item()
+
+    def _save(self, folder: Path) -> None:
+        data = {
+            "model": self._network.state_dict(),
+            "average": self._average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "losses": torch.tensor(self.losses, dtype=torch.float64),
+            "settings": dataclasses.asdict(self._settings),
+            "people": self.people,
+            "cameras": self.cameras,
+            "images": len(self._photographs),
+        }
+        write_atomically(folder / CHECKPOINT, lambda file: torch.save(data, file))
+        table = io.StringIO(newline="")
+        csv.writer(table, lineterminator="\n").writerows(
+            [("step", "loss"), *enumerate(self.losses, start=1)]
+        )
+        write_atomically(folder / LOSSES, lambda file: file.write(table.getvalue().encode()))
+
+    def _load(self, path: Path) -> None:
+        data = read_generator(path)
+        own = dataclasses.asdict(self._settings)
+        own |= {"people": self.people, "cameras": self.cameras, "images": len(self._photographs)}
+        for name, value in own.items():
+            found = data["settings"][name] if name in data["settings"] else data[name]
+            if found != value:
+                raise InputError(
+                    f"{path}: trained with {name} {shorten(found)}, now it is {shorten(value)}; "
+                    "move it away to train anew"
+                )
+        self._network.load_state_dict(data["model"])
+        self._average.load_state_dict(data["average"])
+        self._average.to(self._device)
+        self._optimizer.load_state_dict(data["optimizer"])
+        self.losses = data["losses"].tolist()
+        self.step = len(self.losses)
+
+
+def read_generator(path: Path) -> dict:
+    """The contents of a generator's checkpoint.
+
+    Raises:
+        InputError: no such file, damaged, or a checkpoint of something else.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; tools/balance_data.py train writes it")
+    data = read_checkpoint(str(path))
+    if "average" not in data:
+        raise InputError(f"{path}: not a generator's checkpoint: it has no 'average'")
+    return data
+
+
+def shorten(value: object) -> str:
+    """A value for a message; of a list only its length."""
+    return f"({len(value)} names)" if isinstance(value, list) else str(value)

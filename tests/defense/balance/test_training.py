@@ -1,0 +1,101 @@
+"""The generator learns; a stopped training is the same as one that was not."""
+
+import pytest
+import torch
+
+from plugins.defense.balance.generator import EDMGenerator
+from plugins.defense.balance.network import ConditionalUNet
+from plugins.defense.balance.training import CHECKPOINT, LOSSES, GeneratorTraining
+from plugins.errors import InputError
+from tests.defense.balance.small import HEIGHT, SETTINGS, WIDTH, write_photographs
+
+PAIRS = [("ann", "1"), ("ann", "2"), ("bob", "1")]
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    return write_photographs(tmp_path_factory.mktemp("photographs"), PAIRS)
+
+
+@pytest.fixture(scope="module")
+def trained(photographs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    GeneratorTraining(photographs, SETTINGS, "cpu").run(folder, steps=6, period=100)
+    return folder
+
+
+def flat(tree, prefix=""):
+    if isinstance(tree, dict | list | tuple):
+        pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        return {k: v for key, value in pairs for k, v in flat(value, f"{prefix}/{key}").items()}
+    return {prefix: tree}
+
+
+def same_bits(one, two):
+    one, two = (flat(torch.load(path, weights_only=True)) for path in (one, two))
+    return one.keys() == two.keys() and all(
+        torch.equal(one[key], two[key]) if torch.is_tensor(one[key]) else one[key] == two[key]
+        for key in one
+    )
+
+
+def test_a_resumed_training_has_the_bits_of_an_uninterrupted_one(photographs, trained, tmp_path):
+    for steps in (2, 3, 6):  # a new process each time, as far as the training knows
+        torch.manual_seed(steps)
+        GeneratorTraining(photographs, SETTINGS, "cpu").run(tmp_path, steps, period=100)
+    assert same_bits(tmp_path / CHECKPOINT, trained / CHECKPOINT)
+    assert (tmp_path / LOSSES).read_bytes() == (trained / LOSSES).read_bytes()
+    assert len((tmp_path / LOSSES).read_text().splitlines()) == 1 + 6
+
+
+def test_another_seed_is_another_generator(photographs, trained, tmp_path):
+    other = SETTINGS.__class__(**SETTINGS.__dict__ | {"seed": 1})
+    GeneratorTraining(photographs, other, "cpu").run(tmp_path, steps=6, period=100)
+    assert not same_bits(tmp_path / CHECKPOINT, trained / CHECKPOINT)
+
+
+def test_other_settings_or_images_are_not_resumed(photographs, trained):
+    other = SETTINGS.__class__(**SETTINGS.__dict__ | {"batch": 5})
+    with pytest.raises(InputError, match="trained with batch 4, now it is 5"):
+        GeneratorTraining(photographs, other, "cpu").run(trained, steps=7, period=1)
+    with pytest.raises(InputError, match="trained with people"):
+        GeneratorTraining(photographs[:2], SETTINGS, "cpu").run(trained, steps=7, period=1)
+
+
+def test_generated_images_do_not_depend_on_how_many_are_asked_for(trained):
+    generator = EDMGenerator(trained / CHECKPOINT, "cpu", seed=3, steps=3)
+    many = generator.generate("ann", "2", 5)
+    assert many.shape == (5, 3, HEIGHT, WIDTH)
+    assert many.dtype == torch.uint8
+    few = generator.generate("ann", "2", 2)
+    assert (few.int() - many[:2].int()).abs().max() <= 1  # a batch of another size rounds otherwise
+    assert not torch.equal(many[0], many[1])
+    assert not torch.equal(many, generator.generate("bob", "2", 5))
+    assert len(generator.generate("ann", "2", 0)) == 0
+
+
+def test_a_stranger_is_named(trained):
+    with pytest.raises(InputError, match="not trained on person 'ane'; nearest: ann"):
+        EDMGenerator(trained / CHECKPOINT, "cpu").generate("ane", "1", 1)
+    with pytest.raises(InputError, match="no such file"):
+        EDMGenerator(trained / "nothing.pth", "cpu")
+
+
+def test_conditions_are_forgotten_separately_and_at_the_rate_asked_for():
+    network = ConditionalUNet(3, 2, (8, 4), (8,), 1)
+    people, cameras = torch.zeros(20000, dtype=torch.int64), torch.ones(20000, dtype=torch.int64)
+    generator = torch.Generator().manual_seed(0)
+    told = network.forget(people, cameras, 0.1, generator)
+    unknown = torch.stack([told[0] == 3, told[1] == 2]).double()
+    assert unknown.mean(dim=1).tolist() == pytest.approx([0.1, 0.1], abs=0.01)
+    assert unknown.prod(dim=0).mean().item() == pytest.approx(0.01, abs=0.004)
+    assert people.sum() == 0  # not edited in place
+    assert torch.equal(network.forget(people, cameras, 0.0, generator)[1], cameras)
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "key"), [((9, 4), (8, 8), "SIZE"), ((8, 4), (8, 12), "CHANNELS")]
+)
+def test_sizes_that_make_no_network_are_named(size, channels, key):
+    with pytest.raises(InputError, match=rf"GENERATOR\.{key}"):
+        ConditionalUNet(2, 2, size, channels, 1)

@@ -1,0 +1,138 @@
+"""tools/balance_data.py as a user meets it: the four tasks in a row, and a kill."""
+
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from plugins.config import setup_cfg
+from plugins.data.synthetic import MARKET1501, SyntheticSettings, render_layout
+from plugins.defense.balance.tables import Outcome, read_table
+from plugins.engine import Trainer
+
+TOOL = Path(__file__).resolve().parents[2] / "tools/balance_data.py"
+CONFIG = """
+SEED: 0
+MODEL: {DEVICE: cpu}
+DATASETS:
+  BALANCE:
+    DELTA2: 0.4
+    CANDIDATES: 2
+    TOP: 1
+    TEACHER: {CONFIG_FILE: teacher.yaml, WEIGHTS: teacher.pth}
+    GENERATOR:
+      SIZE: [32, 16]
+      CHANNELS: [8, 8]
+      LAYERS: 1
+      BATCH: 2
+      STEPS: 8
+      CHECKPOINT_PERIOD: 1
+      SAMPLING_STEPS: 2
+"""
+TEACHER = """
+MODEL:
+  META_ARCHITECTURE: Baseline
+  DEVICE: cpu
+  BACKBONE: {NAME: build_resnet_backbone, DEPTH: 18x, FEAT_DIM: 512, PRETRAIN: False}
+  HEADS: {NAME: EmbeddingHead, WITH_BNNECK: True, NUM_CLASSES: 2}
+INPUT: {SIZE_TEST: [32, 16]}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a rendered set, a config and an untrained teacher."""
+    folder = tmp_path_factory.mktemp("balance")
+    settings = SyntheticSettings(train_ids=2, test_ids=2, height=32, width=16, max_frames=12)
+    render_layout(MARKET1501, folder / "datasets/Market-1501-v15.09.15", settings, workers=1)
+    (folder / "balanced.yml").write_text(CONFIG)
+    (folder / "teacher.yaml").write_text(TEACHER)
+    model = Trainer.build_model(setup_cfg(str(folder / "teacher.yaml")))
+    torch.save({"model": model.state_dict()}, folder / "teacher.pth")
+    return folder
+
+
+@pytest.fixture
+def balance_data(folder, monkeypatch, capsys):
+    """Runs the tool in this process; gives its exit status and output."""
+    monkeypatch.setenv("FASTREID_DATASETS", "datasets")
+    monkeypatch.chdir(folder)
+
+    def run(task: str, *opts: str) -> tuple[int, str, str]:
+        words = [str(TOOL), task, "--config-file", "balanced.yml", *opts]
+        monkeypatch.setattr(sys, "argv", words)
+        status = 0
+        try:
+            runpy.run_path(str(TOOL), run_name="__main__")
+        except SystemExit as stopped:
+            status = stopped.code
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_the_four_tasks_follow_each_other(balance_data, folder):
+    status, out, _ = balance_data("plan")
+    assert status == 0
+    assert out.splitlines()[-1] == "plan: datasets/balance/plan.csv"
+    assert balance_data("train")[:2] == (0, "generator: datasets/balance/generator.pth\n")
+    assert balance_data("generate")[:2] == (0, "manifest: datasets/balance/manifest.csv\n")
+    status, out, _ = balance_data("inspect")
+    assert status == 0
+    rows = read_table(folder / "datasets/balance/manifest.csv", Outcome)
+    filled = [row for row in rows if row.path]
+    assert f"| total      |{len(rows):8} |{len(filled):9} |" in out
+    assert len(list((folder / "datasets/balance/images").iterdir())) == len(filled)
+    for name in ("sheet", "charts"):
+        assert f"picture: datasets/balance/{name}.png" in out
+        with Image.open(folder / f"datasets/balance/{name}.png") as picture:
+            picture.load()
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(balance_data, folder):
+    assert balance_data("train", "DATASETS.BALANCE.DIR", "whole")[0] == 0
+    command = [sys.executable, str(TOOL), "train", "--config-file", "balanced.yml"]
+    command += ["DATASETS.BALANCE.DIR", "killed"]
+    environment = os.environ | {"FASTREID_DATASETS": "datasets", "OMP_NUM_THREADS": "1"}
+    training = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
+    checkpoint = folder / "datasets/killed/generator.pth"
+    while not checkpoint.exists() and training.poll() is None:
+        time.sleep(0.01)
+    training.send_signal(signal.SIGKILL)
+    training.wait()
+    assert balance_data("train", "DATASETS.BALANCE.DIR", "killed")[0] == 0
+    losses = [(folder / f"datasets/{name}/losses.csv").read_bytes() for name in ("whole", "killed")]
+    assert losses[0] == losses[1]
+    whole, killed = (
+        torch.load(folder / f"datasets/{name}/generator.pth", weights_only=True)
+        for name in ("whole", "killed")
+    )
+    for name, weights in whole["model"].items():
+        assert torch.equal(weights, killed["model"][name])
+    for one, two in zip(whole["average"]["shadow_params"], killed["average"]["shadow_params"],
+                        strict=True):  # fmt: skip
+        assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize(
+    ("task", "opts", "message"),
+    [
+        ("generate", ["DATASETS.BALANCE.DIR", "new"], "new/plan.csv: no such file"),
+        ("inspect", ["DATASETS.BALANCE.DIR", "new"], "new/manifest.csv: no such file"),
+        ("plan", ["DATASETS.BALANCE.NAME", "Market150"], "known: Market1501"),
+        ("plan", ["DATASETS.BALANCE.DELTA2", "2.0"], "DATASETS.BALANCE.DELTA2: 2.0"),
+        ("train", ["DATASETS.BALANCE.GENERATOR.STEPS", "0"], "expected 1 or more"),
+    ],
+)
+def test_mistakes_are_one_line(task, opts, message, balance_data):
+    status, _, err = balance_data(task, *opts)
+    assert status == 2
+    last = err.splitlines()[-1]
+    assert last.startswith("error: ") and message in last

@@ -1,0 +1,66 @@
+"""Balance a training set with images of a diffusion generator (DDDefense, phase 1).
+
+python tools/balance_data.py plan --config-file configs/Defense/vanilla.yml
+python tools/balance_data.py train --config-file configs/Defense/vanilla.yml
+python tools/balance_data.py generate --config-file configs/Defense/vanilla.yml
+python tools/balance_data.py inspect --config-file configs/Defense/vanilla.yml
+
+plan: which images are missing. train: the generator. generate: make them, keep what a teacher and a
+camera classifier recognise. inspect: a sheet of real beside generated images, and the counts before
+and after. train and generate go on where they were stopped. To train on the result: DATASETS.NAMES
+"('BalancedDataset',)" DATALOADER.SAMPLER_TRAIN CappedIdentitySampler.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# Before diffusers is imported: nothing is downloaded.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from plugins.config import setup_cfg
+from plugins.defense.balance import runs
+from plugins.defense.balance.filling import acceptance_table
+from plugins.errors import user_errors
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("task", choices=("plan", "train", "generate", "inspect"))
+    parser.add_argument("--config-file", default="", help="its DATASETS.BALANCE")
+    parser.add_argument("opts", nargs="*", default=[], help="config keys and values")
+    return parser.parse_intermixed_args()
+
+
+@user_errors
+def main() -> None:
+    """Do one of the four, print where the result lies."""
+    args = parse_arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    cfg = setup_cfg(args.config_file, args.opts)
+    cfg.freeze()
+    if args.task == "plan":
+        path, slots = runs.plan(cfg)
+        for reason, number in Counter(slot.reason for slot in slots).items():
+            print(f"{reason}: {number:,} slots")
+        print(f"plan: {path}")
+    elif args.task == "train":
+        print(f"generator: {runs.train(cfg)}")
+    elif args.task == "generate":
+        print(f"manifest: {runs.generate(cfg)[0]}")
+    else:
+        pictures, outcomes = runs.inspect(cfg)
+        print(acceptance_table(outcomes))
+        for path in pictures:
+            print(f"picture: {path}")
+
+
+if __name__ == "__main__":
+    main()
