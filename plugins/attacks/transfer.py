@@ -3,7 +3,7 @@
 Where they fool it more than those made on itself, its gradients are masked.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import torch
@@ -12,6 +12,26 @@ from torch import Tensor
 from plugins.attacks.adapter import row_groups
 from plugins.attacks.base import Attack, Outcome
 from plugins.attacks.guides import Guides
+from plugins.attacks.universal import GuidedBatch
+
+
+class Reguided:
+    """Batches with other guides, as often as somebody asks.
+
+    Args:
+        batches: which can be iterated over more than once.
+        guides_of: rows (R,), as named in the data, to their guides.
+    """
+
+    def __init__(
+        self, batches: Iterable[GuidedBatch], guides_of: Callable[[Tensor], Guides]
+    ) -> None:
+        self._batches, self._guides_of = batches, guides_of
+
+    def __iter__(self) -> Iterator[GuidedBatch]:
+        """(batch, guides) of each."""
+        for batch, _ in self._batches:
+            yield batch, self._guides_of(row_groups(batch)[1])
 
 
 class Transferred:
@@ -31,6 +51,13 @@ class Transferred:
     ) -> None:
         self.attack, self.surrogate, self.guides_of = attack, surrogate, guides_of
         self.threat, self.recipe, self.seed = attack.threat, attack.recipe, attack.seed
+
+    def prepare(
+        self, features_of: Callable[[dict], Tensor], batches: Iterable[GuidedBatch]
+    ) -> "Transferred":
+        """The attack prepared on the surrogate, with its guides."""
+        attack = self.attack.prepare(self.surrogate, Reguided(batches, self.guides_of))
+        return Transferred(attack, self.surrogate, self.guides_of)
 
     def __call__(self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides) -> dict:
         """The attacked batch of ``run``."""

@@ -9,6 +9,7 @@ import torch
 from plugins.attacks import Guides, Recipe, ThreatModel, Transferred, hop_skip_jump
 from plugins.attacks.black_box import square_share
 from plugins.attacks.objectives import rank_margin
+from plugins.attacks.prepared import UAP
 from plugins.attacks.presets import FNA, RankMargin, Square
 from plugins.errors import InputError
 from tests.attacks.toys import clips, features_of, guides_of, part
@@ -133,6 +134,17 @@ def test_a_row_that_no_image_of_the_batch_can_start_is_stuck():
 def other_model(batch):
     """A model that looks at the images in another way."""
     return features_of({**batch, "images": batch["images"].flip(-1) * 0.9 + 10})
+
+
+def test_a_transferred_attack_is_prepared_on_the_surrogate():
+    batch = clips(people=8)
+    guides, clean = guides_of(batch), other_model(batch)
+    theirs = Guides(guides.pids, clean, clean, guides.pids, guides.valid, "cosine")
+    attack = UAP(THREAT, Recipe(steps=2, step_size=1.0))
+    carried = Transferred(attack, other_model, lambda rows: theirs)
+    found = carried.prepare(blocked, [(batch, guides)]).attack.delta
+    assert torch.equal(found, attack.prepare(other_model, [(batch, theirs)]).delta)
+    assert not torch.equal(found, attack.prepare(features_of, [(batch, guides)]).delta)
 
 
 def test_a_transferred_attack_is_made_on_the_surrogate_and_scored_on_the_model():
