@@ -6,12 +6,12 @@ budgets and perturbations are in 0-255 units.
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from fastreid.config import CfgNode
 from torch import Tensor
 
 from plugins.attacks.adapter import row_groups
+from plugins.attacks.draws import row_generator
 from plugins.attacks.projections import row_norms, shrink, smooth, spread, tighten, unit
 from plugins.errors import InputError
 
@@ -146,8 +146,7 @@ class Region:
         """
         noise = torch.empty_like(self.clean)
         for place, row in enumerate(self.rows.tolist()):
-            entropy = np.random.SeedSequence((seed, row, restart)).generate_state(1)
-            generator = torch.Generator().manual_seed(int(entropy[0]))
+            generator = row_generator(seed, row, restart)
             clips = self.groups == place
             shape = noise[clips].shape
             if self.threat.norm == "linf":

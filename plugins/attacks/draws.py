@@ -1,10 +1,14 @@
-"""Random draws of a row that do not depend on which other rows share its batch."""
+"""Seeds of random draws: of a row whoever shares its batch, of a batch whenever it is resumed."""
 
 import numpy as np
 import torch
 
 
+def joint_seed(*entropy: int) -> int:
+    """One seed below 2^32 from several whole numbers, such as (SEED, rank, iteration)."""
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
 def row_generator(*entropy: int) -> torch.Generator:
     """A generator on the CPU, seeded by whole numbers such as (seed, row, restart)."""
-    state = np.random.SeedSequence(entropy).generate_state(1)
-    return torch.Generator().manual_seed(int(state[0]))
+    return torch.Generator().manual_seed(joint_seed(*entropy))

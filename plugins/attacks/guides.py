@@ -19,6 +19,24 @@ def compared(features: Tensor, metric: str) -> Tensor:
     return F.normalize(features, dim=1) if metric == "cosine" else features
 
 
+def visible_pairs(
+    query_pids: Tensor,
+    gallery_pids: Tensor,
+    query_camids: Tensor,
+    gallery_camids: Tensor,
+    junk: str,
+) -> Tensor:
+    """Who sees whom: (R, G) bool, False where the junk rule hides the item from the row.
+
+    Raises:
+        InputError: there is no such rule for junk.
+    """
+    labels = query_pids, gallery_pids, query_camids, gallery_camids
+    # One chunk; of no row there is no chunk.
+    ((_, unseen),) = match_blocks(*labels, junk, max(len(query_pids), 1))
+    return ~unseen
+
+
 @dataclass(frozen=True, eq=False)
 class Guides:
     """Clean features and labels of both sides, and who sees whom.
@@ -86,14 +104,12 @@ class Guides:
             InputError: there is no such rule for junk.
         """
         labels = (query_pids, gallery_pids, query_camids, gallery_camids)
-        # One chunk; of no row there is no chunk.
-        blocks = list(match_blocks(*labels, junk, max(len(query_pids), 1)))
         return cls(
             pids=query_pids,
             clean=query_features.detach(),
             gallery=gallery_features.detach(),
             gallery_pids=gallery_pids,
-            valid=~torch.cat([unseen for _, unseen in blocks]),
+            valid=visible_pairs(*labels, junk),
             metric=metric,
             source=source,
         )

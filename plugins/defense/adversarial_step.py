@@ -12,8 +12,9 @@ from fastreid.utils import comm
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from plugins.attacks.draws import joint_seed
 from plugins.attacks.guides import compared
-from plugins.defense.crafting import Crafter, crafting_seed, strength
+from plugins.defense.crafting import Crafter, strength
 from plugins.engine.steps import Step
 from plugins.errors import InputError
 from plugins.modeling.meta_arch.vvi_baseline import log_scalar
@@ -72,7 +73,7 @@ class AdversarialStep(Step):
         """
         if not (self.attacked_weight or self.distance_weight):
             return batch
-        seed = crafting_seed(max(self.cfg.SEED, 0), comm.get_rank(), self.iter, place)
+        seed = joint_seed(max(self.cfg.SEED, 0), comm.get_rank(), self.iter, place)
         attacked = self.crafter(batch, self.epoch, seed)
         eps = strength(self.epoch, self.cfg.DEFENSE.WARMUP_EPOCHS) * self.cfg.DEFENSE.EPS
         log_scalar("attack/eps", torch.tensor(eps))

@@ -6,7 +6,6 @@ Legend: B clips in the batch. Pixels, budgets and steps are in 0-255 units.
 import copy
 from dataclasses import replace
 
-import numpy as np
 import torch
 from fastreid.config import CfgNode
 from torch import Tensor, nn
@@ -123,11 +122,6 @@ def strength(epoch: int, warmup_epochs: int) -> float:
     [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
     """
     return min(1.0, epoch / warmup_epochs) if warmup_epochs else 1.0
-
-
-def crafting_seed(*entropy: int) -> int:
-    """One seed below 2^32 from several whole numbers, such as (SEED, rank, iteration)."""
-    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
 def single_view(cfg: CfgNode) -> CfgNode:

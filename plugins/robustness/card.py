@@ -12,10 +12,10 @@ from tabulate import tabulate
 from torch import Tensor
 
 from plugins.robustness.checks import GROUPS, run_checks, stamp
-from plugins.robustness.checks.harness import fingerprint
 from plugins.robustness.checks.masking import curve_budgets
 from plugins.robustness.lab import MEASURE, Lab, rank_1
 from plugins.robustness.outcomes import Scores, worst_case
+from plugins.robustness.records import hash_weights
 from plugins.robustness.statistics import area_under, bootstrap_interval, share_by
 
 FORMAT = 1  # of the JSON document
@@ -131,7 +131,7 @@ def describe_model(lab: Lab) -> dict:
     return {
         "architecture": lab.cfg.MODEL.META_ARCHITECTURE,
         "weights": weights,
-        "sha256": fingerprint(lab.adapter.model),
+        "sha256": hash_weights(lab.adapter.model),
         "parameters": sum(parameter.numel() for parameter in parameters),
         "dtype": str(parameters[0].dtype).removeprefix("torch."),
         "device": str(parameters[0].device),

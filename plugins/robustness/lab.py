@@ -4,7 +4,6 @@ Legend: Q attacked queries, R of them in a batch.
 """
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +15,10 @@ from torch import Tensor
 from plugins.attacks import Attack, Guides, build_attack
 from plugins.attacks.adapter import preserved_random_state
 from plugins.attacks.transfer import Transferred
-from plugins.data.loaders import to_device
 from plugins.robustness.outcomes import Outcomes, Scores
 from plugins.robustness.records import Record, fingerprint
 from plugins.robustness.robust_evaluator import RobustEvaluator
-from plugins.robustness.searches import attack_search
+from plugins.robustness.searches import GuidedBatches, attack_search
 
 # The attack by which Rank-1 is judged; the others are what the field reports.
 MEASURE = "RankMargin"
@@ -153,16 +151,14 @@ class Lab:
             ap=torch.stack([one.ap for one in scores]).amin(dim=0),
         )
 
-    def batches(self, rows: Tensor) -> Iterator[tuple[dict, Guides]]:
+    def batches(self, rows: Tensor) -> GuidedBatches:
         """The clips of rows, in batches, with their guides."""
-        batches = self._evaluator.batches(rows)
-        for number, own in enumerate(batches.rows):
-            yield to_device(batches[number], self.search.pids.device), self.search.guides(own)
+        return GuidedBatches(self.adapter, self.search, self._evaluator.batches(rows))
 
     @cached_property
     def sample(self) -> tuple[dict, Guides]:
         """A few probes in one batch, for checks that need no more, with their guides."""
-        return next(self.batches(self.probes[:: max(len(self.probes) // SAMPLE, 1)][:SAMPLE]))
+        return next(iter(self.batches(self.probes[:: max(len(self.probes) // SAMPLE, 1)][:SAMPLE])))
 
     @property
     def camids(self) -> Tensor:
@@ -216,8 +212,3 @@ def select_rows(outcomes: Outcomes, rows: Tensor) -> Outcomes:
 def rank_1(outcomes: Outcomes) -> float:
     """Rank-1 in percent, over the queries that have a positive."""
     return 100 * float(outcomes.hit[outcomes.valid].double().mean())
-
-
-def mean_ap(outcomes: Outcomes) -> float:
-    """MAP in percent, over the queries that have a positive."""
-    return 100 * float(outcomes.ap[outcomes.valid].double().mean())

@@ -102,10 +102,16 @@ def fingerprint(cfg: CfgNode, model: nn.Module, items: Sequence[tuple], **others
     told["MODEL"] = {key: value for key, value in told["MODEL"].items() if key not in PLACES}
     told |= {f"{section}.{key}": settings[section][key] for section, key in KEYS}
     digest = hashlib.sha256(json.dumps([told, others], sort_keys=True).encode())
-    digest.update(str(model).encode())
+    digest.update(f"{model} {hash_weights(model)}".encode())
+    for item in items:
+        digest.update(repr(tuple(item)).encode())
+    return digest.hexdigest()
+
+
+def hash_weights(model: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers."""
+    digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    for item in items:
-        digest.update(repr(tuple(item)).encode())
     return digest.hexdigest()

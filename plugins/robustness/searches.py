@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from plugins.attacks import Adapter, Attack, Guides, ThreatModel, attacking
 from plugins.attacks.adapter import row_groups
+from plugins.attacks.guides import visible_pairs
 from plugins.attacks.projections import row_norms
 from plugins.data.loaders import to_device
 from plugins.evaluation import RankingResult, evaluate_ranking, ranked_lists
@@ -96,7 +97,7 @@ class Search:
         others = self.gallery_rows if self.side == "query" else self.query_rows
         seekers, sought = (rows, others) if self.side == "query" else (others, rows)
         labels = [values[ids] for values in (self.pids, self.camids) for ids in (seekers, sought)]
-        seen = ~torch.cat([junk for _, junk in match_blocks(*labels, self.junk, CHUNK)])
+        seen = visible_pairs(*labels, self.junk)
         return Guides(
             pids=self.pids[rows],
             clean=self.features[rows],

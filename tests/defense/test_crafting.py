@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from plugins.attacks import Adapter, Guides, Region
+from plugins.attacks.draws import joint_seed
 from plugins.config import setup_cfg
-from plugins.defense.crafting import Crafter, crafting_seed
+from plugins.defense.crafting import Crafter
 from plugins.defense.inner_attacks import GOAT, farthest_items
 from plugins.errors import InputError
 from plugins.modeling.freeze import frozen_parameters
@@ -61,7 +62,7 @@ def test_the_seed_decides_and_nothing_else():
     first, again, other = (crafter(batch, 0, seed)["images"] for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-    seeds = {crafting_seed(0, rank, iteration, 0) for rank in range(4) for iteration in range(50)}
+    seeds = {joint_seed(0, rank, iteration, 0) for rank in range(4) for iteration in range(50)}
     assert len(seeds) == 200 and max(seeds) < 2**32
 
 

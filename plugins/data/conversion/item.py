@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from plugins.data.checks import SPLITS, read_splits
 from plugins.data.datasets.image_set import ImageSet
-from plugins.data.datasets.manifest import ManifestDataset, read_csv, read_parquet
+from plugins.data.datasets.manifest import ManifestDataset, read_table
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.errors import InputError
 
@@ -56,7 +56,7 @@ def read_items(data: VideoDataset | ImageSet, table: str = "") -> list[Item]:
     """
     people = cameras = None
     if isinstance(data, ManifestDataset):
-        rows = list(read_parquet(table) if table.endswith(".parquet") else read_csv(table))
+        rows = list(read_table(table))
         people, cameras = (
             sorted({getattr(row, name) for row in rows}) for name in ("person", "camera")
         )

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from plugins.data.conversion import manifest
 from plugins.data.conversion.item import Item
-from plugins.data.datasets.manifest import Row, read_csv, read_parquet
+from plugins.data.datasets.manifest import Row, read_table
 from plugins.data.datasets.tracklet import MODALITIES
 from plugins.errors import InputError
 
@@ -34,7 +34,7 @@ def extract_frames(table: str, out: Path, every: int = 1) -> tuple[int, int]:
     """
     if os.path.lexists(out):
         raise InputError(f"{out}: it is there already; expected a new folder")
-    rows = list(read_parquet(table) if table.endswith(".parquet") else read_csv(table))
+    rows = list(read_table(table))
     draft = out.with_name(f"{out.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
     try:

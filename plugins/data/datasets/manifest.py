@@ -57,7 +57,7 @@ class ManifestDataset(VideoDataset):
                 somebody is both in train and in test.
         """
         path = os.path.join(root, file)
-        rows = list(read_parquet(path) if path.endswith(".parquet") else read_csv(path))
+        rows = list(read_table(path))
         if not rows:
             raise InputError(f"{path}: it lists no frames")
         check_people_differ(rows)
@@ -87,6 +87,11 @@ class ManifestDataset(VideoDataset):
             for name, trial in trials.items()
             if len(trial.query) and len(trial.gallery)
         }
+
+
+def read_table(path: str) -> Iterator[Row]:
+    """The rows of a CSV or Parquet file; raises what ``read_csv`` and ``read_parquet`` do."""
+    return read_parquet(path) if path.endswith(".parquet") else read_csv(path)
 
 
 def read_csv(path: str) -> Iterator[Row]:

@@ -1,18 +1,18 @@
 """Group A: does the harness attack the model that is ranked, and only within the budget?"""
 
-import hashlib
 import io
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from plugins.attacks import Region
 from plugins.attacks.adapter import attacking
 from plugins.attacks.projections import to_uint8
 from plugins.robustness.checks.verdict import FAIL, PASS, WARN, Verdict, at_least, at_most, skipped
 from plugins.robustness.lab import MEASURE, Lab, relative_change
+from plugins.robustness.records import hash_weights
 
 # float32 holds 255 to 1.5e-5, and a norm over 1e6 pixels to some 1e-3.
 ROUNDING = 1e-3
@@ -68,13 +68,13 @@ def same_forward(lab: Lab) -> Verdict:
 def untouched(lab: Lab) -> Verdict:
     """Hash parameters and buffers before and after an attack, compare the batch, look for grads."""
     batch, guides = lab.sample
-    model, before = lab.adapter.model, fingerprint(lab.adapter.model)
+    model, before = lab.adapter.model, hash_weights(lab.adapter.model)
     copies = {key: value.clone() for key, value in batch.items() if torch.is_tensor(value)}
     lab.attack(MEASURE, steps=2, restarts=1)(lab.adapter, batch, guides)
     changed = [
         name
         for name, same in (
-            ("parameters or buffers", fingerprint(model) == before),
+            ("parameters or buffers", hash_weights(model) == before),
             ("the batch", all(torch.equal(batch[key], copies[key]) for key in copies)),
             ("parameter gradients", all(p.grad is None for p in model.parameters())),
         )
@@ -183,15 +183,6 @@ def size_of(lab: Lab, batch: dict, images: Tensor) -> float:
     if lab.threat.norm == "linf":
         return float(delta.abs().max())
     return float(region.row_norms(delta).max())
-
-
-def fingerprint(model: nn.Module) -> str:
-    """SHA-256 of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def cosine(first: Tensor, second: Tensor) -> float:
