@@ -2,12 +2,14 @@
 
 python tools/balance_data.py plan --config-file configs/Defense/vanilla.yml
 python tools/balance_data.py train --config-file configs/Defense/vanilla.yml
+python tools/balance_data.py measure --config-file configs/Defense/vanilla.yml
 python tools/balance_data.py generate --config-file configs/Defense/vanilla.yml
 python tools/balance_data.py inspect --config-file configs/Defense/vanilla.yml
 
-plan: which images are missing. train: the generator. generate: make them, keep what a teacher and a
-camera classifier recognise. inspect: a sheet of real beside generated images, and the counts before
-and after. train and generate go on where they were stopped. To train on the result: DATASETS.NAMES
+plan: which images are missing. train: the generator. measure: how often it shows the person and the
+camera asked for. generate: make the images, keep what a teacher and a camera classifier recognise.
+inspect: a sheet of real beside generated images, and the counts before and after. train and
+generate go on where they were stopped. To train on the result: DATASETS.NAMES
 "('BalancedDataset',)" DATALOADER.SAMPLER_TRAIN CappedIdentitySampler.
 """
 
@@ -25,6 +27,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from plugins.config import setup_cfg
 from plugins.defense.balance import runs
 from plugins.defense.balance.filling import acceptance_table
+from plugins.defense.balance.precision import precision_table
 from plugins.errors import user_errors
 
 
@@ -33,7 +36,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("task", choices=("plan", "train", "generate", "inspect"))
+    parser.add_argument("task", choices=("plan", "train", "measure", "generate", "inspect"))
     parser.add_argument("--config-file", default="", help="its DATASETS.BALANCE")
     parser.add_argument("opts", nargs="*", default=[], help="config keys and values")
     return parser.parse_intermixed_args()
@@ -41,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
 
 @user_errors
 def main() -> None:
-    """Do one of the four, print where the result lies."""
+    """Do one of the five, print where the result lies."""
     args = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     cfg = setup_cfg(args.config_file, args.opts)
@@ -53,6 +56,10 @@ def main() -> None:
         print(f"plan: {path}")
     elif args.task == "train":
         print(f"generator: {runs.train(cfg)}")
+    elif args.task == "measure":
+        judge, rows = runs.measure(cfg)
+        print(f"The judge is right on {100 * judge.accuracy:.1f} % of real images.")
+        print(precision_table(rows))
     elif args.task == "generate":
         print(f"manifest: {runs.generate(cfg)[0]}")
     else:

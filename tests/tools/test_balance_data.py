@@ -1,5 +1,7 @@
-"""tools/balance_data.py as a user meets it: the four tasks in a row, and a kill."""
+"""tools/balance_data.py as a user meets it: the tasks in a row, and a kill."""
 
+import functools
+import json
 import os
 import runpy
 import signal
@@ -14,6 +16,7 @@ from PIL import Image
 
 from plugins.config import setup_cfg
 from plugins.data.synthetic import MARKET1501, SyntheticSettings, render_layout
+from plugins.defense.balance import runs
 from plugins.defense.balance.tables import Outcome, read_table
 from plugins.engine import Trainer
 
@@ -78,11 +81,17 @@ def balance_data(folder, monkeypatch, capsys):
     return run
 
 
-def test_the_four_tasks_follow_each_other(balance_data, folder):
+def test_the_tasks_follow_each_other(balance_data, folder, monkeypatch):
+    monkeypatch.setattr(runs, "train_judge", functools.partial(runs.train_judge, steps=20))
     status, out, _ = balance_data("plan")
     assert status == 0
     assert out.splitlines()[-1] == "plan: datasets/balance/plan.csv"
     assert balance_data("train")[:2] == (0, "generator: datasets/balance/generator.pth\n")
+    status, out, _ = balance_data("measure", "DATASETS.BALANCE.GENERATOR.SAMPLING_STEPS", "1")
+    assert status == 0
+    assert "| both, of accepted" in out
+    rows = json.loads((folder / "datasets/balance/precision.json").read_text())["rows"]
+    assert [row["pairs"] for row in rows] == ["seen", "unseen"] and rows[0]["images"] > 0
     assert balance_data("generate")[:2] == (0, "manifest: datasets/balance/manifest.csv\n")
     status, out, _ = balance_data("inspect")
     assert status == 0

@@ -1,12 +1,15 @@
-"""Balancing as a config describes it: plan, train, generate, inspect.
+"""Balancing as a config describes it: plan, train, measure, generate, inspect.
 
-Everything lies in the folder DATASETS.BALANCE.DIR. Only ``train`` and ``generate`` need diffusers.
+Everything lies in the folder DATASETS.BALANCE.DIR. Only ``train``, ``measure`` and
+``generate`` need diffusers.
 """
 
 import importlib.util
+import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from fastreid.config import CfgNode
@@ -15,7 +18,7 @@ from torch import Tensor
 from plugins.config import setup_cfg
 from plugins.data import build_dataset, datasets_root
 from plugins.data.frames import resize_frame
-from plugins.defense.balance.camera_classifier import train_camera_classifier
+from plugins.defense.balance.classifier import train_camera_classifier
 from plugins.defense.balance.filling import fill_slots
 from plugins.defense.balance.filters import CandidateFilter, mean_features
 from plugins.defense.balance.photographs import (
@@ -26,15 +29,28 @@ from plugins.defense.balance.photographs import (
 )
 from plugins.defense.balance.pictures import draw_charts, draw_sheet
 from plugins.defense.balance.planner import Slot, plan_slots
+from plugins.defense.balance.precision import (
+    PRECISION,
+    Judge,
+    Precision,
+    choose_pairs,
+    measure_precision,
+    precision_document,
+    train_judge,
+)
 from plugins.defense.balance.tables import MANIFEST, PLAN, Outcome, read_table, write_table
 from plugins.engine import Trainer
-from plugins.engine.checkpoint import Checkpointer
+from plugins.engine.checkpoint import Checkpointer, write_atomically
 from plugins.errors import InputError
+
+if TYPE_CHECKING:  # it needs diffusers
+    from plugins.defense.balance.generator import Generator
 
 logger = logging.getLogger(__name__)
 
 SHEET, CHARTS = "sheet.png", "charts.png"
 TEACHER_BATCH = 64  # images
+MEASURED_PAIRS, MEASURED_IMAGES = 100, 4  # pairs of a kind, images of a pair
 
 
 def plan(cfg: CfgNode) -> tuple[Path, list[Slot]]:
@@ -66,23 +82,29 @@ def train(cfg: CfgNode) -> Path:
 
 def generate(cfg: CfgNode) -> tuple[Path, list[Outcome]]:
     """Fill the plan's slots, or go on with it; gives the manifest and its rows."""
-    require_diffusers()
-    from plugins.defense.balance.generator import EDMGenerator
-    from plugins.defense.balance.training import CHECKPOINT
-
-    folder, keys, seed = balance_folder(cfg), cfg.DATASETS.BALANCE, max(cfg.SEED, 0)
+    folder, seed = balance_folder(cfg), max(cfg.SEED, 0)
     slots = read_table(folder / PLAN, Slot)
-    generator = EDMGenerator(
-        folder / CHECKPOINT,
-        cfg.MODEL.DEVICE,
-        seed=seed,
-        scheduler=keys.GENERATOR.SCHEDULER,
-        steps=keys.GENERATOR.SAMPLING_STEPS,
-        guidance=keys.GENERATOR.GUIDANCE,
+    judges = build_filter(cfg, training_photographs(cfg))
+    candidates = cfg.DATASETS.BALANCE.CANDIDATES
+    outcomes = fill_slots(
+        slots, build_generator(cfg), judges, folder, candidates=candidates, seed=seed
     )
-    judges = build_filter(cfg)
-    outcomes = fill_slots(slots, generator, judges, folder, candidates=keys.CANDIDATES, seed=seed)
     return folder / MANIFEST, outcomes
+
+
+def measure(cfg: CfgNode) -> tuple[Judge, list[Precision]]:
+    """Generate images of seen and of unseen pairs and have them judged; writes PRECISION."""
+    photographs, size = training_photographs(cfg), cfg.DATASETS.BALANCE.GENERATOR.SIZE
+    generator = build_generator(cfg)
+    images = read_photographs(photographs, size)
+    judge = train_judge(images, photographs, max(cfg.SEED, 0), cfg.MODEL.DEVICE)
+    pairs = choose_pairs(photographs, MEASURED_PAIRS)
+    rows = measure_precision(
+        generator, judge, build_filter(cfg, photographs), pairs, MEASURED_IMAGES
+    )
+    text = json.dumps(precision_document(judge, rows), indent=2)
+    write_atomically(balance_folder(cfg) / PRECISION, lambda file: file.write(text.encode()))
+    return judge, rows
 
 
 def inspect(cfg: CfgNode) -> tuple[list[Path], list[Outcome]]:
@@ -108,9 +130,26 @@ def training_photographs(cfg: CfgNode) -> list[Photograph]:
     return list_photographs(build_dataset(name, "DATASETS.BALANCE.NAME", cfg=cfg).train, name)
 
 
-def build_filter(cfg: CfgNode) -> CandidateFilter:
+def build_generator(cfg: CfgNode) -> "Generator":
+    """The trained generator of the folder."""
+    require_diffusers()
+    from plugins.defense.balance.generator import EDMGenerator
+    from plugins.defense.balance.training import CHECKPOINT
+
+    keys = cfg.DATASETS.BALANCE.GENERATOR
+    return EDMGenerator(
+        balance_folder(cfg) / CHECKPOINT,
+        cfg.MODEL.DEVICE,
+        seed=max(cfg.SEED, 0),
+        scheduler=keys.SCHEDULER,
+        steps=keys.SAMPLING_STEPS,
+        guidance=keys.GUIDANCE,
+    )
+
+
+def build_filter(cfg: CfgNode, photographs: Sequence[Photograph]) -> CandidateFilter:
     """The teacher that the config names, and a camera classifier trained here."""
-    photographs, seed = training_photographs(cfg), max(cfg.SEED, 0)
+    seed = max(cfg.SEED, 0)
     people = sorted({photograph.person for photograph in photographs})
     cameras = sorted({photograph.camera for photograph in photographs})
     features_of = load_teacher(cfg)

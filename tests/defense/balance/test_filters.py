@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.defense.balance.camera_classifier import hold_out, train_camera_classifier
+from plugins.defense.balance.classifier import hold_out, train_camera_classifier
 from plugins.defense.balance.filters import CandidateFilter, Verdict, mean_features, person_ranks
 from plugins.errors import InputError
 from tests.defense.balance.small import CAMERAS, PEOPLE, picture

@@ -1,4 +1,4 @@
-"""A small network that says which camera took an image."""
+"""A small network that tells the cameras, or the people, of images apart."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,15 +11,16 @@ from torch import Tensor, nn
 from plugins.attacks.draws import row_generator
 
 CHANNELS = (16, 32, 64)
-STEPS, BATCH, LEARNING_RATE = 300, 64, 2e-3
-HELD_OUT = 0.2  # share of the (person, camera) pairs it is tested on
+BATCH, LEARNING_RATE = 64, 2e-3
+CAMERA_STEPS = 300
+HELD_OUT = 0.2  # share of the (person, camera) pairs a camera classifier is tested on
 EVALUATED_AT_ONCE = 256
 
 
-class CameraClassifier(nn.Module):
-    """Strided convolutions, a mean over the image, one linear layer."""
+class ImageClassifier(nn.Module):
+    """Strided convolutions, a mean over each of some horizontal stripes, one linear layer."""
 
-    def __init__(self, cameras: int) -> None:
+    def __init__(self, classes: int, stripes: int = 1) -> None:
         """Random weights, from torch's global generator."""
         super().__init__()
         blocks, width = [], 3
@@ -30,8 +31,8 @@ class CameraClassifier(nn.Module):
                 nn.ReLU(),
             ]
             width = channels
-        self.body = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.head = nn.Linear(width, cameras)
+        self.body = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d((stripes, 1)), nn.Flatten())
+        self.head = nn.Linear(width * stripes, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 to (B, C) logits."""
@@ -45,9 +46,43 @@ class CameraClassifier(nn.Module):
         return torch.cat([self(part.to(device)).softmax(dim=1).cpu() for part in parts])
 
 
+def train_classifier(
+    images: Tensor,
+    targets: Tensor,
+    classes: int,
+    *,
+    steps: int,
+    seed: int,
+    device: str,
+    stripes: int = 1,
+) -> ImageClassifier:
+    """Train on all of some images; gives the classifier in evaluation mode.
+
+    Args:
+        images: (N, 3, H, W) uint8.
+        targets: (N,) int64, below ``classes``.
+        classes: C.
+        steps: of Adam.
+        seed: of the weights and the batches.
+        device: to train on.
+        stripes: see :class:`ImageClassifier`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = ImageClassifier(classes, stripes).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+    for step in range(steps):
+        chosen = torch.randint(len(images), (BATCH,), generator=row_generator(seed, step))
+        loss = F.cross_entropy(model(images[chosen].to(device)), targets[chosen].to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model.eval()
+
+
 def train_camera_classifier(
     images: Tensor, pairs: Sequence[tuple[str, str]], cameras: Sequence[str], seed: int, device: str
-) -> tuple[CameraClassifier, float]:
+) -> tuple[ImageClassifier, float]:
     """Train on some (person, camera) pairs, test on the others: it will be asked about new pairs.
 
     Args:
@@ -64,19 +99,14 @@ def train_camera_classifier(
     targets = torch.tensor([cameras.index(camera) for _, camera in pairs])
     held = hold_out(pairs, seed)
     tested = torch.tensor([pair in held for pair in pairs])
-    trained = (~tested).nonzero().flatten()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        model = CameraClassifier(len(cameras)).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
-    for step in range(STEPS):
-        draws = torch.randint(len(trained), (BATCH,), generator=row_generator(seed, step))
-        chosen = trained[draws]
-        loss = F.cross_entropy(model(images[chosen].to(device)), targets[chosen].to(device))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    model.eval()
+    model = train_classifier(
+        images[~tested],
+        targets[~tested],
+        len(cameras),
+        steps=CAMERA_STEPS,
+        seed=seed,
+        device=device,
+    )
     if not held:
         return model, float("nan")
     right = model.probabilities(images[tested]).argmax(dim=1) == targets[tested]
