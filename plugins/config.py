@@ -46,6 +46,10 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     # DIM: length of queries, keys and values.
     cfg.MODEL.CROSS_MODAL_ATTENTION = CfgNode({"ENABLED": False, "DIM": 256})
 
+    # A second branch of every BatchNorm, for attacked batches (AdvProp, Xie et al., CVPR 2020).
+    # DEPLOYED: the branch of evaluation, clean or attacked; a checkpoint has it under stock names.
+    cfg.MODEL.DUAL_NORM = CfgNode({"ENABLED": False, "DEPLOYED": "clean"})
+
     # Cross-modal batch-hard triplet.
     cfg.MODEL.LOSSES.CROSS_MODAL_TRI = CfgNode({"MARGIN": 0.3, "SCALE": 1.0})
     # Hetero-centre triplet; MARGIN: rho, feature units.
@@ -106,6 +110,9 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     # their numbers do not compare.
     cfg.DATASETS.LLCM = CfgNode({"MODE": "sampled-gallery"})
 
+    # HeldOutPeople: PEOPLE of the training people of NAME, drawn by SEED, are searched for instead.
+    cfg.DATASETS.HELD_OUT = CfgNode({"NAME": "Market1501", "PEOPLE": 100, "SEED": 0})
+
     # Balancing with generated images (DDDefense, phase 1), tools/balance_data.py.
     cfg.DATASETS.BALANCE = CfgNode()
     # The set that lacks images; BalancedDataset is this set with the generated ones.
@@ -145,6 +152,9 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     # Epochs of warm-up; above 0 it replaces WARMUP_ITERS, and STEPS then count epochs from the
     # start of training (STEPS [35, 80]: epoch 35 is the first with a tenth of the rate).
     cfg.SOLVER.WARMUP_EPOCHS = 0
+    # Decay, per update, of the moving average of the weights, which then is what is evaluated,
+    # saved as the model and deployed; 0 averages nothing.
+    cfg.SOLVER.EMA_DECAY = 0.0
     # Iterations between two lines of the log.
     cfg.SOLVER.LOG_PERIOD = 200
     # Number format of mixed precision on CUDA: float16 (with loss scaling) or bfloat16.
@@ -167,6 +177,9 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     # Names of the ATTACK registry, such as [SMA, FNA, RankMargin], as published or with "-strong"
     # added; when there are any, TEST.EVALUATOR is RobustEvaluator.
     cfg.TEST.ATTACKS = []
+    # What chooses the best checkpoint when there are: the (Rank-1 + mAP) / 2 of the clean rows, or
+    # of the worst case.
+    cfg.TEST.SELECT = "clean"
     # Rows of [task, metric, expected, tolerance], percent; a run that misses one exits 1. Task is
     # "DATASET/DIRECTION", as the printed table names it.
     cfg.TEST.EXPECTED_RESULTS = []
@@ -203,8 +216,8 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     cfg.ATTACK.SAVE_IMAGES = ""
 
     # ---- defence: AdversarialStep ----------------------------------------------------------------
-    # The attack inside training, a name of the ATTACK registry; it takes NORM, FRAMES and INFRARED
-    # from ATTACK, and a random start. Units: 0-255.
+    # The attack inside training, a name of the ATTACK registry, AntiCollapse (ACT) or
+    # HardnessManipulation (HM); it takes NORM, FRAMES and INFRARED from ATTACK. Units: 0-255.
     cfg.DEFENSE = CfgNode()
     cfg.DEFENSE.INNER = "FNA"
     cfg.DEFENSE.EPS = 8.0
@@ -217,8 +230,34 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     cfg.DEFENSE.CLEAN_WEIGHT = 1.0
     cfg.DEFENSE.ATTACKED_WEIGHT = 1.0
     cfg.DEFENSE.DISTANCE_WEIGHT = 0.0
+    # INNER AntiCollapse or HardnessManipulation, which attack triplets of the batch: weights of the
+    # triplet loss on these, and of the intra-class structure loss (lambda of ICS); MARGIN: gamma,
+    # between features as TEST.METRIC compares them.
+    cfg.DEFENSE.TRIPLET_WEIGHT = 0.0
+    cfg.DEFENSE.ICS_WEIGHT = 0.0
+    cfg.DEFENSE.TRIPLET = CfgNode({"MARGIN": 0.2})
     # INNER GOAT: drawn guides of the same person, farthest ones of others.
     cfg.DEFENSE.GOAT = CfgNode({"POSITIVES": 4, "NEGATIVES": 1})
+
+    # ---- defence: DDDefenseStep ------------------------------------------------------------------
+    # Farthest-negative extension softening: attacked images drawn further out, labels that say so.
+    cfg.DEFENSE.FNES = CfgNode({"ENABLED": False})
+    cfg.DEFENSE.FNES.GAMMA = 2.0  # gamma: reach of x_temp, in distances from x to its attacked twin
+    cfg.DEFENSE.FNES.MIX = [0.0, 1.0]  # a, b: w ~ U(a, b), the share of the clean image
+    cfg.DEFENSE.FNES.CLEAN_MASS = 0.9  # l_1: the true class's share of a clean image's label
+    cfg.DEFENSE.FNES.ATTACKED_MASS = 0.7  # l_2: the same of x_temp's, before mass moves
+    cfg.DEFENSE.FNES.MOVED_MASS = 0.2  # v: what the farthest negative class gets of l_2
+    # Centroids among which FNES finds the farthest negative class: batch, or bank: running ones of
+    # all people, that keep MOMENTUM of their value. The inner attack always aims within the batch.
+    cfg.DEFENSE.CENTROIDS = CfgNode({"SOURCE": "batch", "MOMENTUM": 0.9})
+    # The game that makes attacked features look clean; an MLP with one hidden layer, and its Adam.
+    cfg.DEFENSE.DISCRIMINATOR = CfgNode({"ENABLED": False, "HIDDEN": 512, "BASE_LR": 0.0001})
+    cfg.DEFENSE.DISCRIMINATOR.WEIGHT = 0.1  # of L_E
+    # L_E: log(1 - D) of attacked and log D of clean features, else -log D of attacked ones.
+    cfg.DEFENSE.DISCRIMINATOR.SATURATING = False
+    # Self-meta: a step on half of the batch's people must help on the others. ALPHA: alpha, rate of
+    # that step; 0: the optimizer's rate of the moment.
+    cfg.DEFENSE.META = CfgNode({"ENABLED": False, "SECOND_ORDER": False, "ALPHA": 0.0})
     return cfg
 
 

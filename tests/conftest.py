@@ -1,8 +1,13 @@
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from plugins.data.synthetic import SyntheticSettings, render_hitsz_vcm
+
+# A machine with much else to do is no reason to fail.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,11 @@
 """Checkpoints: written atomically, loaded without unpickling objects, refused when they do not fit.
 
 A file holds the keys ``model, optimizer, lr_sched, warmup_sched, epoch, metric`` of fastreid and
-``sampler, random_state, best_metric, config`` and the step's own optimizers.
+``sampler, random_state, best_metric, config`` and the step's own optimizers. ``model`` is what is
+deployed; with SOLVER.EMA_DECAY it is an average, and ``live`` holds the network in training.
 """
 
+import logging
 import os
 import pickle
 import random
@@ -12,13 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
+from fastreid.config import CfgNode
 from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer as FastreidCheckpointer
 
+from plugins.config import flatten
 from plugins.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 # Another set of people has another classifier, and an evaluation needs neither it nor an adversary.
 OPTIONAL_KEYS = ("heads.weight", "heads.cls_layer.", "attack.")
+LIVE = "live"
 
 
 class Checkpointer(FastreidCheckpointer):
@@ -60,6 +68,13 @@ class Checkpointer(FastreidCheckpointer):
     def _load_file(self, f: str) -> dict:
         checkpoint = read_checkpoint(f)
         if self._exactly:
+            if (LIVE in checkpoint) != (LIVE in self.checkpointables):
+                had, expected = ("with", "above 0") if LIVE in checkpoint else ("without", "0")
+                raise InputError(
+                    f"{f}: cannot resume from it: its run was {had} averaged weights; expected "
+                    f"SOLVER.EMA_DECAY {expected}; to start from its weights alone, set "
+                    "MODEL.WEIGHTS and leave out --resume"
+                )
             missing = [key for key in self.checkpointables if key not in checkpoint]
             if missing:
                 raise InputError(
@@ -189,3 +204,23 @@ class BestMetric:
     def load_state_dict(self, state: dict) -> None:
         """Restore the value."""
         self.value = state["value"]
+
+
+class SavedConfig:
+    """The config inside a checkpoint; a resumed run is told which settings differ."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        """Take this run's config."""
+        self._cfg = cfg
+
+    def state_dict(self) -> dict:
+        """The config as YAML."""
+        return {"yaml": self._cfg.dump()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Log every key whose value is not what the checkpoint's run had."""
+        before = dict(flatten(yaml.safe_load(state["yaml"])))
+        now = dict(flatten(yaml.safe_load(self._cfg.dump())))
+        for key in sorted(set(before) | set(now)):
+            if before.get(key) != now.get(key):
+                logger.warning("Resuming with %s %s; was %s", key, now.get(key), before.get(key))

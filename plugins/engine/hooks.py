@@ -8,12 +8,22 @@ from plugins.engine.checkpoint import BestMetric, RandomState
 from plugins.engine.distributed import average_buffers
 
 
+class AverageWeights(HookBase):
+    """Keeps the trainer's moving average of the weights up to date."""
+
+    def after_step(self) -> None:
+        """Called on every rank, whose weights are equal."""
+        self.trainer.average.update()
+
+
 class AverageBuffers(HookBase):
     """Averages BatchNorm's running statistics over the ranks; goes before evaluation."""
 
     def after_epoch(self) -> None:
-        """Called on every rank."""
+        """Called on every rank; each saw other clips, in the averaged weights' statistics too."""
         average_buffers(self.trainer.model)
+        if self.trainer.average is not None:
+            average_buffers(self.trainer.average.model)
 
 
 class CaptureRandomState(HookBase):

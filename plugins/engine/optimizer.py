@@ -1,6 +1,7 @@
 """Optimizer, learning-rate schedule and clipping, on fastreid's config keys."""
 
 import inspect
+import math
 from collections.abc import Iterable
 
 import torch
@@ -77,12 +78,21 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer, iters_per_epoch: int)
 
     Returns:
         ``lr_sched`` and, with a warm-up, ``warmup_sched``.
+
+    Raises:
+        InputError: the cosine would begin when training ends.
     """
     cfg = cfg.clone()
     cfg.defrost()
     if cfg.SOLVER.WARMUP_EPOCHS > 0:
         cfg.SOLVER.STEPS = [step - cfg.SOLVER.WARMUP_EPOCHS + 1 for step in cfg.SOLVER.STEPS]
     cfg.SOLVER.WARMUP_ITERS = warmup_iters(cfg, iters_per_epoch)
+    first = max(math.ceil(cfg.SOLVER.WARMUP_ITERS / iters_per_epoch), cfg.SOLVER.DELAY_EPOCHS)
+    if cfg.SOLVER.SCHED == "CosineAnnealingLR" and first >= cfg.SOLVER.MAX_EPOCH:
+        raise InputError(
+            f"SOLVER.SCHED CosineAnnealingLR begins after {first} epochs of warm-up or delay; "
+            f"expected SOLVER.MAX_EPOCH above that, found {cfg.SOLVER.MAX_EPOCH}"
+        )
     return build_fastreid_scheduler(cfg, optimizer, iters_per_epoch)
 
 

@@ -4,7 +4,6 @@ import logging
 import os
 from collections import OrderedDict
 
-import yaml
 from fastreid.config import CfgNode
 from fastreid.engine import DefaultTrainer, hooks
 from fastreid.engine.train_loop import HookBase, TrainerBase
@@ -15,13 +14,15 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from plugins.compat import protect_input
-from plugins.config import flatten
 from plugins.data import build_test_loader, build_train_loader
+from plugins.data.datasets import check_held_out
 from plugins.engine import optimizer as solver
-from plugins.engine.checkpoint import BestMetric, Checkpointer, RandomState
+from plugins.engine.averaging import build_average
+from plugins.engine.checkpoint import LIVE, BestMetric, Checkpointer, RandomState, SavedConfig
 from plugins.engine.distributed import broadcast_model
 from plugins.engine.hooks import (
     AverageBuffers,
+    AverageWeights,
     CaptureRandomState,
     PeriodicCheckpointer,
     PeriodicWriter,
@@ -29,6 +30,7 @@ from plugins.engine.hooks import (
 from plugins.engine.pictures import draw_rankings
 from plugins.errors import InputError
 from plugins.evaluation import FlipAverage, results_table
+from plugins.modeling.dual_norm import add_dual_norm
 from plugins.registry import BACKBONE, EVALUATOR, HEADS, META_ARCH, STEP, lookup
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,12 @@ class Trainer(DefaultTrainer):
     """Trains what a config describes; fastreid's hooks, writers, file names and log line stay.
 
     The step (SOLVER.STEP) does one iteration, this class owns the loop and what is saved.
+
+    Attributes:
+        model: the network that the step trains.
+        average: its moving average, or None without SOLVER.EMA_DECAY.
+        deployed: what is evaluated, saved as "model" and loaded: the averaged network if there is
+            one, else ``model``.
 
     Raises:
         InputError: from any part that the config names wrongly, or when an epoch has no iteration.
@@ -53,6 +61,8 @@ class Trainer(DefaultTrainer):
         cfg = self.scale_to_data(cfg, data_loader)
         model = self.build_model(cfg)
         broadcast_model(model)
+        self.average = build_average(cfg, model)
+        self.deployed = self.average.model if self.average else model
         optimizer = self.build_optimizer(cfg, model)
         # DefaultTrainer reads model, data_loader, optimizer and grad_scaler from this attribute.
         step = lookup(STEP, cfg.SOLVER.STEP, "SOLVER.STEP")
@@ -61,7 +71,7 @@ class Trainer(DefaultTrainer):
 
         self._random_state, self._best = RandomState(), BestMetric()
         self.checkpointer = Checkpointer(
-            model,
+            self.deployed,
             cfg.OUTPUT_DIR,
             save_to_disk=comm.is_main_process(),
             optimizer=optimizer,
@@ -71,6 +81,7 @@ class Trainer(DefaultTrainer):
             config=SavedConfig(cfg),
             **self.scheduler,
             **self._trainer.checkpointables(),
+            **({LIVE: self.average} if self.average else {}),
         )
         self.cfg = cfg
         self.start_epoch = self.epoch = 0
@@ -96,6 +107,8 @@ class Trainer(DefaultTrainer):
             resume = False
         rest = self.checkpointer.load(path, checkpointables=None if resume else [])
         if not resume:
+            if self.average:
+                self.average.restart()
             return
         self.start_epoch = rest["epoch"] + 1
         logger.info(
@@ -110,7 +123,7 @@ class Trainer(DefaultTrainer):
         self.epoch = self.start_epoch
         if self.start_epoch >= self.max_epoch:
             logger.info("All %d epochs are done already; evaluating", self.max_epoch)
-            return self.test(self.cfg, self.model)
+            return self.test(self.cfg, self.deployed)
         return super().train()
 
     def run_step(self) -> None:
@@ -118,10 +131,16 @@ class Trainer(DefaultTrainer):
         self._trainer.epoch = self.epoch
         super().run_step()
 
+    def evaluate(self) -> dict:
+        """Results of :meth:`test` for the network as it is now."""
+        self._last_eval_results = self.test(self.cfg, self.deployed)
+        return self._last_eval_results
+
     def build_hooks(self) -> list[HookBase]:
         """Fastreid's hooks, with ours for what all ranks must share at the end of an epoch."""
         cfg = self.cfg
-        ours = [AverageBuffers()]
+        ours = [AverageWeights()] if self.average else []
+        ours.append(AverageBuffers())
         for hook in super().build_hooks():
             if isinstance(hook, hooks.PeriodicCheckpointer):
                 hook = PeriodicCheckpointer(
@@ -129,6 +148,10 @@ class Trainer(DefaultTrainer):
                 )
             elif isinstance(hook, hooks.PeriodicWriter):
                 hook = PeriodicWriter(hook._writers, cfg.SOLVER.LOG_PERIOD)
+            elif isinstance(hook, hooks.EvalHook):
+                hook = hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self.evaluate)
+            elif isinstance(hook, hooks.PreciseBN):
+                hook._model = self.deployed
             ours.append(hook)
             if isinstance(hook, hooks.EvalHook):
                 ours.append(CaptureRandomState(self._random_state))
@@ -140,7 +163,7 @@ class Trainer(DefaultTrainer):
         lookup(META_ARCH, cfg.MODEL.META_ARCHITECTURE, "MODEL.META_ARCHITECTURE")
         lookup(BACKBONE, cfg.MODEL.BACKBONE.NAME, "MODEL.BACKBONE.NAME")
         lookup(HEADS, cfg.MODEL.HEADS.NAME, "MODEL.HEADS.NAME")
-        return protect_input(super().build_model(cfg))
+        return protect_input(add_dual_norm(super().build_model(cfg), cfg))
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
@@ -155,7 +178,8 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> DataLoader:
-        """See :func:`plugins.data.build_train_loader`."""
+        """See :func:`plugins.data.build_train_loader`; whom it would be judged by is not in it."""
+        check_held_out(cfg)
         return build_train_loader(cfg)
 
     @classmethod
@@ -183,34 +207,24 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def scale_to_data(cls, cfg: CfgNode, data_loader: DataLoader) -> CfgNode:
-        """The config with the training set's counts of people and cameras, saved to its folder."""
+        """The config with the training set's counts of people and cameras, saved to its folder.
+
+        Raises:
+            InputError: it says fewer people, as the config of a run on another set may do.
+        """
+        people = data_loader.dataset.num_classes
+        if 0 < cfg.MODEL.HEADS.NUM_CLASSES < people:
+            raise InputError(
+                f"MODEL.HEADS.NUM_CLASSES: {cfg.MODEL.HEADS.NUM_CLASSES}, but there are {people} "
+                "people to train on; expected 0, which counts them"
+            )
         cfg = cfg.clone()
         cfg.defrost()
         if cfg.MODEL.SELF_ATTACK.NUM_CAMERAS == 0:
             cfg.MODEL.SELF_ATTACK.NUM_CAMERAS = data_loader.dataset.num_cameras
-        cfg = cls.auto_scale_hyperparams(cfg, data_loader.dataset.num_classes)
+        cfg = cls.auto_scale_hyperparams(cfg, people)
         cfg.freeze()
         return cfg
-
-
-class SavedConfig:
-    """The config inside a checkpoint; a resumed run is told which settings differ."""
-
-    def __init__(self, cfg: CfgNode) -> None:
-        """Take this run's config."""
-        self._cfg = cfg
-
-    def state_dict(self) -> dict:
-        """The config as YAML."""
-        return {"yaml": self._cfg.dump()}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Log every key whose value is not what the checkpoint's run had."""
-        before = dict(flatten(yaml.safe_load(state["yaml"])))
-        now = dict(flatten(yaml.safe_load(self._cfg.dump())))
-        for key in sorted(set(before) | set(now)):
-            if before.get(key) != now.get(key):
-                logger.warning("Resuming with %s %s; was %s", key, now.get(key), before.get(key))
 
 
 def iterations_per_epoch(cfg: CfgNode, data_loader: DataLoader) -> int:

@@ -78,3 +78,10 @@ def test_without_warmup_epochs_fastreid_s_own_counting_stays():
     cfg = setup_cfg("", ["SOLVER.WARMUP_ITERS", "6"])
     assert warmup_iters(cfg, 3) == 6
     assert rates("SOLVER.WARMUP_ITERS 6 SOLVER.STEPS [2]", 5, 3)[2:] == pytest.approx([1, 0.1, 0.1])
+
+
+def test_a_cosine_without_an_epoch_is_refused():
+    options = "SOLVER.SCHED CosineAnnealingLR SOLVER.WARMUP_EPOCHS 2 SOLVER.MAX_EPOCH"
+    with pytest.raises(InputError, match=r"after 2 epochs.*expected SOLVER\.MAX_EPOCH above"):
+        rates(f"{options} 2", 2, 5)
+    assert rates(f"{options} 3", 3, 5)[1] == 1.0

@@ -2,6 +2,7 @@
 
 from plugins.data.datasets.bupt_campus import BUPTCampus
 from plugins.data.datasets.folder import FolderDataset
+from plugins.data.datasets.held_out import HeldOutPeople, check_held_out
 from plugins.data.datasets.hitsz_vcm import HITSZVCM
 from plugins.data.datasets.image_set import ImageSet
 from plugins.data.datasets.llcm import LLCM
@@ -21,6 +22,7 @@ __all__ = [
     "VISIBLE",
     "BUPTCampus",
     "FolderDataset",
+    "HeldOutPeople",
     "ImageSet",
     "ManifestDataset",
     "Protocol",
@@ -28,4 +30,5 @@ __all__ = [
     "Tracklet",
     "Trial",
     "VideoDataset",
+    "check_held_out",
 ]
