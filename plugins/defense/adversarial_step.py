@@ -12,30 +12,44 @@ from fastreid.utils import comm
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from plugins.attacks import Attack
 from plugins.attacks.draws import joint_seed
 from plugins.attacks.guides import compared
 from plugins.defense.crafting import Crafter, strength
+from plugins.defense.triplet_attacks import (
+    TRIPLET_ATTACKS,
+    HardnessManipulation,
+    TripletAttack,
+)
+from plugins.defense.triplets import triplet_hinge
 from plugins.engine.steps import Step
 from plugins.errors import InputError
+from plugins.modeling.dual_norm import attacked_branch
 from plugins.modeling.meta_arch.vvi_baseline import log_scalar
 from plugins.registry import STEP
 
-WEIGHTS = ("CLEAN_WEIGHT", "ATTACKED_WEIGHT", "DISTANCE_WEIGHT")
+# Those of losses that compare features, and of all losses.
+FEATURE_WEIGHTS = ("DISTANCE_WEIGHT", "TRIPLET_WEIGHT", "ICS_WEIGHT")
+WEIGHTS = ("CLEAN_WEIGHT", "ATTACKED_WEIGHT", *FEATURE_WEIGHTS)
 
 
 @STEP.register()
 class AdversarialStep(Step):
-    """Trains on clean batches, attacked ones, and the distance of their features.
+    """Trains on clean batches, attacked ones, and what their features have to do with each other.
 
     For any meta-architecture: of ``model(batch)`` it takes the losses by name. With DEFENSE.INNER
 
     - SMA: GOAT(0, 0), Bouniot et al., CVPRW 2020; GOAT: their guided form;
     - FNA: what DDDefense (arXiv 2511.09933) calls metric adversarial training;
     - SMA with DISTANCE_WEIGHT beta and no ATTACKED_WEIGHT: TRADES (Zhang et al., ICML 2019), L(x) +
-      beta max_d |f(x + d) - f(x)|^2.
+      beta max_d |f(x + d) - f(x)|^2;
+    - AntiCollapse with TRIPLET_WEIGHT: ACT, Zhou et al., arXiv 2106.03614;
+    - HardnessManipulation with TRIPLET_WEIGHT and ICS_WEIGHT: HM[S, g_LGA] & ICS, Zhou and Patel,
+      CVPR 2022.
 
     A subclass changes ``craft``, ``losses`` or ``update``. Only the deployed network is attacked,
-    so the adversary of SADSTRM rests in this step.
+    so the adversary of SADSTRM rests in this step. With MODEL.DUAL_NORM each kind of batch has its
+    branch of BatchNorm.
     """
 
     def __init__(self, cfg: CfgNode, model: nn.Module, data_loader, optimizer: Optimizer) -> None:
@@ -45,13 +59,34 @@ class AdversarialStep(Step):
             InputError: from ``Crafter``; a weight is negative, or all are 0.
         """
         super().__init__(cfg, model, data_loader, optimizer)
-        self.clean_weight, self.attacked_weight, self.distance_weight = loss_weights(cfg)
-        self.crafter = Crafter(model, cfg)
-        if self.distance_weight and not isinstance(getattr(model, "heads", None), nn.Module):
+        weights = loss_weights(cfg)
+        self.clean_weight, self.attacked_weight, self.distance_weight = weights[:3]
+        self.triplet_weight, self.ics_weight = weights[3:]
+        self.crafter = self.build_crafter()
+        attack = self.crafter.attack
+        self.gradual = attack.gradual if isinstance(attack, HardnessManipulation) else None
+        check_attack(cfg, attack)
+        self.compares = bool(self.distance_weight or self.triplet_weight or self.ics_weight)
+        self.uses_attacked = bool(self.attacked_weight or self.compares)
+        anchored = self.triplet_weight and attack.clean_anchor
+        self.uses_clean = bool(
+            self.clean_weight or self.distance_weight or self.ics_weight or anchored
+        )
+        if self.compares and not isinstance(getattr(model, "heads", None), nn.Module):
+            key = next(key for key in FEATURE_WEIGHTS if cfg.DEFENSE[key])
             raise InputError(
-                f"DEFENSE.DISTANCE_WEIGHT: {self.distance_weight}; {type(model).__name__} has not "
+                f"DEFENSE.{key}: {cfg.DEFENSE[key]}; {type(model).__name__} has not "
                 "one head whose features could be compared; expected 0"
             )
+
+    def build_crafter(self) -> Crafter:
+        """What makes attacked batches: called with (batch, epoch, seed), and has an ``attack``."""
+        return Crafter(self.model, self.cfg)
+
+    def checkpointables(self) -> dict[str, object]:
+        """Adds the state from which HM's destination follows."""
+        more = {} if self.gradual is None else {"gradual_adversary": self.gradual}
+        return {**super().checkpointables(), **more}
 
     def run_step(self) -> None:
         """Craft, forward, backward, update."""
@@ -60,6 +95,8 @@ class AdversarialStep(Step):
         losses = self.backward(pairs, self.optimizer)
         self.write_metrics(losses, data_time)
         self.update()
+        if self.gradual is not None:
+            self.gradual.observe(float(losses["loss_triplets"]) / self.triplet_weight)
 
     def craft(self, batch: dict, place: int = 0) -> dict:
         """The attacked batch to train on.
@@ -71,7 +108,7 @@ class AdversarialStep(Step):
             batch: from the loader; it is not changed.
             place: of the batch among those of one update.
         """
-        if not (self.attacked_weight or self.distance_weight):
+        if not self.uses_attacked:
             return batch
         seed = joint_seed(max(self.cfg.SEED, 0), comm.get_rank(), self.iter, place)
         attacked = self.crafter(batch, self.epoch, seed)
@@ -86,29 +123,58 @@ class AdversarialStep(Step):
         A batch that no loss needs is not passed through the model. Both passes are in training
         mode, each normalised by its own statistics, which are recorded.
         """
-        losses = {}
+        losses, features = {}, None
         # The attacked pass is the first, so that the accuracy in the log is the clean one's.
-        if self.attacked_weight or self.distance_weight:
-            found, attacked_features = self.forward(attacked)
+        if self.uses_attacked:
+            with attacked_branch(self.model):
+                found, attacked_features = self.forward(attacked)
             if self.attacked_weight:
                 for name, loss in found.items():
                     losses[f"{name}_attacked"] = self.attacked_weight * loss
-        if self.clean_weight or self.distance_weight:
+        if self.uses_clean:
             found, features = self.forward(batch)
             if self.clean_weight:
                 losses |= {name: self.clean_weight * loss for name, loss in found.items()}
         if self.distance_weight:
             gap = feature_gap(attacked_features, features, self.cfg.TEST.METRIC)
             losses["loss_distance"] = self.distance_weight * gap
+        if self.triplet_weight or self.ics_weight:
+            losses |= self.triplet_losses(features, attacked_features, attacked["triplets"])
         return losses
+
+    def triplet_losses(
+        self, features: Tensor | None, attacked_features: Tensor, triplets: Tensor
+    ) -> dict[str, Tensor]:
+        """L_T of the attacked triplets, and ICS: L_T(a, a~, p; 0) with clean a and p; weighted.
+
+        Args:
+            features: (B, D) of the clean batch; None where no loss needs them.
+            attacked_features: (B, D).
+            triplets: (N, 3) places in the batch of anchor, positive and negative.
+        """
+        attack, losses = self.crafter.attack, {}
+        attacked = self._parts(attacked_features, triplets)
+        clean = None if features is None else self._parts(features, triplets)
+        if self.triplet_weight:
+            anchors = clean[0] if attack.clean_anchor else attacked[0]
+            loss = triplet_hinge(anchors, *attacked[1:], margin=attack.margin)
+            losses["loss_triplets"] = self.triplet_weight * loss
+        if self.ics_weight:
+            loss = triplet_hinge(clean[0], attacked[0], clean[1], margin=0)
+            losses["loss_intra_class"] = self.ics_weight * loss
+        return losses
+
+    def _parts(self, features: Tensor, triplets: Tensor) -> tuple[Tensor, ...]:
+        """Anchors, positives and negatives, (N, D) each, as TEST.METRIC compares them."""
+        return compared(features.float(), self.cfg.TEST.METRIC)[triplets].unbind(dim=1)
 
     def forward(self, batch: dict) -> tuple[dict[str, Tensor], Tensor | None]:
         """The model's losses of a batch and, where they are compared, its features (B, D)."""
-        if not self.distance_weight:
+        if not self.compares:
             return self.model(batch), None
-        with captured_features(self.model.heads) as features:
+        with captured_outputs(self.model.heads) as outputs:
             losses = self.model(batch)
-        return losses, features[0]
+        return losses, outputs[0]["features"]
 
     def batch_losses(self, pair: tuple[dict, dict]) -> dict[str, Tensor]:
         """The losses of a (clean, attacked) pair of batches."""
@@ -125,10 +191,10 @@ def feature_gap(features: Tensor, others: Tensor, metric: str) -> Tensor:
 
 
 @contextlib.contextmanager
-def captured_features(heads: nn.Module) -> Iterator[list[Tensor]]:
-    """A list that receives the ``features`` (B, D) of each training pass through ``heads``."""
-    captured: list[Tensor] = []
-    hook = heads.register_forward_hook(lambda _, __, outputs: captured.append(outputs["features"]))
+def captured_outputs(heads: nn.Module) -> Iterator[list[dict[str, Tensor]]]:
+    """A list that receives what ``heads`` returns in each training pass."""
+    captured: list[dict[str, Tensor]] = []
+    hook = heads.register_forward_hook(lambda _, __, outputs: captured.append(outputs))
     try:
         yield captured
     finally:
@@ -148,3 +214,24 @@ def loss_weights(cfg: CfgNode) -> list[float]:
     if not any(weights):
         raise InputError(f"DEFENSE: {', '.join(WEIGHTS)} are all 0; expected one above 0")
     return weights
+
+
+def check_attack(cfg: CfgNode, attack: Attack | TripletAttack | None) -> None:
+    """Raise InputError unless the attack makes the triplets that the weights of DEFENSE ask for."""
+    settings = cfg.DEFENSE
+    for key in ("TRIPLET_WEIGHT", "ICS_WEIGHT"):
+        if settings[key] and not isinstance(attack, TripletAttack):
+            raise InputError(
+                f"DEFENSE.{key}: {settings[key]}; {settings.INNER} attacks no triplets; expected "
+                f"0, or DEFENSE.INNER {' or '.join(TRIPLET_ATTACKS)}"
+            )
+    if settings.ICS_WEIGHT and attack.clean_anchor:
+        raise InputError(
+            f"DEFENSE.ICS_WEIGHT: {settings.ICS_WEIGHT}; {settings.INNER} does not attack anchors; "
+            "expected 0, or DEFENSE.INNER HardnessManipulation"
+        )
+    if isinstance(attack, HardnessManipulation) and not settings.TRIPLET_WEIGHT:
+        raise InputError(
+            "DEFENSE.TRIPLET_WEIGHT: 0.0; the destination of HardnessManipulation follows the "
+            "triplet loss; expected more than 0"
+        )

@@ -5,11 +5,15 @@ Features are as the metric compares them: of length 1 for "cosine" (``attacks.gu
 """
 
 import torch
+from fastreid.config import CfgNode
 from fastreid.modeling.losses.utils import concat_all_gather
 from fastreid.utils import comm
 from torch import Tensor, nn
 
+from plugins.errors import InputError
 from plugins.modeling.losses.functional import pairwise_distances
+
+SOURCES = ("batch", "bank")
 
 
 @torch.no_grad()
@@ -71,6 +75,28 @@ class CentroidBank(nn.Module):
         self.momentum = momentum
         self.register_buffer("means", torch.zeros(classes, dim))
         self.register_buffer("seen", torch.zeros(classes, dtype=torch.bool))
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "CentroidBank | None":
+        """Read ``DEFENSE.CENTROIDS``; None where the centroids are those of a batch.
+
+        Raises:
+            InputError: there is no such source, or the momentum is out of its range.
+        """
+        source, momentum = cfg.DEFENSE.CENTROIDS.SOURCE, cfg.DEFENSE.CENTROIDS.MOMENTUM
+        if source not in SOURCES:
+            raise InputError(
+                f"DEFENSE.CENTROIDS.SOURCE: '{source}'; expected {' or '.join(SOURCES)}"
+            )
+        if not 0 <= momentum < 1:
+            raise InputError(
+                f"DEFENSE.CENTROIDS.MOMENTUM: {momentum}; expected at least 0 and below 1"
+            )
+        if source == "batch":
+            return None
+        heads = cfg.MODEL.HEADS
+        dim = heads.EMBEDDING_DIM or cfg.MODEL.BACKBONE.FEAT_DIM
+        return cls(heads.NUM_CLASSES, dim, momentum).to(cfg.MODEL.DEVICE)
 
     @torch.no_grad()
     def update(self, features: Tensor, pids: Tensor) -> None:

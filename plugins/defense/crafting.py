@@ -21,7 +21,11 @@ from plugins.attacks import (
     build_attack,
     maximise,
 )
+from plugins.attacks.base import STRONG
+from plugins.attacks.optimizers import Score
+from plugins.defense.triplet_attacks import TRIPLET_ATTACKS, TripletAttack
 from plugins.errors import InputError
+from plugins.registry import ATTACK, known, nearest
 
 
 class Crafter:
@@ -29,8 +33,8 @@ class Crafter:
 
     The features are those that a search ranks, in evaluation mode, so that BatchNorm neither mixes
     the clips of a batch nor records them; in float32 also under SOLVER.AMP, because the gradient of
-    a pixel is too small for float16. The start is random: some objectives have no gradient at a
-    clean image. Each clip keeps the best images that it passed.
+    a pixel is too small for float16. The start is random, as some objectives have no gradient at a
+    clean image, but for an attack on triplets. Each clip keeps the best images that it passed.
 
     The images carry no graph, and no gradient of a parameter is computed. A derivative of the
     crafting itself would be zero, as it steps by signs.
@@ -49,20 +53,19 @@ class Crafter:
         """
         settings = cfg.DEFENSE
         check_numbers(settings)
-        self.attack = build_attack(settings.INNER, cfg, "DEFENSE.INNER")
-        if type(self.attack).prepare is not Attack.prepare:
-            raise InputError(
-                f"DEFENSE.INNER: {settings.INNER} learns from a whole data set before it attacks; "
-                "expected an attack that needs one batch, such as SMA, FNA or GOAT"
-            )
+        self.attack = build_inner(cfg)
+        on_triplets = isinstance(self.attack, TripletAttack)
         self.attack.threat = replace(ThreatModel.from_config(cfg), eps=settings.EPS)
         self.attack.recipe = Recipe(
-            steps=settings.STEPS, step_size=settings.STEP_SIZE, random_start=True
+            steps=settings.STEPS,
+            step_size=settings.STEP_SIZE,
+            random_start=not on_triplets,
+            drop_solved=on_triplets,
         )
         self.adapter = Adapter(model, single_view(cfg))
         self._warmup_epochs = settings.WARMUP_EPOCHS
 
-    def attack_of(self, epoch: int, seed: int) -> Attack:
+    def attack_of(self, epoch: int, seed: int) -> Attack | TripletAttack:
         """The attack of an epoch: budget and steps grow with :func:`strength`."""
         share = strength(epoch, self._warmup_epochs)
         threat, recipe = self.attack.threat, self.attack.recipe
@@ -82,13 +85,15 @@ class Crafter:
             seed: of all random draws, below 2^32.
 
         Returns:
-            A new batch; with a budget of 0 the same one.
+            A new batch; with a budget of 0 the same one. Of an attack on triplets also the
+            ``triplets`` (N, 3), places in the batch of anchor, positive and negative.
 
         Raises:
             InputError: images are not in [0, 255], or the objective is not finite.
         """
         attack = self.attack_of(epoch, seed)
-        if attack.threat.eps == 0:
+        on_triplets = isinstance(attack, TripletAttack)
+        if attack.threat.eps == 0 and not on_triplets:
             return batch
         # A clip may come twice, each time augmented in its own way: every one is a row of its own.
         clips = {key: value for key, value in batch.items() if key != "rows"}
@@ -98,21 +103,53 @@ class Crafter:
             targets = batch["targets"].to(clean.device)
             metric = self.adapter.metric
             guides = Guides.among(clean, targets, metric=metric, source="training batch")
+            if on_triplets:
+                attack = attack.aimed(guides)
+                batch = {**batch, "triplets": attack.triplets}
+            if attack.threat.eps == 0:
+                return batch
             images = self._climb(attack, clips, guides)
         return {**batch, "images": images.view(batch["images"].shape)}
 
-    def _climb(self, attack: Attack, clips: dict, guides: Guides) -> Tensor:
+    def _climb(self, attack: Attack | TripletAttack, clips: dict, guides: Guides) -> Tensor:
         """Images (B, T, 3, H, W) with the highest objective of those that each clip passed."""
-        objective_of = attack.score(self.adapter, clips, guides)
-
-        def score(images: Tensor) -> tuple[Tensor, Tensor]:
-            # No margin: whether Rank-1 fails in this batch is not what training is against.
-            objective, margin = objective_of(images)
-            return objective, torch.zeros_like(margin)
-
+        score = attack.score(self.adapter, clips, guides)
+        if isinstance(attack, Attack):
+            score = without_margin(score)
         with attacking(self.adapter.model):
             region = Region(attack.threat, clips)
             return maximise(score, region, attack.recipe, attack.seed).images
+
+
+def build_inner(cfg: CfgNode) -> Attack | TripletAttack:
+    """The attack DEFENSE.INNER.
+
+    Raises:
+        InputError: there is no such attack, or it cannot run on one batch.
+    """
+    name = cfg.DEFENSE.INNER
+    if name in TRIPLET_ATTACKS:
+        return TRIPLET_ATTACKS[name](cfg)
+    if name.removesuffix(STRONG) not in known(ATTACK):
+        choices = nearest(name, [*known(ATTACK), *TRIPLET_ATTACKS])
+        raise InputError(f"DEFENSE.INNER: no ATTACK is named '{name}'; known: {', '.join(choices)}")
+    attack = build_attack(name, cfg, "DEFENSE.INNER")
+    if type(attack).prepare is not Attack.prepare:
+        raise InputError(
+            f"DEFENSE.INNER: {name} learns from a whole data set before it attacks; "
+            "expected an attack that needs one batch, such as SMA, FNA or GOAT"
+        )
+    return attack
+
+
+def without_margin(score: Score) -> Score:
+    """The score whose margin is 0: whether Rank-1 fails in a batch is not what training is for."""
+
+    def unsolved(images: Tensor) -> tuple[Tensor, Tensor]:
+        objective, margin = score(images)
+        return objective, torch.zeros_like(margin)
+
+    return unsolved
 
 
 def strength(epoch: int, warmup_epochs: int) -> float:

@@ -9,9 +9,11 @@ overflows and no loss needs scaling under mixed precision.
 
 import torch
 import torch.nn.functional as F
+from fastreid.config import CfgNode
 from torch import Tensor, nn
 
 from plugins.engine.distributed import average_gradients, broadcast_model
+from plugins.errors import InputError
 from plugins.modeling.freeze import frozen_parameters
 
 
@@ -57,6 +59,28 @@ class Discriminator:
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=lr)
         self.saturating = saturating
 
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "Discriminator":
+        """Read ``DEFENSE.DISCRIMINATOR``; its features are the head's, which a triplet sees.
+
+        Raises:
+            InputError: a number is out of its range.
+        """
+        settings, model = cfg.DEFENSE.DISCRIMINATOR, cfg.MODEL
+        for key in ("HIDDEN", "BASE_LR"):
+            if not settings[key] > 0:
+                raise InputError(
+                    f"DEFENSE.DISCRIMINATOR.{key}: {settings[key]}; expected more than 0"
+                )
+        before_neck = model.HEADS.NECK_FEAT == "before" or not model.HEADS.EMBEDDING_DIM
+        return cls(
+            model.BACKBONE.FEAT_DIM if before_neck else model.HEADS.EMBEDDING_DIM,
+            hidden=settings.HIDDEN,
+            lr=settings.BASE_LR,
+            saturating=settings.SATURATING,
+            device=model.DEVICE,
+        )
+
     def logits(self, features: Tensor) -> Tensor:
         """Features (B, D) to logits (B,) in the network's own precision, also under autocast."""
         with torch.autocast(features.device.type, enabled=False):
@@ -79,11 +103,11 @@ class Discriminator:
         self.optimizer.step()
         return loss.detach()
 
-    def encoder_loss(self, clean: Tensor, attacked: Tensor) -> Tensor:
+    def encoder_loss(self, clean: Tensor | None, attacked: Tensor) -> Tensor:
         """L_E, a scalar for the encoder to descend; the discriminator gets no gradient.
 
         Args:
-            clean: E(x), (B, D).
+            clean: E(x), (B, D); only the saturating form reads it.
             attacked: E(x_adv), (B, D).
         """
         with frozen_parameters(self.network.parameters()):

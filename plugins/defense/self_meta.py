@@ -6,13 +6,16 @@ meta-train and the meta-test rows, whose people differ; alpha the rate of the in
     theta_temp = theta - alpha grad L_mtr(theta)        descend L_mtr(theta) + L_mte(theta_temp)
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from plugins.errors import InputError
+from plugins.modeling.meta_arch.vvi_baseline import log_scalar
 
 # The model, or the model with other parameters, and a batch to losses by name.
 LossesOf = Callable[[Callable, dict], dict[str, Tensor]]
@@ -64,6 +67,8 @@ def meta_gradients(
     so that BatchNorm records no statistics of theta_temp, a network nobody keeps. Each rank makes
     its own inner step; average the gradients afterwards.
 
+    Logs ``meta/moved``, |theta_temp - theta| / |theta|.
+
     Args:
         model: any module; trained are the parameters that require a gradient.
         losses_of: called with (model, train_batch) and then with (a stand-in for the model that has
@@ -79,19 +84,24 @@ def meta_gradients(
     Returns:
         Gradients by parameter name, without those that no loss reaches, and detached losses by
         name, those of the meta-test rows with "_meta_test" added.
+
+    Raises:
+        InputError: second order is asked of a layer that is not twice differentiable.
     """
     theta = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    train_losses = losses_of(model, train_batch)
-    inner = _gradients(train_losses, theta, scale, create_graph=second_order)
-    stepped = {name: theta[name] - alpha * _finite(g / scale) for name, g in inner.items()}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with twice_differentiable() if second_order else contextlib.nullcontext():
+        train_losses = losses_of(model, train_batch)
+        inner = _gradients(train_losses, theta, scale, create_graph=second_order)
+        stepped = {name: theta[name] - alpha * _finite(g / scale) for name, g in inner.items()}
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        log_scalar("meta/moved", relative_step(theta, stepped))
 
-    def stand_in(*args, **kwargs):
-        return functional_call(model, {**stepped, **buffers}, args, kwargs)
+        def stand_in(*args, **kwargs):
+            return functional_call(model, {**stepped, **buffers}, args, kwargs)
 
-    test_losses = losses_of(stand_in, test_batch)
-    # theta_temp hangs on theta, by the identity alone unless the inner gradient has a graph.
-    outer = _gradients(test_losses, theta, scale)
+        test_losses = losses_of(stand_in, test_batch)
+        # theta_temp hangs on theta, by the identity alone unless the inner gradient has a graph.
+        outer = _gradients(test_losses, theta, scale)
     gradients = {
         name: sum(one[name].detach() for one in (inner, outer) if name in one)
         for name in theta
@@ -108,6 +118,32 @@ def add_gradients(model: nn.Module, gradients: dict[str, Tensor], share: float =
         parameter = parameters[name]
         added = share * gradient
         parameter.grad = added if parameter.grad is None else parameter.grad + added
+
+
+@contextlib.contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Attention by products of matrices, as its fused kernels have no second derivative.
+
+    Raises:
+        InputError: names another operator that has none, such as cuDNN's LSTM.
+    """
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    except RuntimeError as error:
+        if "derivative for" not in str(error):
+            raise
+        raise InputError(
+            f"DEFENSE.META.SECOND_ORDER: True; {str(error).splitlines()[0]}; "
+            "expected False, or a model without that operator"
+        ) from error
+
+
+@torch.no_grad()
+def relative_step(theta: dict[str, Tensor], stepped: dict[str, Tensor]) -> Tensor:
+    """|theta_temp - theta| / |theta|, over the parameters that moved; a scalar."""
+    moved = torch.stack([(stepped[name] - theta[name]).norm() for name in stepped]).norm()
+    return moved / torch.stack([theta[name].norm() for name in stepped]).norm()
 
 
 def _gradients(

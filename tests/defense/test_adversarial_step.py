@@ -7,7 +7,7 @@ import torch
 from fastreid.utils.events import EventStorage
 
 from plugins.compat import protect_input
-from plugins.defense.adversarial_step import AdversarialStep, captured_features, feature_gap
+from plugins.defense.adversarial_step import AdversarialStep, captured_outputs, feature_gap
 from plugins.engine.steps import SimpleStep
 from plugins.errors import InputError
 from tests.attacks.test_adapter import batch_for, built
@@ -130,9 +130,9 @@ def test_feature_gap_is_a_loop_and_0_with_a_finite_gradient_where_nothing_moved(
 
 def test_the_hook_on_the_head_goes_away_also_after_an_error():
     model = tiny()
-    with pytest.raises(ZeroDivisionError), captured_features(model.heads) as features:
+    with pytest.raises(ZeroDivisionError), captured_outputs(model.heads) as outputs:
         model(tiny_batch())
-        assert features[0].shape == (8, 8)
+        assert outputs[0]["features"].shape == (8, 8)
         raise ZeroDivisionError
     assert not model.heads._forward_hooks
 

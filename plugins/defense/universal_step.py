@@ -1,0 +1,107 @@
+"""Training against one perturbation of all images, near the cost of clean training.
+
+Legend: T frames of a clip, H x W size of the input. Pixels, budgets and steps are in [0, 255].
+"""
+
+import torch
+from fastreid.config import CfgNode
+from torch import nn
+
+from plugins.attacks import ThreatModel
+from plugins.attacks.universal import add_delta
+from plugins.defense.adversarial_step import AdversarialStep
+from plugins.defense.crafting import check_numbers, strength
+from plugins.engine.distributed import average_gradients
+from plugins.errors import InputError
+from plugins.registry import STEP
+
+
+class UniversalCrafter(nn.Module):
+    """Adds the perturbation to batches, and follows the gradient that training leaves in it.
+
+    Attributes:
+        delta: (3, H, W), or (T, 3, H, W) where each frame of a clip has its own.
+        attack: None; nothing is attacked but by the training itself.
+    """
+
+    attack = None
+
+    def __init__(self, shape: torch.Size, cfg: CfgNode) -> None:
+        """A perturbation of 0, on MODEL.DEVICE.
+
+        Args:
+            shape: of a training sample, (3, H, W) or (T, 3, H, W).
+            cfg: DEFENSE and the threat model ATTACK are read.
+
+        Raises:
+            InputError: a number is out of its range, or the threat model asks for what one
+                perturbation cannot have.
+        """
+        super().__init__()
+        check_numbers(cfg.DEFENSE)
+        threat = ThreatModel.from_config(cfg)
+        for key, known in (("NORM", "linf"), ("FRAMES", "dense or shared"), ("INFRARED", "free")):
+            value = getattr(threat, key.lower())
+            if value not in known.split(" or "):
+                raise InputError(f"ATTACK.{key}: '{value}'; UniversalStep knows {known}")
+        self._settings = cfg.DEFENSE
+        per_frame = threat.frames == "dense"
+        zeros = torch.zeros(shape if per_frame else shape[-3:], device=cfg.MODEL.DEVICE)
+        self.delta = nn.Parameter(zeros)
+
+    def forward(self, batch: dict, epoch: int, seed: int) -> dict:
+        """The batch with the perturbation on its images, through which gradients reach it.
+
+        Args:
+            batch: ``images`` (B, T, 3, H, W) or (B, 3, H, W) in [0, 255]; it is not changed.
+            epoch: of the whole run.
+            seed: not used; nothing is drawn.
+        """
+        if not self.budget(epoch):
+            return batch
+        return add_delta(batch, self.delta.to(batch["images"].device))
+
+    def budget(self, epoch: int) -> float:
+        """EPS of an epoch."""
+        return strength(epoch, self._settings.WARMUP_EPOCHS) * self._settings.EPS
+
+    @torch.no_grad()
+    def climb(self, epoch: int) -> None:
+        """One step by the sign of the gradient's mean over the ranks, within the budget.
+
+        A gradient that overflowed under a loss scaler moves nothing, as it moves no weight.
+        """
+        average_gradients([self.delta])
+        if self.delta.grad is not None and self.delta.grad.isfinite().all():
+            step = strength(epoch, self._settings.WARMUP_EPOCHS) * self._settings.STEP_SIZE
+            self.delta += step * self.delta.grad.sign()
+            eps = self.budget(epoch)
+            self.delta.clamp_(-eps, eps)
+        self.delta.grad = None
+
+
+@STEP.register()
+class UniversalStep(AdversarialStep):
+    """Trains on images that carry one perturbation, which rises by the same backward pass.
+
+    Shafahi et al., "Universal Adversarial Training", AAAI 2020, with simultaneous updates: weights
+    and perturbation move by the gradients of the same losses, so that with no CLEAN_WEIGHT an
+    iteration costs what one of clean training does. Of DEFENSE it reads EPS, STEP_SIZE,
+    WARMUP_EPOCHS and the weights; INNER and STEPS are of no use. A perturbation of its own for each
+    frame of a clip if ATTACK.FRAMES is dense.
+    """
+
+    def build_crafter(self) -> UniversalCrafter:
+        """The perturbation, in the shape of a training sample."""
+        # With a seed of its own: the global random states are left alone.
+        sample = self.data_loader.dataset[0, 0]
+        return UniversalCrafter(sample["images"].shape, self.cfg)
+
+    def checkpointables(self) -> dict[str, object]:
+        """Adds the perturbation."""
+        return {**super().checkpointables(), "universal": self.crafter}
+
+    def run_step(self) -> None:
+        """Forward, backward, update of the weights and of the perturbation."""
+        super().run_step()
+        self.crafter.climb(self.epoch)
