@@ -1,0 +1,55 @@
+"""Small real runs of defences: two epochs on a rendered Market-1501."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from tests.engine.small import command, environment, train
+from tests.engine.test_resume import assert_same, checkpoint
+
+SMALL = {
+    "DEFENSE__STEPS": 1,
+    "DEFENSE__WARMUP_EPOCHS": 1,
+    "DATALOADER__NUM_INSTANCE": 2,
+    "SOLVER__IMS_PER_BATCH": 8,
+    "SOLVER__MAX_EPOCH": 2,
+    "TEST__EVAL_PERIOD": 2,
+}
+
+
+def assert_resumes(
+    datasets: Path, folder: Path, config: Path, *more: str, **changes
+) -> tuple[dict, str]:
+    """A run killed after its first epoch and resumed ends bit for bit as one that was not.
+
+    Args:
+        datasets: the FASTREID_DATASETS folder.
+        folder: for both runs.
+        config: of the run.
+        *more: entries of the checkpoint to compare, besides those of every run.
+        **changes: config keys, as for ``tests.engine.small.options``.
+
+    Returns:
+        The last checkpoint and the metrics file of the run that was not killed.
+    """
+    whole, killed = folder / "whole", folder / "killed"
+    changes = SMALL | {"config": config} | changes
+    done = train(datasets=datasets, output=whole, **changes)
+    assert done.returncode == 0, done.stderr
+    running = subprocess.Popen(
+        command(output=killed, **changes), env=environment(datasets), stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 300
+    while not (killed / "last_checkpoint").exists() and time.monotonic() < deadline:
+        assert running.poll() is None, "ended before it could be killed"
+        time.sleep(0.01)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    resumed = train("--resume", datasets=datasets, output=killed, **changes)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "epochs are done" in resumed.stdout
+    expected, found = checkpoint(whole), checkpoint(killed)
+    for key in ("model", "optimizer", "lr_sched", "sampler", "random_state", *more):
+        assert_same(expected[key], found[key])
+    return expected, (whole / "metrics.json").read_text()

@@ -1,0 +1,374 @@
+"""Each part of DDDefense on its own and all together, against plain re-statements of the step."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from plugins.attacks.guides import Guides
+from plugins.compat import protect_input
+from plugins.defense.adversarial_step import AdversarialStep
+from plugins.defense.centroids import CentroidBank
+from plugins.defense.dddefense_step import HALVES, DDDefenseStep, rows_of
+from plugins.defense.self_meta import split_identities
+from plugins.errors import InputError
+from tests.attacks.test_adapter import batch_for, built
+from tests.defense.test_adversarial_step import run, step_of
+from tests.defense.test_softening import slow_image, slow_label
+from tests.defense.toys import PEOPLE, tiny, tiny_batch
+from tests.modeling.samples import copied, differing, state
+
+SHAPE = ("MODEL.BACKBONE.FEAT_DIM", 8, "MODEL.HEADS.NUM_CLASSES", PEOPLE)
+FNES = ("DEFENSE.FNES.ENABLED", True)
+GAME = ("DEFENSE.DISCRIMINATOR.ENABLED", True, "DEFENSE.DISCRIMINATOR.HIDDEN", 6)
+META = ("DEFENSE.META.ENABLED", True)
+BANK = ("DEFENSE.CENTROIDS.SOURCE", "bank")
+ALL = (*FNES, *GAME, *META)
+
+
+def dd_step(*opts, **more):
+    return step_of(*SHAPE, *opts, kind=DDDefenseStep, **more)
+
+
+def halved(batch):
+    """Images of half the size, for the time that a network takes."""
+    return {**batch, "images": batch["images"][..., ::2, ::2]}
+
+
+def attacks_of(step, batch):
+    """What the step crafts, without FNES."""
+    return AdversarialStep.craft(step, batch)
+
+
+def test_with_every_part_off_it_is_adversarial_training_to_the_bit():
+    ours, plain = dd_step(), step_of()
+    logs = run(ours, 2), run(plain, 2)
+    assert [{**log, "data_time": 0} for log in logs] == [{**logs[0], "data_time": 0}] * 2
+    assert differing(state(plain.model), state(ours.model)) == []
+    assert ours.checkpointables() == {}
+
+
+def test_degenerate_softening_is_metric_adversarial_training_with_smoothed_labels_to_the_bit():
+    attacked_alone = ("DEFENSE.STEPS", 1, "DEFENSE.CLEAN_WEIGHT", 0.0)
+    batch, models = halved(batch_for("Baseline")), []
+    for kind, opts in (
+        (AdversarialStep, ("MODEL.LOSSES.CE.EPSILON", 1 - 0.7)),
+        (DDDefenseStep, (*FNES, "DEFENSE.FNES.GAMMA", 1.0, "DEFENSE.FNES.MIX", "[0.0,0.0]",
+                         "DEFENSE.FNES.MOVED_MASS", 0.0, "MODEL.LOSSES.CE.EPSILON", 0.0)),
+    ):  # fmt: skip
+        model, cfg = built("Baseline", *attacked_alone, *opts)
+        nn.init.normal_(model.heads.weight)
+        run(step_of(kind=kind, model=protect_input(model), cfg=cfg, batches=[batch]))
+        models.append(model)
+    assert differing(*map(state, models)) == []
+
+
+@pytest.mark.parametrize(
+    ("opts", "logged"),
+    [
+        (FNES, ()),
+        (GAME, ("loss_encoder", "discriminator/loss")),
+        (META, ("loss_triplet_attacked_meta_test", "meta/moved")),
+        (ALL, ("loss_encoder_meta_test", "discriminator/loss", "meta/moved")),
+    ],
+)
+def test_each_part_changes_training_and_says_so_in_the_log(opts, logged):
+    ours, plain = dd_step(*opts), step_of()
+    found = run(ours)
+    assert set(logged) <= found.keys() - run(plain).keys()
+    assert differing(state(plain.model), state(ours.model))
+    total = sum(value for name, value in found.items() if name.startswith("loss_"))
+    assert found["total_loss"] == pytest.approx(total)
+
+
+@pytest.mark.parametrize("name", ["Baseline", "VVIBaseline", "SADSTRM"])
+def test_everything_but_an_adversary_moves_on_every_meta_architecture(name):
+    model, cfg = built(name, "DEFENSE.STEPS", 1, "MODEL.TEMPORAL.STIG.STRIPES", 2, *ALL, *BANK)
+    nn.init.normal_(model.heads.weight)
+    batch = halved(batch_for(name))
+    step = step_of(kind=DDDefenseStep, model=protect_input(model), cfg=cfg, batches=[batch])
+    before = state(model)
+    logged = run(step)
+    moved = set(differing(before, state(model)))
+    still = {n for n, p in model.named_parameters() if p.requires_grad and n not in moved}
+    assert still == {n for n in still if n.startswith("attack.")}
+    assert {"loss_cls", "loss_cls_attacked_meta_test", "loss_encoder"} <= logged.keys()
+    assert step.bank.seen.tolist() == [True, True, False, False]
+
+
+def test_who_moves_when():
+    step, calls = dd_step(*ALL), []
+
+    def noted(owner, name, note=None):
+        found = getattr(owner, name)
+        setattr(owner, name, lambda *a: calls.append(note(*a) if note else name) or found(*a))
+
+    noted(step, "craft")
+    noted(step, "farthest")
+    noted(step.discriminator, "step", lambda *features: "discriminator")
+    noted(step, "losses", lambda clean, _: set(clean["targets"].tolist()))
+    noted(step, "update")
+    run(step)
+    assert calls[:3] == ["craft", "farthest", "discriminator"] and calls[5:] == ["update"]
+    train, test = calls[3:5]
+    assert len(train) == len(test) == 2 and train | test == set(range(PEOPLE))
+
+
+def test_softening_leaves_the_budget_and_its_draws_follow_from_seed_rank_iteration_and_place():
+    batch, step = tiny_batch(), dd_step(*FNES)
+    before = copied(batch)
+    found, attacked = step.craft(batch), attacks_of(step, batch)
+    assert all(torch.equal(before[key], batch[key]) for key in ("images", "targets"))
+    for row, w in enumerate(found["clean_shares"].tolist()):
+        sides = (each["images"][row].flatten().tolist() for each in (batch, attacked))
+        slow = [slow_image(x, twin, w, 2.0) for x, twin in zip(*sides, strict=True)]
+        torch.testing.assert_close(found["images"][row].flatten(), torch.tensor(slow))
+    assert (found["images"] - batch["images"]).abs().max() > 8
+    step.iter, torch_state = 1, torch.get_rng_state()
+    shares = [step.craft(batch, place)["clean_shares"] for place in (0, 1)]
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert len({tuple(s.tolist()) for s in (found["clean_shares"], *shares)}) == 3
+    resumed = dd_step(*FNES)
+    resumed.iter = 1
+    assert torch.equal(resumed.craft(batch, 1)["clean_shares"], shares[1])
+
+
+def test_mass_goes_to_whom_the_attack_approaches_or_to_the_farthest_of_the_bank():
+    batch, step = tiny_batch(), dd_step(*FNES, *BANK)
+    adapter, targets = step.crafter.adapter, batch["targets"]
+    with torch.no_grad():
+        features = F.normalize(adapter({"images": batch["images"]}))
+    centres = Guides.among(features, targets, metric="cosine", source="batch").centroids
+    reach = torch.cdist(features, centres.gallery).masked_fill(~centres.negatives, -1)
+    assert torch.equal(dd_step(*FNES).craft(batch)["farthest"], reach.argmax(dim=1))
+
+    bank = CentroidBank(PEOPLE, 8, 0.9)
+    with torch.no_grad():
+        bank.means.copy_(features[[6, 0, 2, 4]]), bank.seen.fill_(True)
+    step.bank.load_state_dict(bank.state_dict())
+    bank.update(features, targets)
+    reach = torch.cdist(features, bank.means)
+    reach[torch.arange(8), targets] = -1
+    assert torch.equal(step.craft(batch)["farthest"], reach.argmax(dim=1))
+    assert not torch.equal(reach.argmax(dim=1), dd_step(*FNES).craft(batch)["farthest"])
+    assert torch.equal(step.checkpointables()["centroid_bank"].means, bank.means)
+
+
+def test_soft_labels_are_in_the_attacked_classification_loss_alone():
+    batch, step = tiny_batch(), dd_step(*FNES, "DEFENSE.ATTACKED_WEIGHT", 0.5)
+    attacked, twin = step.craft(batch), copy.deepcopy(step.model)
+    found = step.losses(batch, attacked)
+    hurt, plain = twin(attacked), twin(batch)
+    for name, expected in (*plain.items(), ("loss_triplet_attacked", hurt["loss_triplet"] / 2)):
+        assert torch.equal(found[name], expected)
+    assert found["loss_cls_attacked"] != hurt["loss_cls"] / 2
+
+
+def test_the_discriminator_starts_alike_and_draws_nothing_from_others():
+    torch.manual_seed(3)
+    dd_step(*GAME, model=tiny())
+    drawn = torch.rand(1)
+    torch.manual_seed(3)
+    dd_step(model=tiny())
+    assert torch.equal(torch.rand(1), drawn)
+
+
+def prepared(*opts):
+    """A step in float64, its (clean, attacked) pair, and twins of its networks before it."""
+    step = dd_step(*opts, "DEFENSE.CLEAN_WEIGHT", 0.5, "DEFENSE.DISCRIMINATOR.BASE_LR", 0.01)
+    batch = tiny_batch()
+    pair = [{**b, "images": b["images"].double()} for b in (batch, step.craft(batch))]
+    step.model.double(), step.discriminator.network.double()
+    return step, tuple(pair), copy.deepcopy(step.model), copy.deepcopy(step.discriminator.network)
+
+
+def features_of(model, batch):
+    maps = F.silu(model.norm(model.stem((batch["images"] - 120) / 60)))
+    return model.trunk(maps).mean(dim=(-2, -1))
+
+
+FNES_KEYS = ("targets", "farthest", "clean_shares")
+
+
+def slow_total(step, model, judge, clean, attacked):
+    """The sum of all losses; labels by loops, the discriminator by probabilities."""
+    features = features_of(model, attacked)
+    logs = model.heads.classifier(model.heads.neck(features)).log_softmax(dim=1)
+    rows = zip(*(attacked[key].tolist() for key in FNES_KEYS), strict=True)
+    soft = torch.tensor(
+        [slow_label(step.softening, y, n, w, PEOPLE) for y, n, w in rows], dtype=torch.float64
+    )
+    hurt = -(soft * logs).sum() / len(soft) + model(attacked)["loss_triplet"]
+    if step.discriminator.saturating:
+        sure = (
+            judge(features_of(model, clean)).sigmoid().log() + (1 - judge(features).sigmoid()).log()
+        )
+    else:
+        sure = -judge(features).sigmoid().log()
+    return 0.5 * sum(model(clean).values()) + hurt + 0.1 * sure.mean()
+
+
+def slow_judge(judge, model, clean, attacked):
+    """The discriminator after its turn: Adam on the binary cross-entropy."""
+    optimizer = torch.optim.Adam(judge.parameters(), lr=0.01)
+    with torch.no_grad():
+        both = torch.cat([features_of(copy.deepcopy(model), batch) for batch in (clean, attacked)])
+    labels = torch.arange(2).flip(0).repeat_interleave(len(both) // 2)[:, None].double()
+    (2 * F.binary_cross_entropy(judge(both).sigmoid(), labels)).backward()
+    optimizer.step()
+    return judge.requires_grad_(False)
+
+
+@pytest.mark.parametrize("saturating", [False, True])
+def test_gradients_of_the_first_order_step_are_those_of_plain_python(saturating):
+    step, pair, model, judge = prepared(*ALL, "DEFENSE.DISCRIMINATOR.SATURATING", saturating)
+    step.backward([pair], step.optimizer)
+    judge = slow_judge(judge, model, *pair)
+    for p, q in zip(step.discriminator.network.parameters(), judge.parameters(), strict=True):
+        torch.testing.assert_close(p, q, atol=1e-9, rtol=1e-6)
+    train, test = split_identities(pair[0]["targets"], step.generator(0, HALVES))
+    here, there = copy.deepcopy(model), copy.deepcopy(model)
+    slow_total(step, here, judge, *(rows_of(batch, train) for batch in pair)).backward()
+    with torch.no_grad():
+        for p, q in zip(there.parameters(), here.parameters(), strict=True):
+            p -= 0.1 * q.grad  # alpha is the optimizer's rate
+    slow_total(step, there, judge, *(rows_of(batch, test) for batch in pair)).backward()
+    for (name, p), q in zip(here.named_parameters(), there.parameters(), strict=True):
+        found = step.model.get_parameter(name).grad
+        torch.testing.assert_close(found, p.grad + q.grad, atol=1e-8, rtol=1e-5)
+
+
+def test_the_second_order_step_descends_the_whole_objective():
+    second = (*ALL, "DEFENSE.META.SECOND_ORDER", True, "DEFENSE.META.ALPHA", 0.05)
+    step, pair, model, judge = prepared(*second)
+    step.backward([pair], step.optimizer)
+    judge = slow_judge(judge, model, *pair)
+    halves = split_identities(pair[0]["targets"], step.generator(0, HALVES))
+    train, test = ([rows_of(batch, rows) for batch in pair] for rows in halves)
+    gradients = [p.grad for p in step.model.parameters()]
+    length = sum(g.square().sum() for g in gradients).sqrt()
+
+    def objective(h):
+        moved = copy.deepcopy(model)
+        with torch.no_grad():
+            for p, g in zip(moved.parameters(), gradients, strict=True):
+                p += h * g / length
+        first = slow_total(step, moved, judge, *train)
+        inner = torch.autograd.grad(first, moved.parameters())
+        with torch.no_grad():
+            for p, g in zip(moved.parameters(), inner, strict=True):
+                p -= 0.05 * g
+        return (first + slow_total(step, moved, judge, *test)).item()
+
+    slope = (objective(1e-6) - objective(-1e-6)) / 2e-6
+    assert float(length) == pytest.approx(slope, rel=1e-5)
+
+
+def test_accumulated_gradients_are_the_mean_and_the_discriminator_moves_once():
+    step = dd_step(*GAME, *META)
+    pairs = [(batch, step.craft(batch)) for batch in (tiny_batch(0), tiny_batch(1))]
+    turns = []
+    step.discriminator.step = lambda *features: turns.append(features) or torch.zeros(())
+    step.generator = lambda place, purpose: torch.Generator().manual_seed(purpose)
+    gradients = []
+    for chosen in (pairs[:1], pairs[1:], pairs):
+        step.backward(chosen, step.optimizer)
+        gradients.append([p.grad.clone() for p in step.model.parameters()])
+    for first, second, mean in zip(*gradients, strict=True):
+        torch.testing.assert_close(mean, (first + second) / 2)
+    assert len(turns) == 3
+    for one, other, both in zip(*turns, strict=True):
+        assert torch.equal(both, torch.cat([one, other])) and not both.requires_grad
+
+
+def test_a_loss_scaler_changes_no_update():
+    scaled, plain = dd_step(*ALL), dd_step(*ALL)
+    scaled.grad_scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    run(scaled), run(plain)
+    for p, q in zip(scaled.model.parameters(), plain.model.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def test_mixed_precision_trains():
+    step = dd_step(*ALL, "SOLVER.AMP.ENABLED", True)
+    before = state(step.model)
+    run(step)
+    assert differing(before, state(step.model))
+
+
+class Between(nn.Module):
+    """Heads that see features with something added to them."""
+
+    def __init__(self, heads, added):
+        super().__init__()
+        self.heads, self.added = heads, added
+
+    def forward(self, features):
+        return self.heads(features + self.added(features))
+
+
+def test_second_order_goes_through_attention_or_names_the_operator_that_it_cannot_go_through():
+    def attention(features):
+        return F.scaled_dot_product_attention(*[features[None, None]] * 3)[0, 0]
+
+    def distances(features):
+        return torch.cdist(features, features).mean()
+
+    attending, curved = tiny(), tiny()
+    attending.heads = Between(attending.heads, attention)
+    curved.heads = Between(curved.heads, distances)
+    second = (*META, "DEFENSE.META.SECOND_ORDER", True)
+    run(dd_step(*second, model=attending)), run(dd_step(*META, model=curved))
+    with pytest.raises(InputError, match=r"META\.SECOND_ORDER: True; .*cdist.*; expected False"):
+        run(dd_step(*second, model=curved))
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        ((*FNES, "DEFENSE.ATTACKED_WEIGHT", 0.0), r"FNES\.ENABLED: True needs .*ATTACKED_WEIGHT 0"),
+        ((*GAME, "DEFENSE.ATTACKED_WEIGHT", 0.0), r"DISCRIMINATOR\.ENABLED: True needs"),
+        (
+            (*GAME, "DEFENSE.DISCRIMINATOR.SATURATING", True, "DEFENSE.CLEAN_WEIGHT", 0.0),
+            r"DISCRIMINATOR\.SATURATING: True moves clean features too",
+        ),
+        (
+            (*GAME, "DEFENSE.DISCRIMINATOR.WEIGHT", -1.0),
+            r"DISCRIMINATOR\.WEIGHT: -1\.0; expected 0",
+        ),
+        ((*GAME, "DEFENSE.DISCRIMINATOR.HIDDEN", 0), r"DISCRIMINATOR\.HIDDEN: 0; expected more"),
+        ((*FNES, "DEFENSE.FNES.GAMMA", 0.5), r"FNES\.GAMMA: 0\.5"),
+        (
+            (*FNES, "DEFENSE.CENTROIDS.SOURCE", "bnak"),
+            r"CENTROIDS\.SOURCE: 'bnak'; expected batch or bank",
+        ),
+        ((*FNES, "DEFENSE.CENTROIDS.MOMENTUM", 1.0), r"CENTROIDS\.MOMENTUM: 1\.0; .* below 1"),
+        ((*META, "DEFENSE.META.ALPHA", -0.1), r"META\.ALPHA: -0\.1; expected 0 or more"),
+        ((*META, "DEFENSE.INNER", "AntiCollapse"), r"META\.ENABLED: .*INNER AntiCollapse"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(opts, message):
+    with pytest.raises(InputError, match=rf"^DEFENSE\.{message}"):
+        dd_step(*opts)
+
+
+@pytest.mark.parametrize("part", [FNES, GAME])
+def test_a_network_without_one_head_is_refused(part):
+    model = tiny()
+    model.first_head = model.heads
+    del model.heads
+    with pytest.raises(InputError, match=rf"^{part[0]}: True reads what one head .*; Tiny has not"):
+        dd_step(*part, model=model)
+
+
+def test_a_network_without_classification_has_no_labels_to_soften():
+    step = dd_step(*FNES)
+    forward = step.model.forward
+    # In evaluation mode, in which batches are attacked, it gives features as before.
+    step.model.forward = lambda batch: (
+        {"loss_triplet": forward(batch)["loss_triplet"]} if step.model.training else forward(batch)
+    )
+    with pytest.raises(InputError, match=r"FNES\.ENABLED: .* found loss_triplet"):
+        run(step)
