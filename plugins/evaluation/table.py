@@ -7,7 +7,10 @@ from tabulate import tabulate
 from plugins.errors import InputError
 from plugins.registry import nearest
 
-COLUMNS = ("Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP", "metric", "queries")
+COLUMNS = (
+    *("Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mAP-std", "mINP", "metric"),
+    *("success@1", "success@5", "success@10", "success@20", "queries"),
+)
 
 
 def results_table(results: dict[str, dict]) -> str:
@@ -15,13 +18,12 @@ def results_table(results: dict[str, dict]) -> str:
 
     Args:
         results: data set -> what its evaluator returned: a block of metrics per direction. A metric
-            that a block lacks is left blank.
+            that a block lacks is left blank, one that all lack is left out.
     """
-    rows = [
-        (task, *(block.get(column) for column in COLUMNS))
-        for task, block in by_task(results).items()
-    ]
-    headers = ("Dataset", *COLUMNS)
+    blocks = by_task(results)
+    columns = [name for name in COLUMNS if any(name in block for block in blocks.values())]
+    rows = [(task, *(block.get(name) for name in columns)) for task, block in blocks.items()]
+    headers = ("Dataset", *columns)
     return tabulate(rows, headers, tablefmt="pipe", floatfmt=".2f", numalign="left")
 
 

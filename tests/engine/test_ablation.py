@@ -117,6 +117,18 @@ def test_a_result_of_other_settings_is_stale_by_name_and_not_in_the_table(tmp_pa
     assert "eps/seed1" in text
 
 
+def test_a_set_of_another_layout_is_rendered_where_its_reader_looks(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    small = {"preset": "quick", "train_ids": 2, "test_ids": 2, "height": 32, "width": 16}
+    dataset = {"name": "images", "render": {**small, "layout": "market1501"}}
+    ablation = read_ablation(write(tmp_path, dataset=dataset))
+    ablation.dataset.prepare(workers=1)
+    assert any(ablation.dataset.root().glob("Market-1501-v15.09.15/query/*.jpg"))
+    assert ablation.dataset.record()["layout"] == "market1501"
+    with pytest.raises(InputError, match="no layout 'market'; known: market1501"):
+        read_ablation(write(tmp_path, dataset={"name": "x", "render": {"layout": "market"}}))
+
+
 def test_a_changed_base_config_makes_results_stale(tmp_path):
     base = tmp_path / "base.yml"
     base.write_text(f"_BASE_: {CONFIG}\nSOLVER:\n  BASE_LR: 0.1\n")

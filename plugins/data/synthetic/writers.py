@@ -58,12 +58,14 @@ class Layout:
 
     Attributes:
         name: as in ``tools/make_synthetic.py --layout``.
+        folder: where its reader looks, in FASTREID_DATASETS.
         owned: what it writes into its folder, files and folders.
         plan: settings -> split -> its recordings; raises InputError for settings that do not fit.
         write_index: (root, recordings) -> None, writes the index files.
     """
 
     name: str
+    folder: str
     owned: tuple[str, ...]
     plan: Callable[[SyntheticSettings], dict[str, list[Recording]]]
     write_index: Callable[[Path, dict[str, list[Recording]]], None]

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from plugins.data.synthetic import SyntheticSettings, render_hitsz_vcm
+from plugins.data.synthetic import HITSZ_VCM, LAYOUTS, SyntheticSettings, render_layout
 from plugins.data.synthetic.writers import RENDERER
 from plugins.errors import InputError
 from plugins.registry import nearest
@@ -20,10 +20,12 @@ class Dataset:
     Attributes:
         name: for the record.
         render: settings of a rendered set; None for one that lies in FASTREID_DATASETS.
+        layout: of a rendered set, a name of ``plugins.data.synthetic.LAYOUTS``.
     """
 
     name: str
     render: SyntheticSettings | None
+    layout: str = HITSZ_VCM.name
 
     def record(self) -> dict | None:
         """What decides the bytes of a rendered set: the settings that are not the default.
@@ -34,7 +36,8 @@ class Dataset:
             return None
         default = dataclasses.asdict(SyntheticSettings())
         chosen = dataclasses.asdict(self.render).items()
-        return {"renderer": RENDERER} | {k: v for k, v in chosen if v != default[k]}
+        layout = {} if self.layout == HITSZ_VCM.name else {"layout": self.layout}
+        return {"renderer": RENDERER} | layout | {k: v for k, v in chosen if v != default[k]}
 
     def root(self) -> Path:
         """The FASTREID_DATASETS of the runs; other settings have another folder."""
@@ -48,7 +51,8 @@ class Dataset:
     def prepare(self, workers: int) -> None:
         """Render the set unless it is there."""
         if self.render is not None:
-            render_hitsz_vcm(self.root() / "HITSZ-VCM", self.render, workers)
+            layout = LAYOUTS[self.layout]
+            render_layout(layout, self.root() / layout.folder, self.render, workers)
 
 
 @dataclass(frozen=True)

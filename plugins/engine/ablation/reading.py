@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from plugins.config import flatten, merge, one_line, read_yaml, setup_cfg
-from plugins.data.synthetic import PRESETS, SyntheticSettings
+from plugins.data.synthetic import HITSZ_VCM, LAYOUTS, PRESETS, SyntheticSettings
 from plugins.engine.ablation.plan import Ablation, Dataset, Row
 from plugins.errors import InputError
 from plugins.evaluation.table import COLUMNS
@@ -114,12 +114,15 @@ def _read_dataset(tree: object, source: str) -> Dataset:
         return Dataset(name, None)
     render = dict(_mapping(tree["render"], f"{source}.render"))
     fields = [field.name for field in dataclasses.fields(SyntheticSettings)]
-    _check_keys(render, ("preset", *fields), f"{source}.render")
-    preset = render.pop("preset", "bench")
-    if preset not in PRESETS:
-        choices = ", ".join(nearest(str(preset), list(PRESETS)))
-        raise InputError(f"{source}.render.preset: no preset '{preset}'; known: {choices}")
-    return Dataset(name, dataclasses.replace(PRESETS[preset], **render))
+    _check_keys(render, ("layout", "preset", *fields), f"{source}.render")
+    chosen = {"layout": render.pop("layout", HITSZ_VCM.name)}
+    chosen["preset"] = render.pop("preset", "bench")
+    for key, known in (("layout", LAYOUTS), ("preset", PRESETS)):
+        if chosen[key] not in known:
+            choices = ", ".join(nearest(str(chosen[key]), list(known)))
+            raise InputError(f"{source}.render.{key}: no {key} '{chosen[key]}'; known: {choices}")
+    settings = dataclasses.replace(PRESETS[chosen["preset"]], **render)
+    return Dataset(name, settings, chosen["layout"])
 
 
 def _read_metrics(names: object, source: str) -> tuple[tuple[str, str], ...]:

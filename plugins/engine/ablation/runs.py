@@ -84,19 +84,19 @@ class Run:
         """
         marker, saved = self.marker(), json.loads((self.folder / RESULTS).read_text())
         (blocks,) = saved["results"].values()
+        blocks = by_attack(blocks)
         if saved["epochs"] != self.row.epochs:
             raise RunError(f"{self.folder / RESULTS}: of epoch {saved['epochs']}, not the last")
         for direction, metric in self.ablation.metrics:
             if metric not in blocks.get(direction, {}):
                 raise RunError(f"{self.folder / RESULTS}: has no {direction}/{metric}")
-        names = dict.fromkeys(direction for direction, _ in self.ablation.metrics)
         return {
             "row": self.row.name,
             "dataset": marker["dataset"],
             "seed": self.seed,
             "overrides": marker["overrides"],
             "commit": marker["commit"],
-            "metrics": {name: blocks[name] for name in names},
+            "metrics": blocks,
             "epochs": saved["epochs"],
             "seconds": marker["seconds"],
             "torch": marker["torch"],
@@ -104,6 +104,19 @@ class Run:
             "render": marker["render"],
             "settings": marker["settings"],
         }
+
+
+def by_attack(blocks: dict) -> dict[str, dict]:
+    """Blocks of metrics by direction; under attack, where there is one direction, by attack.
+
+    >>> by_attack({"Q2G": {"mAP": 9.0}, "Q2G+FNA": {"mAP": 1.0}, "metric": 9.0})
+    {'clean': {'mAP': 9.0}, 'FNA': {'mAP': 1.0}}
+    """
+    blocks = {name: block for name, block in blocks.items() if isinstance(block, dict)}
+    direction, *others = {name.split("+")[0] for name in blocks}
+    if others or direction not in blocks or len(blocks) == 1:
+        return blocks
+    return {name.partition("+")[2] or "clean": block for name, block in blocks.items()}
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,7 @@ def choose_queries(test: list[Recording]) -> set[Recording]:
 
 BUPT_CAMPUS = Layout(
     "bupt-campus",
+    "BUPTCampus",
     (
         "DATA",
         "data_paths.json",

@@ -62,4 +62,4 @@ def write_index(root: Path, recordings: dict[str, list[Recording]]) -> None:
     hitsz_vcm.write_index(root, items)
 
 
-HITSZ_VCM = Layout("hitsz-vcm", ("Train", "Test", "info"), plan, write_index)
+HITSZ_VCM = Layout("hitsz-vcm", "HITSZ-VCM", ("Train", "Test", "info"), plan, write_index)

@@ -73,4 +73,4 @@ def write_index(root: Path, recordings: dict[str, list[Recording]]) -> None:
     """Nothing to write: the file names say it all."""
 
 
-MARKET1501 = Layout("market1501", FOLDERS, plan, write_index)
+MARKET1501 = Layout("market1501", "Market-1501-v15.09.15", FOLDERS, plan, write_index)
