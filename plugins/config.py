@@ -113,6 +113,9 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     # HeldOutPeople: PEOPLE of the training people of NAME, drawn by SEED, are searched for instead.
     cfg.DATASETS.HELD_OUT = CfgNode({"NAME": "Market1501", "PEOPLE": 100, "SEED": 0})
 
+    # ThinnedDataset: the training items of NAME, left out unevenly as IMBALANCE says, 0 to 1.
+    cfg.DATASETS.THINNED = CfgNode({"NAME": "FolderDataset", "IMBALANCE": 0.7, "SEED": 0})
+
     # Balancing with generated images (DDDefense, phase 1), tools/balance_data.py.
     cfg.DATASETS.BALANCE = CfgNode()
     # The set that lacks images; BalancedDataset is this set with the generated ones.

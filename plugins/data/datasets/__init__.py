@@ -10,6 +10,7 @@ from plugins.data.datasets.manifest import ManifestDataset
 from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.data.datasets.regdb import RegDB
 from plugins.data.datasets.sysu_mm01 import SYSUMM01
+from plugins.data.datasets.thinned import ThinnedDataset
 from plugins.data.datasets.tracklet import INFRARED, MODALITIES, VISIBLE, Tracklet
 from plugins.data.datasets.video_dataset import VideoDataset
 
@@ -27,6 +28,7 @@ __all__ = [
     "ManifestDataset",
     "Protocol",
     "RegDB",
+    "ThinnedDataset",
     "Tracklet",
     "Trial",
     "VideoDataset",

@@ -9,7 +9,13 @@ import numpy as np
 from fastreid.config import CfgNode
 
 from plugins.data.datasets.protocol import Protocol, Trial
-from plugins.data.datasets.tracklet import INFRARED, MODALITIES, VISIBLE, Tracklet
+from plugins.data.datasets.tracklet import (
+    INFRARED,
+    MODALITIES,
+    VISIBLE,
+    Tracklet,
+    as_tracklet,
+)
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.errors import InputError
 from plugins.registry import DATASET, nearest
@@ -39,7 +45,8 @@ class ManifestDataset(VideoDataset):
     (visible or infrared), tracklet, frame (a number: the order in a tracklet) and split (train,
     query or gallery). Person, camera and tracklet are any text. Rows with the same split, person,
     camera, modality and tracklet are one tracklet; an image is a row with an empty tracklet, and
-    may leave frame empty too.
+    may leave frame empty too. A table of nothing but visible images gives fastreid's images, (path,
+    pid, camid), which its own models take.
     """
 
     def __init__(
@@ -61,8 +68,10 @@ class ManifestDataset(VideoDataset):
         if not rows:
             raise InputError(f"{path}: it lists no frames")
         check_people_differ(rows)
-        tracklets = group(rows, os.path.dirname(path))
-        super().__init__(*(tracklets[split] for split in SPLITS), combineall)
+        items = group(rows, os.path.dirname(path))
+        if all(row.modality == MODALITIES[VISIBLE] and not row.tracklet for row in rows):
+            items = {split: [as_image(item) for item in items[split]] for split in SPLITS}
+        super().__init__(*(items[split] for split in SPLITS), combineall)
 
     @classmethod
     def options(cls, cfg: CfgNode) -> dict:
@@ -75,7 +84,8 @@ class ManifestDataset(VideoDataset):
         Of one modality only, Q2G: all queries in the whole gallery.
         """
         query, gallery = self.rows()
-        seen_by = np.array([item.modality for item in [*self.query, *self.gallery]])
+        items = [as_tracklet(item) for item in [*self.query, *self.gallery]]
+        seen_by = np.array([item.modality for item in items])
         if len(set(seen_by.tolist())) == 1:
             return {"Q2G": Protocol((Trial(query, gallery),))}
         trials = {
@@ -87,6 +97,14 @@ class ManifestDataset(VideoDataset):
             for name, trial in trials.items()
             if len(trial.query) and len(trial.gallery)
         }
+
+    def _show(self, subsets: dict[str, list[tuple]]) -> None:
+        super()._show({name: [*map(as_tracklet, items)] for name, items in subsets.items()})
+
+
+def as_image(item: Tracklet) -> tuple[str, int, int]:
+    """Fastreid's image (path, pid, camid) of a tracklet of one visible frame."""
+    return item.img_paths[0], item.pid, item.camid
 
 
 def read_table(path: str) -> Iterator[Row]:

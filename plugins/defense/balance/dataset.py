@@ -6,8 +6,8 @@ from pathlib import Path
 from fastreid.config import CfgNode
 
 from plugins.data import build_dataset
-from plugins.data.datasets.protocol import Protocol
 from plugins.data.datasets.tracklet import VISIBLE, Tracklet, is_image
+from plugins.data.datasets.wrapped import WrappedDataset
 from plugins.defense.balance.tables import MANIFEST, Outcome, read_table
 from plugins.errors import InputError
 from plugins.registry import DATASET, nearest
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 @DATASET.register()
-class BalancedDataset:
+class BalancedDataset(WrappedDataset):
     """The training set DATASETS.BALANCE.NAME and, behind its own items, the generated images.
 
     Queries and gallery are those of the set. Generated items end in ``is_pseudo`` True.
@@ -36,38 +36,15 @@ class BalancedDataset:
                 set does not have, or an image that is not there.
         """
         keys = cfg.DATASETS.BALANCE
-        self._base = build_dataset(keys.NAME, "DATASETS.BALANCE.NAME", combineall, cfg)
-        real = list(self._base.train)
+        base = build_dataset(keys.NAME, "DATASETS.BALANCE.NAME", combineall, cfg)
+        real = list(base.train)
         self._pseudo = pseudo_items(real, Path(root, keys.DIR))
-        self.train = [*real, *self._pseudo]
-
-    @classmethod
-    def options(cls, cfg: CfgNode) -> dict:
-        """The whole config: the set inside has options of its own."""
-        return {"cfg": cfg}
-
-    @property
-    def query(self) -> list:
-        """Queries of the set."""
-        return self._base.query
-
-    @property
-    def gallery(self) -> list:
-        """Gallery of the set."""
-        return self._base.gallery
-
-    def directions(self) -> dict[str, Protocol]:
-        """Directions of the set."""
-        return self._base.directions()
+        super().__init__(base, [*real, *self._pseudo])
 
     def show_train(self) -> None:
         """Log the set's own table, and how many images are added."""
-        self._base.show_train()
+        super().show_train()
         logger.info("%d generated images balance it", len(self._pseudo))
-
-    def show_test(self) -> None:
-        """Log the set's own table."""
-        self._base.show_test()
 
 
 def pseudo_items(real: list[tuple], folder: Path) -> list[tuple]:
