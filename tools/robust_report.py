@@ -29,6 +29,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--level", default="quick", help="quick, standard or full")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder to write")
     parser.add_argument("--twin", default="", help="weights of the same model without its defence")
+    parser.add_argument(
+        "--trainings",
+        default=[],
+        action="append",
+        metavar="WEIGHTS",
+        help="weights of the same config trained with another seed; may be repeated",
+    )
     parser.add_argument("opts", nargs="*", default=[], help="config keys and values")
     return parser.parse_intermixed_args()
 
@@ -43,7 +50,7 @@ def main() -> None:
         raise InputError("a report needs weights: add MODEL.WEIGHTS logs/run/model_final.pth")
     cfg.MODEL.BACKBONE.PRETRAIN = False
     cfg.freeze()
-    for path, card in report(cfg, args.level, args.out, args.twin):
+    for path, card in report(cfg, args.level, args.out, args.twin, args.trainings):
         worst = card["worst"]["Rank-1"]["value"]
         print(f"{path}: {card['stamp']}; worst-case Rank-1 {worst:.1f} %")
 

@@ -5,6 +5,7 @@ Budgets and steps in 0-255 units.
 
 from dataclasses import replace
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -161,6 +162,7 @@ class LTA(Attack):
 class TMA(Attack):
     """Targeted mismatch: towards a drawn gallery item of another. Tolias et al., ICCV 2019."""
 
+    raised: ClassVar[bool] = True
     objective = staticmethod(objectives.targeted)
 
     @staticmethod
@@ -172,7 +174,8 @@ class TMA(Attack):
         """One of the row's negatives is its target; a row without keeps its own clean feature."""
         chosen = drawn_items(guides.negatives, rows, self.seed, number=1)
         found, target = chosen.any(dim=1), guides.gallery[chosen.int().argmax(dim=1)]
-        return replace(guides, reference=torch.where(found[:, None], target, guides.clean))
+        reference = torch.where(found[:, None], target, guides.clean)
+        return replace(guides, reference=reference, chosen=chosen)
 
 
 @ATTACK.register()
@@ -180,8 +183,12 @@ class QAPlus(Attack):
     """QA+: a drawn gallery item of someone else comes first. Zhou et al., ECCV 2020.
 
     Its figure is ``success_at_k`` of the items that ``aim`` chose, not mAP.
+
+    Attributes:
+        raised: the item moves to the front, or to the end.
     """
 
+    raised: ClassVar[bool] = True
     objective = staticmethod(partial(objectives.query_attack, raised=True))
 
     @staticmethod
@@ -198,6 +205,7 @@ class QAPlus(Attack):
 class QAMinus(QAPlus):
     """QA-: a drawn gallery item of the same person comes last. Zhou et al., ECCV 2020."""
 
+    raised = False
     objective = staticmethod(partial(objectives.query_attack, raised=False))
 
     def aim(self, guides: Guides, rows: Tensor) -> Guides:

@@ -88,10 +88,11 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer, iters_per_epoch: int)
         cfg.SOLVER.STEPS = [step - cfg.SOLVER.WARMUP_EPOCHS + 1 for step in cfg.SOLVER.STEPS]
     cfg.SOLVER.WARMUP_ITERS = warmup_iters(cfg, iters_per_epoch)
     first = max(math.ceil(cfg.SOLVER.WARMUP_ITERS / iters_per_epoch), cfg.SOLVER.DELAY_EPOCHS)
-    if cfg.SOLVER.SCHED == "CosineAnnealingLR" and first >= cfg.SOLVER.MAX_EPOCH:
+    if cfg.SOLVER.SCHED == "CosineAnnealingLR" and first == cfg.SOLVER.MAX_EPOCH:
+        # fastreid would divide by the 0 epochs that are left.
         raise InputError(
-            f"SOLVER.SCHED CosineAnnealingLR begins after {first} epochs of warm-up or delay; "
-            f"expected SOLVER.MAX_EPOCH above that, found {cfg.SOLVER.MAX_EPOCH}"
+            f"SOLVER.SCHED CosineAnnealingLR begins after {first} epochs of warm-up or delay, when "
+            f"training ends; expected SOLVER.MAX_EPOCH above {first}"
         )
     return build_fastreid_scheduler(cfg, optimizer, iters_per_epoch)
 

@@ -4,6 +4,7 @@ Legend: Q attacked queries, R of them in a batch.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +16,10 @@ from torch import Tensor
 from plugins.attacks import Attack, Guides, build_attack
 from plugins.attacks.adapter import preserved_random_state
 from plugins.attacks.transfer import Transferred
-from plugins.robustness.outcomes import Outcomes, Scores
-from plugins.robustness.records import Record, fingerprint
+from plugins.robustness.outcomes import Outcomes, Scores, worst_scores
+from plugins.robustness.records import Record
 from plugins.robustness.robust_evaluator import RobustEvaluator
+from plugins.robustness.scenes import Scene
 from plugins.robustness.searches import GuidedBatches, attack_search
 
 # The attack by which Rank-1 is judged; the others are what the field reports.
@@ -40,6 +42,8 @@ class Level:
         curve: budgets of the curve, in eps, beside eps itself and one far beyond.
         draws: of random noise.
         searches: forward passes of the random search.
+        seeds: beside ATTACK.SEED, with which the measure is repeated.
+        hops: probes of HopSkipJump; 0 for none.
     """
 
     queries: int
@@ -51,14 +55,18 @@ class Level:
     curve: tuple[float, ...]
     draws: int
     searches: int
+    seeds: int
+    hops: int
 
 
 FIELD = ("SMA", "FNA")
 OTHERS = ("MetricIFGSM", "MetricMIFGSM", "ODFA", "NearestPushPull", "SoftAP")
 LEVELS = {
-    "quick": Level(200, 32, FIELD, 20, 1, 2, (0.5, 2.0), 10, 100),
-    "standard": Level(1000, 100, FIELD + OTHERS, 50, 1, 5, (0.25, 0.5, 2.0, 4.0), 20, 500),
-    "full": Level(0, 500, FIELD + OTHERS, 100, 5, 10, (0.125, 0.25, 0.5, 2.0, 4.0), 50, 2000),
+    "quick": Level(200, 32, FIELD, 20, 1, 2, (0.5, 2.0), 10, 100, 2, 0),
+    "standard": Level(1000, 100, FIELD + OTHERS, 50, 1, 5, (0.25, 0.5, 2.0, 4.0), 20, 500, 2, 0),
+    "full": Level(
+        0, 500, FIELD + OTHERS, 100, 5, 10, (0.125, 0.25, 0.5, 2.0, 4.0), 50, 2000, 4, 16
+    ),
 }
 
 
@@ -75,6 +83,8 @@ class Lab:
         clean: what they find when nobody attacks.
         probes: (R,) some of the rows.
         threat: the threat model.
+        scene: the model and the search.
+        trainings: the same of further trainings.
     """
 
     def __init__(
@@ -84,6 +94,7 @@ class Lab:
         level: Level,
         folder: Path,
         twin: RobustEvaluator | None = None,
+        trainings: Sequence[RobustEvaluator] = (),
     ) -> None:
         """Choose the queries.
 
@@ -93,49 +104,80 @@ class Lab:
             level: how much to do; ATTACK.QUERIES overrides its number of queries.
             folder: for the records of the attacks.
             twin: of the same model without its defence, after its ``evaluate``.
+            trainings: of the same config trained with other seeds, likewise.
         """
         self.cfg, self.adapter, self.level = evaluator.cfg, evaluator.adapter, level
-        self.search = evaluator.search(direction)
+        self.scene = Scene(evaluator, direction)
+        self.search = self.scene.search
         self.rows = self.search.draw(self.cfg.ATTACK.QUERIES or level.queries, self.cfg.ATTACK.SEED)
         self.guides = self.search.guides(self.rows)
         self.clean = self.search.score(self.rows, self.guides.clean)
         places = torch.linspace(0, len(self.rows) - 1, min(level.probes, len(self.rows)))
         self.probes = self.rows[places.long()]
         self.threat = self.attack(MEASURE).threat
-        self._evaluator, self._folder = evaluator, folder
-        self._twin = twin and (twin.adapter, twin.search(direction))
-        model = self.adapter.model
-        self._fingerprint = fingerprint(self.cfg, model, evaluator.items)
+        self.trainings = [Scene(one, direction) for one in trainings]
+        self._folder = folder
+        self._twin = twin and Scene(twin, direction)
         self._outcomes: dict[str, Outcomes] = {}
 
-    def attack(self, name: str, eps: float | None = None, **recipe: Any) -> Attack:
+    def attack(
+        self, name: str, eps: float | None = None, norm: str | None = None, **recipe: Any
+    ) -> Attack:
         """The attack of that name, with another budget or recipe; the measure's is the level's."""
         attack = build_attack(name, self.cfg, "TEST.ATTACKS")
         if name == MEASURE:
             recipe = {"steps": self.level.steps, "restarts": self.level.restarts} | recipe
-        threat = attack.threat if eps is None else replace(attack.threat, eps=eps)
+        changed = {"eps": eps, "norm": norm}
+        changed = {field: value for field, value in changed.items() if value is not None}
+        threat = replace(attack.threat, **changed)
         return type(attack)(threat, replace(attack.recipe, **recipe), attack.seed)
 
-    def outcomes(self, name: str, eps: float | None = None, **recipe: Any) -> Outcomes:
+    def outcomes(self, name: str, **changes: Any) -> Outcomes:
         """An attack on all queries."""
-        return self._run(name, self.attack(name, eps, **recipe), self.rows)
+        return self.run(name, self.attack(name, **changes), self.rows)
 
-    def probe(self, name: str, eps: float | None = None, **recipe: Any) -> Outcomes:
+    def probe(self, name: str, **changes: Any) -> Outcomes:
         """An attack on the probes; if it was made on all queries, it is not made again."""
-        attack = self.attack(name, eps, **recipe)
-        done = self._outcomes.get(self._key(name, attack, self.rows))
-        return select_rows(done, self.probes) if done else self._run(name, attack, self.probes)
+        attack = self.attack(name, **changes)
+        done = self._outcomes.get(self._key(name, attack, self.rows, self.scene))
+        return select_rows(done, self.probes) if done else self.run(name, attack)
+
+    def run(
+        self, name: str, attack: Attack, rows: Tensor | None = None, scene: Scene | None = None
+    ) -> Outcomes:
+        """Any attack on the probes, or what is known of it.
+
+        Args:
+            name: of the record; with threat, recipe and seed it tells one attack from another.
+            attack: the attack.
+            rows: others than the probes.
+            scene: another than the lab's.
+        """
+        rows, scene = self.probes if rows is None else rows, scene or self.scene
+        key = self._key(name, attack, rows, scene)
+        if key not in self._outcomes:
+            record = Record(self._folder, f"{name}_{key[:12]}".replace(" ", "_"), key)
+            outcomes = record.read()
+            if outcomes is None:
+                search = scene.search
+                attacked = attack_search(attack, scene.adapter, search, scene.batches(rows), record)
+                outcomes = search.outcomes(attacked)
+                told = {"attack": name, "search": search.name, "rows": len(rows)}
+                told |= {"threat": asdict(attack.threat), "recipe": asdict(attack.recipe)}
+                record.keep(outcomes, told | {"seed": attack.seed})
+            self._outcomes[key] = outcomes
+        return self._outcomes[key]
 
     def transferred(self) -> tuple[Outcomes, Outcomes] | None:
         """The measure made on the twin for the probes: tried there, and on the model."""
         if self._twin is None:
             return None
-        (adapter, search), attack = self._twin, self.attack(MEASURE)
-        batches = self._evaluator.batches(self.probes)
-        carried = Transferred(attack, adapter, search.guides)
+        twin, attack = self._twin, self.attack(MEASURE)
+        batches = self.scene.batches(self.probes)
+        carried = Transferred(attack, twin.adapter, twin.search.guides)
         return (
-            attack_search(attack, adapter, search, batches),
-            attack_search(carried, self.adapter, self.search, batches),
+            twin.search.outcomes(attack_search(attack, twin.adapter, twin.search, batches)),
+            self.search.outcomes(attack_search(carried, self.adapter, self.search, batches)),
         )
 
     def attacks(self) -> dict[str, Outcomes]:
@@ -144,16 +186,11 @@ class Lab:
 
     def worst(self) -> Scores:
         """What each query finds at worst: clean, or under any of the level's attacks."""
-        scores = [self.clean, *self.attacks().values()]
-        return Scores(
-            valid=self.clean.valid,
-            hit=torch.stack([one.hit for one in scores]).all(dim=0),
-            ap=torch.stack([one.ap for one in scores]).amin(dim=0),
-        )
+        return worst_scores({"clean": self.clean, **self.attacks()})
 
     def batches(self, rows: Tensor) -> GuidedBatches:
         """The clips of rows, in batches, with their guides."""
-        return GuidedBatches(self.adapter, self.search, self._evaluator.batches(rows))
+        return GuidedBatches(self.adapter, self.search, self.scene.batches(rows))
 
     @cached_property
     def sample(self) -> tuple[dict, Guides]:
@@ -175,23 +212,9 @@ class Lab:
         """Everything that was run, for the bill."""
         return list(self._outcomes.values())
 
-    def _key(self, name: str, attack: Attack, rows: Tensor) -> str:
-        told = (self._fingerprint, name, attack.threat, attack.recipe, rows.tolist())
-        return hashlib.sha256(repr((self.search.name, *told)).encode()).hexdigest()
-
-    def _run(self, name: str, attack: Attack, rows: Tensor) -> Outcomes:
-        key = self._key(name, attack, rows)
-        if key not in self._outcomes:
-            record = Record(self._folder, f"{name}_{key[:12]}", key)
-            outcomes = record.read()
-            if outcomes is None:
-                batches = self._evaluator.batches(rows)
-                outcomes = attack_search(attack, self.adapter, self.search, batches, record)
-                told = {"attack": name, "search": self.search.name, "rows": len(rows)}
-                told |= {"threat": asdict(attack.threat), "recipe": asdict(attack.recipe)}
-                record.keep(outcomes, told)
-            self._outcomes[key] = outcomes
-        return self._outcomes[key]
+    def _key(self, name: str, attack: Attack, rows: Tensor, scene: Scene) -> str:
+        told = (scene.fingerprint, scene.search.name, name, attack.threat, attack.recipe)
+        return hashlib.sha256(repr((*told, attack.seed, rows.tolist())).encode()).hexdigest()
 
 
 def relative_change(features: Tensor, others: Tensor) -> float:
@@ -209,6 +232,6 @@ def select_rows(outcomes: Outcomes, rows: Tensor) -> Outcomes:
     return replace(outcomes, **columns)
 
 
-def rank_1(outcomes: Outcomes) -> float:
+def rank_1(outcomes: Scores) -> float:
     """Rank-1 in percent, over the queries that have a positive."""
     return 100 * float(outcomes.hit[outcomes.valid].double().mean())

@@ -75,28 +75,49 @@ def join(parts: Sequence[Attacked]) -> Attacked:
     )
 
 
-def worst_case(outcomes: Mapping[str, Scores]) -> tuple[dict[str, float | int], dict[str, int]]:
-    """The per-query worst of several attacks on the same queries.
+def worst_scores(outcomes: Mapping[str, Scores]) -> Scores:
+    """The per-query worst of several attacks on the same queries: right under all, lowest AP.
 
     Args:
         outcomes: attack -> its scores; give it the clean ones too, as an attacker may do nothing.
-
-    Returns:
-        The worst case's row of the table: "Rank-1", where a query counts if it is right under every
-        attack; "mAP", of the lowest AP of each query; their mean "metric"; "queries". Percent.
-        And attack -> unique wins, the valid queries whose Rank-1 only this attack breaks.
     """
     scores = list(outcomes.values())
     valid = scores[0].valid
     assert all(torch.equal(one.valid, valid) for one in scores), "not the same queries"
-    hits = torch.stack([one.hit[valid] for one in scores])
-    lowest = torch.stack([one.ap[valid] for one in scores]).amin(dim=0)
+    return Scores(
+        valid=valid,
+        hit=torch.stack([one.hit for one in scores]).all(dim=0),
+        ap=torch.stack([one.ap for one in scores]).amin(dim=0),
+    )
+
+
+def worst_case(outcomes: Mapping[str, Scores]) -> tuple[dict[str, float | int], dict[str, int]]:
+    """:func:`worst_scores` as a row of the table, and whom we owe it to.
+
+    Returns:
+        "Rank-1", "mAP", their mean "metric" and "queries", percent; and attack -> unique wins, the
+        valid queries whose Rank-1 only this attack breaks.
+    """
+    worst = worst_scores(outcomes)
+    hits = torch.stack([one.hit[worst.valid] for one in outcomes.values()])
     block = {
-        "Rank-1": 100 * float(hits.all(dim=0).double().mean()),
-        "mAP": 100 * float(lowest.mean()),
+        "Rank-1": 100 * float(worst.hit[worst.valid].double().mean()),
+        "mAP": 100 * float(worst.ap[worst.valid].mean()),
     }
     block["metric"] = (block["mAP"] + block["Rank-1"]) / 2
-    block["queries"] = int(valid.sum())
+    block["queries"] = int(worst.valid.sum())
     alone = (~hits).sum(dim=0) == 1
     wins = (~hits & alone).sum(dim=1).tolist()
     return block, dict(zip(outcomes, wins, strict=True))
+
+
+def person_deviation(scores: Scores, people: Tensor) -> float:
+    """Standard deviation over people of a person's mAP, in points; 0 of one person.
+
+    Args:
+        scores: of S queries.
+        people: (S,) persons.
+    """
+    people, ap = people[scores.valid], scores.ap[scores.valid]
+    own = torch.stack([ap[people == person].mean() for person in people.unique()])
+    return 100 * float(own.std(correction=0))

@@ -1,19 +1,16 @@
 """A report: evaluate, attack, check, write the card and its page."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fastreid.config import CfgNode
-from fastreid.evaluation import inference_on_dataset
 from torch import nn
 
-from plugins.data import build_test_loader
 from plugins.data.datasets.tracklet import as_tracklet
 from plugins.engine import Trainer
 from plugins.engine.checkpoint import Checkpointer, write_atomically
 from plugins.errors import InputError
-from plugins.evaluation import FlipAverage
 from plugins.registry import nearest
 from plugins.robustness.card import make_card, write_card
 from plugins.robustness.html import page
@@ -25,12 +22,14 @@ from plugins.robustness.pictures import (
     draw_people,
     find_examples,
 )
-from plugins.robustness.robust_evaluator import RobustEvaluator
+from plugins.robustness.scenes import evaluate_clean
 
 logger = logging.getLogger(__name__)
 
 
-def report(cfg: CfgNode, level: str, folder: Path, twin: str = "") -> Iterator[tuple[Path, dict]]:
+def report(
+    cfg: CfgNode, level: str, folder: Path, twin: str = "", trainings: Sequence[str] = ()
+) -> Iterator[tuple[Path, dict]]:
     """Report on MODEL.WEIGHTS in every direction of every data set of DATASETS.TESTS.
 
     What attacks found is kept in ``folder``/records, so that a report that was stopped goes on.
@@ -40,6 +39,7 @@ def report(cfg: CfgNode, level: str, folder: Path, twin: str = "") -> Iterator[t
         level: name in ``LEVELS``.
         folder: is made; a card, its Markdown and its page are called DATASET_DIRECTION.
         twin: weights of the same model without its defence; empty for none.
+        trainings: weights of the same config trained with other seeds.
 
     Yields:
         Path of the page, and the card.
@@ -56,13 +56,16 @@ def report(cfg: CfgNode, level: str, folder: Path, twin: str = "") -> Iterator[t
         raise InputError(f"ATTACK.EPS: {cfg.ATTACK.EPS}; a report expects a budget above 0")
     model = load_model(cfg, cfg.MODEL.WEIGHTS)
     other = load_model(cfg, twin) if twin else None
+    others = [load_model(cfg, weights) for weights in trainings]
     folder.mkdir(parents=True, exist_ok=True)
     for name in cfg.DATASETS.TESTS:
         evaluator = evaluate_clean(cfg, model, name)
         undefended = evaluate_clean(cfg, other, name) if other else None
+        repeated = [evaluate_clean(cfg, one, name) for one in others]
         items = [as_tracklet(item) for item in evaluator.items]
         for direction in evaluator.directions:
-            lab = Lab(evaluator, direction, LEVELS[level], folder / "records", undefended)
+            records = folder / "records"
+            lab = Lab(evaluator, direction, LEVELS[level], records, undefended, repeated)
             card = make_card(lab, level, name)
             pictures = {
                 "Rank-1 and mAP by attack, with 95 % intervals over people": draw_attacks(card),
@@ -85,14 +88,3 @@ def load_model(cfg: CfgNode, weights: str) -> nn.Module:
     model = Trainer.build_model(cfg)
     Checkpointer(model).load(weights, checkpointables=[])
     return model
-
-
-def evaluate_clean(cfg: CfgNode, model: nn.Module, name: str) -> RobustEvaluator:
-    """The evaluator of a data set with its clean features, computed here and nowhere else."""
-    loader, dataset = build_test_loader(cfg, name)
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.TEST.ATTACKS = []  # they are the level's
-    evaluator = RobustEvaluator(cfg, dataset, model, loader.dataset, name)
-    inference_on_dataset(FlipAverage(model) if cfg.TEST.FLIP.ENABLED else model, loader, evaluator)
-    return evaluator

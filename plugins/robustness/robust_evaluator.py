@@ -16,18 +16,26 @@ from torch import Tensor, nn
 from plugins.attacks import Adapter, build_attack
 from plugins.data.clips import ClipDataset
 from plugins.errors import InputError
-from plugins.evaluation import VVIEvaluator
-from plugins.evaluation.vvi_evaluator import EvaluatedSet, scores
+from plugins.evaluation import RankingResult, VVIEvaluator
+from plugins.evaluation.vvi_evaluator import RANKS, EvaluatedSet, scores
 from plugins.registry import EVALUATOR
+from plugins.robustness.aims import aimed_success
 from plugins.robustness.batches import RowBatches
 from plugins.robustness.export import AttackedSet
-from plugins.robustness.outcomes import Outcomes, worst_case
+from plugins.robustness.outcomes import (
+    Outcomes,
+    Scores,
+    person_deviation,
+    worst_case,
+    worst_scores,
+)
 from plugins.robustness.records import Record, fingerprint
 from plugins.robustness.searches import SIDES, Search, attack_search
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "robustness"  # in OUTPUT_DIR
+SELECTS = ("clean", "worst")
 
 
 @EVALUATOR.register()
@@ -38,7 +46,9 @@ class RobustEvaluator(VVIEvaluator):
     ATTACK.QUERIES drew some, or there are several trials; "I2V+FNA" of these under attack;
     "I2V+worst" their worst case, see ``worst_case``, in which an attacker may also do nothing. With
     ATTACK.SIDE gallery the rows are "I2V+gallery+FNA" and so on, and say what all clean queries
-    find in an attacked gallery, see ``Search``.
+    find in an attacked gallery, see ``Search``. "mAP-std" says how people differ. Of attacks that
+    aim at an item the row also says how often they brought it where they wanted it, see
+    ``aimed_success``.
 
     Of a direction with several trials the first is attacked, as each would need its own guides; the
     row "I2V" is still the mean of all. Re-ranked lists are not attacked. The clean features are
@@ -68,7 +78,7 @@ class RobustEvaluator(VVIEvaluator):
         check_settings(cfg)
         self.attacks = {name: build_attack(name, cfg, "TEST.ATTACKS") for name in cfg.TEST.ATTACKS}
         self.adapter = Adapter(model, cfg)
-        self.items = [*dataset.query, *dataset.gallery]
+        self.dataset, self.items = dataset, [*dataset.query, *dataset.gallery]
         self.cfg, self.clips, self.name = cfg, clips, name
 
     def reset(self) -> None:
@@ -81,8 +91,9 @@ class RobustEvaluator(VVIEvaluator):
         """Score every direction clean and attacked.
 
         Returns:
-            On the main process the blocks of the rows above, and VVIEvaluator's "metric", which is
-            clean; elsewhere an empty dict.
+            On the main process the blocks of the rows above; and "metric", the mean over the
+            directions of theirs, clean or, with TEST.SELECT worst, of the worst case. Elsewhere an
+            empty dict.
 
         Raises:
             InputError: as VVIEvaluator, or from an attack.
@@ -90,14 +101,18 @@ class RobustEvaluator(VVIEvaluator):
         clean = super().evaluate()
         collected = self.features, self.pids, self.camids, self.clip_rows
         self.features, self.pids, self.camids, self.clip_rows = from_main(collected)
-        results = OrderedDict()
+        results, worst = OrderedDict(), []
         for direction in self.directions:
             own = [direction + self.options + suffix for suffix in self.searches]
             results |= {name: clean[name] for name in own if name in clean}
-            results |= self.attack(self.search(direction))
+            search = self.search(direction)
+            attacked = self.attack(search)
+            results |= attacked
+            worst += [attacked[f"{search.name}+worst"]["metric"]] if attacked else []
         if not comm.is_main_process():
             return OrderedDict()
-        results["metric"] = clean["metric"]
+        chosen = self.cfg.TEST.SELECT == "worst" and worst
+        results["metric"] = sum(worst) / len(worst) if chosen else clean["metric"]
         return results
 
     def search(self, direction: str) -> Search:
@@ -126,23 +141,38 @@ class RobustEvaluator(VVIEvaluator):
             return {}
         rows = search.draw(self.cfg.ATTACK.QUERIES, self.cfg.ATTACK.SEED)
         features = search.features[rows]
-        blocks = {}
+        blocks, people = {}, search.people(rows)
+        clean = search.ranking(rows, features)
+        clean_scores = search.score(rows, features, clean)
         drawn = search.side == "query" and len(rows) < len(search.candidates())
-        if drawn or search.trials > 1:
-            blocks[f"{search.name}+clean"] = scores(search.ranking(rows, features))
+        others = drawn or search.trials > 1
+        if others or search.side == "query":
+            name = f"{search.name}+clean" if others else search.name
+            blocks[name] = scores(clean) | deviation(clean_scores, people)
         outcomes = self.outcomes[search.name] = {}
         for name in self.attacks:
-            outcomes[name] = self._attack_once(name, search, rows)
-            ranking = search.ranking(outcomes[name].rows, outcomes[name].features)
-            blocks[f"{search.name}+{name}"] = scores(ranking)
-        worst, wins = worst_case({"clean": search.score(rows, features), **outcomes})
+            outcomes[name], blocks[f"{search.name}+{name}"] = self._attack_once(name, search, rows)
+        everything = {"clean": clean_scores, **outcomes}
+        worst, wins = worst_case(everything)
+        worst |= deviation(worst_scores(everything), people)
         blocks[f"{search.name}+worst"] = worst
         if comm.is_main_process():
-            logger.info("%s %s:\n%s", self.name, search.name, attacks_table(outcomes, wins))
+            aims = {
+                name: {
+                    key: value
+                    for key, value in blocks[f"{search.name}+{name}"].items()
+                    if key.startswith("success")
+                }
+                for name in outcomes
+            }
+            table = attacks_table(outcomes, wins, aims)
+            logger.info("%s %s:\n%s", self.name, search.name, table)
         return blocks
 
-    def _attack_once(self, name: str, search: Search, rows: Tensor) -> Outcomes:
-        """The outcomes of one attack: from its record, or now."""
+    def _attack_once(
+        self, name: str, search: Search, rows: Tensor
+    ) -> tuple[Outcomes, dict[str, float | int]]:
+        """The outcomes of one attack, from its record or now, and its row of the table."""
         stem = f"{self.name}_{search.name}_{name}".replace(" ", "_")
         key = fingerprint(
             self.cfg,
@@ -158,12 +188,12 @@ class RobustEvaluator(VVIEvaluator):
         outcomes = from_main(record.read() if comm.is_main_process() else None)
         if outcomes is not None:
             logger.info("%s %s: read from its record", search.name, name)
-            return outcomes
+            return outcomes, self._block(name, search, outcomes)
         exported = None
         if self.cfg.ATTACK.SAVE_IMAGES:
             folder = Path(self.cfg.ATTACK.SAVE_IMAGES, stem)
             exported = AttackedSet(folder, self.cfg, self.items, self.clip_rows)
-        outcomes = attack_search(
+        attacked = attack_search(
             self.attacks[name],
             self.adapter,
             search,
@@ -172,13 +202,27 @@ class RobustEvaluator(VVIEvaluator):
             exported.add if exported else None,
             workers=self.cfg.DATALOADER.NUM_WORKERS,
         )
+        ranking = search.ranking(attacked.rows, attacked.features)
+        outcomes = search.outcomes(attacked, ranking)
+        block = self._block(name, search, outcomes, ranking)
         if comm.is_main_process():
             if exported:
                 logger.info("Attacked images: %s", exported.write_manifest(search, outcomes.rows))
-            record.keep(outcomes, self._summary(name, search, outcomes))
-        return outcomes
+            record.keep(outcomes, self._summary(name, search, outcomes, block))
+        return outcomes, block
 
-    def _summary(self, name: str, search: Search, outcomes: Outcomes) -> dict[str, Any]:
+    def _block(
+        self, name: str, search: Search, outcomes: Outcomes, ranking: RankingResult | None = None
+    ) -> dict[str, float | int]:
+        """The row of the table; ``ranking`` saves computing it again."""
+        rows, features = outcomes.rows, outcomes.features
+        block = scores(ranking or search.ranking(rows, features))
+        block |= deviation(outcomes, search.people(rows))
+        return block | aimed_success(self.attacks[name], search, rows, features, RANKS)
+
+    def _summary(
+        self, name: str, search: Search, outcomes: Outcomes, block: dict[str, float | int]
+    ) -> dict[str, Any]:
         attack = self.attacks[name]
         return {
             "dataset": self.name,
@@ -188,7 +232,7 @@ class RobustEvaluator(VVIEvaluator):
             "threat": asdict(attack.threat),
             "recipe": asdict(attack.recipe),
             "seed": attack.seed,
-            "scores": scores(search.ranking(outcomes.rows, outcomes.features)),
+            "scores": block,
             **figures(outcomes),
         }
 
@@ -199,9 +243,12 @@ class RobustEvaluator(VVIEvaluator):
 
 
 def check_settings(cfg: CfgNode) -> None:
-    """Raise InputError for a value of ATTACK that says not which rows to attack, or how many."""
-    if cfg.ATTACK.SIDE not in SIDES:
-        raise InputError(f"ATTACK.SIDE: '{cfg.ATTACK.SIDE}'; expected {' or '.join(SIDES)}")
+    """Raise InputError for a value that says not which rows to attack, how many, or what counts."""
+    for section, key, known in (("ATTACK", "SIDE", SIDES), ("TEST", "SELECT", SELECTS)):
+        if cfg[section][key] not in known:
+            raise InputError(
+                f"{section}.{key}: '{cfg[section][key]}'; expected {' or '.join(known)}"
+            )
     for key, least in (("QUERIES", 0), ("BATCH", 1)):
         if cfg.ATTACK[key] < least:
             raise InputError(f"ATTACK.{key}: {cfg.ATTACK[key]}; expected {least} or more")
@@ -214,6 +261,11 @@ def from_main(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def deviation(outcomes: Scores, people: Tensor) -> dict[str, float]:
+    """The entry "mAP-std" of a row, see ``person_deviation``."""
+    return {"mAP-std": person_deviation(outcomes, people)}
 
 
 def figures(outcomes: Outcomes) -> dict[str, float | int]:
@@ -229,11 +281,13 @@ def figures(outcomes: Outcomes) -> dict[str, float | int]:
     }
 
 
-def attacks_table(outcomes: dict[str, Outcomes], wins: dict[str, int]) -> str:
-    """What the attacks did, and the queries whose Rank-1 only this one breaks."""
+def attacks_table(
+    outcomes: dict[str, Outcomes], wins: dict[str, int], aims: dict[str, dict[str, float]]
+) -> str:
+    """What the attacks did, the queries whose Rank-1 only this one breaks, the aims reached."""
     rows = [
         {"attack": name, "unique wins": wins[name]}
-        | (figures(outcomes[name]) if name in outcomes else {})
+        | (figures(outcomes[name]) | aims[name] if name in outcomes else {})
         for name in wins
     ]
     return tabulate(rows, headers="keys", tablefmt="pipe", floatfmt=".3g", numalign="left")

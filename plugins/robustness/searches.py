@@ -20,9 +20,15 @@ from plugins.attacks.adapter import row_groups
 from plugins.attacks.guides import visible_pairs
 from plugins.attacks.projections import row_norms
 from plugins.data.loaders import to_device
-from plugins.evaluation import RankingResult, evaluate_ranking, ranked_lists
+from plugins.evaluation import (
+    RankingResult,
+    evaluate_distances,
+    evaluate_ranking,
+    ranked_lists,
+)
 from plugins.evaluation.distance import CHUNK
 from plugins.evaluation.ranks import match_blocks
+from plugins.evaluation.rerank import rerank
 from plugins.robustness.batches import RowBatches
 from plugins.robustness.outcomes import Attacked, Outcomes, Scores, join
 from plugins.robustness.records import Record
@@ -113,16 +119,32 @@ class Search:
         tensors = self._ranked(rows, features)
         return evaluate_ranking(*tensors, metric=self.metric, junk=self.junk, cmc=self.cmc)
 
-    def score(self, rows: Tensor, features: Tensor) -> Scores:
-        """Of ``ranking`` what each query finds, on the CPU."""
+    def score(self, rows: Tensor, features: Tensor, ranking: RankingResult | None = None) -> Scores:
+        """What each query finds, on the CPU; ``ranking`` if it is known."""
+        ranking = ranking or self.ranking(rows, features)
         tensors = self._ranked(rows, features)
         lists, _ = ranked_lists(*tensors, length=1, metric=self.metric, junk=self.junk)
         _, _, query_pids, gallery_pids, _, _ = tensors
-        ranking = self.ranking(rows, features)
         # An empty list has no first item, and its query no positive.
         first = gallery_pids[lists[:, 0].clamp_min(0)]
         hit = ranking.valid & (first == query_pids)
         return Scores(ranking.valid.cpu(), hit.cpu(), ranking.average_precision.cpu())
+
+    def outcomes(self, attacked: Attacked, ranking: RankingResult | None = None) -> Outcomes:
+        """What was done to the rows with what queries find then; ``ranking`` if it is known."""
+        rows, features = attacked.rows, attacked.features
+        found = self.score(rows, features, ranking)
+        return Outcomes(**vars(attacked), **vars(found))
+
+    def people(self, rows: Tensor) -> Tensor:
+        """Persons (S,) of the queries that are scored when these rows (R,) are attacked."""
+        return self.pids[rows if self.side == "query" else self._scored].cpu()
+
+    def reranked(self, rows: Tensor, features: Tensor, **parameters: float) -> RankingResult:
+        """As ``ranking``, of lists that are re-ranked with k1, k2 and lambda_value."""
+        query, gallery, *labels = (tensor.cpu() for tensor in self._ranked(rows, features))
+        distances = rerank(query, gallery, metric=self.metric, **parameters)
+        return evaluate_distances(distances, *labels, junk=self.junk, cmc=self.cmc)
 
     @cached_property
     def _other_features(self) -> Tensor:
@@ -155,7 +177,7 @@ def attack_search(
     record: Record | None = None,
     keep: Callable[[dict, dict], None] | None = None,
     workers: int = 0,
-) -> Outcomes:
+) -> Attacked:
     """Attack the rows of ``batches``; several processes share the batches.
 
     A batch is attacked as a whole by one process, and what is drawn for a row depends on the row
@@ -172,7 +194,7 @@ def attack_search(
         workers: processes that read batches ahead.
 
     Returns:
-        In every process the outcomes of all rows.
+        In every process what was done to all rows, ascending; see ``Search.outcomes``.
     """
     own = range(comm.get_rank(), len(batches), comm.get_world_size())
     found = {number: record.read_part(number) for number in own} if record else {}
@@ -203,8 +225,7 @@ def attack_search(
         if record:
             record.keep_part(number, done[number])
     parts = {number: part for share in comm.all_gather(done) for number, part in share.items()}
-    attacked = join([parts[number] for number in sorted(parts)])
-    return Outcomes(**vars(attacked), **vars(search.score(attacked.rows, attacked.features)))
+    return join([parts[number] for number in sorted(parts)])
 
 
 class GuidedBatches:

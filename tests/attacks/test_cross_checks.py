@@ -10,8 +10,9 @@ from PIL import Image
 from torch import nn
 
 from plugins.attacks import Guides, Recipe, Region, ThreatModel, maximise
+from plugins.attacks.logits import IdentityLogits, labels
 from plugins.attacks.objectives import rank_margin
-from plugins.attacks.presets import FNA, RankMargin
+from plugins.attacks.presets import FNA, RankMargin, Square
 from plugins.data.synthetic import MARKET1501, SyntheticSettings, render_layout
 from tests.attacks.test_optimizers import GRAY, recorded, waves
 
@@ -105,6 +106,28 @@ def search(market):
     )
     assert (rank_margin(guides.clean, guides) <= 0).double().mean() > 0.5
     return network, {"images": images[query]}, guides
+
+
+@pytest.mark.parametrize("eps", [4.0, 8.0])
+def test_squares_succeed_as_often_as_those_of_their_authors(search, eps):
+    """Through identity logits, at equal queries, with other draws: within 3 of 20 queries."""
+    theirs = pytest.importorskip("pyautoattack.square")
+    network, batch, guides = search
+    queries = 60
+    recipe = Recipe("square", queries, stop_when_solved=True, drop_solved=True)
+    own = Square(ThreatModel(eps=eps), recipe).run(network, batch, guides).climb.margin > 0
+    found = []
+    for row in range(QUERIES):
+        known = guides.select(torch.tensor([row]))
+        image = batch["images"][row : row + 1]
+        classifier = IdentityLogits(network, {"images": image}, known)
+        attack = theirs.SquareAttack(classifier, n_queries=queries, eps=eps / 255, device="cpu")
+        attacked = 255 * attack.perturb(image / 255, labels(known))
+        assert (attacked - image).abs().max() <= eps + 1e-6
+        found.append(bool(rank_margin(network({"images": attacked}), known) > 0))
+    clean = int((rank_margin(guides.clean, guides) > 0).sum())
+    assert min(sum(found), int(own.sum())) > clean
+    assert abs(sum(found) - int(own.sum())) <= 3
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 2.0), ("linf", 4.0), ("l2", 40.0)])

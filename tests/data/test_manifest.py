@@ -1,11 +1,12 @@
+import logging
 import random
 
 import pytest
 
 from plugins.config import setup_cfg
 from plugins.data import build_dataset
-from plugins.data.datasets import INFRARED, VISIBLE, ManifestDataset
-from plugins.data.datasets.manifest import COLUMNS
+from plugins.data.datasets import INFRARED, VISIBLE, ManifestDataset, Tracklet
+from plugins.data.datasets.manifest import COLUMNS, SPLITS
 from plugins.errors import InputError
 
 HEADER = ",".join(COLUMNS)
@@ -68,13 +69,28 @@ def test_one_modality_is_searched_in_itself(tmp_path):
     assert [side.tolist() for side in protocol.trials[0]] == [[0], [1]]
 
 
-def test_rows_without_a_tracklet_are_images(tmp_path):
+def test_visible_rows_without_a_tracklet_are_images(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "plugins.data")
     images = [f"{n}.jpg,{person},north,visible,,,{split}" for n, (person, split) in enumerate(
         [("ann", "train"), ("ann", "train"), ("bob", "query"), ("bob", "gallery")]
     )]  # fmt: skip
     write(tmp_path, images)
     data = ManifestDataset(root=str(tmp_path))
-    assert [item.img_paths for item in data.train] == [(f"{tmp_path}/{n}.jpg",) for n in (0, 1)]
+    assert data.train == [(f"{tmp_path}/{n}.jpg", 0, 0) for n in (0, 1)], "as fastreid has them"
+    assert [*data.query, *data.gallery] == [(f"{tmp_path}/{n}.jpg", 1, 0) for n in (2, 3)]
+    assert list(data.directions()) == ["Q2G"]
+    data.show_train()
+    data.show_test()
+    assert "| train    | visible    | 1       | 2" in caplog.text
+
+
+@pytest.mark.parametrize("other", ["4.jpg,cat,north,infrared,,,gallery", LINES[0]])
+def test_an_infrared_image_or_a_tracklet_makes_tracklets_of_all(tmp_path, other):
+    images = [f"{n}.jpg,bob,north,visible,,,{split}" for n, split in enumerate(SPLITS[1:])]
+    write(tmp_path, [*images, other])
+    data = ManifestDataset(root=str(tmp_path))
+    items = [*data.train, *data.query, *data.gallery]
+    assert len(items) == 3 and all(isinstance(item, Tracklet) for item in items)
 
 
 def test_columns_may_stand_in_any_order_and_paths_may_be_absolute(tmp_path):

@@ -22,6 +22,8 @@ TINY = Level(
     curve=(0.5, 2.0),
     draws=10,
     searches=30,
+    seeds=2,
+    hops=0,
 )
 HEIGHT, WIDTH, STRIPES = 32, 16, 8
 # How loud the grain is; the photographs have little of it, an attacker makes much.

@@ -1,19 +1,22 @@
 """The checks judge models of which everybody knows how robust they are, and harnesses that err."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from plugins.data.synthetic import MARKET1501, SyntheticSettings, render_layout
 from plugins.robustness.checks import (
     FAIL,
     PASS,
     SKIPPED,
     WARN,
+    generality,
     harness,
     masking,
     retrieval,
     run_checks,
     stamp,
+    strength,
 )
 from plugins.robustness.checks.verdict import (
     ESTABLISHED,
@@ -22,8 +25,11 @@ from plugins.robustness.checks.verdict import (
     at_least,
     at_most,
 )
-from plugins.robustness.lab import MEASURE, rank_1
+from plugins.robustness.lab import MEASURE, Lab, rank_1
+from plugins.robustness.threats import equal_volume_radius
+from tests.robustness.small import render_market
 from tests.robustness.subjects import (
+    TINY,
     Constant,
     Quantised,
     Randomised,
@@ -40,11 +46,7 @@ torch.set_num_threads(1)
 def colourful(tmp_path_factory):
     """A FASTREID_DATASETS folder with people in clothes that tell them apart."""
     root = tmp_path_factory.mktemp("colourful")
-    settings = SyntheticSettings(
-        train_ids=2, test_ids=6, height=32, width=16, max_frames=12, difficulty=0.0, nuisance=0.0
-    )
-    render_layout(MARKET1501, root / "Market-1501-v15.09.15", settings)
-    return root
+    return render_market(root, test_ids=6, difficulty=0.0, nuisance=0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -152,6 +154,84 @@ def test_an_attack_cut_short_is_found_out(tmp_path):
     weak = lab_of(Undefended(), tmp_path / "weak", "ATTACK.STEPS", "1", "ATTACK.STEP_SIZE", "0.1")
     assert harness.long_enough(weak).state == WARN
     assert harness.moved(weak).state == FAIL
+
+
+def test_the_figure_of_seeds_is_their_range(tmp_path):
+    lucky = lab_of(Undefended(), tmp_path, "ATTACK.EPS", "0.5", level=replace(TINY, seeds=8))
+    verdict = strength.other_seeds(lucky)
+    figures = [float(word) for word in verdict.sentence.split(": ")[1].rstrip(" %").split(", ")]
+    assert len(figures) == 9 and figures[0] == round(rank_1(lucky.probe(MEASURE)), 1)
+    assert verdict.figure == pytest.approx(max(figures) - min(figures))
+
+
+def test_hop_skip_jump_is_tried_on_the_probes(tmp_path):
+    pytest.importorskip("foolbox")
+    some = replace(TINY, hops=2)
+    verdict = masking.better_than_hops(lab_of(Undefended(), tmp_path, level=some))
+    assert verdict.state == PASS and "of 2 queries" in verdict.sentence
+    masked = masking.better_than_hops(lab_of(Quantised(), tmp_path / "masked", level=some))
+    assert masked.figure <= 1
+    several = lab_of(Undefended(), tmp_path, "TEST.CLIPS", "2", level=some)
+    assert "TEST.CLIPS 1" in masking.better_than_hops(several).sentence
+    quick = masking.better_than_hops(lab_of(Undefended(), tmp_path))
+    assert quick.state == SKIPPED and "--level full" in quick.sentence
+
+
+class RightHanded(Undefended):
+    """Sees the left half of an image only, so that mirror images are other images to it."""
+
+    def prepare(self, images):
+        return images * (torch.arange(images.shape[-1]) < images.shape[-1] // 2)
+
+
+def test_mirror_images_are_another_search_and_attacked_anew(tmp_path):
+    lab = lab_of(RightHanded(), tmp_path, "ATTACK.EPS", "1.0")
+    own, before = lab.probe(MEASURE), len(lab.all_outcomes())
+    verdict = generality.mirrors(lab)
+    again = lab_of(RightHanded(), tmp_path, "ATTACK.EPS", "1.0", "TEST.FLIP.ENABLED", "True")
+    assert len(lab.all_outcomes()) == before + 1
+    assert f"Rank-1 {rank_1(again.probe(MEASURE)):.1f} % with mirror images" in verdict.sentence
+    back = generality.mirrors(again).sentence
+    assert f"{rank_1(own):.1f} % without mirror images" in back
+
+
+def test_another_norm_has_a_ball_of_the_same_volume_both_ways(tmp_path):
+    lab = lab_of(Undefended(), tmp_path)
+    assert "within l2 eps 152.2" in generality.other_norm(lab).sentence
+    eps = str(equal_volume_radius(8.0, 3 * 32 * 16))
+    back = lab_of(Undefended(), tmp_path, "ATTACK.NORM", "l2", "ATTACK.EPS", eps)
+    assert "within linf eps 8, " in generality.other_norm(back).sentence
+
+
+def test_re_ranking_is_skipped_or_scored(tmp_path):
+    assert (
+        "TEST.RERANK.ENABLED True" in generality.reranking(lab_of(Undefended(), tmp_path)).sentence
+    )
+    lab = lab_of(Undefended(), tmp_path, "TEST.RERANK.ENABLED", "True", "TEST.RERANK.LAMBDA", "1.0")
+    # Lambda 1 is the plain distance.
+    clean = rank_1(lab.clean)
+    verdict = generality.reranking(lab)
+    assert verdict.figure == 0 and f"re-ranked, clean {clean:.1f} %" in verdict.sentence
+
+
+def test_other_trainings_are_asked_for_and_then_compared(tmp_path):
+    lab = lab_of(Undefended(), tmp_path)
+    verdict = generality.trainings(lab)
+    assert verdict.state == SKIPPED and "--trainings WEIGHTS" in verdict.sentence
+    others = [evaluated(tiny_cfg(tmp_path), model) for model in (Undefended(), Quantised())]
+    own = evaluated(tiny_cfg(tmp_path), Undefended())
+    lab = Lab(own, "Q2G", TINY, tmp_path / "records", trainings=others)
+    verdict = generality.trainings(lab)
+    assert verdict.state == WARN and verdict.figure > 10, "one of the three masks its gradient"
+    assert "of 3 trainings: 0.0, 0.0, " in verdict.sentence
+
+
+def test_people_of_the_training_set_are_searched(tmp_path):
+    lab = lab_of(Undefended(), tmp_path)
+    seen = lab.scene.seen()
+    train = {item[0] for item in seen.evaluator.items}
+    assert train and all("bounding_box_train" in path for path in train)
+    assert "of people seen in training" in generality.seen_people(lab).sentence
 
 
 def test_few_people_make_a_wide_interval(tmp_path):

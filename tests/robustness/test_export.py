@@ -14,6 +14,7 @@ from plugins.engine import Trainer
 from plugins.engine.checkpoint import Checkpointer
 from plugins.robustness import AttackedSet
 from tests.engine.small import CONFIG, options
+from tests.robustness.small import MARKET
 
 
 @pytest.mark.parametrize("side, clips", [("query", 1), ("gallery", 2)])
@@ -61,6 +62,27 @@ def test_the_plain_evaluator_finds_the_figures_again(
         )
         with Image.open(manifest.parent / "images" / rows_of(rows, side)[0]) as image:
             assert image.format == "PNG" and image.size == (16, 32)
+
+
+def test_a_stock_model_finds_the_figures_of_attacked_images_again(
+    market, weights, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("FASTREID_DATASETS", str(market))
+    attack = {"TEST__ATTACKS": "['FNA']", "ATTACK__STEP_SIZE": 2.02, "ATTACK__STEPS": 3}
+    attack["ATTACK__SAVE_IMAGES"] = str(tmp_path / "sets")
+    cfg = setup_cfg(str(MARKET), options(tmp_path, **attack))
+    model = Trainer.build_model(cfg)
+    assert cfg.MODEL.META_ARCHITECTURE == "Baseline", "fastreid's own"
+    Checkpointer(model).load(str(weights[MARKET]), checkpointables=[])
+    attacked = Trainer.test(cfg, model)
+
+    manifest = tmp_path / "sets" / "Market1501_Q2G_FNA" / "manifest.csv"
+    changes = {"DATASETS__TESTS": "['ManifestDataset']", "DATASETS__MANIFEST__FILE": manifest}
+    found = Trainer.test(setup_cfg(str(MARKET), options(tmp_path / "plain", **changes)), model)
+
+    for metric in ("Rank-1", "mAP", "queries"):
+        assert found["Q2G"][metric] == pytest.approx(attacked["Q2G+FNA"][metric], abs=0.5)
+    assert attacked["Q2G+FNA"]["mAP"] < attacked["Q2G"]["mAP"] - 1
 
 
 def rows_of(rows, split):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins.robustness import Attacked, Scores, worst_case
-from plugins.robustness.outcomes import join
+from plugins.robustness.outcomes import join, person_deviation
 
 
 def scores_of(valid, hits, precisions):
@@ -26,6 +26,14 @@ def test_worst_case_by_hand():
     assert block["Rank-1"] == pytest.approx(100 / 3)
     assert block["mAP"] == pytest.approx(100 * (0.8 + 0.5 + 0.4) / 3)
     assert block["metric"] == pytest.approx((block["Rank-1"] + block["mAP"]) / 2)
+
+
+def test_people_differ_by_the_deviation_of_their_own_means():
+    nan = float("nan")
+    scores = scores_of([1, 1, 1, 1, 0], [1, 1, 1, 1, 0], [1.0, 0.6, 0.2, 0.2, nan])
+    # Means of 0.8 and 0.2; the last query, of a third person, has no positive.
+    assert person_deviation(scores, torch.tensor([7, 7, 9, 9, 3])) == pytest.approx(30)
+    assert person_deviation(scores, torch.tensor([7, 7, 7, 7, 3])) == 0
 
 
 @given(seed=st.integers(0, 2**20), attacks=st.integers(1, 4), queries=st.integers(1, 9))

@@ -4,13 +4,21 @@ import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from fastreid.evaluation import inference_on_dataset
 
 from plugins.config import setup_cfg
+from plugins.data import build_test_loader
+from plugins.data.datasets import Protocol, Trial
 from plugins.engine import Trainer
 from plugins.engine.checkpoint import Checkpointer
 from plugins.errors import InputError
+from plugins.evaluation import evaluate_ranking
+from plugins.evaluation.vvi_evaluator import scores
+from plugins.robustness import RobustEvaluator
+from plugins.robustness.outcomes import person_deviation
 from tests.engine.small import CONFIG, options
 
 ROWS = ["", "+SMA", "+FNA", "+worst"]
@@ -44,7 +52,8 @@ def test_rows_come_clean_first_and_worst_last(evaluate, tmp_path):
     assert list(results) == [*rows, "metric"]
     clean = evaluate(tmp_path / "clean", TEST__ATTACKS="[]")
     for name in rows:
-        block = results[name]
+        block = dict(results[name])
+        assert 0 <= block.pop("mAP-std") <= 50
         if name in clean:
             assert block == clean[name]
         expected = ["Rank-1", "mAP", "metric", "queries"] if name.endswith("worst") else NAMES
@@ -57,6 +66,86 @@ def test_rows_come_clean_first_and_worst_last(evaluate, tmp_path):
         summary = json.loads((tmp_path / f"robustness/HITSZVCM_{name}.json").read_text())
         assert summary["scores"] == results[name.replace("_", "+")]
         assert summary["threat"]["eps"] == 8.0 and summary["recipe"]["steps"] == 2
+
+
+@pytest.mark.parametrize("suffix", ["", "+worst"])
+def test_the_metric_is_clean_or_of_the_worst_case(evaluate, tmp_path, suffix):
+    select = "worst" if suffix else "clean"
+    results = evaluate(tmp_path, TEST__SELECT=select, ATTACK__QUERIES=3, ATTACK__STEPS=1)
+    blocks = [results[direction + suffix] for direction in ("I2V", "V2I")]
+    expected = sum((block["Rank-1"] + block["mAP"]) / 2 for block in blocks) / 2
+    assert results["metric"] == pytest.approx(expected)
+    others = [
+        results[direction + "+worst" * (not suffix)]["metric"] for direction in ("I2V", "V2I")
+    ]
+    assert results["metric"] != pytest.approx(sum(others) / 2)
+
+
+@pytest.mark.parametrize(("name", "side"), [("QAPlus", "query"), ("CAMinus", "gallery")])
+def test_an_attack_that_aims_says_how_often_it_succeeds(evaluate, tmp_path, caplog, name, side):
+    caplog.set_level(logging.INFO, "plugins.robustness")
+    changes = {"ATTACK__SIDE": side, "TEST__ATTACKS": [name], "ATTACK__QUERIES": 4}
+    results = evaluate(tmp_path, **changes)
+    row = ("I2V" if side == "query" else "I2V+gallery") + f"+{name}"
+    shares = [results[row][f"success@{k}"] for k in (1, 5, 10, 20)]
+    assert shares == sorted(shares, reverse=name == "CAMinus"), "longer lists hold more"
+    assert all(0 <= share <= 100 for share in shares)
+    # The gallery has 12 items.
+    assert shares[-1] == (100 if name == "QAPlus" else 0)
+    assert "success@1 " in caplog.text
+    again = evaluate(tmp_path, **changes)
+    assert again[row] == results[row], "also from the record"
+
+
+class Trials:
+    """A data set of which two galleries are drawn, as SYSU-MM01's are."""
+
+    def __init__(self, data):
+        self.query, self.gallery = data.query, data.gallery
+
+    def directions(self):
+        query, gallery = np.arange(12), np.arange(12, 24)
+        trials = tuple(Trial(query, gallery[start::2]) for start in range(2))
+        return {"I2V": Protocol(trials, junk="none", cmc="identity")}
+
+
+def test_of_several_trials_the_first_is_attacked_and_clean_is_their_mean(
+    datasets, weights, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
+    changes = {"TEST__ATTACKS": "['FNA']", "ATTACK__STEPS": 1, "ATTACK__EPS": 4.0}
+    cfg = setup_cfg(str(CONFIG), options(tmp_path, **changes))
+    model = Trainer.build_model(cfg)
+    Checkpointer(model).load(str(weights[CONFIG]), checkpointables=[])
+    loader, data = build_test_loader(cfg, "HITSZVCM")
+    evaluator = RobustEvaluator(cfg, Trials(data), model, loader.dataset, "HITSZVCM")
+
+    results = inference_on_dataset(model, loader, evaluator)
+
+    assert list(results) == ["I2V", "I2V+clean", "I2V+FNA", "I2V+worst", "metric"]
+    labels = evaluator.pids, evaluator.camids
+    query = torch.arange(12)
+    each = []
+    for gallery in (torch.arange(12, 24, 2), torch.arange(13, 24, 2)):
+        sides = [
+            values[rows] for values in (evaluator.features, *labels) for rows in (query, gallery)
+        ]
+        each.append(scores(evaluate_ranking(*sides, junk="none", cmc="identity")))
+    assert each[0]["mAP"] != each[1]["mAP"]
+    for metric in ("Rank-1", "Rank-5", "mAP", "mINP"):
+        mean = (each[0][metric] + each[1][metric]) / 2
+        assert results["I2V"][metric] == pytest.approx(mean)
+        assert results["I2V+clean"][metric] == pytest.approx(each[0][metric])
+    found = evaluator.outcomes["I2V"]["FNA"]
+    guides = evaluator.search("I2V").guides(found.rows)
+    assert len(guides.gallery) == 6
+    sides = [found.features, evaluator.features[12::2]]
+    sides += [values[rows] for values in labels for rows in (found.rows, slice(12, 24, 2))]
+    expected = scores(evaluate_ranking(*sides, junk="none", cmc="identity"))
+    expected["mAP-std"] = person_deviation(found, evaluator.pids[found.rows])
+    assert results["I2V+FNA"] == pytest.approx(expected)
+    summary = json.loads((tmp_path / "robustness/HITSZVCM_I2V_FNA.json").read_text())
+    assert summary["trial"] == "1 of 2"
 
 
 def test_no_budget_changes_nothing(evaluate, tmp_path):
@@ -164,6 +253,7 @@ def test_a_damaged_record_is_named(evaluate, tmp_path):
     "changes, message",
     [
         ({"TEST__ATTACKS": "['FMA']"}, "TEST.ATTACKS: no ATTACK is named 'FMA'; known: (SMA|FNA)"),
+        ({"TEST__SELECT": "best"}, "TEST.SELECT: 'best'; expected clean or worst"),
         ({"ATTACK__SIDE": "both"}, "ATTACK.SIDE: 'both'; expected query or gallery"),
         ({"ATTACK__QUERIES": -1}, "ATTACK.QUERIES: -1; expected 0 or more"),
         ({"ATTACK__BATCH": 0}, "ATTACK.BATCH: 0; expected 1 or more"),

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.engine.small import CONFIG, ROOT, command, environment
+from tests.engine.small import CONFIG, command, environment
+from tests.robustness.small import MARKET
 
-MARKET = ROOT / "configs/Defense/synthetic/vanilla.yml"
 ATTACKS = {
     "TEST__ATTACKS": "['SMA','FNA']",
     "ATTACK__STEPS": 2,

@@ -13,12 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from plugins.config import setup_cfg
-from plugins.data.synthetic import MARKET1501, SyntheticSettings, render_layout
-from plugins.engine import Trainer
+from plugins.robustness.checks import CHECKS
 from tests.engine.small import ROOT, environment
+from tests.robustness.small import MARKET as CONFIG
+from tests.robustness.small import render_market, save_weights
 
-CONFIG = ROOT / "configs/Defense/synthetic/vanilla.yml"
 OPTIONS = {
     "MODEL.DEVICE": "cpu",
     "INPUT.SIZE_TEST": "[32,16]",
@@ -31,19 +30,13 @@ OPTIONS = {
 
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("images")
-    settings = SyntheticSettings(train_ids=2, test_ids=3, height=32, width=16, max_frames=12)
-    render_layout(MARKET1501, root / "Market-1501-v15.09.15", settings)
-    return root
+    return render_market(tmp_path_factory.mktemp("images"), test_ids=3)
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    cfg = setup_cfg(str(CONFIG), [word for pair in OPTIONS.items() for word in pair])
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "model.pth"
-    torch.save({"model": Trainer.build_model(cfg).state_dict()}, path)
-    return path
+    options = [word for pair in OPTIONS.items() for word in pair]
+    return save_weights(tmp_path_factory.mktemp("weights"), CONFIG, options)
 
 
 TOOL = ROOT / "tools/robust_report.py"
@@ -89,7 +82,7 @@ def test_a_report_is_written_and_goes_on_where_it_was(here, datasets, weights, t
     assert card["stamp"] == "robustness not established"
     assert f"{page}: robustness not established; worst-case Rank-1" in done.stdout
     assert card["data"]["queries"] == 4 and card["level"]["name"] == "quick"
-    assert len(card["checks"]) == 29
+    assert len(card["checks"]) == len(CHECKS)
     groups = [check["group"] for check in card["checks"]]
     assert groups == sorted(groups)
     for name, attack in card["attacks"].items():

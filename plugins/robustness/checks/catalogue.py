@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from plugins.robustness.checks import harness, masking, retrieval, strength
+from plugins.robustness.checks import generality, harness, masking, retrieval, strength
 from plugins.robustness.checks.verdict import Verdict
 from plugins.robustness.lab import Lab
 
@@ -45,12 +45,14 @@ CHECKS = (
     Check("B", "Are many steps at least as strong as one?", strength.single_step),
     Check("B", "Do more steps change nothing?", strength.more_steps),
     Check("B", "Do more restarts change nothing?", strength.more_restarts),
+    Check("B", "Do other seeds change nothing?", strength.other_seeds),
     Check("B", "Is APGD at least as strong as any step size?", strength.step_sizes),
     Check("B", "Is the rank margin at least as strong as FNA?", strength.order),
     Check("B", "Does one attack speak for all?", strength.one_attack_is_enough),
     Check("C", "Does every query have a gradient?", masking.zero_gradients),
     Check("C", "Is the attack stronger than noise?", masking.better_than_noise),
     Check("C", "Is the attack stronger than blind search?", masking.better_than_squares),
+    Check("C", "Is the attack stronger than a search of the border?", masking.better_than_hops),
     Check("C", "Is the attack stronger than transfer?", masking.better_than_transfer),
     Check("C", "Does Rank-1 fall to chance beyond all budgets?", masking.falls_to_chance),
     Check("C", "Does Rank-1 fall as the budget grows?", masking.falls_with_eps),
@@ -60,9 +62,14 @@ CHECKS = (
     Check("D", "Is there clean accuracy to defend?", retrieval.useful),
     Check("D", "Are there enough people for the figure?", retrieval.people),
     Check("D", "Are the cameras alike?", retrieval.cameras),
-    Check("D", "Does it hold with mirror images and re-ranking?", retrieval.views),
-    Check("D", "Does it hold against another norm?", retrieval.threats),
-    Check("D", "Does it hold for other seeds of the training?", retrieval.trainings),
+    Check("D", "Does it hold with and without mirror images?", generality.mirrors),
+    Check("D", "Does it hold for re-ranked lists?", generality.reranking),
+    Check("D", "Does it hold for other sizes of the gallery?", generality.gallery_size),
+    Check("D", "Does it hold for people seen in training as for others?", generality.seen_people),
+    Check("D", "Does it hold against another norm?", generality.other_norm),
+    Check("D", "Does it hold against a printed patch?", generality.patch),
+    Check("D", "Does it hold in another light?", generality.light),
+    Check("D", "Does it hold for other seeds of the training?", generality.trainings),
 )
 
 

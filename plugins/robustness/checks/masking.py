@@ -3,18 +3,19 @@
 Athalye, Carlini and Wagner, "Obfuscated Gradients Give a False Sense of Security", ICML 2018.
 """
 
+import importlib.util
 import itertools
 
 import torch
 from torch import Tensor
 
-from plugins.attacks import Region
+from plugins.attacks import Region, hop_skip_jump
 from plugins.attacks.adapter import attacking
 from plugins.attacks.optimizers import Explorer
 from plugins.robustness.checks.harness import DETERMINISTIC
 from plugins.robustness.checks.strength import TOO_MUCH, gain, tolerance
 from plugins.robustness.checks.verdict import FAIL, PASS, WARN, Verdict, at_least, at_most, skipped
-from plugins.robustness.lab import MEASURE, Lab, rank_1
+from plugins.robustness.lab import MEASURE, Lab, rank_1, select_rows
 from plugins.robustness.statistics import chance_of_rank_1
 
 # Where no person could tell who it is: an attack that still fails is no attack. In 0-255 units; for
@@ -28,6 +29,8 @@ LEADS, HARDLY_LEADS = 0.95, 0.75
 EOT = 10
 # Numbers of the draws of noise: far from those of restarts, which are drawn alike.
 FIRST_DRAW = 1000
+# Steps of HopSkipJump, some 2500 passes of a query.
+HOPS = 10
 # Rank-1 in percent that an undefended model may keep.
 BROKEN = 5.0
 
@@ -61,6 +64,25 @@ def better_than_squares(lab: Lab) -> Verdict:
     return leads(lab, squares.margin, f"{lab.level.searches} passes of the Square attack")
 
 
+def better_than_hops(lab: Lab) -> Verdict:
+    """The attack against HopSkipJump, which sees only who is found first."""
+    number = lab.level.hops
+    if not number:
+        return skipped("HopSkipJump takes some thousand passes of a query: --level full")
+    if lab.cfg.TEST.CLIPS != 1:
+        return skipped("HopSkipJump knows one clip of an item: TEST.CLIPS 1")
+    if importlib.util.find_spec("foolbox") is None:
+        return skipped("HopSkipJump needs foolbox: pip install foolbox==3.3.4")
+    rows = lab.probes[:: max(len(lab.probes) // number, 1)][:number]
+    margins = [
+        hop_skip_jump(
+            lab.adapter, batch, guides, lab.threat, steps=HOPS, seed=lab.cfg.ATTACK.SEED
+        ).climb.margin.cpu()
+        for batch, guides in lab.batches(rows)
+    ]
+    return leads(lab, torch.cat(margins), "HopSkipJump", rows)
+
+
 def better_than_transfer(lab: Lab) -> Verdict:
     """The attack against images made on an undefended twin, on which it must succeed."""
     made = lab.transferred()
@@ -73,9 +95,18 @@ def better_than_transfer(lab: Lab) -> Verdict:
     return leads(lab, carried.margin, "images made on the twin")
 
 
-def leads(lab: Lab, blind: Tensor, words: str) -> Verdict:
-    """The share of probes on which the measure's margin is no smaller than that of blind search."""
+def leads(lab: Lab, blind: Tensor, words: str, rows: Tensor | None = None) -> Verdict:
+    """The share of probes on which the measure's margin is no smaller than that of blind search.
+
+    Args:
+        lab: the lab.
+        blind: (R,) margins of blind search.
+        words: what it was.
+        rows: (R,) of these probes; None for all.
+    """
     outcomes = lab.probe(MEASURE)
+    if rows is not None:
+        outcomes = select_rows(outcomes, rows)
     ahead = outcomes.margin >= blind.to(outcomes.margin)
     broken = 100 * float((blind > 0).double().mean())
     sentence = (

@@ -83,22 +83,6 @@ def cameras(lab: Lab) -> Verdict:
     return Verdict(state, f"worst-case Rank-1 of camera {high} above camera {low}", gap, "points")
 
 
-def views(lab: Lab) -> Verdict:
-    """Not run: mirror images and re-ranking are other searches."""
-    return skipped("run the report again with TEST.FLIP.ENABLED the other way round")
-
-
-def threats(lab: Lab) -> Verdict:
-    """Not run: another budget is another report."""
-    other = "l2" if lab.threat.norm == "linf" else "linf"
-    return skipped(f"run the report again with ATTACK.NORM {other} and its ATTACK.EPS")
-
-
-def trainings(lab: Lab) -> Verdict:
-    """Not run: one checkpoint says nothing about a way of training."""
-    return skipped("a claim about a training method needs the reports of three seeds or more")
-
-
 def strictly_right(lab: Lab) -> torch.Tensor:
     """(Q,) bool, the nearest positive is nearer than the nearest negative, not as near."""
     return rank_margin(lab.guides.clean, lab.guides).cpu() < 0

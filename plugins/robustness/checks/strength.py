@@ -33,6 +33,19 @@ def more_restarts(lab: Lab) -> Verdict:
     return gain(more, lab.probe(MEASURE), words)
 
 
+def other_seeds(lab: Lab) -> Verdict:
+    """The range of the measure's Rank-1 over random starts of other seeds."""
+    attack, own = lab.attack(MEASURE), lab.probe(MEASURE)
+    found = [rank_1(own)]
+    for offset in range(1, lab.level.seeds + 1):
+        other = type(attack)(attack.threat, attack.recipe, attack.seed + offset)
+        found.append(rank_1(lab.run(MEASURE, other)))
+    passes, seen = tolerance(own), ", ".join(f"{value:.1f}" for value in found)
+    sentence = f"between the Rank-1 of {len(found)} seeds of the attack: {seen} %"
+    figure = max(found) - min(found)
+    return at_most(figure, passes, max(TOO_MUCH, 2 * passes), "points", sentence)
+
+
 def step_sizes(lab: Lab) -> Verdict:
     """The best of several step sizes of the plain climb against APGD's own."""
     climbs = {size: plain_climb(lab, size) for size in STEP_SIZES}

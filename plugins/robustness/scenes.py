@@ -1,0 +1,198 @@
+"""What can be attacked: a model with clean features of a set, seen in one way or another."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from fastreid.config import CfgNode
+from fastreid.evaluation import inference_on_dataset
+from torch import nn
+from torch.utils.data import BatchSampler, SequentialSampler
+
+from plugins.attacks import Adapter
+from plugins.attacks.guides import visible_pairs
+from plugins.data import build_test_loader
+from plugins.data.build import clip_length, clip_number, clip_sampling, frame_reader
+from plugins.data.clips import ClipDataset
+from plugins.data.datasets.protocol import Protocol, Trial
+from plugins.data.datasets.tracklet import as_tracklet
+from plugins.data.loaders import make_loader
+from plugins.data.transforms import build_clip_transforms
+from plugins.evaluation import FlipAverage
+from plugins.evaluation.vvi_evaluator import EvaluatedSet
+from plugins.robustness.batches import RowBatches
+from plugins.robustness.records import fingerprint
+from plugins.robustness.robust_evaluator import RobustEvaluator
+from plugins.robustness.searches import Search
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One direction of an evaluated set.
+
+    Attributes:
+        evaluator: after its ``evaluate``.
+        direction: of its set.
+    """
+
+    evaluator: RobustEvaluator
+    direction: str
+
+    @property
+    def adapter(self) -> Adapter:
+        """The model as it is ranked."""
+        return self.evaluator.adapter
+
+    @cached_property
+    def search(self) -> Search:
+        """What is searched where."""
+        return self.evaluator.search(self.direction)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of settings, model and items."""
+        return fingerprint(self.evaluator.cfg, self.adapter.model, self.evaluator.items)
+
+    def batches(self, rows: torch.Tensor) -> RowBatches:
+        """The clips of rows."""
+        return self.evaluator.batches(rows)
+
+    def mirrored(self) -> "Scene":
+        """The same with TEST.FLIP the other way round."""
+        evaluator, cfg = self.evaluator, self.evaluator.cfg.clone()
+        cfg.defrost()
+        cfg.TEST.FLIP.ENABLED = not cfg.TEST.FLIP.ENABLED
+        again = evaluate_clean(cfg, self.adapter.model, evaluator.name)
+        return Scene(again, self.direction)
+
+    def seen(self) -> "Scene | None":
+        """The training people searched by the same rules; None if nobody of them can be found.
+
+        As many of them, drawn by ATTACK.SEED, as the search has people, so that its gallery is
+        about as large.
+        """
+        evaluator, search = self.evaluator, self.search
+        protocol = evaluator.directions[self.direction]
+        items = [as_tracklet(item) for item in evaluator.items]
+        data = SeenPeople(
+            self.direction,
+            protocol,
+            evaluator.dataset.train,
+            seekers={items[row].modality for row in search.query_rows.tolist()},
+            sought={items[row].modality for row in search.gallery_rows.tolist()},
+            people=len(search.pids[search.query_rows].unique()),
+            seed=evaluator.cfg.ATTACK.SEED,
+        )
+        if not data.searchable:
+            return None
+        again = evaluate_set(evaluator.cfg, self.adapter.model, data, f"{evaluator.name} seen")
+        return Scene(again, self.direction)
+
+
+class SeenPeople:
+    """A test set made of training items.
+
+    Queries are the first item of each person under each camera, the gallery is the rest.
+
+    Attributes:
+        query: tracklets or images, as the training set has them.
+        gallery: likewise.
+    """
+
+    def __init__(
+        self,
+        direction: str,
+        protocol: Protocol,
+        items: Sequence[tuple],
+        seekers: set[int],
+        sought: set[int],
+        people: int,
+        seed: int,
+    ) -> None:
+        """Draw people, and divide their items.
+
+        Args:
+            direction: name of the only one.
+            protocol: whose rules are taken.
+            items: of the training set; persons and cameras may be texts, as fastreid has them.
+            seekers: modalities of the queries.
+            sought: modalities of the gallery.
+            people: how many; all if there are not so many.
+            seed: of the draw.
+        """
+        tracklets = [as_tracklet(item) for item in items]
+        names = sorted({item.pid for item in tracklets})
+        order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))
+        drawn = {names[place] for place in order[:people].tolist()}
+        person, camera = (numbered(ids) for ids in (names, {item.camid for item in tracklets}))
+        first: dict[tuple[int, int], tuple] = {}
+        rest = []
+        for original, item in zip(items, tracklets, strict=True):
+            if item.pid not in drawn:
+                continue
+            key = person[item.pid], camera[item.camid]
+            labelled = (original[0], *key, *original[3:])
+            if item.modality in seekers and key not in first:
+                first[key] = labelled
+            elif item.modality in sought:
+                rest.append(labelled)
+        self.query, self.gallery = list(first.values()), rest
+        self._direction, self._protocol = direction, protocol
+
+    @property
+    def searchable(self) -> bool:
+        """A query has a positive."""
+        if not (self.query and self.gallery):
+            return False
+        sides = self.query, self.gallery
+        labels = [
+            torch.tensor([item[field] for item in side]) for field in (1, 2) for side in sides
+        ]
+        same = labels[0][:, None] == labels[1]
+        return bool((same & visible_pairs(*labels, self._protocol.junk)).any())
+
+    def directions(self) -> dict[str, Protocol]:
+        """The one direction: all queries in the whole gallery."""
+        rows = torch.arange(len(self.query) + len(self.gallery)).numpy()
+        trial = Trial(rows[: len(self.query)], rows[len(self.query) :])
+        return {self._direction: Protocol((trial,), self._protocol.junk, self._protocol.cmc)}
+
+
+def numbered(ids: Iterable[int | str]) -> dict[int | str, int]:
+    """A number for each id; numbers stay, as rules for junk may name cameras by them."""
+    return {
+        name: name if isinstance(name, int) else place for place, name in enumerate(sorted(ids))
+    }
+
+
+def evaluate_clean(cfg: CfgNode, model: nn.Module, name: str) -> RobustEvaluator:
+    """The evaluator of a data set with its clean features."""
+    loader, dataset = build_test_loader(cfg, name)
+    return _evaluate(cfg, model, dataset, name, loader)
+
+
+def evaluate_set(cfg: CfgNode, model: nn.Module, data: SeenPeople, name: str) -> RobustEvaluator:
+    """As ``evaluate_clean``, of a set that has no registered name."""
+    clips = ClipDataset(
+        [*data.query, *data.gallery],
+        build_clip_transforms(cfg, is_train=False),
+        clip_length(cfg),
+        train=False,
+        clips=clip_number(cfg),
+        sampling=clip_sampling(cfg),
+        read=frame_reader(cfg, is_train=False),
+    )
+    order = BatchSampler(SequentialSampler(clips), cfg.TEST.IMS_PER_BATCH, drop_last=False)
+    return _evaluate(cfg, model, data, name, make_loader(cfg, clips, order))
+
+
+def _evaluate(
+    cfg: CfgNode, model: nn.Module, data: EvaluatedSet, name: str, loader: Iterable[dict]
+) -> RobustEvaluator:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.TEST.ATTACKS = []  # they are the level's
+    evaluator = RobustEvaluator(cfg, data, model, loader.dataset, name)
+    inference_on_dataset(FlipAverage(model) if cfg.TEST.FLIP.ENABLED else model, loader, evaluator)
+    return evaluator

@@ -1,0 +1,124 @@
+"""Attacks beside the threat model that only a report makes: a patch, another light, fewer others.
+
+Each aims at the rank margin, as the report's measure does.
+
+Legend: B clips of T frames of 3 x H x W, R rows they belong to, G gallery items.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from plugins.attacks import Guides, Recipe, Region, ThreatModel, maximise
+from plugins.attacks.draws import row_generator
+from plugins.attacks.optimizers import Climb, Explorer
+from plugins.attacks.presets import RankMargin
+
+# Share of the image that the patch covers.
+PATCH_SHARE = 0.05
+# A channel of the light grows or shrinks by at most this factor.
+LIGHT = 4 / 3
+
+
+def equal_volume_radius(eps: float, dimensions: int) -> float:
+    """Radius of the L2 ball whose volume is that of the L-inf ball, the cube of half side eps.
+
+    About 0.48 eps sqrt(dimensions). Neither ball contains the other.
+
+    >>> round(equal_volume_radius(1.0, 1), 6)
+    1.0
+    """
+    log_unit_ball = dimensions / 2 * math.log(math.pi) - math.lgamma(dimensions / 2 + 1)
+    return 2 * eps * math.exp(-log_unit_ball / dimensions)
+
+
+class PatchRegion(Region):
+    """Any pixels, but only inside a square at the middle of each frame."""
+
+    def tie(self, clips: Tensor) -> Tensor:
+        """As ``Region.tie``, and 0 outside the square."""
+        return super().tie(clips) * square_mask(*clips.shape[-2:]).to(clips)
+
+
+def square_mask(height: int, width: int) -> Tensor:
+    """(H, W) of 0 and 1: a square of PATCH_SHARE of the image, at its middle."""
+    side = min(max(round(math.sqrt(PATCH_SHARE * height * width)), 1), height, width)
+    mask = torch.zeros(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    mask[top : top + side, left : left + side] = 1
+    return mask
+
+
+class Patch(RankMargin):
+    """A printed square: Brown et al., "Adversarial Patch", 2017; here each image has its own."""
+
+    def __init__(self, recipe: Recipe, seed: int = 0, infrared: str = "free") -> None:
+        """Climb by ``recipe``."""
+        super().__init__(ThreatModel("linf", 255.0, infrared=infrared), recipe, seed)
+
+    def _climb(
+        self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides, restart: int
+    ) -> Climb:
+        score = self.score(features_of, batch, guides, restart)
+        return maximise(score, PatchRegion(self.threat, batch), self.recipe, self.seed, restart)
+
+
+class Light(RankMargin):
+    """Another light: each channel times its own factor (von Kries), the worst of some draws.
+
+    Infrared images, whose channels are one, have one factor. Nothing is drawn first, the images as
+    they are.
+    """
+
+    def __init__(self, draws: int, seed: int = 0) -> None:
+        """Draw so many lights for each row."""
+        super().__init__(ThreatModel("linf", 255.0), Recipe("light", steps=draws), seed)
+
+    def _climb(
+        self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides, restart: int
+    ) -> Climb:
+        region = Region(self.threat, batch)
+        explorer = Explorer(self.score(features_of, batch, guides, restart), region, eot=1)
+        explorer.look(region.clean)
+        infrared = batch.get("modalities", torch.zeros(len(region.clean))) == 1
+        for draw in range(self.recipe.steps):
+            lights = torch.stack(
+                [
+                    torch.rand(3, generator=row_generator(self.seed, row, draw))
+                    for row in region.rows.tolist()
+                ]
+            )
+            factors = LIGHT ** (2 * lights.to(region.clean) - 1)[region.groups]  # (B, 3)
+            factors = torch.where(infrared[:, None].to(factors.device), factors[:, :1], factors)
+            explorer.look((region.clean * factors[:, None, :, None, None]).clamp(0, 255))
+        return Climb(
+            images=explorer.images,
+            objective=explorer.objective,
+            margin=explorer.margin,
+            stuck=explorer.stuck,
+            forwards=explorer.forwards,
+            backwards=0,
+        )
+
+
+class SmallGallery(RankMargin):
+    """The measure in a smaller gallery: of each row's positives all, of the others a share.
+
+    Its margin is that of the smaller gallery.
+    """
+
+    def __init__(self, attack: RankMargin, share: float) -> None:
+        """As ``attack``, with a share of the others; of two shares the larger has all of both."""
+        super().__init__(attack.threat, attack.recipe, attack.seed)
+        self.share = share
+
+    def aim(self, guides: Guides, rows: Tensor) -> Guides:
+        """The guides without those who are left out."""
+        generator = torch.Generator().manual_seed(self.seed)
+        kept = torch.rand(len(guides.gallery), generator=generator) < self.share
+        return replace(
+            guides, valid=guides.positives | (guides.valid & kept.to(guides.valid.device))
+        )
