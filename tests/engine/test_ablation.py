@@ -380,8 +380,16 @@ def test_the_commit_is_the_checkout_s():
     assert current_commit().removesuffix("+dirty") == head.stdout.strip()
 
 
-def test_the_project_s_file_names_rows_that_differ_from_each_other():
-    ablation = read_ablation(ROOT / "projects/sadstrm/ablation.yml")
-    assert list(ablation.rows)[:4] == ["baseline", "stig", "self_attack", "full"]
+@pytest.mark.parametrize(
+    ("file", "first"),
+    [
+        ("sadstrm/ablation.yml", ["baseline", "stig", "self_attack", "full"]),
+        ("dddefense/ablation.yml", ["vanilla", "adv_train", "metric_at", "metric_at_balance"]),
+        ("dddefense/photographs.yml", ["vanilla", "adv_train", "metric_at", "metric_at_disc"]),
+    ],
+)
+def test_the_projects_files_name_rows_that_differ_from_each_other(file, first):
+    ablation = read_ablation(ROOT / "projects" / file)
+    assert list(ablation.rows)[:4] == first
     settings = [json.dumps(row.settings, sort_keys=True) for row in ablation.rows.values()]
     assert len(set(settings)) == len(settings)
