@@ -28,6 +28,7 @@ from plugins.config import setup_cfg
 from plugins.defense.balance import runs
 from plugins.defense.balance.filling import acceptance_table
 from plugins.defense.balance.precision import precision_table
+from plugins.engine.defaults import take_available_device
 from plugins.errors import user_errors
 
 
@@ -48,6 +49,7 @@ def main() -> None:
     args = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     cfg = setup_cfg(args.config_file, args.opts)
+    take_available_device(cfg)
     cfg.freeze()
     if args.task == "plan":
         path, slots = runs.plan(cfg)

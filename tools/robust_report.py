@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from plugins.config import setup_cfg
+from plugins.engine.defaults import take_available_device
 from plugins.errors import InputError, user_errors
 from plugins.robustness.report import report
 
@@ -46,6 +47,7 @@ def main() -> None:
     args = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     cfg = setup_cfg(args.config_file, args.opts)
+    take_available_device(cfg)
     if not cfg.MODEL.WEIGHTS:
         raise InputError("a report needs weights: add MODEL.WEIGHTS logs/run/model_final.pth")
     cfg.MODEL.BACKBONE.PRETRAIN = False

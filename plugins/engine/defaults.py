@@ -52,8 +52,7 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
         InputError: an unknown key, dataset or device, or a batch that the processes cannot share.
     """
     cfg = setup_cfg(args.config_file, args.opts)
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        cfg.MODEL.DEVICE = "cpu"
+    take_available_device(cfg)
     for key in ("NAMES", "TESTS"):
         for name in cfg.DATASETS[key]:
             lookup(DATASET, name, f"DATASETS.{key}")
@@ -71,6 +70,12 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
             )
     cfg.freeze()
     return cfg
+
+
+def take_available_device(cfg: CfgNode) -> None:
+    """Set MODEL.DEVICE to the CPU where it names CUDA and there is no such device."""
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
 
 
 def setup_run(cfg: CfgNode, args: argparse.Namespace) -> None:

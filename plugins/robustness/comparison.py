@@ -1,0 +1,66 @@
+"""The same attacks under several threat models, side by side."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from fastreid.config import CfgNode
+from tabulate import tabulate
+
+from plugins.engine import Trainer
+from plugins.engine.checkpoint import write_atomically
+from plugins.evaluation.table import by_task
+from plugins.robustness.report import load_model
+
+DOCUMENT, TABLE = "comparison.json", "comparison.md"
+
+
+def compare(columns: Mapping[str, CfgNode], folder: Path) -> Path:
+    """Evaluate MODEL.WEIGHTS of each config under its TEST.ATTACKS; gives the table's file.
+
+    Document and table are written after each column; what attacks found is kept in OUTPUT_DIR, so
+    that a comparison that was stopped goes on.
+
+    Args:
+        columns: name -> config, each with an OUTPUT_DIR of its own.
+        folder: of document and table; is made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found: dict[str, dict] = {}
+    for name, cfg in columns.items():
+        results = Trainer.test(cfg, load_model(cfg, cfg.MODEL.WEIGHTS))
+        if len(cfg.DATASETS.TESTS) == 1:
+            results = {cfg.DATASETS.TESTS[0]: results}
+        found[name] = by_task(results)
+        text = {DOCUMENT: json.dumps(found, indent=2), TABLE: comparison_tables(found)}
+        for file, content in text.items():
+            write_atomically(folder / file, lambda f, content=content: f.write(content.encode()))
+    return folder / TABLE
+
+
+def comparison_tables(found: Mapping[str, Mapping[str, Mapping]]) -> str:
+    """A table for each search: a row for each attack, Rank-1 / mAP in percent.
+
+    Args:
+        found: column -> "DATASET/DIRECTION+ATTACK" -> block of metrics.
+    """
+    tasks = dict.fromkeys(task for blocks in found.values() for task in blocks)
+    searches: dict[str, dict[str, None]] = {}
+    for task in tasks:
+        search, _, attack = task.partition("+")
+        searches.setdefault(search, {})[attack] = None
+    parts = []
+    for search, attacks in searches.items():
+        rows = [
+            [attack or "clean, all queries"]
+            + [cell(blocks.get(f"{search}+{attack}".rstrip("+"))) for blocks in found.values()]
+            for attack in attacks
+        ]
+        table = tabulate(rows, [search, *found], tablefmt="pipe", disable_numparse=True)
+        parts.append(f"{table}\n")
+    return "\n".join(["Rank-1 / mAP, percent.\n", *parts])
+
+
+def cell(block: Mapping | None) -> str:
+    """Rank-1 / mAP of a block, a dash without one."""
+    return f"{block['Rank-1']:.1f} / {block['mAP']:.1f}" if block else "-"

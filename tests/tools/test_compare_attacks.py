@@ -1,0 +1,65 @@
+"""tools/compare_attacks.py as a user runs it."""
+
+import json
+import logging
+import runpy
+import sys
+
+import pytest
+
+from plugins.robustness.comparison import comparison_tables
+from tests.engine.small import ROOT
+from tests.robustness.small import MARKET, render_market, save_weights
+
+TOOL = ROOT / "tools/compare_attacks.py"
+OPTIONS = ["INPUT.SIZE_TEST", "[32,16]", "DATALOADER.NUM_WORKERS", "0"]
+
+
+def run(monkeypatch, *words: str) -> int | str | None:
+    monkeypatch.setattr(sys, "argv", [str(TOOL), "--config-file", str(MARKET), *words])
+    try:
+        runpy.run_path(str(TOOL), run_name="__main__")
+    except SystemExit as stopped:
+        return stopped.code
+    return 0
+
+
+def test_each_column_has_its_threat_and_a_stopped_comparison_goes_on(
+    tmp_path, monkeypatch, capsys, caplog
+):
+    monkeypatch.setenv("FASTREID_DATASETS", str(render_market(tmp_path / "data", test_ids=3)))
+    weights = save_weights(tmp_path, MARKET, [*OPTIONS, "MODEL.DEVICE", "cpu"])
+    out = tmp_path / "comparison"
+    words = ["--out", str(out), "--column", "eps 0", "ATTACK.EPS 0.0"]
+    more = ["--column", "eps 32", "ATTACK.EPS 32.0 ATTACK.STEPS 4"]
+    rest = [*OPTIONS, "MODEL.WEIGHTS", str(weights), "TEST.ATTACKS", "['FNA']"]
+    assert run(monkeypatch, *words, *rest) == 0
+    capsys.readouterr()
+    caplog.set_level(logging.INFO)
+    assert run(monkeypatch, *words, *more, *rest) == 0
+    assert "read from its record" in caplog.text
+    found = json.loads((out / "comparison.json").read_text())
+    assert list(found) == ["eps 0", "eps 32"]
+    task = "Market1501/Q2G"
+    clean, none = found["eps 0"][task], found["eps 0"][f"{task}+FNA"]
+    assert {key: none[key] for key in clean} == clean
+    assert found["eps 32"][f"{task}+FNA"]["mAP"] < clean["mAP"]
+    printed = capsys.readouterr().out
+    assert (out / "comparison.md").read_text() in printed
+    assert f"{clean['Rank-1']:.1f} / {clean['mAP']:.1f}" in printed
+
+
+def test_a_comparison_without_attacks_is_refused(monkeypatch, capsys):
+    assert run(monkeypatch, "--column", "a", "", "MODEL.WEIGHTS", "x.pth") == 2
+    assert "TEST.ATTACKS" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["I2V+FNA", "V2I"])
+def test_a_table_for_each_search_with_a_dash_where_nothing_was_found(missing):
+    block = {"Rank-1": 50.0, "mAP": 40.04}
+    names = ["I2V", "I2V+FNA", "V2I", "V2I+FNA"]
+    found = {"a": {f"set/{name}": block for name in names}}
+    found["b"] = {f"set/{name}": block for name in names if name != missing}
+    text = comparison_tables(found)
+    assert text.count("50.0 / 40.0") == 7 and text.count("| - ") == 1
+    assert text.index("set/I2V") < text.index("set/V2I")

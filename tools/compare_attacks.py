@@ -1,0 +1,70 @@
+"""Attack a model under several threat models, and write one table of all attacks.
+
+python tools/compare_attacks.py --config-file logs/run/config.yaml --out comparison \
+    --column "eps 4" "ATTACK.EPS 4.0" --column "eps 8" "ATTACK.EPS 8.0" \
+    MODEL.WEIGHTS logs/run/model_final.pth TEST.ATTACKS "['SMA','FNA','RankMargin']"
+
+Writes comparison.md and comparison.json. The same command goes on after a stop.
+"""
+
+import argparse
+import logging
+import re
+import shlex
+import sys
+from pathlib import Path
+
+# In an uninstalled checkout; in front, or a foreign `plugins` in site-packages would win.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from plugins.config import setup_cfg
+from plugins.engine.defaults import take_available_device
+from plugins.errors import InputError, user_errors
+from plugins.robustness.comparison import compare
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True, help="of the run: logs/run/config.yaml")
+    parser.add_argument("--out", type=Path, default=Path("comparison"), help="folder to write")
+    parser.add_argument(
+        "--column",
+        nargs=2,
+        action="append",
+        required=True,
+        metavar=("NAME", "OPTS"),
+        help="its name, and config keys and values in one word; may be repeated",
+    )
+    parser.add_argument("opts", nargs="*", default=[], help="config keys and values of all columns")
+    return parser.parse_intermixed_args()
+
+
+@user_errors
+def main() -> None:
+    """Compare, print the table."""
+    args = parse_arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    columns = {}
+    for name, words in args.column:
+        folder = args.out / re.sub(r"\W+", "_", name)
+        options = [*args.opts, *shlex.split(words), "OUTPUT_DIR", str(folder)]
+        cfg = setup_cfg(args.config_file, options)
+        take_available_device(cfg)
+        if not (cfg.MODEL.WEIGHTS and cfg.TEST.ATTACKS):
+            raise InputError(
+                "a comparison needs weights and attacks: add MODEL.WEIGHTS "
+                "logs/run/model_final.pth TEST.ATTACKS \"['FNA']\""
+            )
+        cfg.MODEL.BACKBONE.PRETRAIN = False
+        cfg.freeze()
+        columns[name] = cfg
+    table = compare(columns, args.out)
+    print(table.read_text())
+    print(f"table: {table}")
+
+
+if __name__ == "__main__":
+    main()
