@@ -1,11 +1,8 @@
 """Small real runs of defences: two epochs on a rendered Market-1501."""
 
-import signal
-import subprocess
-import time
 from pathlib import Path
 
-from tests.engine.small import command, environment, train
+from tests.engine.small import train, train_and_kill
 from tests.engine.test_resume import assert_same, checkpoint
 
 SMALL = {
@@ -37,15 +34,7 @@ def assert_resumes(
     changes = SMALL | {"config": config} | changes
     done = train(datasets=datasets, output=whole, **changes)
     assert done.returncode == 0, done.stderr
-    running = subprocess.Popen(
-        command(output=killed, **changes), env=environment(datasets), stdout=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 300
-    while not (killed / "last_checkpoint").exists() and time.monotonic() < deadline:
-        assert running.poll() is None, "ended before it could be killed"
-        time.sleep(0.01)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
+    train_and_kill(datasets=datasets, output=killed, **changes)
     resumed = train("--resume", datasets=datasets, output=killed, **changes)
     assert resumed.returncode == 0, resumed.stderr
     assert "epochs are done" in resumed.stdout

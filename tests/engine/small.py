@@ -1,8 +1,10 @@
 """A small real run: a rendered HITSZ-VCM tree, ResNet-18 at 32 x 16, a few iterations an epoch."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,3 +58,19 @@ def train(*flags: str, datasets: Path, output: Path, **changes) -> subprocess.Co
         text=True,
         timeout=600,
     )
+
+
+def train_and_kill(
+    *, datasets: Path, output: Path, until: str = "last_checkpoint", delay: float = 0.0, **changes
+) -> None:
+    """Run ``tools/train_net.py``; kill it ``delay`` seconds after the file ``until`` is there."""
+    running = subprocess.Popen(
+        command(output=output, **changes), env=environment(datasets), stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 300
+    while not (output / until).exists() and time.monotonic() < deadline:
+        assert running.poll() is None, "ended before it could be killed"
+        time.sleep(0.01)
+    time.sleep(delay)
+    running.send_signal(signal.SIGKILL)
+    running.wait()

@@ -2,9 +2,6 @@
 
 import argparse
 import os
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +20,7 @@ from plugins.engine.averaging import WeightAverage, build_average
 from plugins.engine.checkpoint import Checkpointer
 from plugins.engine.defaults import setup_run
 from plugins.errors import InputError
-from tests.engine.small import CONFIG, command, environment, options
+from tests.engine.small import CONFIG, options, train_and_kill
 from tests.engine.test_distributed import in_two_processes
 from tests.engine.test_resume import assert_same, checkpoint
 
@@ -161,15 +158,7 @@ def test_the_averaged_network_is_what_was_evaluated_and_what_any_reader_gets(ave
 
 
 def test_killed_and_resumed_is_bit_identical(averaged, datasets, tmp_path):
-    running = subprocess.Popen(
-        command(output=tmp_path, **AVERAGED), env=environment(datasets), stdout=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 300
-    while not (tmp_path / "last_checkpoint").exists() and time.monotonic() < deadline:
-        assert running.poll() is None, "ended before it could be killed"
-        time.sleep(0.01)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
+    train_and_kill(datasets=datasets, output=tmp_path, **AVERAGED)
     resumed = start(tmp_path, resume=True, **AVERAGED)
     assert resumed.start_epoch == 1
     resumed.train()

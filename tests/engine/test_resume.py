@@ -1,16 +1,14 @@
 """A run that is killed and resumed ends where the uninterrupted run ends, to the bit."""
 
 import json
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.engine.small import ROOT, command, environment, train
+from tests.engine.small import ROOT, environment, train, train_and_kill
 
 
 def checkpoint(folder: Path, name: str = "model_final.pth") -> dict:
@@ -65,17 +63,7 @@ def test_checkpoint_holds_all_that_a_resume_needs(uninterrupted):
 
 @pytest.mark.parametrize("delay", [0.0, 1.5])
 def test_killed_at_any_step_and_resumed_is_bit_identical(uninterrupted, datasets, tmp_path, delay):
-    running = subprocess.Popen(
-        command(output=tmp_path), env=environment(datasets), stdout=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 300
-    while not (tmp_path / "model_0001.pth").exists() and time.monotonic() < deadline:
-        assert running.poll() is None, "ended before it could be killed"
-        time.sleep(0.01)
-    time.sleep(delay)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
-
+    train_and_kill(datasets=datasets, output=tmp_path, until="model_0001.pth", delay=delay)
     resumed = train("--resume", datasets=datasets, output=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert "epochs are done" in resumed.stdout

@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -63,20 +62,13 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def balance_data(folder, monkeypatch, capsys):
+def balance_data(folder, monkeypatch, run_tool):
     """Runs the tool in this process; gives its exit status and output."""
     monkeypatch.setenv("FASTREID_DATASETS", "datasets")
     monkeypatch.chdir(folder)
 
     def run(task: str, *opts: str) -> tuple[int, str, str]:
-        words = [str(TOOL), task, "--config-file", "balanced.yml", *opts]
-        monkeypatch.setattr(sys, "argv", words)
-        status = 0
-        try:
-            runpy.run_path(str(TOOL), run_name="__main__")
-        except SystemExit as stopped:
-            status = stopped.code
-        return status, *capsys.readouterr()
+        return run_tool(TOOL, task, "--config-file", "balanced.yml", *opts)
 
     return run
 

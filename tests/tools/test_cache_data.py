@@ -1,8 +1,8 @@
 """tools/cache_data.py as a user meets it: pack, verify, train with it, kill it."""
 
+import functools
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -20,20 +20,10 @@ PACK = ["--config-file", str(CONFIG), "INPUT.SIZE_TRAIN", "[32,16]", "INPUT.SIZE
 
 
 @pytest.fixture
-def cache_data(datasets, monkeypatch, capsys):
+def cache_data(datasets, monkeypatch, run_tool):
     """Runs the tool in this process; gives its exit status and output."""
     monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [str(TOOL), *words])
-        status = 0
-        try:
-            runpy.run_path(str(TOOL), run_name="__main__")
-        except SystemExit as stopped:
-            status = stopped.code
-        return status, *capsys.readouterr()
-
-    return run
+    return functools.partial(run_tool, TOOL)
 
 
 def train(output: Path, **changes) -> tuple[dict, dict]:

@@ -1,9 +1,8 @@
 """tools/compare_attacks.py as a user runs it."""
 
+import functools
 import json
 import logging
-import runpy
-import sys
 
 import pytest
 
@@ -15,17 +14,14 @@ TOOL = ROOT / "tools/compare_attacks.py"
 OPTIONS = ["INPUT.SIZE_TEST", "[32,16]", "DATALOADER.NUM_WORKERS", "0"]
 
 
-def run(monkeypatch, *words: str) -> int | str | None:
-    monkeypatch.setattr(sys, "argv", [str(TOOL), "--config-file", str(MARKET), *words])
-    try:
-        runpy.run_path(str(TOOL), run_name="__main__")
-    except SystemExit as stopped:
-        return stopped.code
-    return 0
+@pytest.fixture
+def compare(run_tool):
+    """Runs the tool in this process; gives its exit status and output."""
+    return functools.partial(run_tool, TOOL, "--config-file", str(MARKET))
 
 
 def test_each_column_has_its_threat_and_a_stopped_comparison_goes_on(
-    tmp_path, monkeypatch, capsys, caplog
+    tmp_path, monkeypatch, compare, caplog
 ):
     monkeypatch.setenv("FASTREID_DATASETS", str(render_market(tmp_path / "data", test_ids=3)))
     weights = save_weights(tmp_path, MARKET, [*OPTIONS, "MODEL.DEVICE", "cpu"])
@@ -33,10 +29,10 @@ def test_each_column_has_its_threat_and_a_stopped_comparison_goes_on(
     words = ["--out", str(out), "--column", "eps 0", "ATTACK.EPS 0.0"]
     more = ["--column", "eps 32", "ATTACK.EPS 32.0 ATTACK.STEPS 4"]
     rest = [*OPTIONS, "MODEL.WEIGHTS", str(weights), "TEST.ATTACKS", "['FNA']"]
-    assert run(monkeypatch, *words, *rest) == 0
-    capsys.readouterr()
+    assert compare(*words, *rest)[0] == 0
     caplog.set_level(logging.INFO)
-    assert run(monkeypatch, *words, *more, *rest) == 0
+    status, printed, _ = compare(*words, *more, *rest)
+    assert status == 0
     assert "read from its record" in caplog.text
     found = json.loads((out / "comparison.json").read_text())
     assert list(found) == ["eps 0", "eps 32"]
@@ -44,14 +40,14 @@ def test_each_column_has_its_threat_and_a_stopped_comparison_goes_on(
     clean, none = found["eps 0"][task], found["eps 0"][f"{task}+FNA"]
     assert {key: none[key] for key in clean} == clean
     assert found["eps 32"][f"{task}+FNA"]["mAP"] < clean["mAP"]
-    printed = capsys.readouterr().out
     assert (out / "comparison.md").read_text() in printed
     assert f"{clean['Rank-1']:.1f} / {clean['mAP']:.1f}" in printed
 
 
-def test_a_comparison_without_attacks_is_refused(monkeypatch, capsys):
-    assert run(monkeypatch, "--column", "a", "", "MODEL.WEIGHTS", "x.pth") == 2
-    assert "TEST.ATTACKS" in capsys.readouterr().err
+def test_a_comparison_without_attacks_is_refused(compare):
+    status, _, told = compare("--column", "a", "", "MODEL.WEIGHTS", "x.pth")
+    assert status == 2
+    assert "TEST.ATTACKS" in told
 
 
 @pytest.mark.parametrize("missing", ["I2V+FNA", "V2I"])

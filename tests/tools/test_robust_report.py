@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import runpy
 import subprocess
 import sys
 from io import BytesIO
@@ -50,19 +49,10 @@ def command(weights: Path, *flags: str, **changes) -> list[str]:
 
 
 @pytest.fixture
-def here(monkeypatch, capsys, datasets):
+def here(monkeypatch, run_tool, datasets):
     """A function: runs the tool in this process; gives its exit status and what it printed."""
     monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
-
-    def run(arguments: list[str]) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", arguments)
-        try:
-            runpy.run_path(str(TOOL), run_name="__main__")
-        except SystemExit as stopped:
-            return stopped.code, *capsys.readouterr()
-        return 0, *capsys.readouterr()
-
-    return run
+    return lambda arguments: run_tool(*arguments)
 
 
 def test_a_report_is_written_and_goes_on_where_it_was(here, datasets, weights, tmp_path):
