@@ -49,9 +49,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     columns = {}
     for name, words in args.column:
-        folder = args.out / re.sub(r"\W+", "_", name)
-        options = [*args.opts, *shlex.split(words), "OUTPUT_DIR", str(folder)]
-        cfg = setup_cfg(args.config_file, options)
+        cfg = setup_cfg(args.config_file, [*args.opts, *shlex.split(words)])
+        cfg.OUTPUT_DIR = str(args.out / re.sub(r"\W+", "_", name))
         take_available_device(cfg)
         if not (cfg.MODEL.WEIGHTS and cfg.TEST.ATTACKS):
             raise InputError(

@@ -17,9 +17,9 @@ from fastreid.utils.logger import setup_logger
 
 from plugins.config import flatten, setup_cfg
 from plugins.data.build import share_batch
-from plugins.engine.checkpoint import Checkpointer, write_atomically
+from plugins.engine.checkpoint import write_atomically
 from plugins.engine.launch import world_size
-from plugins.engine.trainer import Trainer
+from plugins.engine.trainer import Trainer, load_model
 from plugins.errors import InputError
 from plugins.evaluation import verify_expected
 from plugins.registry import DATASET, lookup
@@ -105,8 +105,7 @@ def run(cfg: CfgNode, args: argparse.Namespace) -> None:
     """
     setup_run(cfg, args)
     if args.eval_only:
-        model = Trainer.build_model(cfg)
-        Checkpointer(model).load(cfg.MODEL.WEIGHTS, checkpointables=[])
+        model = load_model(cfg, cfg.MODEL.WEIGHTS)
         results = Trainer.test(cfg, model)
     else:
         trainer = Trainer(cfg)

@@ -227,6 +227,17 @@ class Trainer(DefaultTrainer):
         return cfg
 
 
+def load_model(cfg: CfgNode, weights: str) -> nn.Module:
+    """The model of the config with the weights of a checkpoint.
+
+    Raises:
+        InputError: there is no such file, or its weights are not this model's.
+    """
+    model = Trainer.build_model(cfg)
+    Checkpointer(model).load(weights, checkpointables=[])
+    return model
+
+
 def iterations_per_epoch(cfg: CfgNode, data_loader: DataLoader) -> int:
     """Updates in an epoch.
 

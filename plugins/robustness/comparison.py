@@ -7,10 +7,9 @@ from pathlib import Path
 from fastreid.config import CfgNode
 from tabulate import tabulate
 
-from plugins.engine import Trainer
 from plugins.engine.checkpoint import write_atomically
+from plugins.engine.trainer import Trainer, load_model
 from plugins.evaluation.table import by_task
-from plugins.robustness.report import load_model
 
 DOCUMENT, TABLE = "comparison.json", "comparison.md"
 

@@ -5,11 +5,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fastreid.config import CfgNode
-from torch import nn
 
 from plugins.data.datasets.tracklet import as_tracklet
-from plugins.engine import Trainer
-from plugins.engine.checkpoint import Checkpointer, write_atomically
+from plugins.engine.checkpoint import write_atomically
+from plugins.engine.trainer import load_model
 from plugins.errors import InputError
 from plugins.registry import nearest
 from plugins.robustness.card import make_card, write_card
@@ -81,10 +80,3 @@ def report(
             text = page(card, pictures).encode()
             write_atomically(path, lambda file, text=text: file.write(text))
             yield path, card
-
-
-def load_model(cfg: CfgNode, weights: str) -> nn.Module:
-    """The model of the config with the weights of a checkpoint."""
-    model = Trainer.build_model(cfg)
-    Checkpointer(model).load(weights, checkpointables=[])
-    return model

@@ -39,8 +39,8 @@ from plugins.defense.balance.precision import (
     train_judge,
 )
 from plugins.defense.balance.tables import MANIFEST, PLAN, Outcome, read_table, write_table
-from plugins.engine import Trainer
-from plugins.engine.checkpoint import Checkpointer, write_atomically
+from plugins.engine.checkpoint import write_atomically
+from plugins.engine.trainer import load_model
 from plugins.errors import InputError
 
 if TYPE_CHECKING:  # it needs diffusers
@@ -84,11 +84,11 @@ def generate(cfg: CfgNode) -> tuple[Path, list[Outcome]]:
     """Fill the plan's slots, or go on with it; gives the manifest and its rows."""
     folder, seed = balance_folder(cfg), max(cfg.SEED, 0)
     slots = read_table(folder / PLAN, Slot)
-    judges = build_filter(cfg, training_photographs(cfg))
+    generator = build_generator(cfg)
+    photographs, size = training_photographs(cfg), cfg.DATASETS.BALANCE.GENERATOR.SIZE
+    judges = build_filter(cfg, photographs, read_photographs(photographs, size))
     candidates = cfg.DATASETS.BALANCE.CANDIDATES
-    outcomes = fill_slots(
-        slots, build_generator(cfg), judges, folder, candidates=candidates, seed=seed
-    )
+    outcomes = fill_slots(slots, generator, judges, folder, candidates=candidates, seed=seed)
     return folder / MANIFEST, outcomes
 
 
@@ -98,10 +98,9 @@ def measure(cfg: CfgNode) -> tuple[Judge, list[Precision]]:
     generator = build_generator(cfg)
     images = read_photographs(photographs, size)
     judge = train_judge(images, photographs, max(cfg.SEED, 0), cfg.MODEL.DEVICE)
+    judges = build_filter(cfg, photographs, images)
     pairs = choose_pairs(photographs, MEASURED_PAIRS)
-    rows = measure_precision(
-        generator, judge, build_filter(cfg, photographs), pairs, MEASURED_IMAGES
-    )
+    rows = measure_precision(generator, judge, judges, pairs, MEASURED_IMAGES)
     text = json.dumps(precision_document(judge, rows), indent=2)
     write_atomically(balance_folder(cfg) / PRECISION, lambda file: file.write(text.encode()))
     return judge, rows
@@ -147,13 +146,14 @@ def build_generator(cfg: CfgNode) -> "Generator":
     )
 
 
-def build_filter(cfg: CfgNode, photographs: Sequence[Photograph]) -> CandidateFilter:
-    """The teacher that the config names, and a camera classifier trained here."""
+def build_filter(
+    cfg: CfgNode, photographs: Sequence[Photograph], images: Tensor
+) -> CandidateFilter:
+    """The teacher that the config names, and a camera classifier trained on ``images`` here."""
     seed = max(cfg.SEED, 0)
     people = sorted({photograph.person for photograph in photographs})
     cameras = sorted({photograph.camera for photograph in photographs})
     features_of = load_teacher(cfg)
-    images = read_photographs(photographs, cfg.DATASETS.BALANCE.GENERATOR.SIZE)
     prototypes = mean_features(features_of(images), [p.person for p in photographs], people)
     pairs = [(photograph.person, photograph.camera) for photograph in photographs]
     classifier, accuracy = train_camera_classifier(images, pairs, cameras, seed, cfg.MODEL.DEVICE)
@@ -179,9 +179,7 @@ def load_teacher(cfg: CfgNode) -> Callable[[Tensor], Tensor]:
         )
     own = setup_cfg(keys.CONFIG_FILE, ["MODEL.DEVICE", cfg.MODEL.DEVICE])
     own.MODEL.BACKBONE.PRETRAIN = False
-    model = Trainer.build_model(own)
-    Checkpointer(model).load(keys.WEIGHTS, checkpointables=[])
-    model.eval()
+    model = load_model(own, keys.WEIGHTS).eval()
 
     @torch.no_grad()
     def features_of(images: Tensor) -> Tensor:
