@@ -117,6 +117,18 @@ def test_a_result_of_other_settings_is_stale_by_name_and_not_in_the_table(tmp_pa
     assert "eps/seed1" in text
 
 
+def test_two_files_of_a_project_share_no_folder_of_a_run(tmp_path):
+    first = write(tmp_path)
+    second = first.with_name("other.yml")
+    second.write_text(first.read_text())
+    folders = set()
+    for file in (first, second):
+        ablation = read_ablation(file)
+        runs = plan_runs(ablation, ablation.choose(None), [0], tmp_path / "logs")
+        folders |= {run.folder for run in runs}
+    assert len(folders) == 2 * len(TREE["rows"])
+
+
 def test_a_set_of_another_layout_is_rendered_where_its_reader_looks(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
     small = {"preset": "quick", "train_ids": 2, "test_ids": 2, "height": 32, "width": 16}
@@ -234,7 +246,7 @@ def run(folder: Path, **changes):
 
 def test_a_run_has_its_own_folder_seed_and_one_evaluation_after_the_last_epoch(tmp_path):
     one = run(tmp_path)
-    assert one.folder == tmp_path / "logs" / tmp_path.name / "eps" / "seed3"
+    assert one.folder == tmp_path / "logs" / tmp_path.name / "ablation" / "eps" / "seed3"
     words = one.command(Path("train_net.py"))
     pairs = dict(zip(words[5::2], words[6::2], strict=True))
     assert pairs == {

@@ -110,7 +110,7 @@ def test_a_stopped_grid_goes_on_and_has_each_run_once(ablate, tmp_path):
     assert results[0]["overrides"] == TREE["rows"]["baseline"]["overrides"]
     assert "± " in (file.parent / "results/ablation.md").read_text()
 
-    log = tmp_path / "logs/ablation/toy/full/seed0"
+    log = tmp_path / "logs/ablation/toy/ablation/full/seed0"
     assert {"train.log", "results.json", "model_final.pth"} <= {p.name for p in log.iterdir()}
     saved = json.loads((log / "results.json").read_text())["results"]["HITSZVCM"]
     assert results[2]["metrics"] == {name: saved[name] for name in ("I2V", "V2I")}

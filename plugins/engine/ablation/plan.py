@@ -97,9 +97,9 @@ class Ablation:
     rows: dict[str, Row]
 
     @property
-    def project(self) -> str:
-        """Name of the folder that the file lies in."""
-        return self.file.resolve().parent.name
+    def folder(self) -> Path:
+        """Of its logs, below those of all ablations: ``sadstrm/ablation``, project and file."""
+        return Path(self.file.resolve().parent.name, self.file.stem)
 
     @property
     def results(self) -> Path:

@@ -147,7 +147,7 @@ class Job:
 def plan_runs(ablation: Ablation, rows: list[Row], seeds: list[int], logs: Path) -> list[Run]:
     """The grid, seed by seed, so that an ablation that is stopped has compared all rows."""
     return [
-        Run(ablation, row, seed, logs / ablation.project / row.name / f"seed{seed}")
+        Run(ablation, row, seed, logs / ablation.folder / row.name / f"seed{seed}")
         for seed in seeds
         for row in rows
     ]
