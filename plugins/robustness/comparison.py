@@ -12,6 +12,8 @@ from plugins.engine.trainer import Trainer, load_model
 from plugins.evaluation.table import by_task
 
 DOCUMENT, TABLE = "comparison.json", "comparison.md"
+# What stands side by side in a table; the second is of attacks that aim at an item.
+FIGURES = ("Rank-1", "mAP"), ("success@1", "success@10")
 
 
 def compare(columns: Mapping[str, CfgNode], folder: Path) -> Path:
@@ -38,7 +40,7 @@ def compare(columns: Mapping[str, CfgNode], folder: Path) -> Path:
 
 
 def comparison_tables(found: Mapping[str, Mapping[str, Mapping]]) -> str:
-    """A table for each search: a row for each attack, Rank-1 / mAP in percent.
+    """Tables of each search, a row for each attack: its scores, and whether it reached its aim.
 
     Args:
         found: column -> "DATASET/DIRECTION+ATTACK" -> block of metrics.
@@ -50,16 +52,24 @@ def comparison_tables(found: Mapping[str, Mapping[str, Mapping]]) -> str:
         searches.setdefault(search, {})[attack] = None
     parts = []
     for search, attacks in searches.items():
-        rows = [
-            [attack or "clean, all queries"]
-            + [cell(blocks.get(f"{search}+{attack}".rstrip("+"))) for blocks in found.values()]
-            for attack in attacks
-        ]
-        table = tabulate(rows, [search, *found], tablefmt="pipe", disable_numparse=True)
-        parts.append(f"{table}\n")
-    return "\n".join(["Rank-1 / mAP, percent.\n", *parts])
+        for metrics in FIGURES:
+            rows = [
+                [attack or "clean, all queries"]
+                + [
+                    cell(blocks.get(f"{search}+{attack}".rstrip("+")), metrics)
+                    for blocks in found.values()
+                ]
+                for attack in attacks
+            ]
+            rows = [row for row in rows if set(row[1:]) != {"-"}]
+            if rows:
+                table = tabulate(rows, [search, *found], tablefmt="pipe", disable_numparse=True)
+                parts.append(f"{' / '.join(metrics)}, percent.\n\n{table}\n")
+    return "\n".join(parts)
 
 
-def cell(block: Mapping | None) -> str:
-    """Rank-1 / mAP of a block, a dash without one."""
-    return f"{block['Rank-1']:.1f} / {block['mAP']:.1f}" if block else "-"
+def cell(block: Mapping | None, metrics: tuple[str, ...]) -> str:
+    """``50.0 / 40.0``; a dash if there is no block or it lacks a metric."""
+    if block is None or any(metric not in block for metric in metrics):
+        return "-"
+    return " / ".join(f"{block[metric]:.1f}" for metric in metrics)

@@ -59,3 +59,15 @@ def test_a_table_for_each_search_with_a_dash_where_nothing_was_found(missing):
     text = comparison_tables(found)
     assert text.count("50.0 / 40.0") == 7 and text.count("| - ") == 1
     assert text.index("set/I2V") < text.index("set/V2I")
+
+
+def test_attacks_with_an_aim_have_a_table_of_it():
+    scores = {"Rank-1": 50.0, "mAP": 40.0}
+    aimed = {**scores, "success@1": 12.5, "success@10": 30.0}
+    text = comparison_tables(
+        {"a": {"set/Q2G": scores, "set/Q2G+SMA": scores, "set/Q2G+TMA": aimed}}
+    )
+    first, second = text.split("success@1 / success@10, percent.")
+    assert first.count("50.0 / 40.0") == 3 and "SMA" in first
+    assert "12.5 / 30.0" in second and "TMA" in second
+    assert "SMA" not in second and "clean" not in second
