@@ -182,11 +182,22 @@ def test_training_can_start_from_averaged_weights_with_and_without_an_average(av
 
 
 def test_precise_statistics_are_those_of_the_deployed_network(tmp_path):
-    changes = {"TEST__PRECISE_BN__ENABLED": True, "TEST__PRECISE_BN__DATASET": "HITSZVCM"}
+    changes = {
+        "TEST__PRECISE_BN__ENABLED": True,
+        "TEST__PRECISE_BN__DATASET": "HITSZVCM",
+        "TEST__PRECISE_BN__NUM_ITER": 1,
+    }
     trainer = start(tmp_path, **AVERAGED, **changes)
     (hook,) = [hook for hook in trainer._hooks if isinstance(hook, hooks.PreciseBN)]
     assert trainer.deployed is not trainer.model
-    assert hook._model is trainer.deployed
+    before, live = numbers(trainer.deployed), numbers(trainer.model)
+    hook.update_stats()
+    after = numbers(trainer.deployed)
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    statistics = {name for name in before if ".running_" in name}
+    assert statistics <= moved
+    assert all("num_batches_tracked" in name for name in moved - statistics)
+    np.testing.assert_equal(numbers(trainer.model), live)
 
 
 def train_and_save(datasets: str, folder: Path) -> None:

@@ -105,13 +105,17 @@ class VVIBaseline(nn.Module):
 
         Args:
             batch: ``images`` (B, T, 3, H, W), or (B, 3, H, W) for T = 1, float32 in [0, 255];
-                ``modalities`` (B,), all visible when absent; in training ``targets`` (B,). It is
-                not changed, and ``images`` may require a gradient.
+                ``modalities`` (B,), all visible when absent; in training ``targets`` (B,), all -1
+                for no losses: fastreid's PreciseBN wants statistics alone. It is not changed, and
+                ``images`` may require a gradient.
         """
         images, modalities = self.unpack(batch)
         features = self.clip_features(images, modalities)
         if not self.training:
             return self.heads(features)
+        if (batch["targets"] < 0).all():
+            self.outputs(features, self.moved(torch.zeros_like(batch["targets"])), modalities)
+            return {}
         targets = self.moved(batch["targets"])
         outputs = self.outputs(features, targets, modalities)
         self.log_outputs(outputs, targets, modalities)
