@@ -61,7 +61,8 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
 
     # Adversarial self-attack (SADSTRM), training only.
     cfg.MODEL.SELF_ATTACK = CfgNode()
-    cfg.MODEL.SELF_ATTACK.KIND = "learned"  # learned, or random: noise of the same norm, a control
+    # learned by a module; gradient of L_A; or random: noise of the same norm, a control
+    cfg.MODEL.SELF_ATTACK.KIND = "learned"
     # eps: |Delta| is at most this share of |F0|, per frame; for random noise exactly this share, so
     # a fair control has the "self_attack/relative_norm" that the learned run logs, not its EPS.
     cfg.MODEL.SELF_ATTACK.EPS = 0.3

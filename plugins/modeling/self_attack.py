@@ -2,11 +2,14 @@
 
 The paper's abstract states the idea: the interference that view, pose, background and modality
 leave in the training samples is activated, in feature space, as the perturbation that attacks the
-network while it trains. Layers, budget and losses are this package's design. Training only.
+network while it trains. How Delta is made, budget and losses are this package's design. Training
+only.
 
 Legend: B clips of T frames, N = B * T; F0 the stem maps (N, 64, h, w); Delta their perturbation;
-f~ the features of the attacked maps F0 + Delta.
+f~ the features of the attacked maps F0 + Delta; L_A what an attacker minimises.
 """
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +22,9 @@ from plugins.modeling.losses.functional import confusion_loss, reversed_triplet
 
 # Guards divisions; no stem map that carries a picture has a norm near it.
 TINY = 1e-12
+
+# L_A by name, of attacked maps.
+Losses = Callable[[Tensor], dict[str, Tensor]]
 
 
 def frame_norms(maps: Tensor) -> Tensor:
@@ -91,12 +97,11 @@ class Interference(nn.Module):
         return self.mix(channel_attention(query, key, value, self.temperature))
 
 
-class SelfAttack(nn.Module):
-    """A learned Delta from each frame's own map, and the losses its maker minimises.
+class Attacker(nn.Module):
+    """What attackers with an aim share: their budget, and L_A.
 
     Args:
         eps: largest |Delta| as a share of |F0|, per frame.
-        heads: heads of the channel attention, a divisor of 64.
         cameras: number of cameras; read only if ``cam_weight`` is above 0.
         temperature: divides the logits of L_conf.
         margin: m of L_rev, feature units.
@@ -106,15 +111,13 @@ class SelfAttack(nn.Module):
         cam_weight: weight of L_cam; 0 leaves the camera classifier out.
 
     Raises:
-        InputError: the heads do not divide the channels, or L_cam has no cameras.
+        InputError: L_cam has no cameras.
     """
 
-    @configurable
     def __init__(
         self,
         *,
         eps: float,
-        heads: int,
         cameras: int,
         temperature: float,
         margin: float,
@@ -124,10 +127,6 @@ class SelfAttack(nn.Module):
         cam_weight: float,
     ):
         super().__init__()
-        if heads < 1 or STEM_CHANNELS % heads:
-            raise InputError(
-                f"MODEL.SELF_ATTACK.HEADS: expected a divisor of {STEM_CHANNELS}, found {heads}"
-            )
         if cam_weight > 0 and cameras < 1:
             raise InputError(
                 f"MODEL.SELF_ATTACK.NUM_CAMERAS: CAM_WEIGHT {cam_weight} needs the number of "
@@ -140,8 +139,6 @@ class SelfAttack(nn.Module):
         self.rev_weight = rev_weight
         self.mod_weight = mod_weight
         self.cam_weight = cam_weight
-        # Indexed by modality: 0 visible, 1 infrared.
-        self.interference = nn.ModuleList([Interference(heads), Interference(heads)])
         self.modality_classifier = nn.Linear(STEM_CHANNELS, 2)
         self.camera_classifier = nn.Linear(STEM_CHANNELS, cameras) if cam_weight > 0 else None
 
@@ -151,7 +148,6 @@ class SelfAttack(nn.Module):
         settings = cfg.MODEL.SELF_ATTACK
         return {
             "eps": settings.EPS,
-            "heads": settings.HEADS,
             "cameras": settings.NUM_CAMERAS,
             "temperature": settings.TEMPERATURE,
             "margin": settings.MARGIN,
@@ -160,10 +156,6 @@ class SelfAttack(nn.Module):
             "mod_weight": settings.MOD_WEIGHT,
             "cam_weight": settings.CAM_WEIGHT,
         }
-
-    def forward(self, maps: Tensor, modalities: Tensor) -> Tensor:
-        """Delta of the stem maps (N, 64, h, w) with modalities (N,); same shape, within budget."""
-        return bounded(by_modality(self.interference, maps, modalities), maps, self.eps)
 
     def reid_losses(
         self, outputs: dict[str, Tensor], guides: Tensor, targets: Tensor
@@ -201,6 +193,77 @@ class SelfAttack(nn.Module):
         return losses
 
 
+class SelfAttack(Attacker):
+    """Delta from each frame's own map, by a module that learns L_A.
+
+    Args:
+        heads: heads of the channel attention, a divisor of 64.
+        **attacker: the arguments of Attacker.
+
+    Raises:
+        InputError: the heads do not divide the channels, or L_cam has no cameras.
+    """
+
+    @configurable
+    def __init__(self, *, heads: int, **attacker):
+        super().__init__(**attacker)
+        if heads < 1 or STEM_CHANNELS % heads:
+            raise InputError(
+                f"MODEL.SELF_ATTACK.HEADS: expected a divisor of {STEM_CHANNELS}, found {heads}"
+            )
+        # Indexed by modality: 0 visible, 1 infrared.
+        self.interference = nn.ModuleList([Interference(heads), Interference(heads)])
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Read ``MODEL.SELF_ATTACK``."""
+        return {**super().from_config(cfg), "heads": cfg.MODEL.SELF_ATTACK.HEADS}
+
+    def forward(self, maps: Tensor, modalities: Tensor, losses: Losses | None = None) -> Tensor:
+        """Delta of the stem maps, within budget.
+
+        Args:
+            maps: F0, (N, 64, h, w).
+            modalities: (N,).
+            losses: L_A; not used, as the module has learned it.
+
+        Returns:
+            Same shape as ``maps``.
+        """
+        return bounded(by_modality(self.interference, maps, modalities), maps, self.eps)
+
+
+class GradientAttack(Attacker):
+    """Delta down the gradient of L_A, of exactly ``eps`` times the norm of each map.
+
+    A module's Delta is one function of all frames, and what that finds the network gives up
+    altogether (see ``projects/sadstrm``); this one is each frame's own. What learns are the
+    classifiers of L_mod and L_cam, on clean maps.
+    """
+
+    @configurable
+    def __init__(self, **attacker):
+        super().__init__(**attacker)
+
+    def forward(self, maps: Tensor, modalities: Tensor, losses: Losses) -> Tensor:
+        """Delta of the stem maps, without a gradient.
+
+        Args:
+            maps: F0, (N, 64, h, w).
+            modalities: (N,), not used.
+            losses: L_A.
+
+        Returns:
+            Same shape as ``maps``; 0 for a map whose gradient is.
+        """
+        point = maps.detach().float().requires_grad_(True)
+        # In float32: half precision rounds gradients this small to 0.
+        with torch.enable_grad(), torch.autocast(maps.device.type, enabled=False):
+            (gradient,) = torch.autograd.grad(sum(losses(point).values()), point)
+        scale = self.eps * frame_norms(maps) / frame_norms(gradient).clamp_min(TINY)
+        return (-scale * gradient).to(maps.dtype)
+
+
 class RandomAttack(nn.Module):
     """Gaussian Delta of exactly ``eps`` times the norm of each map: does an attack beat noise?
 
@@ -224,13 +287,18 @@ class RandomAttack(nn.Module):
         return {"eps": cfg.MODEL.SELF_ATTACK.EPS}
 
     def forward(
-        self, maps: Tensor, modalities: Tensor, generator: torch.Generator | None = None
+        self,
+        maps: Tensor,
+        modalities: Tensor,
+        losses: Losses | None = None,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         """Delta of the stem maps (N, 64, h, w), same shape.
 
         Args:
             maps: F0.
             modalities: (N,), not used: both get the same noise.
+            losses: L_A, not used.
             generator: source of the draws; torch's own, seeded by ``SEED``, when not given.
         """
         noise = torch.randn(maps.shape, generator=generator, device=maps.device)
@@ -238,10 +306,10 @@ class RandomAttack(nn.Module):
         return (noise * scale).to(maps.dtype)
 
 
-ATTACKERS = {"learned": SelfAttack, "random": RandomAttack}
+ATTACKERS = {"learned": SelfAttack, "gradient": GradientAttack, "random": RandomAttack}
 
 
-def build_self_attack(cfg: CfgNode) -> SelfAttack | RandomAttack:
+def build_self_attack(cfg: CfgNode) -> Attacker | RandomAttack:
     """The attacker that ``MODEL.SELF_ATTACK.KIND`` names.
 
     Raises:

@@ -10,17 +10,21 @@ from torch import nn
 import plugins.modeling  # noqa: F401  (registers what the config names)
 from plugins.config import setup_cfg
 from plugins.modeling.meta_arch import SADSTRM
-from plugins.modeling.self_attack import relative_norm
+from plugins.modeling.self_attack import build_self_attack, relative_norm
 
 CONFIG = Path(__file__).parents[2] / "configs/VVI/sadstrm.yml"
 FRAMES, HEIGHT, WIDTH, PEOPLE = 6, 288, 144, 2
 
 
+def read_cfg(*opts):
+    # The file's own values but the weights, which are not ours to ship, and the number of people.
+    own = ["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", False]
+    return setup_cfg(CONFIG, [*own, "MODEL.HEADS.NUM_CLASSES", PEOPLE, *opts])
+
+
 @pytest.fixture(scope="module")
 def published():
-    # The file's own values but the weights, which are not ours to ship, and the number of people.
-    opts = ["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", False]
-    cfg = setup_cfg(CONFIG, [*opts, "MODEL.HEADS.NUM_CLASSES", PEOPLE])
+    cfg = read_cfg()
     assert (cfg.INPUT.CLIP.LENGTH, *cfg.INPUT.SIZE_TRAIN) == (FRAMES, HEIGHT, WIDTH)
     torch.manual_seed(0)
     return SADSTRM(cfg)
@@ -114,3 +118,19 @@ def test_delta_keeps_its_budget_when_the_attacker_has_grown(published, batch):
     norms = [x.flatten(1).norm(dim=1) for x in (delta, maps)]
     torch.testing.assert_close(norms[0], published.attack.eps * norms[1])
     assert relative_norm(delta, maps).item() == pytest.approx(published.attack.eps)
+
+
+def test_a_turn_with_the_gradient_attack(published, batch):
+    learned, cfg = published.attack, read_cfg("MODEL.SELF_ATTACK.KIND", "gradient")
+    published.attack = build_self_attack(cfg)
+    try:
+        attacker = {name for name, _ in published.named_parameters() if name.startswith("attack.")}
+        trainable = {name for name, p in published.named_parameters() if p.requires_grad}
+        with EventStorage() as storage:
+            defended = gradients(published, published(batch, turn="defence"))
+    finally:
+        published.attack = learned
+    assert defended.keys() == trainable - attacker
+    assert all(gradient.isfinite().all() for gradient in defended.values())
+    used = storage.latest()["self_attack/relative_norm"][0]
+    assert used == pytest.approx(cfg.MODEL.SELF_ATTACK.EPS, rel=1e-4)

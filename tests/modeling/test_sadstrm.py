@@ -1,4 +1,5 @@
 import copy
+import functools
 
 import pytest
 import torch
@@ -130,6 +131,50 @@ def test_random_delta_has_no_attack_turn_and_defends_within_its_norm():
     assert storage.latest()["self_attack/relative_norm"][0] == pytest.approx(0.2, rel=1e-4)
 
 
+@pytest.fixture
+def gradient():
+    return built("MODEL.SELF_ATTACK.KIND", "gradient", "MODEL.SELF_ATTACK.EPS", 0.05)
+
+
+def test_gradient_delta_lowers_the_attackers_losses_more_than_noise_of_its_norm(gradient):
+    batch = small_batch()
+    images, labels = gradient.unpack_labelled(batch)
+    with torch.no_grad():
+        maps = gradient.stem_maps(images, labels.modalities)
+        guides = gradient.labelled_outputs(maps, labels)["features"]
+
+    def total(attacked_maps):
+        return sum(gradient.attacker_losses(attacked_maps, guides, labels).values()).item()
+
+    aim = functools.partial(gradient.attacker_losses, guides=guides, labels=labels)
+    frames = labels.of_frames(labels.modalities)
+    delta = gradient.attack(maps, frames, aim)
+    noise = built("MODEL.SELF_ATTACK.KIND", "random", "MODEL.SELF_ATTACK.EPS", 0.05).attack
+    controls = [total(maps + noise(maps, frames)) for _ in range(5)]
+    assert total(maps + delta) < min(*controls, total(maps))
+
+
+def test_gradient_attack_s_turn_trains_its_classifiers_on_clean_maps(gradient):
+    batch, before = small_batch(), state(gradient)
+    losses = gradient(batch, turn="attack")
+    assert list(losses) == ["loss_mod"]
+    assert differing(before, state(gradient)) == []
+    sum(losses.values()).backward()
+    assert with_gradient(gradient.named_parameters()) == trained(gradient, adversary=True)
+
+
+def test_gradient_attack_s_defence_trains_everybody_else_and_records_clean_statistics(gradient):
+    plain = copy.deepcopy(gradient)
+    plain(small_batch())
+    losses = gradient(small_batch(), turn="defence")
+    assert differing(state(plain), state(gradient)) == []
+    sum(losses.values()).backward()
+    assert with_gradient(gradient.named_parameters()) == trained(gradient, adversary=False)
+    gradient.zero_grad()
+    gradient(small_batch(), turn="defence")  # crafting leaves no gradient behind
+    assert all(p.grad is None for p in gradient.parameters())
+
+
 def test_camera_loss_joins_when_it_is_weighted():
     model = built("MODEL.SELF_ATTACK.CAM_WEIGHT", 0.1, "MODEL.SELF_ATTACK.NUM_CAMERAS", 3)
     losses = model(small_batch(), turn="attack")
@@ -145,8 +190,10 @@ def test_evaluation_does_not_touch_the_attacker(model):
     assert torch.equal(model(small_batch()), before)
 
 
+@pytest.mark.parametrize("kind", ["learned", "gradient"])
 @pytest.mark.parametrize("turn", ["attack", "defence"])
-def test_turns_leave_the_batch_as_it_was(model, turn):
+def test_turns_leave_the_batch_as_it_was(kind, turn):
+    model = built("MODEL.SELF_ATTACK.KIND", kind)
     batch = small_batch()
     before = copied(batch)
     model(batch, turn=turn)
@@ -154,8 +201,10 @@ def test_turns_leave_the_batch_as_it_was(model, turn):
     assert differing(before, {key: batch[key] for key in before}) == []
 
 
+@pytest.mark.parametrize("kind", ["learned", "gradient"])
 @pytest.mark.parametrize("turn", ["attack", "defence"])
-def test_turns_work_with_images_and_with_one_modality(model, turn):
+def test_turns_work_with_images_and_with_one_modality(kind, turn):
+    model = built("MODEL.SELF_ATTACK.KIND", kind)
     batch = small_batch(frames=1)
     batch["images"] = batch["images"][:, 0]
     batch["modalities"] = torch.ones(8).long()
@@ -164,8 +213,10 @@ def test_turns_work_with_images_and_with_one_modality(model, turn):
     assert all(loss.isfinite() for loss in losses.values())
 
 
+@pytest.mark.parametrize("kind", ["learned", "gradient"])
 @pytest.mark.parametrize("turn", ["attack", "defence"])
-def test_turns_are_float32_and_finite_under_autocast(model, turn):
+def test_turns_are_float32_and_finite_under_autocast(kind, turn):
+    model = built("MODEL.SELF_ATTACK.KIND", kind)
     with torch.autocast("cpu", torch.bfloat16):
         losses = model(small_batch(), turn=turn)
     sum(losses.values()).backward()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from plugins.errors import InputError
 from plugins.modeling.losses.functional import confusion_loss
 from plugins.modeling.self_attack import (
+    GradientAttack,
     RandomAttack,
     SelfAttack,
     bounded,
@@ -168,20 +169,50 @@ def test_weights_scale_the_losses_against_the_reid_network():
 def test_random_delta_has_exactly_the_largest_norm_and_nothing_to_train():
     attack = RandomAttack(small_cfg("MODEL.SELF_ATTACK.EPS", 0.2))
     maps = maps_of()
-    delta = attack(maps, MODALITIES, torch.Generator().manual_seed(3))
+    delta = attack(maps, MODALITIES, generator=torch.Generator().manual_seed(3))
     shares = delta.flatten(1).norm(dim=1) / maps.flatten(1).norm(dim=1)
     torch.testing.assert_close(shares, torch.full((4,), 0.2))
-    again = attack(maps, MODALITIES, torch.Generator().manual_seed(3))
+    again = attack(maps, MODALITIES, generator=torch.Generator().manual_seed(3))
     assert torch.equal(delta, again)
-    assert not torch.equal(delta, attack(maps, MODALITIES, torch.Generator().manual_seed(4)))
+    other = attack(maps, MODALITIES, generator=torch.Generator().manual_seed(4))
+    assert not torch.equal(delta, other)
     assert list(attack.parameters()) == []
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_gradient_delta_is_the_steepest_descent_of_its_losses_with_the_largest_norm(grad):
+    attack = GradientAttack(small_cfg("MODEL.SELF_ATTACK.EPS", 0.05))
+    maps, weights = maps_of(), maps_of(seed=1)
+    with torch.set_grad_enabled(grad):
+        # By hand: the gradient of sum w x + sum x^2 / 2 is w + x.
+        delta = attack(
+            maps, MODALITIES, lambda x: {"a": (weights * x).sum(), "b": x.square().sum() / 2}
+        )
+    assert not delta.requires_grad
+    down = -(weights + maps).flatten(1)
+    shares = delta.flatten(1).norm(dim=1) / maps.flatten(1).norm(dim=1)
+    torch.testing.assert_close(shares, torch.full((4,), 0.05))
+    cosines = torch.cosine_similarity(delta.flatten(1), down)
+    torch.testing.assert_close(cosines, torch.ones(4))
+
+
+def test_gradient_delta_of_a_map_that_no_loss_reads_is_zero():
+    maps = maps_of()
+    attack = GradientAttack(small_cfg())
+    delta = attack(maps, MODALITIES, lambda x: {"first": x[0].square().sum()})
+    assert delta[0].any() and not delta[1:].any()
+
+
+def test_gradient_attack_learns_its_classifiers_alone():
+    attack = GradientAttack(small_cfg())
+    assert {name.split(".")[0] for name, _ in attack.named_parameters()} == {"modality_classifier"}
 
 
 def test_kind_names_the_attacker():
     assert isinstance(build_self_attack(small_cfg()), SelfAttack)
-    random = small_cfg("MODEL.SELF_ATTACK.KIND", "random")
-    assert isinstance(build_self_attack(random), RandomAttack)
-    with pytest.raises(InputError, match=r"KIND: no kind 'noise'; known: learned, random"):
+    for kind, cls in (("gradient", GradientAttack), ("random", RandomAttack)):
+        assert isinstance(build_self_attack(small_cfg("MODEL.SELF_ATTACK.KIND", kind)), cls)
+    with pytest.raises(InputError, match=r"no kind 'noise'; known: learned, gradient, random"):
         build_self_attack(small_cfg("MODEL.SELF_ATTACK.KIND", "noise"))
 
 

@@ -5,6 +5,8 @@ shapes: see ``plugins.modeling.self_attack``.
 """
 
 from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from fastreid.config import CfgNode, configurable
@@ -15,12 +17,33 @@ from plugins.modeling.freeze import frozen_parameters, frozen_statistics
 from plugins.modeling.losses.functional import consistency_loss
 from plugins.modeling.meta_arch.vvi_baseline import VVIBaseline, log_scalar
 from plugins.modeling.self_attack import (
+    Attacker,
+    GradientAttack,
     RandomAttack,
-    SelfAttack,
     build_self_attack,
     relative_norm,
 )
 from plugins.registry import META_ARCH
+
+
+class Labels(NamedTuple):
+    """Of a batch of B clips, on the model's device.
+
+    Attributes:
+        targets: (B,) persons.
+        modalities: (B,).
+        cameras: (B,), from 0.
+        frames: of a clip, T.
+    """
+
+    targets: Tensor
+    modalities: Tensor
+    cameras: Tensor
+    frames: int
+
+    def of_frames(self, labels: Tensor) -> Tensor:
+        """Labels (B,) of clips as those of their frames, (B * T,)."""
+        return labels.repeat_interleave(self.frames)
 
 
 @META_ARCH.register()
@@ -28,7 +51,7 @@ class SADSTRM(VVIBaseline):
     """VVIBaseline with an attacker on its stem maps; who moves is said by ``turn``.
 
     Args:
-        attack: maps and modalities to Delta; used in training only.
+        attack: maps, modalities and L_A to Delta; used in training only.
         lambda_a: weight of the losses on attacked features.
         lambda_c: weight of the consistency of clean and attacked predictions.
         **baseline: the arguments of VVIBaseline.
@@ -38,7 +61,7 @@ class SADSTRM(VVIBaseline):
     def __init__(
         self,
         *,
-        attack: SelfAttack | RandomAttack,
+        attack: Attacker | RandomAttack,
         lambda_a: float,
         lambda_c: float,
         **baseline,
@@ -88,20 +111,44 @@ class SADSTRM(VVIBaseline):
         """L_A: the re-ID network takes part, but gets neither gradients nor new BN statistics."""
         if isinstance(self.attack, RandomAttack):
             return {}
-        images, modalities = self.unpack(batch)
-        targets, frames = self.moved(batch["targets"]), images.shape[1]
-        frame_modalities = modalities.repeat_interleave(frames)
-        frame_cameras = self.moved(batch["camids"]).repeat_interleave(frames)
+        images, labels = self.unpack_labelled(batch)
+        modalities, cameras = map(labels.of_frames, (labels.modalities, labels.cameras))
+        with torch.no_grad(), frozen_statistics(self):
+            maps = self.stem_maps(images, labels.modalities)
+        if isinstance(self.attack, GradientAttack):
+            return self.attack.interference_losses(maps, modalities, cameras)
+        with torch.no_grad(), frozen_statistics(self):
+            guides = self.labelled_outputs(maps, labels)["features"]
+        return self.attacker_losses(maps + self.attack(maps, modalities), guides, labels)
+
+    def attacker_losses(
+        self, attacked_maps: Tensor, guides: Tensor, labels: Labels
+    ) -> dict[str, Tensor]:
+        """L_A by name; the re-ID network takes part, but gets neither gradients nor statistics.
+
+        Args:
+            attacked_maps: F0 + Delta, (N, 64, h, w).
+            guides: clean features (B, D), without a gradient.
+            labels: of the clips.
+        """
+        modalities, cameras = map(labels.of_frames, (labels.modalities, labels.cameras))
         with frozen_statistics(self), frozen_parameters(self.defender_parameters()):
-            with torch.no_grad():
-                maps = self.stem_maps(images, modalities)
-                clean = self.outputs(self.extract(maps, frames), targets, modalities)
-            attacked_maps = maps + self.attack(maps, frame_modalities)
-            attacked = self.outputs(self.extract(attacked_maps, frames), targets, modalities)
+            attacked = self.labelled_outputs(attacked_maps, labels)
         return {
-            **self.attack.reid_losses(attacked, clean["features"], targets),
-            **self.attack.interference_losses(attacked_maps, frame_modalities, frame_cameras),
+            **self.attack.reid_losses(attacked, guides, labels.targets),
+            **self.attack.interference_losses(attacked_maps, modalities, cameras),
         }
+
+    def labelled_outputs(self, maps: Tensor, labels: Labels) -> dict[str, Tensor]:
+        """The head's training outputs for stem maps (N, 64, h, w)."""
+        features = self.extract(maps, labels.frames)
+        return self.outputs(features, labels.targets, labels.modalities)
+
+    def unpack_labelled(self, batch: dict) -> tuple[Tensor, Labels]:
+        """Clips (B, T, 3, H, W) in [0, 255] and their labels."""
+        images, modalities = self.unpack(batch)
+        targets, cameras = self.moved(batch["targets"]), self.moved(batch["camids"])
+        return images, Labels(targets, modalities, cameras, images.shape[1])
 
     def defence_turn(self, batch: dict) -> dict[str, Tensor]:
         """L_R: the losses on clean and on attacked features, and their consistency.
@@ -109,14 +156,15 @@ class SADSTRM(VVIBaseline):
         Delta is detached, and only the clean pass records BN statistics. Logs the mean |Delta| /
         |F0| and how much of the classifier's accuracy the attack takes.
         """
-        images, modalities = self.unpack(batch)
-        targets, frames = self.moved(batch["targets"]), images.shape[1]
+        images, labels = self.unpack_labelled(batch)
+        targets, modalities = labels.targets, labels.modalities
         maps = self.stem_maps(images, modalities)
-        clean = self.outputs(self.extract(maps, frames), targets, modalities)
+        clean = self.labelled_outputs(maps, labels)
+        aim = partial(self.attacker_losses, guides=clean["features"].detach(), labels=labels)
         with torch.no_grad():
-            delta = self.attack(maps, modalities.repeat_interleave(frames))
+            delta = self.attack(maps, labels.of_frames(modalities), aim)
         with frozen_statistics(self):
-            attacked = self.outputs(self.extract(maps + delta, frames), targets, modalities)
+            attacked = self.labelled_outputs(maps + delta, labels)
         self.log_outputs(clean, targets, modalities)
         log_scalar("self_attack/relative_norm", relative_norm(delta, maps))
         logits, attacked_logits = (o["pred_class_logits"] for o in (clean, attacked))
