@@ -63,8 +63,8 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     cfg.MODEL.SELF_ATTACK = CfgNode()
     # learned by a module; gradient of L_A; or random: noise of the same norm, a control
     cfg.MODEL.SELF_ATTACK.KIND = "learned"
-    # eps: |Delta| is at most this share of |F0|, per frame; for random noise exactly this share, so
-    # a fair control has the "self_attack/relative_norm" that the learned run logs, not its EPS.
+    # eps: |Delta| is at most this share of |F0|, per frame; of gradient and random exactly it, so a
+    # fair control of the learned one has the "self_attack/relative_norm" that that logs.
     cfg.MODEL.SELF_ATTACK.EPS = 0.3
     cfg.MODEL.SELF_ATTACK.HEADS = 4  # heads of the channel attention
     cfg.MODEL.SELF_ATTACK.CONF_WEIGHT = 1.0  # L_conf: attacked prediction towards uniform
