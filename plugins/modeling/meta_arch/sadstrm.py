@@ -108,7 +108,10 @@ class SADSTRM(VVIBaseline):
         return self.defence_turn(batch)
 
     def attack_turn(self, batch: dict) -> dict[str, Tensor]:
-        """L_A: the re-ID network takes part, but gets neither gradients nor new BN statistics."""
+        """L_A: the re-ID network takes part, but gets neither gradients nor new BN statistics.
+
+        Of an attack by gradient, which learns its classifiers alone, L_mod and L_cam of clean maps.
+        """
         if isinstance(self.attack, RandomAttack):
             return {}
         images, labels = self.unpack_labelled(batch)
