@@ -63,8 +63,8 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     cfg.MODEL.SELF_ATTACK = CfgNode()
     # learned by a module; gradient of L_A; or random: noise of the same norm, a control
     cfg.MODEL.SELF_ATTACK.KIND = "learned"
-    # eps: |Delta| is at most this share of |F0|, per frame; of gradient and random exactly it, so a
-    # fair control of the learned one has the "self_attack/relative_norm" that that logs.
+    # eps: largest |Delta| as a share of |F0|, per frame; gradient and random always have it, so a
+    # fair control of learned has the "self_attack/relative_norm" that learned logs, not its EPS.
     cfg.MODEL.SELF_ATTACK.EPS = 0.3
     cfg.MODEL.SELF_ATTACK.HEADS = 4  # heads of the channel attention
     cfg.MODEL.SELF_ATTACK.CONF_WEIGHT = 1.0  # L_conf: attacked prediction towards uniform

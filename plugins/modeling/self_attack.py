@@ -32,6 +32,11 @@ def frame_norms(maps: Tensor) -> Tensor:
     return torch.linalg.vector_norm(maps, dim=(1, 2, 3), keepdim=True, dtype=torch.float32)
 
 
+def budget_share(perturbation: Tensor, maps: Tensor, eps: float) -> Tensor:
+    """What takes D to its largest norm, eps * |F0| / |D| of each frame: (N, 1, 1, 1), float32."""
+    return eps * frame_norms(maps) / frame_norms(perturbation).clamp_min(TINY)
+
+
 def bounded(perturbation: Tensor, maps: Tensor, eps: float) -> Tensor:
     """Delta = D * min(1, eps * |F0| / |D|), each frame by itself.
 
@@ -43,7 +48,7 @@ def bounded(perturbation: Tensor, maps: Tensor, eps: float) -> Tensor:
     Returns:
         Delta, same shape; 0 where D is 0, with a finite gradient.
     """
-    room = eps * frame_norms(maps) / frame_norms(perturbation).clamp_min(TINY)
+    room = budget_share(perturbation, maps, eps)
     return perturbation * room.clamp_max(1).to(perturbation.dtype)
 
 
@@ -260,8 +265,7 @@ class GradientAttack(Attacker):
         # In float32: half precision rounds gradients this small to 0.
         with torch.enable_grad(), torch.autocast(maps.device.type, enabled=False):
             (gradient,) = torch.autograd.grad(sum(losses(point).values()), point)
-        scale = self.eps * frame_norms(maps) / frame_norms(gradient).clamp_min(TINY)
-        return (-scale * gradient).to(maps.dtype)
+        return (-gradient * budget_share(gradient, maps, self.eps)).to(maps.dtype)
 
 
 class RandomAttack(nn.Module):
@@ -302,8 +306,7 @@ class RandomAttack(nn.Module):
             generator: source of the draws; torch's own, seeded by ``SEED``, when not given.
         """
         noise = torch.randn(maps.shape, generator=generator, device=maps.device)
-        scale = self.eps * frame_norms(maps) / frame_norms(noise).clamp_min(TINY)
-        return (noise * scale).to(maps.dtype)
+        return (noise * budget_share(noise, maps, self.eps)).to(maps.dtype)
 
 
 ATTACKERS = {"learned": SelfAttack, "gradient": GradientAttack, "random": RandomAttack}

@@ -190,6 +190,7 @@ def test_precise_statistics_are_those_of_the_deployed_network(tmp_path):
     trainer = start(tmp_path, **AVERAGED, **changes)
     (hook,) = [hook for hook in trainer._hooks if isinstance(hook, hooks.PreciseBN)]
     assert trainer.deployed is not trainer.model
+    assert hook._model is trainer.deployed
     before, live = numbers(trainer.deployed), numbers(trainer.model)
     hook.update_stats()
     after = numbers(trainer.deployed)
