@@ -132,7 +132,9 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     # The diffusion model (EDM).
     cfg.DATASETS.BALANCE.GENERATOR = CfgNode()
     cfg.DATASETS.BALANCE.GENERATOR.SIZE = [128, 64]  # height, width of its images
-    # Channels of the UNet, from full resolution down, each half of the one before.
+    # The UNet takes PATCH x PATCH pixels as one: 2 is a quarter of the work of 1.
+    cfg.DATASETS.BALANCE.GENERATOR.PATCH = 1
+    # Channels of the UNet, from the resolution of patches down, each half of the one before.
     cfg.DATASETS.BALANCE.GENERATOR.CHANNELS = [64, 128, 256]
     cfg.DATASETS.BALANCE.GENERATOR.LAYERS = 2  # residual blocks of a resolution
     # Probability that person or camera, each on its own, is not told in training.

@@ -70,6 +70,7 @@ class EDMGenerator:
             settings["size"],
             settings["channels"],
             settings["layers"],
+            settings["patch"],
         )
         average = EMAModel(network.parameters())
         average.load_state_dict(data["average"])

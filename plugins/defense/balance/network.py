@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
@@ -19,23 +20,32 @@ class ConditionalUNet(nn.Module):
     """
 
     def __init__(
-        self, people: int, cameras: int, size: Sequence[int], channels: Sequence[int], layers: int
+        self,
+        people: int,
+        cameras: int,
+        size: Sequence[int],
+        channels: Sequence[int],
+        layers: int,
+        patch: int = 1,
     ) -> None:
         """Random weights, from torch's global generator.
 
         Args:
             people: number of people.
             cameras: number of cameras.
-            size: H, W; multiples of 2^(levels - 1).
+            size: H, W; multiples of patch x 2^(levels - 1).
             channels: of each level, multiples of 8; each level but the first halves the resolution,
                 and the last has attention.
             layers: residual blocks of a level.
+            patch: side of the squares of pixels whose values are the channels of the first level.
 
         Raises:
             InputError: size and channels do not fit.
         """
         super().__init__()
-        step = 2 ** (len(channels) - 1)
+        if patch < 1:
+            raise InputError(f"DATASETS.BALANCE.GENERATOR.PATCH: {patch}; expected 1 or more")
+        step = patch * 2 ** (len(channels) - 1)
         if not channels or any(channel < 8 or channel % 8 for channel in channels):
             raise InputError(
                 f"DATASETS.BALANCE.GENERATOR.CHANNELS: {list(channels)}; expected multiples of 8"
@@ -43,12 +53,14 @@ class ConditionalUNet(nn.Module):
         if len(size) != 2 or any(side < step or side % step for side in size):
             raise InputError(
                 f"DATASETS.BALANCE.GENERATOR.SIZE: {list(size)}; expected [height, width], "
-                f"multiples of {step} for {len(channels)} levels"
+                f"multiples of {step} for {len(channels)} levels of patches of {patch}"
             )
-        self.people, self.cameras = people, cameras
+        self.people, self.cameras, self.patch = people, cameras, patch
         plain = len(channels) - 1
         self.unet = UNet2DModel(
-            sample_size=tuple(size),
+            sample_size=tuple(side // patch for side in size),
+            in_channels=3 * patch**2,
+            out_channels=3 * patch**2,
             block_out_channels=tuple(channels),
             layers_per_block=layers,
             down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",),
@@ -56,6 +68,8 @@ class ConditionalUNet(nn.Module):
             norm_num_groups=math.gcd(32, *channels),
             # "fourier" divides the output by the noise level, which EDM's c_out has done already.
             time_embedding_type="positional",
+            # The condition scales and shifts the channels of each block, as EDM's.
+            resnet_time_scale_shift="scale_shift",
             class_embed_type="identity",
         )
         self.person = nn.Embedding(people + 1, 4 * channels[0])
@@ -74,7 +88,8 @@ class ConditionalUNet(nn.Module):
             (B, 3, H, W).
         """
         condition = self.person(people) + self.camera(cameras)
-        return self.unet(images, noise, class_labels=condition).sample
+        patches = F.pixel_unshuffle(images, self.patch)
+        return F.pixel_shuffle(self.unet(patches, noise, class_labels=condition).sample, self.patch)
 
     def forget(
         self, people: Tensor, cameras: Tensor, share: float, generator: torch.Generator

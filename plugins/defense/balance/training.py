@@ -37,6 +37,7 @@ class TrainingSettings:
     size: tuple[int, int]
     channels: tuple[int, ...]
     layers: int
+    patch: int
     unknown: float
     ema: float
     batch: int
@@ -85,6 +86,7 @@ class GeneratorTraining:
                 settings.size,
                 settings.channels,
                 settings.layers,
+                settings.patch,
             )
         self._network = network.to(device)
         self._average = EMAModel(self._network.parameters(), decay=settings.ema)

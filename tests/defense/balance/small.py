@@ -13,6 +13,7 @@ SETTINGS = TrainingSettings(
     size=(HEIGHT, WIDTH),
     channels=(8, 16),
     layers=1,
+    patch=1,
     unknown=0.1,
     ema=0.9,
     batch=4,

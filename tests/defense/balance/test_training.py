@@ -1,5 +1,7 @@
 """The generator learns; a stopped training is the same as one that was not."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -94,8 +96,29 @@ def test_conditions_are_forgotten_separately_and_at_the_rate_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("size", "channels", "key"), [((9, 4), (8, 8), "SIZE"), ((8, 4), (8, 12), "CHANNELS")]
+    ("size", "channels", "patch", "key"),
+    [
+        ((9, 4), (8, 8), 1, "SIZE"),
+        ((8, 6), (8, 8), 2, "SIZE"),
+        ((8, 4), (8, 12), 1, "CHANNELS"),
+        ((8, 4), (8, 8), 0, "PATCH"),
+    ],
 )
-def test_sizes_that_make_no_network_are_named(size, channels, key):
+def test_sizes_that_make_no_network_are_named(size, channels, patch, key):
     with pytest.raises(InputError, match=rf"GENERATOR\.{key}"):
-        ConditionalUNet(2, 2, size, channels, 1)
+        ConditionalUNet(2, 2, size, channels, 1, patch)
+
+
+def test_a_network_on_patches_keeps_pixels_at_their_place():
+    network = ConditionalUNet(2, 2, (8, 4), (8,), 1, patch=2)
+    network.unet = Echo()
+    images = torch.rand(3, 3, 8, 4)
+    assert torch.equal(network(images, *torch.zeros(3, 3, dtype=torch.int64)), images)
+    # A channel of the patches is one corner of each square.
+    assert torch.equal(network.unet.seen[:, 1], images[:, 0, ::2, 1::2])
+
+
+class Echo(torch.nn.Module):
+    def forward(self, images, noise, class_labels):
+        self.seen = images
+        return SimpleNamespace(sample=images)
