@@ -1,5 +1,6 @@
 """An ablation's file, its record and its table; the runs themselves are in tests/tools."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -149,6 +150,28 @@ def test_a_changed_base_config_makes_results_stale(tmp_path):
     base.write_text(f"_BASE_: {CONFIG}\nSOLVER:\n  BASE_LR: 0.2\n")
     now = read_ablation(ablation.file)
     assert difference(found, now.wanted(now.rows["eps"])) == ["SOLVER.BASE_LR 0.1 (now 0.2)"]
+
+
+def test_other_weights_at_the_start_make_results_stale_and_missing_ones_do_not(tmp_path):
+    weights = tmp_path / "trunk.pth"
+    weights.write_bytes(b"first")
+    options = {"SOLVER.MAX_EPOCH": 2, "MODEL.BACKBONE.PRETRAIN_PATH": str(weights)}
+    ablation = read_ablation(write(tmp_path, options=options))
+    found = result(ablation, "eps", 0, 60.0, 19.0)
+    digest = hashlib.sha256(b"first").hexdigest()[:12]
+    assert found["start"] == digest
+    assert digest in table(ablation, [found])
+
+    def differences() -> list[str]:
+        return difference(found, ablation.wanted(ablation.rows["eps"]))
+
+    assert differences() == []
+    weights.write_bytes(b"other")
+    os.utime(weights, (1, 1))
+    now = hashlib.sha256(b"other").hexdigest()[:12]
+    assert differences() == [f"start {digest} (now {now})"]
+    weights.unlink()
+    assert differences() == []
 
 
 def test_equal_settings_survive_json_and_another_spelling(tmp_path):

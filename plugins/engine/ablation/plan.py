@@ -1,6 +1,7 @@
 """An ablation: rows of config overrides, times seeds, all on one data set."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -11,6 +12,9 @@ from plugins.data.synthetic import HITSZ_VCM, LAYOUTS, SyntheticSettings, render
 from plugins.data.synthetic.writers import RENDERER
 from plugins.errors import InputError
 from plugins.registry import nearest
+
+# Config keys that name a file of weights.
+START_KEYS = ("MODEL.BACKBONE.PRETRAIN_PATH", "MODEL.WEIGHTS")
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,12 @@ class Row:
     settings: dict[str, object]
     epochs: int
 
+    def start(self) -> str | None:
+        """Digest of the files of weights that training starts from; None if there are none."""
+        files = [Path(str(self.settings[key])) for key in START_KEYS if self.settings.get(key)]
+        digests = [_digest(file, file.stat().st_mtime_ns) for file in files if file.is_file()]
+        return " ".join(digests) or None
+
 
 @dataclass(frozen=True)
 class Ablation:
@@ -120,12 +130,21 @@ class Ablation:
 
     def wanted(self, row: Row) -> dict:
         """What a result of ``row`` must have been measured with; see :func:`difference`."""
-        return {
+        wanted = {
             "dataset": self.dataset.name,
             "render": self.dataset.record(),
             "overrides": row.overrides,
             "settings": row.settings,
         }
+        # Weights that were trained anew differ by more than rows do. Where they are not at hand
+        # any more, what was measured with them still counts.
+        return wanted | ({"start": start} if (start := row.start()) else {})
+
+
+@functools.lru_cache
+def _digest(file: Path, changed: int) -> str:
+    """Of a file's bytes; ``changed``, when it was written, makes a new one be read."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
 
 def difference(found: dict, wanted: dict) -> list[str]:

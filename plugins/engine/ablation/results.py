@@ -1,7 +1,7 @@
 """What an ablation measured: the record in JSON, and the table made of it.
 
 A result is ``{row, dataset, seed, overrides, commit, metrics: {direction: {metric: percent}}}``
-with ``render``, ``settings``, ``epochs``, ``seconds``, ``torch`` and ``threads``.
+with ``render``, ``settings``, ``start``, ``epochs``, ``seconds``, ``torch`` and ``threads``.
 """
 
 import fcntl
@@ -165,12 +165,14 @@ def _origin(ablation: Ablation, results: list[dict]) -> str:
 
     def distinct(key: str) -> str:
         # A resumed run names a commit for each sitting.
-        values = (str(result.get(key, "unknown")).split(", ") for result in results)
+        values = (str(result.get(key) or "unknown").split(", ") for result in results)
         return ", ".join(dict.fromkeys(itertools.chain.from_iterable(values)))
 
     if not results:
         return ""
+    starts = [result for result in results if result.get("start")]
+    start = f"weights at the start {distinct('start')}, " if starts else ""
     return (
-        f"Config `{ablation.config}`, epochs {distinct('epochs')}, "
+        f"Config `{ablation.config}`, epochs {distinct('epochs')}, {start}"
         f"torch {distinct('torch')}, commit {distinct('commit')}.\n"
     )

@@ -103,6 +103,7 @@ class Run:
             "threads": marker["threads"],
             "render": marker["render"],
             "settings": marker["settings"],
+            "start": marker.get("start"),
         }
 
 
