@@ -127,6 +127,9 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     cfg.DATASETS.BALANCE.DELTA2 = 0.5  # delta_2: larger share of one camera calls for the others
     cfg.DATASETS.BALANCE.CANDIDATES = 5  # generated images of a slot, of which the best may stay
     cfg.DATASETS.BALANCE.TOP = 5  # the teacher must rank the right person among the first so many
+    # It must also be as clear (cosine margin to the next person) as all but this share of the real
+    # images; 0 asks for nothing.
+    cfg.DATASETS.BALANCE.CLEAR = 0.0
     # The clean re-ID model that judges: config and checkpoint of its run.
     cfg.DATASETS.BALANCE.TEACHER = CfgNode({"CONFIG_FILE": "", "WEIGHTS": ""})
     # The diffusion model (EDM).

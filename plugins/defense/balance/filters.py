@@ -3,6 +3,7 @@
 Legend: N candidates, P people, C cameras, D feature length.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -48,6 +49,7 @@ class CandidateFilter:
         probabilities_of: Callable[[Tensor], Tensor],
         cameras: Sequence[str],
         top: int,
+        least_margin: float = -math.inf,
     ) -> None:
         """Take the judges.
 
@@ -58,6 +60,7 @@ class CandidateFilter:
             probabilities_of: the camera classifier, (N, 3, H, W) uint8 -> (N, C).
             cameras: C names.
             top: the right person must be among the first so many.
+            least_margin: that it must have, see :func:`person_margins`.
 
         Raises:
             InputError: ``top`` lets everybody pass, or nobody.
@@ -68,16 +71,17 @@ class CandidateFilter:
                 f"{len(people)} people"
             )
         self._features_of, self._prototypes, self._people = features_of, prototypes, list(people)
-        self._probabilities_of, self._cameras, self._top = probabilities_of, list(cameras), top
+        self._probabilities_of, self._cameras = probabilities_of, list(cameras)
+        self._top, self._least_margin = top, least_margin
 
     def judge(self, images: Tensor, person: str, camera: str) -> Verdict:
         """Look at (N, 3, H, W) uint8 candidates for a person and a camera."""
-        ranks = person_ranks(
-            self._features_of(images), self._prototypes, self._people.index(person)
-        )
+        features, row = self._features_of(images), self._people.index(person)
+        ranks = person_ranks(features, self._prototypes, row)
+        clear = person_margins(features, self._prototypes, row) >= self._least_margin
         probabilities = self._probabilities_of(images)
         view = self._cameras.index(camera)
-        accepted = (ranks <= self._top) & (probabilities.argmax(dim=1) == view)
+        accepted = (ranks <= self._top) & clear & (probabilities.argmax(dim=1) == view)
         return Verdict(ranks, probabilities[:, view], accepted)
 
 
@@ -94,6 +98,50 @@ def person_ranks(features: Tensor, prototypes: Tensor, person: int) -> Tensor:
     """
     similarity = F.normalize(features) @ F.normalize(prototypes).T
     return prototypes.shape[0] - (similarity < similarity[:, [person]]).sum(dim=1)
+
+
+def person_margins(features: Tensor, prototypes: Tensor, person: int) -> Tensor:
+    """By how much a person is more alike than the most alike other, in cosine similarity.
+
+    Args:
+        features: (N, D).
+        prototypes: (P, D), P at least 2.
+        person: row of ``prototypes``.
+
+    Returns:
+        (N,), from -2 to 2.
+    """
+    similarity = F.normalize(features) @ F.normalize(prototypes).T
+    others = similarity.clone()
+    others[:, person] = -math.inf
+    return similarity[:, person] - others.amax(dim=1)
+
+
+def margin_quantile(
+    features: Tensor, owners: Sequence[str], prototypes: Tensor, people: Sequence[str], share: float
+) -> float:
+    """The margin that ``share`` of some images, of their own person each, do not exceed.
+
+    Args:
+        features: (N, D).
+        owners: name of each feature's person.
+        prototypes: (P, D).
+        people: P names.
+        share: 0 to 1; 0 gives minus infinity.
+
+    Raises:
+        InputError: the share is none.
+    """
+    if not 0 <= share <= 1:
+        raise InputError(f"DATASETS.BALANCE.CLEAR: {share}; expected 0 to 1")
+    if share == 0:
+        return -math.inf
+    rows = labels(owners, people).tolist()
+    margins = [
+        person_margins(feature[None], prototypes, row)
+        for feature, row in zip(features, rows, strict=True)
+    ]
+    return torch.cat(margins).quantile(share).item()
 
 
 def mean_features(features: Tensor, owners: Sequence[str], people: Sequence[str]) -> Tensor:

@@ -20,7 +20,7 @@ from plugins.data import build_dataset, datasets_root
 from plugins.data.frames import resize_frame
 from plugins.defense.balance.classifier import train_camera_classifier
 from plugins.defense.balance.filling import fill_slots
-from plugins.defense.balance.filters import CandidateFilter, mean_features
+from plugins.defense.balance.filters import CandidateFilter, margin_quantile, mean_features
 from plugins.defense.balance.photographs import (
     Photograph,
     count_pairs,
@@ -154,15 +154,25 @@ def build_filter(
     people = sorted({photograph.person for photograph in photographs})
     cameras = sorted({photograph.camera for photograph in photographs})
     features_of = load_teacher(cfg)
-    prototypes = mean_features(features_of(images), [p.person for p in photographs], people)
+    features, owners = features_of(images), [photograph.person for photograph in photographs]
+    prototypes = mean_features(features, owners, people)
+    keys = cfg.DATASETS.BALANCE
+    least_margin = margin_quantile(features, owners, prototypes, people, keys.CLEAR)
     pairs = [(photograph.person, photograph.camera) for photograph in photographs]
     classifier, accuracy = train_camera_classifier(images, pairs, cameras, seed, cfg.MODEL.DEVICE)
     logger.info(
         "Camera classifier: %.1f %% right on real images of pairs that it has not seen",
         100 * accuracy,
     )
-    top = cfg.DATASETS.BALANCE.TOP
-    return CandidateFilter(features_of, prototypes, people, classifier.probabilities, cameras, top)
+    return CandidateFilter(
+        features_of,
+        prototypes,
+        people,
+        classifier.probabilities,
+        cameras,
+        keys.TOP,
+        least_margin,
+    )
 
 
 def load_teacher(cfg: CfgNode) -> Callable[[Tensor], Tensor]:

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins.defense.balance.classifier import hold_out, train_camera_classifier
-from plugins.defense.balance.filters import CandidateFilter, Verdict, mean_features, person_ranks
+from plugins.defense.balance.filters import (
+    CandidateFilter,
+    Verdict,
+    margin_quantile,
+    mean_features,
+    person_margins,
+    person_ranks,
+)
 from plugins.errors import InputError
 from tests.defense.balance.small import CAMERAS, PEOPLE, picture
 
@@ -39,6 +46,55 @@ def test_ties_and_nan_count_against_a_candidate():
     prototypes = torch.eye(3)
     features = torch.tensor([[1.0, 1.0, 0.0], [math.nan, 0.0, 0.0], [1.0, 0.0, 0.0]])
     assert person_ranks(features, prototypes, 0).tolist() == [2, 3, 1]
+
+
+@given(st.integers(0, 10**6), st.integers(2, 6))
+def test_margins_are_those_of_a_loop(seed, people):
+    generator = torch.Generator().manual_seed(seed)
+    features, prototypes = (
+        torch.randn((n, 4), generator=generator, dtype=torch.float64) for n in (3, people)
+    )
+    cosine = torch.nn.functional.cosine_similarity
+    for person in range(people):
+        for feature, margin in zip(
+            features, person_margins(features, prototypes, person), strict=True
+        ):
+            own, *others = (
+                cosine(feature, prototypes[row], dim=0).item()
+                for row in [person, *(row for row in range(people) if row != person)]
+            )
+            assert margin.item() == pytest.approx(own - max(others))
+
+
+def test_the_least_margin_is_what_a_share_of_real_images_does_not_exceed():
+    prototypes, people = torch.eye(2), ["ann", "bob"]
+    angles = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4])
+    features = torch.stack([angles.cos(), angles.sin()], dim=1)
+    margins = [math.cos(angle) - math.sin(angle) for angle in angles.tolist()]
+    found = margin_quantile(features, ["ann"] * 5, prototypes, people, 0.25)
+    assert found == pytest.approx(sorted(margins)[1])
+    swapped = margin_quantile(features, ["bob"] * 5, prototypes, people, 0.25)
+    assert swapped == pytest.approx(sorted(-margin for margin in margins)[1])
+    assert margin_quantile(features, ["ann"] * 5, prototypes, people, 0) == -math.inf
+    with pytest.raises(InputError, match=r"DATASETS\.BALANCE\.CLEAR: 1\.5; expected 0 to 1"):
+        margin_quantile(features, ["ann"] * 5, prototypes, people, 1.5)
+
+
+def test_a_candidate_that_is_not_clear_is_refused():
+    prototypes = torch.eye(2)
+    features = torch.tensor([[1.0, 0.0], [1.0, 0.9]])
+    judges = CandidateFilter(
+        lambda images: features,
+        prototypes,
+        ["ann", "bob"],
+        lambda images: torch.ones(len(images), 1),
+        ["1"],
+        top=1,
+        least_margin=0.5,
+    )
+    verdict = judges.judge(features, "ann", "1")
+    assert verdict.person_rank.tolist() == [1, 1]
+    assert verdict.accepted.tolist() == [True, False]
 
 
 def test_prototypes_are_means_of_normalised_features():
