@@ -67,13 +67,15 @@ def test_table_has_mean_spread_number_and_difference_to_the_first_row(tmp_path):
     text = table(ablation, results)
     assert cells(text, "baseline")[1:] == ["53.0 ± 3.6", "22.0 ± 3.5", "3", "the skeleton"]
     assert cells(text, "eps")[1:] == [
-        "60.5 ± 0.7 (+7.5)",
-        "18.5 ± 0.7 (-3.5)",
+        "60.5 ± 0.7 (+9.5 ± 0.7)",
+        "18.5 ± 0.7 (-4.5 ± 4.9)",
         "2",
         "another budget",
     ]
-    # By hand: deviations of 50, 52, 57 from 53 are -3, -1, 4, so the variance is 26 / 2.
+    # By hand: deviations of 50, 52, 57 from 53 are -3, -1, 4, so the variance is 26 / 2; of the two
+    # seeds that both rows have, the differences are 10 and 9, and -1 and -8.
     assert statistics.stdev([50.0, 52.0, 57.0]) == pytest.approx(13**0.5)
+    assert statistics.stdev([-1.0, -8.0]) == pytest.approx(24.5**0.5)
 
 
 def test_one_seed_has_no_spread_and_a_row_without_results_no_numbers(tmp_path):

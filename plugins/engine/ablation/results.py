@@ -125,35 +125,49 @@ def table(ablation: Ablation, results: list[dict]) -> str:
     grid = tabulate(lines, ["row", *columns, "n", ""], tablefmt="pipe", disable_numparse=True)
     notes = (
         f"{ablation.dataset.name}, last epoch, percent: mean ± sample standard deviation over n "
-        f"seeds (difference to the mean of `{first}`)."
+        f"seeds (differences to `{first}`, seed by seed)."
     )
     return f"{grid}\n\n{notes}\n{_origin(ablation, results)}"
 
 
-def column_values(results: list[dict], row: str, direction: str, metric: str) -> list[float]:
-    """A metric of a row, one value a seed."""
-    blocks = (result["metrics"].get(direction, {}) for result in results if result["row"] == row)
-    return [block[metric] for block in blocks if metric in block]
+def column_values(results: list[dict], row: str, direction: str, metric: str) -> dict[int, float]:
+    """A metric of a row, by seed."""
+    blocks = (
+        (result["seed"], result["metrics"].get(direction, {}))
+        for result in results
+        if result["row"] == row
+    )
+    return {seed: block[metric] for seed, block in blocks if metric in block}
 
 
-def cell(values: list[float], reference: list[float] | None) -> str:
-    """Mean, spread over the values and difference to the mean of ``reference``.
+def cell(values: dict[int, float], reference: dict[int, float] | None) -> str:
+    """Mean and spread over the seeds; in brackets the same of the differences to ``reference``.
 
-    >>> cell([1.0, 3.0], [1.0])
-    '2.0 ± 1.4 (+1.0)'
-    >>> cell([2.0], None)
-    '2.0'
-    >>> cell([], [1.0])
+    Those are of the seeds that both have: with a seed, runs share their draws, and the differences
+    spread less than the values.
+
+    >>> cell({0: 1.0, 1: 3.0}, {0: 0.0, 1: 3.0})
+    '2.0 ± 1.4 (+0.5 ± 0.7)'
+    >>> cell({0: 2.0}, {0: 1.0, 1: 7.0})
+    '2.0 (+1.0)'
+    >>> cell({}, {0: 1.0})
     '-'
     """
     if not values:
         return "-"
-    text = f"{statistics.fmean(values):.1f}"
-    if len(values) > 1:
-        text += f" ± {statistics.stdev(values):.1f}"
-    if reference:
-        text += f" ({statistics.fmean(values) - statistics.fmean(reference):+.1f})"
-    return text
+    text = spread(list(values.values()))
+    differences = [values[seed] - reference[seed] for seed in values if seed in (reference or {})]
+    return f"{text} ({spread(differences, '+')})" if differences else text
+
+
+def spread(values: list[float], sign: str = "") -> str:
+    """Mean ± sample standard deviation, where there are two or more values.
+
+    >>> spread([1.0, 3.0], "+")
+    '+2.0 ± 1.4'
+    """
+    text = f"{statistics.fmean(values):{sign}.1f}"
+    return f"{text} ± {statistics.stdev(values):.1f}" if len(values) > 1 else text
 
 
 def _place(result: dict) -> tuple:
