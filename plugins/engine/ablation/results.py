@@ -143,8 +143,7 @@ def column_values(results: list[dict], row: str, direction: str, metric: str) ->
 def cell(values: dict[int, float], reference: dict[int, float] | None) -> str:
     """Mean and spread over the seeds; in brackets the same of the differences to ``reference``.
 
-    Those are of the seeds that both have: with a seed, runs share their draws, and the differences
-    spread less than the values.
+    Those are of the seeds that both have, as runs with the same seed share their draws.
 
     >>> cell({0: 1.0, 1: 3.0}, {0: 0.0, 1: 3.0})
     '2.0 ± 1.4 (+0.5 ± 0.7)'
