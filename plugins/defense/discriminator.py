@@ -5,6 +5,9 @@
 Legend: B features in the batch, D their length. D(f) is the probability that f is of a clean image,
 the sigmoid of a logit. Everything is computed from logits and in float32, so that no logarithm
 overflows and no loss needs scaling under mixed precision.
+
+Features before a BNNeck share a mean ten times as long as what tells them apart, and of that D
+learns nothing; so it standardises them first, by the batches of its last step.
 """
 
 import torch
@@ -12,7 +15,7 @@ import torch.nn.functional as F
 from fastreid.config import CfgNode
 from torch import Tensor, nn
 
-from plugins.engine.distributed import average_gradients, broadcast_model
+from plugins.engine.distributed import average_buffers, average_gradients, broadcast_model
 from plugins.errors import InputError
 from plugins.modeling.freeze import frozen_parameters
 
@@ -22,14 +25,37 @@ def game_value(clean_logits: Tensor, attacked_logits: Tensor) -> Tensor:
     return F.logsigmoid(clean_logits).mean() + F.logsigmoid(-attacked_logits).mean()
 
 
+class Standardiser(nn.Module):
+    """Features (B, D) less a mean, divided by a deviation: those of the features last measured."""
+
+    def __init__(self, dim: int) -> None:
+        """Change nothing until something is measured."""
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("variance", torch.ones(dim))
+
+    @torch.no_grad()
+    def measure(self, features: Tensor) -> None:
+        """Take mean and variance of (B, D) features, of all ranks together, B in each."""
+        features = features.to(self.mean)
+        self.mean.copy_(features.mean(dim=0))
+        average_buffers(self)
+        self.variance.copy_((features - self.mean).square().mean(dim=0))
+        average_buffers(self)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Same shape."""
+        return (features - self.mean) * (self.variance + 1e-5).rsqrt()
+
+
 class Discriminator:
     """An MLP D - hidden - 1 with its Adam; one ``step`` comes before each update of the encoder.
 
-    Weights and optimizer are in ``state_dict``. The ranks start from rank 0's weights and average
-    their gradients.
+    Weights, statistics and optimizer are in ``state_dict``. The ranks start from rank 0's weights
+    and average their gradients.
 
     Attributes:
-        network: features (B, D) to logits (B, 1).
+        network: features (B, D) to logits (B, 1); its first layer is a Standardiser.
         saturating: the encoder descends the game's value itself, which takes the gradient away when
             the discriminator is sure and also moves the clean features; else -log D(E(x_adv)),
             which has the same optimum for attacked features and moves nothing else.
@@ -53,7 +79,12 @@ class Discriminator:
             saturating: see the attribute.
             device: where the features will be.
         """
-        self.network = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        self.network = nn.Sequential(
+            Standardiser(dim),
+            nn.Linear(dim, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, 1),
+        )
         self.network.to(device)
         broadcast_model(self.network)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=lr)
@@ -84,7 +115,7 @@ class Discriminator:
     def logits(self, features: Tensor) -> Tensor:
         """Features (B, D) to logits (B,) in the network's own precision, also under autocast."""
         with torch.autocast(features.device.type, enabled=False):
-            return self.network(features.to(self.network[0].weight.dtype))[:, 0]
+            return self.network(features.to(next(self.network.parameters()).dtype))[:, 0]
 
     def step(self, clean: Tensor, attacked: Tensor) -> Tensor:
         """One update of the discriminator; the encoder gets no gradient.
@@ -97,7 +128,9 @@ class Discriminator:
             Its loss before the update, minus the game's value; 2 log 2 where it knows nothing.
         """
         self.optimizer.zero_grad()
-        loss = -game_value(self.logits(clean.detach()), self.logits(attacked.detach()))
+        clean, attacked = clean.detach(), attacked.detach()
+        self.network[0].measure(torch.cat([clean, attacked]))
+        loss = -game_value(self.logits(clean), self.logits(attacked))
         loss.backward()
         average_gradients(self.network.parameters())
         self.optimizer.step()

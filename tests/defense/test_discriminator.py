@@ -47,7 +47,10 @@ def test_a_step_is_adam_on_the_binary_cross_entropy_of_clean_against_attacked():
         clean, attacked = features_of(seed)
         optimizer.zero_grad()
         bce = F.binary_cross_entropy_with_logits
-        expected = bce(network(clean), torch.ones(4, 1)) + bce(network(attacked), torch.zeros(4, 1))
+        both = torch.cat([clean, attacked])
+        both = (both - both.mean(0)) / (both.var(0, unbiased=False) + 1e-5).sqrt()
+        logits = network[1:](both)
+        expected = bce(logits[:4], torch.ones(4, 1)) + bce(logits[4:], torch.zeros(4, 1))
         expected.backward()
         optimizer.step()
         torch.testing.assert_close(one.step(clean, attacked), expected.detach())
@@ -62,6 +65,26 @@ def test_the_discriminator_learns_and_the_encoder_gets_no_gradient():
     assert losses[-1] < 0.1
     assert clean.grad is None
     assert attacked.grad is None
+
+
+def test_a_mean_that_all_features_share_hides_nothing():
+    one = discriminator()
+    clean, attacked = (100 + 0.01 * features for features in features_of(0))
+    losses = [one.step(clean, attacked).item() for _ in range(200)]
+    assert losses[-1] < 0.1
+
+
+def test_the_encoder_is_judged_by_the_statistics_of_the_last_step():
+    one = discriminator()
+    first, last = features_of(0), features_of(1)
+    one.step(*first)
+    one.step(*last)
+    both = torch.cat(last)
+    standardised = (last[1] - both.mean(0)) / (both.var(0, unbiased=False) + 1e-5).sqrt()
+    torch.testing.assert_close(one.logits(last[1]), one.network[1:](standardised)[:, 0])
+    before = copy.deepcopy(one.state_dict())
+    one.encoder_loss(*first)
+    assert all(map(torch.equal, before["network"].values(), one.state_dict()["network"].values()))
 
 
 @pytest.mark.parametrize("saturating", [False, True])
@@ -91,7 +114,7 @@ def test_against_a_sure_discriminator_only_the_default_form_has_a_gradient():
     for saturating in (False, True):
         one = discriminator(saturating=saturating)
         with torch.no_grad():
-            one.network[2].bias.fill_(-30.0)  # sure that all is attacked
+            one.network[-1].bias.fill_(-30.0)  # sure that all is attacked
         _, attacked = features_of(0)
         clean = attacked.clone()
         one.encoder_loss(clean, attacked.requires_grad_()).backward()
