@@ -229,8 +229,6 @@ def test_gradients_of_the_first_order_step_are_those_of_plain_python(saturating)
     judge = slow_judge(judge, model, *pair)
     for p, q in zip(step.discriminator.network.parameters(), judge.parameters(), strict=True):
         torch.testing.assert_close(p, q, atol=1e-9, rtol=1e-6)
-    # Adam's first step makes as much of a gradient of 1e-9 as of any other.
-    judge.load_state_dict(step.discriminator.network.state_dict())
     train, test = split_identities(pair[0]["targets"], step.generator(0, HALVES))
     here, there = copy.deepcopy(model), copy.deepcopy(model)
     slow_total(step, here, judge, *(rows_of(batch, train) for batch in pair)).backward()
@@ -240,7 +238,8 @@ def test_gradients_of_the_first_order_step_are_those_of_plain_python(saturating)
     slow_total(step, there, judge, *(rows_of(batch, test) for batch in pair)).backward()
     for (name, p), q in zip(here.named_parameters(), there.parameters(), strict=True):
         found = step.model.get_parameter(name).grad
-        torch.testing.assert_close(found, p.grad + q.grad, atol=1e-8, rtol=1e-5)
+        # All but the soft labels, float32, is float64.
+        torch.testing.assert_close(found, p.grad + q.grad, atol=1e-7, rtol=1e-5)
 
 
 def test_the_second_order_step_descends_the_whole_objective():
