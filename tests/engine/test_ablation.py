@@ -421,8 +421,8 @@ def test_the_commit_is_the_checkout_s():
     ("file", "first"),
     [
         ("sadstrm/ablation.yml", ["baseline", "stig", "self_attack", "full"]),
-        ("dddefense/ablation.yml", ["vanilla", "adv_train", "metric_at", "metric_at_balance"]),
-        ("dddefense/photographs.yml", ["vanilla", "adv_train", "metric_at", "metric_at_disc"]),
+        ("dddefense/ablation.yml", ["vanilla", "vanilla_robust_start", "adv_train", "metric_at"]),
+        ("dddefense/photographs.yml", ["vanilla", "vanilla_robust_start", "adv_train", "metric_at"]),
     ],
 )
 def test_the_projects_files_name_rows_that_differ_from_each_other(file, first):
