@@ -15,6 +15,7 @@ OPTIONS = {
     "INPUT.SIZE_TEST": "[32,16]",
     "INPUT.CLIP.LENGTH": "2",
     "MODEL.DEVICE": "cpu",
+    "MODEL.SELF_ATTACK.KIND": "learned",  # all losses of an attacker
     "MODEL.TEMPORAL.STIG.STRIPES": "2",
     "MODEL.TEMPORAL.STIG.DIM": "16",
     "SOLVER.IMS_PER_BATCH": "8",
