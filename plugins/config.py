@@ -262,7 +262,7 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     # The game that makes attacked features look clean; an MLP with one hidden layer, and its Adam.
     cfg.DEFENSE.DISCRIMINATOR = CfgNode({"ENABLED": False, "HIDDEN": 512, "BASE_LR": 0.0001})
     cfg.DEFENSE.DISCRIMINATOR.WEIGHT = 0.1  # of L_E
-    # L_E: log(1 - D) of attacked and log D of clean features, else -log D of attacked ones.
+    # L_E: the game's value, else how much more attacked than its own clean copy each feature looks.
     cfg.DEFENSE.DISCRIMINATOR.SATURATING = False
     # Self-meta: a step on half of the batch's people must help on the others. ALPHA: alpha, rate of
     # that step; 0: the optimizer's rate of the moment.

@@ -42,7 +42,8 @@ class DDDefenseStep(AdversarialStep):
       classification loss alone; see ``softening``. FNA, the inner attack of the paper, aims at the
       farthest person of the batch; so does the label, unless DEFENSE.CENTROIDS names the bank.
     - DEFENSE.DISCRIMINATOR makes attacked features look like clean ones; see ``discriminator``.
-      Its features are those that the triplet sees, not those that are ranked.
+      Its features are those that the triplet sees, not those that are ranked. A clean batch passes
+      the model for it, also where DEFENSE.CLEAN_WEIGHT is 0.
     - DEFENSE.META splits each batch by person and learns from one half what helps on the other;
       see ``self_meta``. All losses are taken of each half.
     """
@@ -65,6 +66,7 @@ class DDDefenseStep(AdversarialStep):
             # Forked, so that runs with and without it are fed the same batches.
             with torch.random.fork_rng():
                 self.discriminator = Discriminator.from_config(cfg)
+            self.uses_clean = True
         self._losses_module = LossesModule(model, self.batch_losses)
 
     def checkpointables(self) -> dict[str, object]:
@@ -151,8 +153,8 @@ class DDDefenseStep(AdversarialStep):
             loss = self.soft_loss(hurt["cls_outputs"], attacked)
             losses["loss_cls_attacked"] = self.attacked_weight * loss
         if self.discriminator is not None:
-            clean = outputs[1]["features"] if self.discriminator.saturating else None
-            loss = self.discriminator.encoder_loss(clean, hurt["features"])
+            clean = outputs[1]
+            loss = self.discriminator.encoder_loss(clean["features"], hurt["features"])
             losses["loss_encoder"] = self.cfg.DEFENSE.DISCRIMINATOR.WEIGHT * loss
         return losses
 
@@ -238,11 +240,6 @@ def check_parts(cfg: CfgNode, model: nn.Module) -> None:
     game = settings.DISCRIMINATOR
     if not game.WEIGHT >= 0:
         raise InputError(f"DEFENSE.DISCRIMINATOR.WEIGHT: {game.WEIGHT}; expected 0 or more")
-    if game.ENABLED and game.SATURATING and not (settings.CLEAN_WEIGHT or settings.DISTANCE_WEIGHT):
-        raise InputError(
-            "DEFENSE.DISCRIMINATOR.SATURATING: True moves clean features too; found "
-            "DEFENSE.CLEAN_WEIGHT 0, expected more, so that there are some"
-        )
 
 
 def check_meta(cfg: CfgNode, attack: Attack | TripletAttack) -> None:

@@ -8,6 +8,11 @@ overflows and no loss needs scaling under mixed precision.
 
 Features before a BNNeck share a mean ten times as long as what tells them apart, and of that D
 learns nothing; so it standardises them first, by the batches of its last step.
+
+The encoder compares each image with its own attacked copy (after relativistic GANs,
+Jolicoeur-Martineau, arXiv 1807.00734): -log D(E(x_adv)) alone also falls where all features move
+alike, which makes nothing invariant, and that is nearly all of its gradient (see
+``projects/dddefense``).
 """
 
 import torch
@@ -23,6 +28,14 @@ from plugins.modeling.freeze import frozen_parameters
 def game_value(clean_logits: Tensor, attacked_logits: Tensor) -> Tensor:
     """E log D(E(x)) + E log(1 - D(E(x_adv))) in nats, from logits (B,) each; at most 0."""
     return F.logsigmoid(clean_logits).mean() + F.logsigmoid(-attacked_logits).mean()
+
+
+def paired_loss(clean_logits: Tensor, attacked_logits: Tensor) -> Tensor:
+    """Mean of -log sigmoid(attacked - clean) over images, from logits (B,) each, row by row; nats.
+
+    What adds the same to both logits of an image changes nothing; log 2 where they are equal.
+    """
+    return -F.logsigmoid(attacked_logits - clean_logits).mean()
 
 
 class Standardiser(nn.Module):
@@ -57,8 +70,7 @@ class Discriminator:
     Attributes:
         network: features (B, D) to logits (B, 1); its first layer is a Standardiser.
         saturating: the encoder descends the game's value itself, which takes the gradient away when
-            the discriminator is sure and also moves the clean features; else -log D(E(x_adv)),
-            which has the same optimum for attacked features and moves nothing else.
+            the discriminator is sure; else :func:`paired_loss`.
     """
 
     def __init__(
@@ -136,17 +148,16 @@ class Discriminator:
         self.optimizer.step()
         return loss.detach()
 
-    def encoder_loss(self, clean: Tensor | None, attacked: Tensor) -> Tensor:
+    def encoder_loss(self, clean: Tensor, attacked: Tensor) -> Tensor:
         """L_E, a scalar for the encoder to descend; the discriminator gets no gradient.
 
         Args:
-            clean: E(x), (B, D); only the saturating form reads it.
-            attacked: E(x_adv), (B, D).
+            clean: E(x), (B, D).
+            attacked: E(x_adv), (B, D), in the same order.
         """
+        loss = game_value if self.saturating else paired_loss
         with frozen_parameters(self.network.parameters()):
-            if self.saturating:
-                return game_value(self.logits(clean), self.logits(attacked))
-            return -F.logsigmoid(self.logits(attacked)).mean()
+            return loss(self.logits(clean), self.logits(attacked))
 
     def state_dict(self) -> dict:
         """Weights and Adam's moments."""

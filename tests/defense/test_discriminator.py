@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from plugins.defense.discriminator import Discriminator, game_value
+from plugins.defense.discriminator import Discriminator, game_value, paired_loss
 
 
 def discriminator(seed: int = 0, **changes) -> Discriminator:
@@ -37,6 +37,20 @@ def test_the_value_of_the_game_equals_a_loop_and_is_finite_for_any_logit():
     value.backward()
     assert value.item() == -300
     assert sure.grad.isfinite().all()
+
+
+def test_the_paired_loss_equals_a_loop_is_finite_for_any_logit_and_blind_to_a_common_shift():
+    clean, attacked = torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
+    pairs = zip(clean.tolist(), attacked.tolist(), strict=True)
+    slow = -sum(log_probability(a - c) for c, a in pairs) / 5
+    assert paired_loss(clean, attacked).item() == pytest.approx(slow, rel=1e-5)
+    assert paired_loss(clean, clean).item() == pytest.approx(math.log(2))
+    shift = torch.zeros((), requires_grad=True)
+    loss = paired_loss(clean + shift, attacked + shift)
+    loss.backward()
+    assert shift.grad.abs() < 1e-7
+    sure = torch.tensor([300.0, -300.0])
+    assert paired_loss(sure, -sure).item() == 300
 
 
 def test_a_step_is_adam_on_the_binary_cross_entropy_of_clean_against_attacked():
@@ -95,14 +109,13 @@ def test_the_encoder_loss_moves_the_encoder_alone(saturating):
     loss = one.encoder_loss(clean, attacked)
     loss.backward()
     clean_logits, attacked_logits = (one.logits(f).tolist() for f in (clean, attacked))
+    pairs = zip(clean_logits, attacked_logits, strict=True)
     if saturating:
-        value = sum(map(log_probability, [*clean_logits, *(-a for a in attacked_logits)])) / 4
-        assert loss.item() == pytest.approx(value, rel=1e-5)
-        assert clean.grad.abs().sum() > 0
+        value = sum(log_probability(c) + log_probability(-a) for c, a in pairs) / 4
     else:
-        value = sum(map(log_probability, attacked_logits)) / 4
-        assert loss.item() == pytest.approx(-value, rel=1e-5)
-        assert clean.grad is None
+        value = -sum(log_probability(a - c) for c, a in pairs) / 4
+    assert loss.item() == pytest.approx(value, rel=1e-5)
+    assert clean.grad.abs().sum() > 0
     assert all(p.grad is None and p.requires_grad for p in one.network.parameters())
     assert all(torch.equal(p, q) for p, q in zip(weights(one), before, strict=True))
     # A small step down makes the attacked features look cleaner.
@@ -113,10 +126,8 @@ def test_against_a_sure_discriminator_only_the_default_form_has_a_gradient():
     gradients = {}
     for saturating in (False, True):
         one = discriminator(saturating=saturating)
-        with torch.no_grad():
-            one.network[-1].bias.fill_(-30.0)  # sure that all is attacked
-        _, attacked = features_of(0)
-        clean = attacked.clone()
+        one.logits = lambda features: 30 * features[:, 0]  # sure of each, and right
+        clean, attacked = torch.ones(4, 6), -torch.ones(4, 6)
         one.encoder_loss(clean, attacked.requires_grad_()).backward()
         gradients[saturating] = attacked.grad.abs().max().item()
     assert gradients[False] > 1e-3
