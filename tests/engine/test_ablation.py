@@ -37,7 +37,7 @@ TREE = {
     "options": {"SOLVER.MAX_EPOCH": 2},
     "rows": {
         "baseline": {"description": "the skeleton"},
-        "eps": {"description": "another budget", "overrides": {"MODEL.SELF_ATTACK.EPS": 0.5}},
+        "margin": {"description": "another margin", "overrides": {"MODEL.SELF_ATTACK.MARGIN": 0.5}},
     },
 }
 
@@ -61,16 +61,16 @@ def cells(text: str, row: str) -> list[str]:
 
 def test_table_has_mean_spread_number_and_difference_to_the_first_row(tmp_path):
     ablation = read_ablation(write(tmp_path))
-    baseline, eps = [(50.0, 20.0), (52.0, 26.0), (57.0, 20.0)], [(60.0, 19.0), (61.0, 18.0)]
+    baseline, margin = [(50.0, 20.0), (52.0, 26.0), (57.0, 20.0)], [(60.0, 19.0), (61.0, 18.0)]
     results = [result(ablation, "baseline", s, *pair) for s, pair in enumerate(baseline)]
-    results += [result(ablation, "eps", s, *pair) for s, pair in enumerate(eps)]
+    results += [result(ablation, "margin", s, *pair) for s, pair in enumerate(margin)]
     text = table(ablation, results)
     assert cells(text, "baseline")[1:] == ["53.0 ± 3.6", "22.0 ± 3.5", "3", "the skeleton"]
-    assert cells(text, "eps")[1:] == [
+    assert cells(text, "margin")[1:] == [
         "60.5 ± 0.7 (+9.5 ± 0.7)",
         "18.5 ± 0.7 (-4.5 ± 4.9)",
         "2",
-        "another budget",
+        "another margin",
     ]
     # By hand: deviations of 50, 52, 57 from 53 are -3, -1, 4, so the variance is 26 / 2; of the two
     # seeds that both rows have, the differences are 10 and 9, and -1 and -8.
@@ -80,15 +80,15 @@ def test_table_has_mean_spread_number_and_difference_to_the_first_row(tmp_path):
 
 def test_one_seed_has_no_spread_and_a_row_without_results_no_numbers(tmp_path):
     ablation = read_ablation(write(tmp_path))
-    text = table(ablation, [result(ablation, "eps", 0, 60.0, 19.0)])
+    text = table(ablation, [result(ablation, "margin", 0, 60.0, 19.0)])
     assert cells(text, "baseline")[1:4] == ["-", "-", "0"]
-    assert cells(text, "eps")[1:4] == ["60.0", "19.0", "1"]
+    assert cells(text, "margin")[1:4] == ["60.0", "19.0", "1"]
 
 
 def test_rows_and_columns_stand_in_the_order_of_the_file(tmp_path):
     rows = dict(reversed(TREE["rows"].items()))
     text = table(read_ablation(write(tmp_path, rows=rows, metrics=["V2I/mAP", "I2V/mINP"])), [])
-    assert text.index("`eps`") < text.index("`baseline`")
+    assert text.index("`margin`") < text.index("`baseline`")
     assert text.index("V2I mAP") < text.index("I2V mINP")
 
 
@@ -97,10 +97,10 @@ def test_rows_and_columns_stand_in_the_order_of_the_file(tmp_path):
     [
         ({"options": {"SOLVER.MAX_EPOCH": 3}}, "SOLVER.MAX_EPOCH 2 (now 3)"),
         (
-            {"rows": {"eps": {"overrides": {"MODEL.SELF_ATTACK.EPS": 0.1}}}},
-            "MODEL.SELF_ATTACK.EPS 0.5 (now 0.1)",
+            {"rows": {"margin": {"overrides": {"MODEL.SELF_ATTACK.MARGIN": 0.1}}}},
+            "MODEL.SELF_ATTACK.MARGIN 0.5 (now 0.1)",
         ),
-        ({"rows": {"eps": {}}}, "MODEL.SELF_ATTACK.EPS 0.5 (now unset)"),
+        ({"rows": {"margin": {}}}, "MODEL.SELF_ATTACK.MARGIN 0.5 (now unset)"),
         (
             {"dataset": {"name": "tiny", "render": {"preset": "quick", "train_ids": 7}}},
             "render.train_ids 6 (now 7)",
@@ -112,12 +112,12 @@ def test_rows_and_columns_stand_in_the_order_of_the_file(tmp_path):
 )
 def test_a_result_of_other_settings_is_stale_by_name_and_not_in_the_table(tmp_path, changes, why):
     ablation = read_ablation(write(tmp_path))
-    record_result(ablation, result(ablation, "eps", 1, 60.0, 19.0))
+    record_result(ablation, result(ablation, "margin", 1, 60.0, 19.0))
     changed = read_ablation(write(tmp_path, **changes))
-    assert split_stale(changed, read_results(changed.results)) == ([], {"eps/seed1": why})
+    assert split_stale(changed, read_results(changed.results)) == ([], {"margin/seed1": why})
     text = write_table(changed).read_text()
     assert "60.0" not in text
-    assert "eps/seed1" in text
+    assert "margin/seed1" in text
 
 
 def test_two_files_of_a_project_share_no_folder_of_a_run(tmp_path):
@@ -148,10 +148,10 @@ def test_a_changed_base_config_makes_results_stale(tmp_path):
     base = tmp_path / "base.yml"
     base.write_text(f"_BASE_: {CONFIG}\nSOLVER:\n  BASE_LR: 0.1\n")
     ablation = read_ablation(write(tmp_path, config=str(base)))
-    found = result(ablation, "eps", 0, 60.0, 19.0)
+    found = result(ablation, "margin", 0, 60.0, 19.0)
     base.write_text(f"_BASE_: {CONFIG}\nSOLVER:\n  BASE_LR: 0.2\n")
     now = read_ablation(ablation.file)
-    assert difference(found, now.wanted(now.rows["eps"])) == ["SOLVER.BASE_LR 0.1 (now 0.2)"]
+    assert difference(found, now.wanted(now.rows["margin"])) == ["SOLVER.BASE_LR 0.1 (now 0.2)"]
 
 
 def test_other_weights_at_the_start_make_results_stale_and_missing_ones_do_not(tmp_path):
@@ -159,13 +159,13 @@ def test_other_weights_at_the_start_make_results_stale_and_missing_ones_do_not(t
     weights.write_bytes(b"first")
     options = {"SOLVER.MAX_EPOCH": 2, "MODEL.BACKBONE.PRETRAIN_PATH": str(weights)}
     ablation = read_ablation(write(tmp_path, options=options))
-    found = result(ablation, "eps", 0, 60.0, 19.0)
+    found = result(ablation, "margin", 0, 60.0, 19.0)
     digest = hashlib.sha256(b"first").hexdigest()[:12]
     assert found["start"] == digest
     assert digest in table(ablation, [found])
 
     def differences() -> list[str]:
-        return difference(found, ablation.wanted(ablation.rows["eps"]))
+        return difference(found, ablation.wanted(ablation.rows["margin"]))
 
     assert differences() == []
     weights.write_bytes(b"other")
@@ -178,32 +178,33 @@ def test_other_weights_at_the_start_make_results_stale_and_missing_ones_do_not(t
 
 def test_equal_settings_survive_json_and_another_spelling(tmp_path):
     ablation = read_ablation(write(tmp_path, options={"SOLVER": {"BASE_LR": 1e-4, "STEPS": [5]}}))
-    found = json.loads(json.dumps(result(ablation, "eps", 0, 60.0, 19.0)))
+    found = json.loads(json.dumps(result(ablation, "margin", 0, 60.0, 19.0)))
     file = write(tmp_path, options={"SOLVER.BASE_LR": "1e-4", "SOLVER.STEPS": "[5]"})
     now = read_ablation(file)
-    assert difference(found, now.wanted(now.rows["eps"])) == []
+    assert difference(found, now.wanted(now.rows["margin"])) == []
 
 
 def test_a_result_takes_the_place_of_its_row_and_seed_and_of_no_other(tmp_path):
     ablation = read_ablation(write(tmp_path))
-    for row, seed, value in [("eps", 1, 1.0), ("eps", 0, 2.0), ("baseline", 1, 3.0), ("eps", 1, 4)]:
+    found = [("margin", 1, 1.0), ("margin", 0, 2.0), ("baseline", 1, 3.0), ("margin", 1, 4)]
+    for row, seed, value in found:
         record_result(ablation, result(ablation, row, seed, value, 0.0))
     found = read_results(ablation.results)
     assert [(r["row"], r["seed"], r["metrics"]["I2V"]["Rank-1"]) for r in found] == [
         ("baseline", 1, 3.0),
-        ("eps", 0, 2.0),
-        ("eps", 1, 4),
+        ("margin", 0, 2.0),
+        ("margin", 1, 4),
     ]
-    assert "`eps`" in ablation.results.with_suffix(".md").read_text()
+    assert "`margin`" in ablation.results.with_suffix(".md").read_text()
 
 
-@pytest.mark.parametrize("text", ["[{", "{}", '[{"row": "eps"}]'])
+@pytest.mark.parametrize("text", ["[{", "{}", '[{"row": "margin"}]'])
 def test_a_damaged_record_is_an_error_and_stays_as_it_is(tmp_path, text):
     ablation = read_ablation(write(tmp_path))
     ablation.results.parent.mkdir()
     ablation.results.write_text(text)
     with pytest.raises(InputError, match=r"ablation\.json"):
-        record_result(ablation, result(ablation, "eps", 0, 1.0, 1.0))
+        record_result(ablation, result(ablation, "margin", 0, 1.0, 1.0))
     assert ablation.results.read_text() == text
 
 
@@ -252,7 +253,7 @@ def test_a_missing_file_a_missing_key_and_an_unknown_row_are_named(tmp_path):
     file.write_text("config: a.yml\n")
     with pytest.raises(InputError, match="key 'dataset' is missing"):
         read_ablation(file)
-    with pytest.raises(InputError, match="no row 'baslin'; known: baseline, eps"):
+    with pytest.raises(InputError, match="no row 'baslin'; known: baseline, margin"):
         read_ablation(write(tmp_path)).choose(["baslin"])
 
 
@@ -266,17 +267,17 @@ def test_other_render_settings_have_another_folder(tmp_path):
 
 def run(folder: Path, **changes):
     ablation = read_ablation(write(folder, **changes))
-    return plan_runs(ablation, ablation.choose(["eps"]), [3], folder / "logs")[0]
+    return plan_runs(ablation, ablation.choose(["margin"]), [3], folder / "logs")[0]
 
 
 def test_a_run_has_its_own_folder_seed_and_one_evaluation_after_the_last_epoch(tmp_path):
     one = run(tmp_path)
-    assert one.folder == tmp_path / "logs" / tmp_path.name / "ablation" / "eps" / "seed3"
+    assert one.folder == tmp_path / "logs" / tmp_path.name / "ablation" / "margin" / "seed3"
     words = one.command(Path("train_net.py"))
     pairs = dict(zip(words[5::2], words[6::2], strict=True))
     assert pairs == {
         "SOLVER.MAX_EPOCH": "2",
-        "MODEL.SELF_ATTACK.EPS": "0.5",
+        "MODEL.SELF_ATTACK.MARGIN": "0.5",
         "SEED": "3",
         "TEST.EVAL_PERIOD": "2",
         "TEST.EXPECTED_RESULTS": "[]",
@@ -339,16 +340,16 @@ def test_failing_runs_stop_no_other_and_their_logs_are_named(tmp_path, jobs):
     tool = tmp_path / "train.py"
     tool.write_text(STAND_IN)
     ablation = read_ablation(write(tmp_path, seeds=[0, 1, 2, 3]))
-    rows = ablation.choose(["eps"])
+    rows = ablation.choose(["margin"])
     runs = plan_runs(ablation, rows, list(ablation.seeds), tmp_path / "logs")
     results = []
     failures, stopped_by = execute(runs, tool, jobs, 1, results.append)
     assert stopped_by is None
     assert sorted(result["metrics"]["I2V"]["Rank-1"] for result in results) == [0.0, 3.0]
     log = runs[1].folder / LOG
-    assert failures["eps/seed1"] == f"exit status 1, see {log}"
+    assert failures["margin/seed1"] == f"exit status 1, see {log}"
     assert "boom" in log.read_text()
-    assert failures["eps/seed2"] == f"wrote no results.json, see {runs[2].folder / LOG}"
+    assert failures["margin/seed2"] == f"wrote no results.json, see {runs[2].folder / LOG}"
     assert len(failures) == 2
 
 
