@@ -153,8 +153,7 @@ class DDDefenseStep(AdversarialStep):
             loss = self.soft_loss(hurt["cls_outputs"], attacked)
             losses["loss_cls_attacked"] = self.attacked_weight * loss
         if self.discriminator is not None:
-            clean = outputs[1]
-            loss = self.discriminator.encoder_loss(clean["features"], hurt["features"])
+            loss = self.discriminator.encoder_loss(outputs[1]["features"], hurt["features"])
             losses["loss_encoder"] = self.cfg.DEFENSE.DISCRIMINATOR.WEIGHT * loss
         return losses
 

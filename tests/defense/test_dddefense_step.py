@@ -175,6 +175,19 @@ def test_the_discriminator_starts_alike_and_draws_nothing_from_others():
     assert torch.equal(torch.rand(1), drawn)
 
 
+@pytest.mark.parametrize("saturating", [False, True])
+def test_clean_images_pass_for_the_discriminator_where_no_loss_is_on_them(saturating):
+    opts = (*GAME, "DEFENSE.CLEAN_WEIGHT", 0.0, "DEFENSE.DISCRIMINATOR.SATURATING", saturating)
+    step, batch = dd_step(*opts), tiny_batch()
+    attacked = step.craft(batch)
+    clean, hurt = (features_of(copy.deepcopy(step.model), each) for each in (batch, attacked))
+    losses = step.losses(batch, attacked)
+    assert losses.keys() == {"loss_cls_attacked", "loss_triplet_attacked", "loss_encoder"}
+    expected = 0.1 * step.discriminator.encoder_loss(clean, hurt)
+    torch.testing.assert_close(losses["loss_encoder"], expected)
+    assert losses["loss_encoder"].requires_grad
+
+
 def prepared(*opts):
     """A step in float64, its (clean, attacked) pair, and twins of its networks before it."""
     step = dd_step(*opts, "DEFENSE.CLEAN_WEIGHT", 0.5, "DEFENSE.DISCRIMINATOR.BASE_LR", 0.01)

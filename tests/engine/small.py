@@ -16,6 +16,7 @@ OPTIONS = {
     "INPUT.CLIP.LENGTH": "2",
     "MODEL.DEVICE": "cpu",
     "MODEL.SELF_ATTACK.KIND": "learned",  # all losses of an attacker
+    "MODEL.SELF_ATTACK.EPS": "0.3",
     "MODEL.TEMPORAL.STIG.STRIPES": "2",
     "MODEL.TEMPORAL.STIG.DIM": "16",
     "SOLVER.IMS_PER_BATCH": "8",

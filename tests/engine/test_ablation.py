@@ -186,8 +186,8 @@ def test_equal_settings_survive_json_and_another_spelling(tmp_path):
 
 def test_a_result_takes_the_place_of_its_row_and_seed_and_of_no_other(tmp_path):
     ablation = read_ablation(write(tmp_path))
-    found = [("margin", 1, 1.0), ("margin", 0, 2.0), ("baseline", 1, 3.0), ("margin", 1, 4)]
-    for row, seed, value in found:
+    given = [("margin", 1, 1.0), ("margin", 0, 2.0), ("baseline", 1, 3.0), ("margin", 1, 4)]
+    for row, seed, value in given:
         record_result(ablation, result(ablation, row, seed, value, 0.0))
     found = read_results(ablation.results)
     assert [(r["row"], r["seed"], r["metrics"]["I2V"]["Rank-1"]) for r in found] == [

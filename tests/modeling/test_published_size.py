@@ -1,4 +1,4 @@
-"""configs/VVI/sadstrm.yml as it stands (288 x 144, ResNet-50, T = 6): one turn of each player."""
+"""configs/VVI/sadstrm.yml at its size (288 x 144, ResNet-50, T = 6): a turn of each player."""
 
 from pathlib import Path
 
@@ -14,8 +14,6 @@ from plugins.modeling.self_attack import build_self_attack, relative_norm
 
 CONFIG = Path(__file__).parents[2] / "configs/VVI/sadstrm.yml"
 FRAMES, HEIGHT, WIDTH, PEOPLE = 6, 288, 144, 2
-
-
 LEARNED = "MODEL.SELF_ATTACK.KIND", "learned", "MODEL.SELF_ATTACK.EPS", 0.3
 
 
