@@ -57,6 +57,7 @@ class ConditionalUNet(nn.Module):
             )
         self.people, self.cameras, self.patch = people, cameras, patch
         plain = len(channels) - 1
+        groups = math.gcd(32, *channels)
         self.unet = UNet2DModel(
             sample_size=tuple(side // patch for side in size),
             in_channels=3 * patch**2,
@@ -65,7 +66,10 @@ class ConditionalUNet(nn.Module):
             layers_per_block=layers,
             down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",),
             up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * plain,
-            norm_num_groups=math.gcd(32, *channels),
+            norm_num_groups=groups,
+            # Else, with scale_shift, the innermost attention has no norm: its scores grow to 1e8,
+            # and gradients overflow.
+            attn_norm_num_groups=groups,
             # "fourier" divides the output by the noise level, which EDM's c_out has done already.
             time_embedding_type="positional",
             # The condition scales and shifts the channels of each block, as EDM's.

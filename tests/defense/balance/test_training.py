@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers.models.attention_processor import Attention
 
 from plugins.defense.balance.generator import EDMGenerator
 from plugins.defense.balance.network import ConditionalUNet
@@ -116,6 +117,18 @@ def test_a_network_on_patches_keeps_pixels_at_their_place():
     assert torch.equal(network(images, *torch.zeros(3, 3, dtype=torch.int64)), images)
     # A channel of the patches is one corner of each square.
     assert torch.equal(network.unet.seen[:, 1], images[:, 0, ::2, 1::2])
+
+
+def test_what_attention_adds_does_not_grow_with_its_input():
+    network = ConditionalUNet(2, 2, (8, 4), (8, 16), 1)
+    attentions = [part for part in network.modules() if isinstance(part, Attention)]
+    assert len(attentions) == 4  # down, middle, two up
+    features = torch.randn(2, 16, 4, 2)
+    for attention in attentions:
+        added = attention(features) - features
+        torch.testing.assert_close(
+            attention(1e3 * features) - 1e3 * features, added, atol=1e-3, rtol=0
+        )
 
 
 class Echo(torch.nn.Module):
