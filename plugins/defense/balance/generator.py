@@ -11,7 +11,7 @@ from plugins.attacks.draws import row_generator
 from plugins.defense.balance.edm import to_pixels
 from plugins.defense.balance.network import ConditionalUNet
 from plugins.defense.balance.sampling import sample
-from plugins.defense.balance.training import read_generator
+from plugins.defense.balance.training import read_generator, require_same_network
 from plugins.errors import InputError
 from plugins.registry import nearest
 
@@ -57,7 +57,7 @@ class EDMGenerator:
             guidance: 1 for none.
 
         Raises:
-            InputError: it is no generator's checkpoint.
+            InputError: it is no generator's checkpoint, or its network has other layers.
         """
         data = read_generator(path)
         settings = data["settings"]
@@ -72,6 +72,7 @@ class EDMGenerator:
             settings["layers"],
             settings["patch"],
         )
+        require_same_network(network, data, path)
         average = EMAModel(network.parameters())
         average.load_state_dict(data["average"])
         average.copy_to(network.parameters())

@@ -101,7 +101,8 @@ class GeneratorTraining:
             period: steps between two checkpoints.
 
         Raises:
-            InputError: the checkpoint is damaged, or of other settings or images.
+            InputError: the checkpoint is damaged, or of other settings, images or layers; or the
+                gradient is not finite.
         """
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / CHECKPOINT).is_file():
@@ -134,14 +135,15 @@ class GeneratorTraining:
         loss = denoising_loss(self._network, *batch)
         self._optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self._network.parameters(), CLIP_NORM)
+        norm = nn.utils.clip_grad_norm_(self._network.parameters(), CLIP_NORM)
+        # It overflows before the loss does; an update by it would spoil weights that may be saved.
+        if not norm.isfinite():
+            raise InputError(
+                f"the generator's gradient is {norm.item()}, its loss {loss.item()}, at step "
+                f"{self.step}; lower DATASETS.BALANCE.GENERATOR.BASE_LR {settings.base_lr}"
+            )
         self._optimizer.step()
         self._average.step(self._network.parameters())
-        if not loss.isfinite():
-            raise InputError(
-                f"the generator's loss is {loss.item()} at step {self.step}; lower "
-                f"DATASETS.BALANCE.GENERATOR.BASE_LR {settings.base_lr}"
-            )
         return loss.item()
 
     def _save(self, folder: Path) -> None:
@@ -173,6 +175,7 @@ class GeneratorTraining:
                     f"{path}: trained with {name} {shorten(found)}, now it is {shorten(value)}; "
                     "move it away to train anew"
                 )
+        require_same_network(self._network, data, path)
         self._network.load_state_dict(data["model"])
         self._average.load_state_dict(data["average"])
         self._average.to(self._device)
@@ -193,6 +196,17 @@ def read_generator(path: Path) -> dict:
     if "average" not in data:
         raise InputError(f"{path}: not a generator's checkpoint: it has no 'average'")
     return data
+
+
+def require_same_network(network: nn.Module, data: dict, path: Path) -> None:
+    """Raise InputError if a checkpoint's weights have other names than the network's.
+
+    diffusers' EMAModel knows its weights by their place alone, and would mistake them.
+    """
+    if data["model"].keys() != network.state_dict().keys():
+        raise InputError(
+            f"{path}: its network has other layers than this version's; move it away to train anew"
+        )
 
 
 def shorten(value: object) -> str:
