@@ -3,7 +3,12 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from plugins.data.synthetic import SyntheticSettings, render_hitsz_vcm
+from plugins.data.synthetic import (
+    MARKET1501,
+    SyntheticSettings,
+    render_hitsz_vcm,
+    render_layout,
+)
 
 # A machine with much else to do is no reason to fail.
 hypothesis.settings.register_profile("patient", deadline=None)
@@ -16,4 +21,13 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("datasets")
     settings = SyntheticSettings(train_ids=6, test_ids=4, height=32, width=16)
     render_hitsz_vcm(root / "HITSZ-VCM", settings, workers=1)
+    return root
+
+
+@pytest.fixture(scope="session")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A FASTREID_DATASETS folder with a small rendered Market-1501 in it."""
+    root = tmp_path_factory.mktemp("market")
+    settings = SyntheticSettings(train_ids=4, test_ids=3, height=32, width=16, max_frames=12)
+    render_layout(MARKET1501, root / "Market-1501-v15.09.15", settings)
     return root

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from plugins.engine.ablation import (
@@ -25,7 +26,15 @@ from plugins.engine.ablation import (
 )
 from plugins.engine.ablation.jobs import StopSignals, end
 from plugins.engine.ablation.plan import difference
-from plugins.engine.ablation.runs import LOG, MARKER, RunError, current_commit, spelt, start
+from plugins.engine.ablation.runs import (
+    LOG,
+    MARKER,
+    RunError,
+    current_commit,
+    device_name,
+    spelt,
+    start,
+)
 from plugins.errors import InputError
 from tests.engine.small import CONFIG, ROOT
 
@@ -305,6 +314,12 @@ def test_the_state_of_a_folder_says_what_a_start_would_do(tmp_path):
     (one.folder / "results.json").write_text(json.dumps(saved | {"epochs": 1}))
     with pytest.raises(RunError, match="of epoch 1, not the last"):
         one.result()
+
+
+def test_a_run_that_shuns_the_gpu_is_of_a_cpu():
+    assert device_name({"MODEL.DEVICE": "cpu"}) == "CPU"
+    found = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    assert device_name({}) == device_name({"MODEL.DEVICE": "cuda:0"}) == found
 
 
 def test_a_folder_in_use_is_refused_and_a_replaced_run_keeps_nothing(tmp_path):

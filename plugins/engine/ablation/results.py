@@ -1,7 +1,8 @@
 """What an ablation measured: the record in JSON, and the table made of it.
 
 A result is ``{row, dataset, seed, overrides, commit, metrics: {direction: {metric: percent}}}``
-with ``render``, ``settings``, ``start``, ``epochs``, ``seconds``, ``torch`` and ``threads``.
+with ``render``, ``settings``, ``start``, ``epochs``, ``seconds``, ``torch``, ``threads`` and
+``device``, where there is none a CPU.
 """
 
 import fcntl
@@ -176,9 +177,9 @@ def _place(result: dict) -> tuple:
 def _origin(ablation: Ablation, results: list[dict]) -> str:
     """How the runs were made; several commits or versions of torch are all named."""
 
-    def distinct(key: str) -> str:
+    def distinct(key: str, missing: str = "unknown") -> str:
         # A resumed run names a commit for each sitting.
-        values = (str(result.get(key) or "unknown").split(", ") for result in results)
+        values = (str(result.get(key) or missing).split(", ") for result in results)
         return ", ".join(dict.fromkeys(itertools.chain.from_iterable(values)))
 
     if not results:
@@ -187,5 +188,5 @@ def _origin(ablation: Ablation, results: list[dict]) -> str:
     start = f"weights at the start {distinct('start')}, " if starts else ""
     return (
         f"Config `{ablation.config}`, epochs {distinct('epochs')}, {start}"
-        f"torch {distinct('torch')}, commit {distinct('commit')}.\n"
+        f"torch {distinct('torch')}, {distinct('device', 'CPU')}, commit {distinct('commit')}.\n"
     )

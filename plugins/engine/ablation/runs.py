@@ -100,6 +100,7 @@ class Run:
             "epochs": saved["epochs"],
             "seconds": marker["seconds"],
             "torch": marker["torch"],
+            "device": marker.get("device"),
             "threads": marker["threads"],
             "render": marker["render"],
             "settings": marker["settings"],
@@ -174,6 +175,7 @@ def start(run: Run, train_net: Path, threads: int) -> Job:
         # Code that moves on during a run is named, not hidden.
         commits += [commit for commit in [current_commit()] if commit not in commits]
         about = {"commit": ", ".join(commits), "torch": torch.__version__, "threads": threads}
+        about |= {"device": device_name(run.row.options)}
         about |= {"seconds": None}  # known when a run goes through at one go
         write_json(run.folder / MARKER, run.ablation.wanted(run.row) | about)
         command = run.command(train_net)
@@ -231,6 +233,12 @@ def current_commit() -> str:
         return "unknown"
     others = git("status", "--porcelain", "--", ".", ":(exclude,glob)projects/*/results/**")
     return commit + ("+dirty" if others else "")
+
+
+def device_name(options: dict) -> str:
+    """What a run with these options computes on: ``CPU``, or what the GPU calls itself."""
+    wanted = str(options.get("MODEL.DEVICE", "cuda")).startswith("cuda")
+    return torch.cuda.get_device_name() if wanted and torch.cuda.is_available() else "CPU"
 
 
 def write_json(file: Path, value: dict) -> None:
