@@ -26,7 +26,8 @@ from plugins.registry import DATASET, lookup
 
 logger = logging.getLogger(__name__)
 
-RESULTS = "results.json"  # in OUTPUT_DIR: what the last evaluation of a training gave
+# In OUTPUT_DIR: what the last evaluation of a training gave, and what --eval-only gave.
+RESULTS, EVALUATION = "results.json", "evaluation.json"
 
 
 def parse_arguments(description: str, arguments: list[str] | None = None) -> argparse.Namespace:
@@ -115,8 +116,7 @@ def run(cfg: CfgNode, args: argparse.Namespace) -> None:
         logger.info("Checkpoints, log and metrics: %s", os.path.abspath(cfg.OUTPUT_DIR))
         if len(cfg.DATASETS.TESTS) == 1:
             results = {cfg.DATASETS.TESTS[0]: results}
-        if not args.eval_only:
-            save_results(cfg, results)
+        save_results(cfg, results, args.eval_only)
         misses = verify_expected(cfg.TEST.EXPECTED_RESULTS, results)
         for miss in misses:
             logger.error("TEST.EXPECTED_RESULTS: %s", miss)
@@ -126,7 +126,15 @@ def run(cfg: CfgNode, args: argparse.Namespace) -> None:
             logger.info("TEST.EXPECTED_RESULTS: all met")
 
 
-def save_results(cfg: CfgNode, results: dict) -> None:
-    """Write ``{"epochs": SOLVER.MAX_EPOCH, "results": {data set: {direction: ...}}}``."""
-    text = json.dumps({"epochs": cfg.SOLVER.MAX_EPOCH, "results": results}, indent=2)
-    write_atomically(Path(cfg.OUTPUT_DIR, RESULTS), lambda file: file.write(text.encode()))
+def save_results(cfg: CfgNode, results: dict, eval_only: bool) -> None:
+    """Write ``{"epochs": SOLVER.MAX_EPOCH, "results": {data set: {direction: ...}}}``.
+
+    With ``eval_only`` "weights" instead of "epochs", into a file of its own: the folder may be that
+    of the training.
+    """
+    if eval_only:
+        name, about = EVALUATION, {"weights": cfg.MODEL.WEIGHTS}
+    else:
+        name, about = RESULTS, {"epochs": cfg.SOLVER.MAX_EPOCH}
+    text = json.dumps({**about, "results": results}, indent=2)
+    write_atomically(Path(cfg.OUTPUT_DIR, name), lambda file: file.write(text.encode()))

@@ -87,7 +87,7 @@ def test_an_attacked_evaluation_finds_what_a_cpu_finds(small_run, tmp_path):
         changes = small_run | attacks | {"MODEL__DEVICE": device}
         done = train("--eval-only", output=folder, **changes)
         assert done.returncode == 0, done.stderr
-        (blocks,) = json.loads((folder / "results.json").read_text())["results"].values()
+        (blocks,) = json.loads((folder / "evaluation.json").read_text())["results"].values()
         found[device] = {
             name: block["mAP"] for name, block in blocks.items() if isinstance(block, dict)
         }

@@ -126,6 +126,10 @@ def test_eval_only_prints_the_very_numbers_of_training(uninterrupted, datasets, 
     assert alone.returncode == 0, alone.stderr
     assert len(table(log)) == 2
     assert table(alone.stdout) == table(log)
+    trained = json.loads((uninterrupted / "results.json").read_text())
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    weights = str(uninterrupted / "model_final.pth")
+    assert found == {"weights": weights, "results": trained["results"]}
 
 
 def test_saved_config_is_enough_to_evaluate(uninterrupted, datasets, tmp_path):
