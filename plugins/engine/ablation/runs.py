@@ -175,7 +175,7 @@ def start(run: Run, train_net: Path, threads: int) -> Job:
         # Code that moves on during a run is named, not hidden.
         commits += [commit for commit in [current_commit()] if commit not in commits]
         about = {"commit": ", ".join(commits), "torch": torch.__version__, "threads": threads}
-        about |= {"device": device_name(run.row.options)}
+        about |= {"device": device_name(run.row.settings)}
         about |= {"seconds": None}  # known when a run goes through at one go
         write_json(run.folder / MARKER, run.ablation.wanted(run.row) | about)
         command = run.command(train_net)
@@ -235,9 +235,9 @@ def current_commit() -> str:
     return commit + ("+dirty" if others else "")
 
 
-def device_name(options: dict) -> str:
-    """What a run with these options computes on: ``CPU``, or what the GPU calls itself."""
-    wanted = str(options.get("MODEL.DEVICE", "cuda")).startswith("cuda")
+def device_name(settings: dict) -> str:
+    """What a run with these settings computes on: ``CPU``, or what the GPU calls itself."""
+    wanted = str(settings.get("MODEL.DEVICE", "cuda")).startswith("cuda")
     return torch.cuda.get_device_name() if wanted and torch.cuda.is_available() else "CPU"
 
 
