@@ -368,7 +368,7 @@ def test_failing_runs_stop_no_other_and_their_logs_are_named(tmp_path, jobs):
     assert len(failures) == 2
 
 
-def test_an_interrupted_run_goes_on_in_its_folder_and_names_both_commits(tmp_path):
+def test_an_interrupted_run_goes_on_in_its_folder_and_names_both_commits_and_machines(tmp_path):
     sleeper, tool = tmp_path / "sleep.py", tmp_path / "train.py"
     sleeper.write_text("import time\ntime.sleep(60)\n")
     check = "assert pathlib.Path(words['OUTPUT_DIR'], 'model_0000.pth').exists()"
@@ -377,12 +377,13 @@ def test_an_interrupted_run_goes_on_in_its_folder_and_names_both_commits(tmp_pat
     end([start(one, sleeper, threads=1).process])
     (one.folder / "model_0000.pth").touch()
     marker = json.loads((one.folder / MARKER).read_text())
-    (one.folder / MARKER).write_text(json.dumps(marker | {"commit": "before"}))
+    (one.folder / MARKER).write_text(json.dumps(marker | {"commit": "before", "device": "another"}))
     assert one.state() == "resumed"
 
     results = []
     assert execute([one], tool, 1, 1, results.append) == ({}, None)
     assert results[0]["commit"] == f"before, {marker['commit']}"
+    assert results[0]["device"] == f"another, {marker['device']}"
     assert results[0]["seconds"] is None
     assert (one.folder / LOG).read_text().count("$ ") == 2
     assert not (one.folder / "model_0000.pth").exists()

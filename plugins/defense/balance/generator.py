@@ -9,9 +9,12 @@ from torch import Tensor
 
 from plugins.attacks.draws import row_generator
 from plugins.defense.balance.edm import to_pixels
-from plugins.defense.balance.network import ConditionalUNet
 from plugins.defense.balance.sampling import sample
-from plugins.defense.balance.training import read_generator, require_same_network
+from plugins.defense.balance.training import (
+    TrainingSettings,
+    read_generator,
+    require_same_network,
+)
 from plugins.errors import InputError
 from plugins.registry import nearest
 
@@ -60,18 +63,11 @@ class EDMGenerator:
             InputError: it is no generator's checkpoint, or its network has other layers.
         """
         data = read_generator(path)
-        settings = data["settings"]
+        settings = TrainingSettings(**data["settings"])
         self._people, self._cameras = data["people"], data["cameras"]
-        self._size, self._seed, self._device = settings["size"], seed, device
+        self._size, self._seed, self._device = settings.size, seed, device
         self._options = {"scheduler": scheduler, "steps": steps, "guidance": guidance}
-        network = ConditionalUNet(
-            len(self._people),
-            len(self._cameras),
-            settings["size"],
-            settings["channels"],
-            settings["layers"],
-            settings["patch"],
-        )
+        network = settings.network(len(self._people), len(self._cameras))
         require_same_network(network, data, path)
         average = EMAModel(network.parameters())
         average.load_state_dict(data["average"])

@@ -53,6 +53,16 @@ class TrainingSettings:
         lists = {name: tuple(values[name]) for name in ("size", "channels")}
         return cls(**values | lists, seed=max(cfg.SEED, 0))
 
+    def network(self, people: int, cameras: int) -> ConditionalUNet:
+        """Random weights, from torch's global generator.
+
+        Raises:
+            InputError: size and channels do not fit.
+        """
+        return ConditionalUNet(
+            people, cameras, self.size, self.channels, self.layers, patch=self.patch
+        )
+
 
 class GeneratorTraining:
     """The state of a training, and the steps that advance it.
@@ -80,14 +90,7 @@ class GeneratorTraining:
         self._photographs, self._settings, self._device = photographs, settings, device
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(settings.seed)
-            network = ConditionalUNet(
-                len(self.people),
-                len(self.cameras),
-                settings.size,
-                settings.channels,
-                settings.layers,
-                settings.patch,
-            )
+            network = settings.network(len(self.people), len(self.cameras))
         self._network = network.to(device)
         self._average = EMAModel(self._network.parameters(), decay=settings.ema)
         self._optimizer = torch.optim.Adam(self._network.parameters(), lr=settings.base_lr)

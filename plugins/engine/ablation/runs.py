@@ -171,11 +171,10 @@ def start(run: Run, train_net: Path, threads: int) -> Job:
         if marker is None:
             clear(run.folder)
             log.truncate(0)
-        commits = [marker["commit"]] if marker else []
-        # Code that moves on during a run is named, not hidden.
-        commits += [commit for commit in [current_commit()] if commit not in commits]
-        about = {"commit": ", ".join(commits), "torch": torch.__version__, "threads": threads}
-        about |= {"device": device_name(run.row.settings)}
+        # Code or a machine that changes during a run is named, not hidden.
+        now = {"commit": current_commit(), "device": device_name(run.row.settings)}
+        about = {key: extended((marker or {}).get(key), value) for key, value in now.items()}
+        about |= {"torch": torch.__version__, "threads": threads}
         about |= {"seconds": None}  # known when a run goes through at one go
         write_json(run.folder / MARKER, run.ablation.wanted(run.row) | about)
         command = run.command(train_net)
@@ -192,6 +191,16 @@ def start(run: Run, train_net: Path, threads: int) -> Job:
             start_new_session=True,
         )
     return Job(run, process, time.monotonic(), resumed=marker is not None)
+
+
+def extended(names: str | None, name: str) -> str:
+    """What a record says a run was made with, a new name at the end.
+
+    >>> extended(None, "CPU"), extended("CPU", "CPU"), extended("CPU", "GPU")
+    ('CPU', 'CPU', 'CPU, GPU')
+    """
+    known = names.split(", ") if names else []
+    return ", ".join(known if name in known else [*known, name])
 
 
 def spelt(value: object) -> str:
