@@ -72,11 +72,12 @@ class AdversarialStep(Step):
         self.uses_clean = bool(
             self.clean_weight or self.distance_weight or self.ics_weight or anchored
         )
-        if self.compares and not isinstance(getattr(model, "heads", None), nn.Module):
+        neck = getattr(getattr(model, "heads", None), "bottleneck", None)
+        if self.compares and not isinstance(neck, nn.Module):
             key = next(key for key in FEATURE_WEIGHTS if cfg.DEFENSE[key])
             raise InputError(
                 f"DEFENSE.{key}: {cfg.DEFENSE[key]}; {type(model).__name__} has not "
-                "one head whose features could be compared; expected 0"
+                "one head with a bottleneck, whose features could be compared; expected 0"
             )
 
     def build_crafter(self) -> Crafter:
@@ -169,12 +170,16 @@ class AdversarialStep(Step):
         return compared(features.float(), self.cfg.TEST.METRIC)[triplets].unbind(dim=1)
 
     def forward(self, batch: dict) -> tuple[dict[str, Tensor], Tensor | None]:
-        """The model's losses of a batch and, where they are compared, its features (B, D)."""
+        """The model's losses of a batch and, where they are compared, its features (B, D).
+
+        Those behind the neck, which are ranked and attacked; of those before it, which the triplet
+        sees, cosines differ far less.
+        """
         if not self.compares:
             return self.model(batch), None
-        with captured_outputs(self.model.heads) as outputs:
+        with captured_outputs(self.model.heads.bottleneck) as outputs:
             losses = self.model(batch)
-        return losses, outputs[0]["features"]
+        return losses, outputs[0].flatten(1)
 
     def batch_losses(self, pair: tuple[dict, dict]) -> dict[str, Tensor]:
         """The losses of a (clean, attacked) pair of batches."""
@@ -191,10 +196,10 @@ def feature_gap(features: Tensor, others: Tensor, metric: str) -> Tensor:
 
 
 @contextlib.contextmanager
-def captured_outputs(heads: nn.Module) -> Iterator[list[dict[str, Tensor]]]:
-    """A list that receives what ``heads`` returns in each training pass."""
-    captured: list[dict[str, Tensor]] = []
-    hook = heads.register_forward_hook(lambda _, __, outputs: captured.append(outputs))
+def captured_outputs(module: nn.Module) -> Iterator[list]:
+    """A list that receives what ``module`` returns each time it is called."""
+    captured = []
+    hook = module.register_forward_hook(lambda _, __, outputs: captured.append(outputs))
     try:
         yield captured
     finally:

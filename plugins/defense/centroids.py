@@ -41,7 +41,7 @@ def farthest_negative(features: Tensor, pids: Tensor, centroids: Tensor, people:
     Args:
         features: (B, D), as the metric compares them.
         pids: (B,) people.
-        centroids: (P, D).
+        centroids: (P, D), likewise.
         people: (P,), each once.
 
     Returns:

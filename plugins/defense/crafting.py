@@ -22,7 +22,7 @@ from plugins.attacks import (
     maximise,
 )
 from plugins.attacks.base import STRONG
-from plugins.attacks.optimizers import Score
+from plugins.attacks.optimizers import GRADIENT_FREE, Score
 from plugins.defense.triplet_attacks import TRIPLET_ATTACKS, TripletAttack
 from plugins.errors import InputError
 from plugins.registry import ATTACK, known, nearest
@@ -35,6 +35,7 @@ class Crafter:
     the clips of a batch nor records them; in float32 also under SOLVER.AMP, because the gradient of
     a pixel is too small for float16. The start is random, as some objectives have no gradient at a
     clean image, but for an attack on triplets. Each clip keeps the best images that it passed.
+    Of an attack's own recipe only the momentum counts.
 
     The images carry no graph, and no gradient of a parameter is computed. A derivative of the
     crafting itself would be zero, as it steps by signs.
@@ -60,6 +61,7 @@ class Crafter:
             steps=settings.STEPS,
             step_size=settings.STEP_SIZE,
             random_start=not on_triplets,
+            momentum=self.attack.recipe.momentum,
             drop_solved=on_triplets,
         )
         self.adapter = Adapter(model, single_view(cfg))
@@ -130,10 +132,21 @@ def build_inner(cfg: CfgNode) -> Attack | TripletAttack:
     name = cfg.DEFENSE.INNER
     if name in TRIPLET_ATTACKS:
         return TRIPLET_ATTACKS[name](cfg)
-    if name.removesuffix(STRONG) not in known(ATTACK):
+    plain = name.removesuffix(STRONG)
+    if plain not in known(ATTACK):
         choices = nearest(name, [*known(ATTACK), *TRIPLET_ATTACKS])
         raise InputError(f"DEFENSE.INNER: no ATTACK is named '{name}'; known: {', '.join(choices)}")
+    if plain != name:
+        raise InputError(
+            f"DEFENSE.INNER: {name}; expected {plain}: how strong it is in training, DEFENSE.STEPS "
+            "and STEP_SIZE say"
+        )
     attack = build_attack(name, cfg, "DEFENSE.INNER")
+    if attack.recipe.optimizer in GRADIENT_FREE:
+        raise InputError(
+            f"DEFENSE.INNER: {name} sees no gradient; expected an attack that climbs by gradients, "
+            "such as SMA, FNA or GOAT"
+        )
     if type(attack).prepare is not Attack.prepare:
         raise InputError(
             f"DEFENSE.INNER: {name} learns from a whole data set before it attacks; "

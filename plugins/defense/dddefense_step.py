@@ -93,13 +93,16 @@ class DDDefenseStep(AdversarialStep):
     @torch.no_grad()
     def farthest(self, batch: dict) -> Tensor:
         """The farthest other person (B,) of each clip, by the features that the attack moves."""
-        clips = {key: value for key, value in batch.items() if key != "rows"}
-        features = compared(self.crafter.adapter(clips), self.crafter.adapter.metric)
+        adapter, clips = self.crafter.adapter, {k: v for k, v in batch.items() if k != "rows"}
+        features = compared(adapter(clips), adapter.metric)
         targets = batch["targets"].to(features.device)
         if self.bank is None:
-            return farthest_negative(features, targets, *batch_centroids(features, targets))
-        self.bank.update(features, targets)
-        return farthest_negative(features, targets, *self.bank.centroids())
+            means, people = batch_centroids(features, targets)
+        else:
+            self.bank.update(features, targets)
+            means, people = self.bank.centroids()
+        # As FNA compares them: a mean of features of length 1 is shorter than they are.
+        return farthest_negative(features, targets, compared(means, adapter.metric), people)
 
     def generator(self, place: int, purpose: int) -> torch.Generator:
         """Of the draws of a batch; seeded anew, so that a resumed run repeats them."""

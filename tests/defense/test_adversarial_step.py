@@ -100,7 +100,8 @@ def test_the_distance_is_the_attacked_and_the_clean_passes_and_pulls_at_both():
     sides = []
     for images in (attacked["images"], batch["images"]):
         maps = twin.stem((images - 120) / 60)
-        sides.append(twin.trunk(torch.nn.functional.silu(twin.norm(maps))).mean(dim=(-2, -1)))
+        pooled = twin.trunk(torch.nn.functional.silu(twin.norm(maps))).mean(dim=(-2, -1))
+        sides.append(twin.heads.bottleneck(pooled))
     rows = zip(*sides, strict=True)
     expected = sum(2 - 2 * torch.cosine_similarity(f, g, dim=0) for f, g in rows) / len(sides[0])
     torch.testing.assert_close(found["loss_distance"], 6 * expected)

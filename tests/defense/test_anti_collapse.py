@@ -169,7 +169,8 @@ def test_the_step_trains_on_clean_anchors_and_attacked_others(metric):
 
 def features_in_training(model, batch, metric):
     maps = model.norm(model.stem((batch["images"] - 120) / 60))
-    features = model.trunk(torch.nn.functional.silu(maps)).mean(dim=(-2, -1))
+    pooled = model.trunk(torch.nn.functional.silu(maps)).mean(dim=(-2, -1))
+    features = model.heads.bottleneck(pooled)
     return unit(features) if metric == "cosine" else features
 
 

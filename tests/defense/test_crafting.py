@@ -57,6 +57,14 @@ def test_the_global_random_states_go_on_as_if_nothing_was_drawn():
     assert drawn == (torch.rand(1), np.random.rand(), random.random())
 
 
+def test_an_attack_with_momentum_keeps_it():
+    images = [
+        crafter_of("DEFENSE.INNER", inner)(tiny_batch(), 0, 1)["images"]
+        for inner in ("MetricIFGSM", "MetricMIFGSM")
+    ]
+    assert not torch.equal(*images)
+
+
 def test_the_seed_decides_and_nothing_else():
     crafter, batch = crafter_of(), tiny_batch()
     first, again, other = (crafter(batch, 0, seed)["images"] for seed in (1, 1, 2))
@@ -203,6 +211,8 @@ class TestGOAT:
     [
         (("DEFENSE.INNER", "FNAA"), r"DEFENSE\.INNER: no ATTACK is named 'FNAA'; known: FNA"),
         (("DEFENSE.INNER", "UAP"), r"DEFENSE\.INNER: UAP learns from a whole data set"),
+        (("DEFENSE.INNER", "FNA-strong"), r"DEFENSE\.INNER: FNA-strong; expected FNA: "),
+        (("DEFENSE.INNER", "Square"), r"DEFENSE\.INNER: Square sees no gradient"),
         (("DEFENSE.EPS", -1.0), r"DEFENSE\.EPS: -1\.0; expected 0 or more"),
         (("DEFENSE.STEPS", 0), r"DEFENSE\.STEPS: 0; expected 1 or more"),
         (("DEFENSE.STEP_SIZE", 0.0), r"DEFENSE\.STEP_SIZE: 0\.0; expected more than 0"),

@@ -141,7 +141,8 @@ def test_mass_goes_to_whom_the_attack_approaches_or_to_the_farthest_of_the_bank(
     with torch.no_grad():
         features = F.normalize(adapter({"images": batch["images"]}))
     centres = Guides.among(features, targets, metric="cosine", source="batch").centroids
-    reach = torch.cdist(features, centres.gallery).masked_fill(~centres.negatives, -1)
+    aims = F.normalize(centres.gallery)
+    reach = torch.cdist(features, aims).masked_fill(~centres.negatives, -1)
     assert torch.equal(dd_step(*FNES).craft(batch)["farthest"], reach.argmax(dim=1))
 
     bank = CentroidBank(PEOPLE, 8, 0.9)
@@ -149,7 +150,7 @@ def test_mass_goes_to_whom_the_attack_approaches_or_to_the_farthest_of_the_bank(
         bank.means.copy_(features[[6, 0, 2, 4]]), bank.seen.fill_(True)
     step.bank.load_state_dict(bank.state_dict())
     bank.update(features, targets)
-    reach = torch.cdist(features, bank.means)
+    reach = torch.cdist(features, F.normalize(bank.means))
     reach[torch.arange(8), targets] = -1
     assert torch.equal(step.craft(batch)["farthest"], reach.argmax(dim=1))
     assert not torch.equal(reach.argmax(dim=1), dd_step(*FNES).craft(batch)["farthest"])
@@ -208,7 +209,7 @@ FNES_KEYS = ("targets", "farthest", "clean_shares")
 def slow_total(step, model, judge, clean, attacked):
     """The sum of all losses; labels by loops, the discriminator by probabilities."""
     features = features_of(model, attacked)
-    logs = model.heads.classifier(model.heads.neck(features)).log_softmax(dim=1)
+    logs = model.heads.classifier(model.heads.bottleneck(features)).log_softmax(dim=1)
     rows = zip(*(attacked[key].tolist() for key in FNES_KEYS), strict=True)
     slow = torch.tensor([slow_label(step.softening, y, n, w, PEOPLE) for y, n, w in rows])
     # The step's own in what follows: they are float32, whose rounding the gradients would show.

@@ -17,11 +17,11 @@ class Heads(nn.Module):
 
     def __init__(self, channels):
         super().__init__()
-        self.neck = nn.BatchNorm1d(channels)
+        self.bottleneck = nn.BatchNorm1d(channels)
         self.classifier = nn.Linear(channels, PEOPLE, bias=False)
 
     def forward(self, features):
-        neck = self.neck(features)
+        neck = self.bottleneck(features)
         if not self.training:
             return neck
         return {"features": features, "cls_outputs": self.classifier(neck)}
