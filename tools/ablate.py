@@ -40,6 +40,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("file", type=Path, help="such as projects/sadstrm/ablation.yml")
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the file's")
     parser.add_argument("--rows", nargs="+", help="only these")
+    parser.add_argument("--name", help="of logs and results, as for other weights to start from")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--threads-per-job", type=int, default=1, help="OMP threads of a run")
     parser.add_argument("--dry-run", action="store_true", help="say what would run")
@@ -48,6 +49,8 @@ def parse_arguments() -> argparse.Namespace:
     for name in ("jobs", "threads_per_job"):
         if getattr(arguments, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: below 1")
+    if arguments.name is not None and not arguments.name.isidentifier():
+        raise InputError(f"--name {arguments.name}: expected letters, digits and '_'")
     for seed in arguments.seeds or []:
         if seed < 0:
             raise InputError(f"--seeds {seed}: below 0")
@@ -59,7 +62,7 @@ def main() -> int:
     """Plan, run, report; exit status 1 if a run failed, 128 + signal if stopped by one."""
     arguments = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    ablation = read_ablation(arguments.file)
+    ablation = read_ablation(arguments.file, arguments.name)
     current, stale = split_stale(ablation, read_results(ablation.results))
     for name, why in stale.items():
         print(f"{name}: the recorded result is stale: {why}")

@@ -1,10 +1,10 @@
 """Balance a training set with images of a diffusion generator (DDDefense, phase 1).
 
-python tools/balance_data.py plan --config-file configs/Defense/vanilla.yml
-python tools/balance_data.py train --config-file configs/Defense/vanilla.yml
-python tools/balance_data.py measure --config-file configs/Defense/vanilla.yml
-python tools/balance_data.py generate --config-file configs/Defense/vanilla.yml
-python tools/balance_data.py inspect --config-file configs/Defense/vanilla.yml
+python tools/balance_data.py plan --config-file configs/Defense/synthetic/balance.yml
+python tools/balance_data.py train --config-file configs/Defense/synthetic/balance.yml
+python tools/balance_data.py measure --config-file configs/Defense/synthetic/balance.yml
+python tools/balance_data.py generate --config-file configs/Defense/synthetic/balance.yml
+python tools/balance_data.py inspect --config-file configs/Defense/synthetic/balance.yml
 
 plan: which images are missing. train: the generator. measure: how often it shows the person and the
 camera asked for. generate: make the images, keep what a teacher and a camera classifier recognise.

@@ -5,6 +5,7 @@ A file holds the keys ``model, optimizer, lr_sched, warmup_sched, epoch, metric`
 deployed; with SOLVER.EMA_DECAY it is an average, and ``live`` holds the network in training.
 """
 
+import hashlib
 import logging
 import os
 import pickle
@@ -132,6 +133,11 @@ def read_checkpoint(path: str) -> dict:
 def _others(path: str) -> str:
     files = sorted(Path(path).parent.glob("model_*.pth"), key=os.path.getmtime, reverse=True)
     return ", ".join(str(file) for file in files if file != Path(path)) or "none"
+
+
+def file_digest(path: Path) -> str:
+    """Twelve hexadecimal digits that tell a file's contents from others."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def write_atomically(path: Path, write) -> None:

@@ -139,8 +139,15 @@ def test_nobody_trains_on_the_people_held_out(in_market):
     with pytest.raises(InputError, match=r"DATASETS\.COMBINEALL: True"):
         build_train_loader(cfg)
     check_held_out(cfg)
-    cfg.DATASETS.NAMES = ("Market1501",)
-    with pytest.raises(InputError, match=r"DATASETS\.NAMES: Market1501 trains on the people"):
+    cfg.DATASETS.THINNED.NAME = "Market1501"
+    for name in ("Market1501", "BalancedDataset", "ThinnedDataset"):
+        cfg.DATASETS.NAMES = (name,)
+        with pytest.raises(InputError, match=rf"DATASETS\.NAMES: {name} trains on the people"):
+            check_held_out(cfg)
+    cfg.DATASETS.BALANCE.NAME = cfg.DATASETS.THINNED.NAME = "HeldOutPeople"
+    check_held_out(cfg)
+    cfg.DATASETS.BALANCE.NAME, cfg.DATASETS.THINNED.NAME = "ThinnedDataset", "BalancedDataset"
+    with pytest.raises(InputError, match="BalancedDataset and ThinnedDataset are inside each"):
         check_held_out(cfg)
 
 

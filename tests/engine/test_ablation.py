@@ -185,6 +185,24 @@ def test_other_weights_at_the_start_make_results_stale_and_missing_ones_do_not(t
     assert differences() == []
 
 
+def test_other_generated_images_make_results_of_their_rows_stale(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    rows = {"plain": {}, "balanced": {"overrides": {"DATASETS.NAMES": ["BalancedDataset"]}}}
+    ablation = read_ablation(write(tmp_path, rows=rows))
+    manifest = ablation.dataset.root() / "balance/manifest.csv"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("slot")
+    found = {row: result(ablation, row, 0, 60.0, 19.0) for row in rows}
+    assert "images" not in found["plain"]
+    manifest.write_text("slots")
+    os.utime(manifest, (1, 1))
+    lines = {row: difference(found[row], ablation.wanted(ablation.rows[row])) for row in rows}
+    assert lines["plain"] == []
+    assert len(lines["balanced"]) == 1 and lines["balanced"][0].startswith("images ")
+    manifest.unlink()
+    assert difference(found["balanced"], ablation.wanted(ablation.rows["balanced"])) == []
+
+
 def test_equal_settings_survive_json_and_another_spelling(tmp_path):
     ablation = read_ablation(write(tmp_path, options={"SOLVER": {"BASE_LR": 1e-4, "STEPS": [5]}}))
     found = json.loads(json.dumps(result(ablation, "margin", 0, 60.0, 19.0)))

@@ -137,6 +137,7 @@ def test_a_stopped_grid_goes_on_and_has_each_run_once(ablate, tmp_path):
         (["--rows", "fuul"], "no row 'fuul'; known: full, baseline"),
         (["--jobs", "0"], "--jobs 0: below 1"),
         (["--seeds", "-1"], "--seeds -1: below 0"),
+        (["--name", "../else"], "--name ../else: expected letters, digits and '_'"),
     ],
 )
 def test_a_bad_argument_is_one_line_and_exit_status_2(ablate, tmp_path, flags, message):
@@ -151,4 +152,18 @@ def test_table_alone_needs_neither_data_nor_runs(ablate, tmp_path):
     file = write(tmp_path)
     assert ablate(file, "--table")[0] == 0
     assert "`baseline`" in (file.parent / "results/ablation.md").read_text()
+    assert ablate(file, "--table", "--name", "again")[0] == 0
+    assert sorted(each.name for each in (file.parent / "results").iterdir()) == [
+        "ablation.md",
+        "again.md",
+    ]
     assert not (tmp_path / "logs").exists()
+
+
+def test_a_folder_that_is_no_run_s_is_left_alone_and_named(ablate, tmp_path):
+    foreign = tmp_path / "logs/ablation/toy/again/full/seed0/notes.txt"
+    foreign.parent.mkdir(parents=True)
+    foreign.touch()
+    status, _, err = ablate(write(tmp_path), "--dry-run", "--rows", "full", "--name", "again")
+    assert status == 2
+    assert "toy/again/full/seed0: has no run.json" in err and len(err.splitlines()) == 1

@@ -12,6 +12,7 @@ from plugins.data.datasets.galleries import group_rows, seeded_galleries
 from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, as_tracklet, is_image
 from plugins.data.datasets.video_dataset import VideoDataset
+from plugins.data.datasets.wrapped import innermost
 from plugins.errors import InputError
 from plugins.registry import DATASET
 
@@ -180,9 +181,12 @@ def number_names(query: Items, gallery: Items) -> tuple[list, list]:
 
 def check_held_out(cfg: CfgNode) -> None:
     """Raise InputError if a training would see the people who are held out to judge it."""
-    name = cfg.DATASETS.HELD_OUT.NAME
-    if HeldOutPeople.__name__ in cfg.DATASETS.TESTS and name in cfg.DATASETS.NAMES:
-        raise InputError(
-            f"DATASETS.NAMES: {name} trains on the people of HeldOutPeople, which is in "
-            "DATASETS.TESTS; expected HeldOutPeople in its place"
-        )
+    if HeldOutPeople.__name__ not in cfg.DATASETS.TESTS:
+        return
+    held = innermost(cfg.DATASETS.HELD_OUT.NAME, cfg)
+    for name in cfg.DATASETS.NAMES:
+        if innermost(name, cfg) == held:
+            raise InputError(
+                f"DATASETS.NAMES: {name} trains on the people of HeldOutPeople, which is in "
+                "DATASETS.TESTS; expected HeldOutPeople in its place, or inside it"
+            )

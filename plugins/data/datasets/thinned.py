@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 class ThinnedDataset(WrappedDataset):
     """The set DATASETS.THINNED.NAME with some training items left out; its test split as it is."""
 
+    section = "THINNED"
+
     def __init__(self, root: str, cfg: CfgNode, combineall: bool = False) -> None:
         """Read the set, leave items out.
 
@@ -30,11 +32,9 @@ class ThinnedDataset(WrappedDataset):
             InputError: from the set; it is this one; or IMBALANCE is no share.
         """
         keys = cfg.DATASETS.THINNED
-        if type(self).__name__ == keys.NAME:
-            raise InputError(f"DATASETS.THINNED.NAME: {keys.NAME}; expected another data set")
         if not 0 <= keys.IMBALANCE <= 1:
             raise InputError(f"DATASETS.THINNED.IMBALANCE: {keys.IMBALANCE}; expected 0 to 1")
-        base = build_dataset(keys.NAME, "DATASETS.THINNED.NAME", combineall, cfg)
+        base = build_dataset(self.inside(cfg), "DATASETS.THINNED.NAME", combineall, cfg)
         everything = list(base.train)
         kept = kept_rows(everything, keys.IMBALANCE, keys.SEED)
         super().__init__(base, [everything[row] for row in kept])

@@ -8,7 +8,8 @@ from fastreid.config import CfgNode
 from plugins.data import build_dataset
 from plugins.data.datasets.tracklet import VISIBLE, Tracklet, is_image
 from plugins.data.datasets.wrapped import WrappedDataset
-from plugins.defense.balance.tables import MANIFEST, Outcome, read_table
+from plugins.defense.balance.sampler import CappedIdentitySampler
+from plugins.defense.balance.tables import MADE_WITH, MANIFEST, Outcome, read_table
 from plugins.errors import InputError
 from plugins.registry import DATASET, nearest
 
@@ -23,6 +24,13 @@ class BalancedDataset(WrappedDataset):
     ``CappedIdentitySampler`` limits their share of a batch.
     """
 
+    section = "BALANCE"
+
+    @classmethod
+    def files(cls, cfg: CfgNode) -> tuple[Path, ...]:
+        """The manifest, and what its images were made with."""
+        return tuple(Path(cfg.DATASETS.BALANCE.DIR, name) for name in (MANIFEST, MADE_WITH))
+
     def __init__(self, root: str, cfg: CfgNode, combineall: bool = False) -> None:
         """Read the set and the manifest.
 
@@ -36,8 +44,9 @@ class BalancedDataset(WrappedDataset):
                 set does not have, or an image that is not there.
         """
         keys = cfg.DATASETS.BALANCE
-        base = build_dataset(keys.NAME, "DATASETS.BALANCE.NAME", combineall, cfg)
+        base = build_dataset(self.inside(cfg), "DATASETS.BALANCE.NAME", combineall, cfg)
         real = list(base.train)
+        self._sampler = cfg.DATALOADER.SAMPLER_TRAIN
         self._pseudo = pseudo_items(real, Path(root, keys.DIR))
         super().__init__(base, [*real, *self._pseudo])
 
@@ -45,6 +54,13 @@ class BalancedDataset(WrappedDataset):
         """Log the set's own table, and how many images are added."""
         super().show_train()
         logger.info("%d generated images balance it", len(self._pseudo))
+        if self._pseudo and self._sampler != CappedIdentitySampler.__name__:
+            logger.warning(
+                "DATALOADER.SAMPLER_TRAIN: %s may show a person by generated images alone; "
+                "%s does not",
+                self._sampler,
+                CappedIdentitySampler.__name__,
+            )
 
 
 def pseudo_items(real: list[tuple], folder: Path) -> list[tuple]:

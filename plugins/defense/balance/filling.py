@@ -1,5 +1,6 @@
 """Fills the slots of a plan: candidates, judgement, PNG files and the manifest."""
 
+import json
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,7 +14,13 @@ from tqdm import tqdm
 
 from plugins.defense.balance.filters import CandidateFilter
 from plugins.defense.balance.planner import REASONS, Slot
-from plugins.defense.balance.tables import MANIFEST, Outcome, read_table, write_table
+from plugins.defense.balance.tables import (
+    MADE_WITH,
+    MANIFEST,
+    Outcome,
+    read_table,
+    write_table,
+)
 from plugins.engine.checkpoint import write_atomically
 from plugins.errors import InputError
 
@@ -33,11 +40,12 @@ def fill_slots(
     *,
     candidates: int,
     seed: int,
+    made_with: dict[str, object],
 ) -> list[Outcome]:
     """Make ``candidates`` images for each slot and keep the best that passes, if one does.
 
     Slots of the same person and camera share a call of the generator, and the manifest grows by
-    them: what it lists is not made again.
+    them: what it lists is not made again, unless its image is gone.
 
     Args:
         slots: the plan.
@@ -46,16 +54,19 @@ def fill_slots(
         folder: of the manifest; the images go to ``images`` in it.
         candidates: of a slot.
         seed: the generator's, for the manifest.
+        made_with: what else decides the images, plain values by name; kept in MADE_WITH.
 
     Returns:
         The manifest, one outcome for each slot, in the order of the plan.
 
     Raises:
-        InputError: the manifest is that of another plan, seed or number of candidates.
+        InputError: the manifest is that of another plan, seed or number of candidates, or its
+            images were made with something else.
     """
     if candidates < 1:
         raise InputError(f"DATASETS.BALANCE.CANDIDATES: {candidates}; expected 1 or more")
     (folder / IMAGES).mkdir(parents=True, exist_ok=True)
+    require_same_making(folder, made_with)
     outcomes = known_outcomes(slots, folder / MANIFEST, candidates, seed)
     pairs = defaultdict(list)
     for slot in slots:
@@ -105,7 +116,11 @@ def known_outcomes(
     """
     if not manifest.is_file():
         return {}
-    outcomes = {row.slot: row for row in read_table(manifest, Outcome)}
+    outcomes = {
+        row.slot: row
+        for row in read_table(manifest, Outcome)
+        if not row.path or (manifest.parent / row.path).is_file()
+    }
     plan = {slot.slot: slot for slot in slots}
     for number, row in outcomes.items():
         if row[: len(Slot._fields)] != plan.get(number) or (row.candidates, row.seed) != (
@@ -117,6 +132,24 @@ def known_outcomes(
                 "seed; move the manifest and its images away to fill anew"
             )
     return outcomes
+
+
+def require_same_making(folder: Path, made_with: dict[str, object]) -> None:
+    """Raise InputError if there are images made with something else; else say what makes them."""
+    if (folder / MANIFEST).is_file():
+        record = folder / MADE_WITH
+        try:
+            before = json.loads(record.read_text()) if record.is_file() else {}
+        except json.JSONDecodeError as error:
+            raise InputError(f"{record}: line {error.lineno} is no JSON") from error
+        for name, value in made_with.items():
+            if before.get(name) != value:
+                raise InputError(
+                    f"{record}: {name} was {before.get(name, 'not recorded')}, now it is {value}; "
+                    f"move {MANIFEST} and {IMAGES} away to fill anew"
+                )
+    text = json.dumps(made_with, indent=1)
+    write_atomically(folder / MADE_WITH, lambda file: file.write(text.encode()))
 
 
 def in_order(outcomes: dict[int, Outcome]) -> list[Outcome]:

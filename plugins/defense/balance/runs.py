@@ -39,7 +39,7 @@ from plugins.defense.balance.precision import (
     train_judge,
 )
 from plugins.defense.balance.tables import MANIFEST, PLAN, Outcome, read_table, write_table
-from plugins.engine.checkpoint import write_atomically
+from plugins.engine.checkpoint import file_digest, write_atomically
 from plugins.engine.trainer import load_model
 from plugins.errors import InputError
 
@@ -82,18 +82,27 @@ def train(cfg: CfgNode) -> Path:
 
 def generate(cfg: CfgNode) -> tuple[Path, list[Outcome]]:
     """Fill the plan's slots, or go on with it; gives the manifest and its rows."""
+    require_teacher(cfg)
     folder, seed = balance_folder(cfg), max(cfg.SEED, 0)
     slots = read_table(folder / PLAN, Slot)
     generator = build_generator(cfg)
     photographs, size = training_photographs(cfg), cfg.DATASETS.BALANCE.GENERATOR.SIZE
     judges = build_filter(cfg, photographs, read_photographs(photographs, size))
-    candidates = cfg.DATASETS.BALANCE.CANDIDATES
-    outcomes = fill_slots(slots, generator, judges, folder, candidates=candidates, seed=seed)
+    outcomes = fill_slots(
+        slots,
+        generator,
+        judges,
+        folder,
+        candidates=cfg.DATASETS.BALANCE.CANDIDATES,
+        seed=seed,
+        made_with=what_makes(cfg),
+    )
     return folder / MANIFEST, outcomes
 
 
 def measure(cfg: CfgNode) -> tuple[Judge, list[Precision]]:
     """Generate images of seen and of unseen pairs and have them judged; writes PRECISION."""
+    require_teacher(cfg)
     photographs, size = training_photographs(cfg), cfg.DATASETS.BALANCE.GENERATOR.SIZE
     generator = build_generator(cfg)
     images = read_photographs(photographs, size)
@@ -146,6 +155,19 @@ def build_generator(cfg: CfgNode) -> "Generator":
     )
 
 
+def what_makes(cfg: CfgNode) -> dict[str, object]:
+    """What decides the images of a plan: digests of the two networks, and settings."""
+    from plugins.defense.balance.training import CHECKPOINT
+
+    keys = cfg.DATASETS.BALANCE
+    return {
+        "generator": file_digest(balance_folder(cfg) / CHECKPOINT),
+        "teacher": file_digest(Path(keys.TEACHER.WEIGHTS)),
+        **{key: keys.GENERATOR[key] for key in ("SCHEDULER", "SAMPLING_STEPS", "GUIDANCE")},
+        **{key: keys[key] for key in ("TOP", "CLEAR")},
+    }
+
+
 def build_filter(
     cfg: CfgNode, photographs: Sequence[Photograph], images: Tensor
 ) -> CandidateFilter:
@@ -181,12 +203,8 @@ def load_teacher(cfg: CfgNode) -> Callable[[Tensor], Tensor]:
     Raises:
         InputError: it is not named, or not there.
     """
+    require_teacher(cfg)
     keys = cfg.DATASETS.BALANCE.TEACHER
-    if not keys.CONFIG_FILE or not keys.WEIGHTS:
-        raise InputError(
-            "DATASETS.BALANCE.TEACHER: CONFIG_FILE and WEIGHTS are needed, such as "
-            "logs/run/config.yaml and logs/run/model_best.pth"
-        )
     own = setup_cfg(keys.CONFIG_FILE, ["MODEL.DEVICE", cfg.MODEL.DEVICE])
     own.MODEL.BACKBONE.PRETRAIN = False
     model = load_model(own, keys.WEIGHTS).eval()
@@ -202,6 +220,16 @@ def load_teacher(cfg: CfgNode) -> Callable[[Tensor], Tensor]:
         return torch.cat(parts)
 
     return features_of
+
+
+def require_teacher(cfg: CfgNode) -> None:
+    """Raise InputError unless the teacher is named."""
+    keys = cfg.DATASETS.BALANCE.TEACHER
+    if not keys.CONFIG_FILE or not keys.WEIGHTS:
+        raise InputError(
+            "DATASETS.BALANCE.TEACHER: CONFIG_FILE and WEIGHTS are needed, such as "
+            "logs/run/config.yaml and logs/run/model_best.pth"
+        )
 
 
 def require_diffusers() -> None:

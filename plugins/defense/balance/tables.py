@@ -10,7 +10,7 @@ from plugins.defense.balance.planner import Slot
 from plugins.engine.checkpoint import write_atomically
 from plugins.errors import InputError
 
-PLAN, MANIFEST = "plan.csv", "manifest.csv"
+PLAN, MANIFEST, MADE_WITH = "plan.csv", "manifest.csv", "made_with.json"
 
 
 class Outcome(NamedTuple):

@@ -5,6 +5,7 @@ A step draws from (seed, step) alone, so a checkpoint needs no random state.
 
 import csv
 import dataclasses
+import hashlib
 import io
 import logging
 from collections.abc import Sequence
@@ -158,7 +159,7 @@ class GeneratorTraining:
             "settings": dataclasses.asdict(self._settings),
             "people": self.people,
             "cameras": self.cameras,
-            "images": len(self._photographs),
+            "images": self._images(),
         }
         write_atomically(folder / CHECKPOINT, lambda file: torch.save(data, file))
         table = io.StringIO(newline="")
@@ -167,10 +168,15 @@ class GeneratorTraining:
         )
         write_atomically(folder / LOSSES, lambda file: file.write(table.getvalue().encode()))
 
+    def _images(self) -> str:
+        """Tells a training set from others by names, people and cameras, wherever it lies."""
+        names = [(Path(each.path).name, each.person, each.camera) for each in self._photographs]
+        return hashlib.sha256(repr(names).encode()).hexdigest()[:12]
+
     def _load(self, path: Path) -> None:
         data = read_generator(path)
         own = dataclasses.asdict(self._settings)
-        own |= {"people": self.people, "cameras": self.cameras, "images": len(self._photographs)}
+        own |= {"people": self.people, "cameras": self.cameras, "images": self._images()}
         for name, value in own.items():
             found = data["settings"][name] if name in data["settings"] else data[name]
             if found != value:

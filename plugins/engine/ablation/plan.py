@@ -5,11 +5,13 @@ import functools
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from plugins.data.synthetic import HITSZ_VCM, LAYOUTS, SyntheticSettings, render_layout
 from plugins.data.synthetic.writers import RENDERER
+from plugins.engine.checkpoint import file_digest
 from plugins.errors import InputError
 from plugins.registry import nearest
 
@@ -70,6 +72,7 @@ class Row:
         options: config key to value, those that all rows share and the row's overrides.
         settings: config key to value, all that base config and ``options`` set.
         epochs: SOLVER.MAX_EPOCH.
+        files: below the folder of all data sets, which decide what trains besides the data set.
     """
 
     name: str
@@ -78,12 +81,12 @@ class Row:
     options: dict[str, object]
     settings: dict[str, object]
     epochs: int
+    files: tuple[Path, ...] = ()
 
     def start(self) -> str | None:
         """Digest of the files of weights that training starts from; None if there are none."""
-        files = [Path(str(self.settings[key])) for key in START_KEYS if self.settings.get(key)]
-        digests = [_digest(file, file.stat().st_mtime_ns) for file in files if file.is_file()]
-        return " ".join(digests) or None
+        names = (self.settings.get(key) for key in START_KEYS)
+        return _digests(Path(str(name)) for name in names if name)
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class Ablation:
 
     Attributes:
         file: the YAML file.
+        name: of its logs and its results, the file's unless it is told another.
         config: path of the base config.
         dataset: of all runs.
         metrics: (direction, metric), the columns of the table.
@@ -100,6 +104,7 @@ class Ablation:
     """
 
     file: Path
+    name: str
     config: str
     dataset: Dataset
     metrics: tuple[tuple[str, str], ...]
@@ -109,12 +114,12 @@ class Ablation:
     @property
     def folder(self) -> Path:
         """Of its logs, below those of all ablations: ``sadstrm/ablation``, project and file."""
-        return Path(self.file.resolve().parent.name, self.file.stem)
+        return Path(self.file.resolve().parent.name, self.name)
 
     @property
     def results(self) -> Path:
         """Where results are recorded; the table lies beside it."""
-        return self.file.parent / "results" / f"{self.file.stem}.json"
+        return self.file.parent / "results" / f"{self.name}.json"
 
     def choose(self, rows: list[str] | None) -> list[Row]:
         """The named rows, in the order of the file; None for all.
@@ -136,15 +141,23 @@ class Ablation:
             "overrides": row.overrides,
             "settings": row.settings,
         }
-        # Weights that were trained anew differ by more than rows do. Where they are not at hand
-        # any more, what was measured with them still counts.
-        return wanted | ({"start": start} if (start := row.start()) else {})
+        # Weights that were trained anew, or images that were generated anew, differ by more than
+        # rows do. Where they are not at hand any more, what was measured with them still counts.
+        images = _digests(self.dataset.root() / file for file in row.files)
+        found = {"start": row.start(), "images": images}
+        return wanted | {name: digests for name, digests in found.items() if digests}
+
+
+def _digests(files: Iterable[Path]) -> str | None:
+    """Digests of those files that are there; None if none is."""
+    there = [file for file in files if file.is_file()]
+    return " ".join(_digest(file, file.stat().st_mtime_ns) for file in there) or None
 
 
 @functools.lru_cache
 def _digest(file: Path, changed: int) -> str:
-    """Of a file's bytes; ``changed``, when it was written, makes a new one be read."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    """Of a file; ``changed``, when it was written, makes a new one be read."""
+    return file_digest(file)
 
 
 def difference(found: dict, wanted: dict) -> list[str]:

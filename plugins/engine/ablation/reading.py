@@ -11,11 +11,12 @@ from pathlib import Path
 import yaml
 
 from plugins.config import flatten, merge, one_line, read_yaml, setup_cfg
+from plugins.data.datasets.wrapped import WrappedDataset
 from plugins.data.synthetic import HITSZ_VCM, LAYOUTS, PRESETS, SyntheticSettings
 from plugins.engine.ablation.plan import Ablation, Dataset, Row
 from plugins.errors import InputError
 from plugins.evaluation.table import COLUMNS
-from plugins.registry import nearest
+from plugins.registry import DATASET, lookup, nearest
 
 KEYS = ("config", "dataset", "metrics", "seeds", "options", "rows")
 OPTIONAL_KEYS = ("options",)
@@ -23,8 +24,12 @@ OPTIONAL_KEYS = ("options",)
 OWN_KEYS = ("SEED", "OUTPUT_DIR", "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS")
 
 
-def read_ablation(file: Path) -> Ablation:
+def read_ablation(file: Path, name: str | None = None) -> Ablation:
     """Read and check a file; every row's config is built once, so that a bad one fails at once.
+
+    Args:
+        file: the YAML file.
+        name: of its logs and its results; None for the file's.
 
     Raises:
         InputError: names the file and the key.
@@ -43,6 +48,7 @@ def read_ablation(file: Path) -> Ablation:
         raise InputError(f"{file}: rows: there is none")
     return Ablation(
         file=file,
+        name=name or file.stem,
         config=str(tree["config"]),
         dataset=_read_dataset(tree["dataset"], f"{file}: dataset"),
         metrics=_read_metrics(tree["metrics"], f"{file}: metrics"),
@@ -101,6 +107,12 @@ def _read_row(file: Path, config: str, options: dict, name: str, row: dict | Non
         options={key: values[key] for key in {**named[1], **named[2]}},
         settings={key: values[key] for key in sorted(everything)},
         epochs=cfg.SOLVER.MAX_EPOCH,
+        files=tuple(
+            file
+            for name in cfg.DATASETS.NAMES
+            if issubclass(wrapper := lookup(DATASET, name, "DATASETS.NAMES"), WrappedDataset)
+            for file in wrapper.files(cfg)
+        ),
     )
 
 

@@ -1,8 +1,8 @@
 """What an ablation measured: the record in JSON, and the table made of it.
 
 A result is ``{row, dataset, seed, overrides, commit, metrics: {direction: {metric: percent}}}``
-with ``render``, ``settings``, ``start``, ``epochs``, ``seconds``, ``torch``, ``threads`` and
-``device``, where there is none a CPU.
+with ``render``, ``settings``, ``start``, ``epochs``, ``seconds``, ``torch``, ``threads``,
+``device``, where there is none a CPU, and ``images`` of a row that trains on generated ones.
 """
 
 import fcntl

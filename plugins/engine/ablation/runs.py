@@ -21,11 +21,12 @@ import torch
 from plugins.engine.ablation.plan import Ablation, Row, difference
 from plugins.engine.checkpoint import write_atomically
 from plugins.engine.defaults import RESULTS
+from plugins.errors import InputError
 
 MARKER, LOG, FINAL = "run.json", "train.log", "model_final.pth"
 
 
-class RunError(Exception):
+class RunError(InputError):
     """A run that gave no result; the message names its log."""
 
 
@@ -105,6 +106,7 @@ class Run:
             "render": marker["render"],
             "settings": marker["settings"],
             "start": marker.get("start"),
+            **({"images": marker["images"]} if "images" in marker else {}),
         }
 
 

@@ -9,7 +9,14 @@ from plugins.defense.balance.filling import acceptance_table, fill_slots
 from plugins.defense.balance.filters import CandidateFilter
 from plugins.defense.balance.pictures import draw_charts, draw_sheet, tally
 from plugins.defense.balance.planner import FEW, ONE_CAMERA, Slot
-from plugins.defense.balance.tables import MANIFEST, PLAN, Outcome, read_table, write_table
+from plugins.defense.balance.tables import (
+    MADE_WITH,
+    MANIFEST,
+    PLAN,
+    Outcome,
+    read_table,
+    write_table,
+)
 from plugins.errors import InputError
 from tests.defense.balance.small import CAMERAS, PEOPLE, Painter, picture, write_photographs
 
@@ -36,9 +43,11 @@ def judges():
     return CandidateFilter(colour, prototypes, list(PEOPLE), probabilities, list(CAMERAS), top=1)
 
 
-def fill(slots, judges, folder, generator=None, seed=7):
-    generator = generator or Painter()
-    return fill_slots(slots, generator, judges, folder, candidates=3, seed=seed)
+def fill(slots, judges, folder, generator=None, seed=7, **made_with):
+    generator, made_with = generator or Painter(), {"GUIDANCE": 1.0, **made_with}
+    return fill_slots(
+        slots, generator, judges, folder, candidates=3, seed=seed, made_with=made_with
+    )
 
 
 def test_each_slot_gets_its_image_and_one_without_stays_empty(judges, tmp_path):
@@ -81,6 +90,25 @@ def test_another_plan_or_seed_does_not_mix_with_what_is_there(change, judges, tm
     slots = [SLOTS[0]._replace(camera="2"), *SLOTS[1:]] if change == "plan" else SLOTS
     with pytest.raises(InputError, match="slot 0 was filled for another plan"):
         fill(slots, judges, tmp_path, seed=8 if change == "seed" else 7)
+
+
+def test_images_of_another_making_do_not_mix_with_what_is_there(judges, tmp_path):
+    fill(SLOTS[:2], judges, tmp_path)
+    with pytest.raises(InputError, match=r"made_with\.json: GUIDANCE was 1\.0, now it is 2\.5"):
+        fill(SLOTS, judges, tmp_path, GUIDANCE=2.5)
+    (tmp_path / MADE_WITH).unlink()
+    with pytest.raises(InputError, match="GUIDANCE was not recorded, now it is"):
+        fill(SLOTS, judges, tmp_path)
+    assert len(read_table(tmp_path / MANIFEST, Outcome)) == 2
+
+
+def test_a_lost_image_is_made_again(judges, tmp_path):
+    outcomes, generator = fill(SLOTS, judges, tmp_path), Painter()
+    picture_file = tmp_path / outcomes[1].path
+    content = picture_file.read_bytes()
+    picture_file.unlink()
+    assert fill(SLOTS, judges, tmp_path, generator) == outcomes
+    assert generator.asked == [("ann", "2", 3)] and picture_file.read_bytes() == content
 
 
 def test_acceptance_is_counted_for_each_reason(judges, tmp_path):

@@ -63,6 +63,9 @@ def test_other_settings_or_images_are_not_resumed(photographs, trained):
         GeneratorTraining(photographs, other, "cpu").run(trained, steps=7, period=1)
     with pytest.raises(InputError, match="trained with people"):
         GeneratorTraining(photographs[:2], SETTINGS, "cpu").run(trained, steps=7, period=1)
+    moved = [photographs[0]._replace(path="another.png"), *photographs[1:]]
+    with pytest.raises(InputError, match="trained with images"):
+        GeneratorTraining(moved, SETTINGS, "cpu").run(trained, steps=7, period=1)
 
 
 def test_generated_images_do_not_depend_on_how_many_are_asked_for(trained):
