@@ -13,6 +13,8 @@ import yaml
 from fastreid.config import CfgNode
 from torch import nn
 
+from plugins.data.datasets.tracklet import as_tracklet
+from plugins.data.frame_cache.store import stamp
 from plugins.engine.checkpoint import write_atomically
 from plugins.errors import InputError
 from plugins.robustness.outcomes import Attacked, Outcomes
@@ -94,8 +96,11 @@ def fingerprint(cfg: CfgNode, model: nn.Module, items: Sequence[tuple], **others
     Args:
         cfg: the settings of ``SECTIONS`` and ``KEYS``.
         model: its layers and weights.
-        items: query + gallery: files, persons, cameras.
+        items: query + gallery: files with size and time of their last change, persons, cameras.
         others: plain values, such as the name of the attack and the rows of the search.
+
+    Raises:
+        InputError: a file is missing.
     """
     settings = yaml.safe_load(cfg.dump())
     told = {section: settings[section] for section in SECTIONS}
@@ -104,7 +109,8 @@ def fingerprint(cfg: CfgNode, model: nn.Module, items: Sequence[tuple], **others
     digest = hashlib.sha256(json.dumps([told, others], sort_keys=True).encode())
     digest.update(f"{model} {hash_weights(model)}".encode())
     for item in items:
-        digest.update(repr(tuple(item)).encode())
+        stamps = [stamp(path) for path in as_tracklet(item).img_paths]
+        digest.update(repr((tuple(item), stamps)).encode())
     return digest.hexdigest()
 
 

@@ -2,12 +2,14 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from fastreid.evaluation import inference_on_dataset
+from PIL import Image, ImageOps
 
 from plugins.config import setup_cfg
 from plugins.data import build_test_loader
@@ -238,6 +240,22 @@ def test_what_was_attacked_is_read_and_what_has_changed_is_not(evaluate, tmp_pat
         caplog.clear()
         evaluate(tmp_path, TEST__ATTACKS="['FNA']", **few | changes)
         assert read not in caplog.text, changes
+
+
+def test_images_that_were_overwritten_are_attacked_anew(
+    evaluate, datasets, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setenv("FASTREID_DATASETS", str(shutil.copytree(datasets, tmp_path / "data")))
+    caplog.set_level(logging.INFO, "plugins.robustness")
+    few = {"TEST__ATTACKS": "['FNA']", "ATTACK__QUERIES": 2, "ATTACK__STEPS": 1}
+    first = evaluate(tmp_path, **few)
+    for path in tmp_path.glob("data/HITSZ-VCM/Test/**/*.jpg"):
+        with Image.open(path) as image:
+            ImageOps.invert(image).save(path)
+
+    again = evaluate(tmp_path, **few)
+    assert "read from its record" not in caplog.text
+    assert again["I2V+FNA"] != first["I2V+FNA"]
 
 
 def test_a_damaged_record_is_named(evaluate, tmp_path):
