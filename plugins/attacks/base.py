@@ -21,6 +21,7 @@ from plugins.attacks.guides import Guides
 from plugins.attacks.objectives import rank_margin
 from plugins.attacks.optimizers import Climb, Recipe, Score, is_better, maximise
 from plugins.attacks.projections import spread
+from plugins.errors import InputError
 from plugins.registry import ATTACK, lookup
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,14 @@ class Attack:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, strong: bool = False) -> "Attack":
-        """Read the ATTACK section; STEPS, STEP_SIZE, RESTARTS and EOT override the recipe."""
+        """Read the ATTACK section; STEPS, STEP_SIZE, RESTARTS and EOT override the recipe.
+
+        Raises:
+            InputError: one of them, SEED or a number of the threat model is out of its range.
+        """
+        for key in ("STEPS", "STEP_SIZE", "RESTARTS", "EOT", "SEED"):
+            if not cfg.ATTACK[key] >= 0:
+                raise InputError(f"ATTACK.{key}: {cfg.ATTACK[key]}; expected 0 or more")
         threat = ThreatModel.from_config(cfg)
         recipe = (cls.strong if strong else cls.published)(threat.eps)
         names = ("steps", "step_size", "restarts", "eot")

@@ -239,6 +239,16 @@ def test_the_config_overrides_the_recipe_and_0_does_not():
     assert build_attack("SMA-strong", setup_cfg(), "").recipe == SMA.strong(8.0)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("STEPS", -1), ("STEP_SIZE", -0.5), ("RESTARTS", -1), ("EOT", -1), ("SEED", -1)],
+)
+@pytest.mark.parametrize("name", ["FNA", "Square", "UAP-strong"])
+def test_a_number_below_0_is_refused(name, key, value):
+    with pytest.raises(InputError, match=rf"^ATTACK\.{key}: {value}; expected 0 or more$"):
+        attack_named(name, f"ATTACK.{key}", value)
+
+
 def test_an_unknown_attack_names_the_key_and_the_nearest():
     with pytest.raises(InputError, match=r"ATTACK\.NAMES: no ATTACK is named 'SMAA'; known: SMA"):
         attack_named("SMAA-strong")
