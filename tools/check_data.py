@@ -23,6 +23,7 @@ from plugins.data.checks import (
     bin_names,
     check_frames,
     check_labels,
+    check_searches,
     count_cells,
     count_lengths,
     read_splits,
@@ -62,14 +63,15 @@ def main() -> int:
     """Count, check, show."""
     args = parse_arguments()
     cfg = setup_cfg(args.config_file, args.opts)
-    splits = read_splits(build_dataset(args.dataset, "the data set", cfg=cfg))
+    data = build_dataset(args.dataset, "the data set", cfg=cfg)
+    splits = read_splits(data)
 
     columns = ["split", "modality", "camera", "people", "tracklets", "frames"]
     print(tabulate(count_cells(splits), columns))
     print("\ntracklets by length, frames")
     print(tabulate(count_lengths(splits), ["split", *bin_names()]))
 
-    complaints = check_labels(splits)
+    complaints = check_labels(splits) + check_searches(data)
     if not args.labels_only:
         complaints += check_frames(splits, args.workers)
     fatal = [complaint for complaint in complaints if complaint.fatal]

@@ -15,6 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from plugins.data.clips import SAMPLINGS, ClipDataset
 from plugins.data.datasets.image_set import ImageSet
+from plugins.data.datasets.protocol import SEARCHABLE, can_search
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.data.frame_cache.store import FrameCache
 from plugins.data.frames import read_frame
@@ -119,7 +120,7 @@ def build_test_loader(
 
     Raises:
         InputError: from the data set, the transforms or the frame cache; TEST.CLIPS is negative; or
-            the data set has no test items.
+            no direction of the data set has queries and a gallery.
     """
     data = build_dataset(dataset_name, "DATASETS.TESTS", cfg=cfg)
     if comm.is_main_process():
@@ -127,6 +128,11 @@ def build_test_loader(
     items = [*data.query, *data.gallery]
     if not items:
         raise InputError(f"DATASETS.TESTS {dataset_name}: it has neither queries nor a gallery")
+    if not can_search(data.directions()):
+        raise InputError(
+            f"DATASETS.TESTS {dataset_name}: {len(data.query)} queries, {len(data.gallery)} "
+            f"gallery items, nothing to search; expected {SEARCHABLE}"
+        )
     transform = build_clip_transforms(cfg, is_train=False)
     dataset = ClipDataset(
         items,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from plugins.data.datasets.image_set import ImageSet
+from plugins.data.datasets.protocol import SEARCHABLE, can_search
 from plugins.data.datasets.tracklet import MODALITIES, Tracklet, as_tracklet
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.data.frames import read_frame
@@ -98,6 +99,17 @@ def check_labels(splits: Splits) -> list[Complaint]:
         *_lonely_queries(splits),
         *_too_few_people(splits["train"]),
     ]
+
+
+def check_searches(data: VideoDataset | ImageSet) -> list[Complaint]:
+    """Fatal: there are test items, but no direction has queries and a gallery.
+
+    Worth knowing: there are none, so that the set only trains.
+    """
+    if can_search(data.directions()):
+        return []
+    text = f"nothing can be searched; expected {SEARCHABLE}"
+    return [Complaint(bool(data.query or data.gallery), "query and gallery", text)]
 
 
 def _where(split: str, row: int, file: str) -> str:

@@ -159,6 +159,19 @@ def test_the_command_passes_a_whole_set_and_fails_a_damaged_one(
     assert run_tool(monkeypatch, "HITSZVCM2") == 2
 
 
+def test_the_command_fails_a_set_in_which_nothing_can_be_searched(tmp_path, monkeypatch, capsys):
+    lines = [
+        f"{person}.jpg,{person},north,{modality},,,{split}"
+        for person, split in (("ann", "train"), ("bob", "train"), ("cat", "gallery"))
+        for modality in ("visible", "infrared")
+    ]
+    header = "path,person,camera,modality,tracklet,frame,split"
+    (tmp_path / "manifest.csv").write_text("\n".join([header, *lines]))
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    assert run_tool(monkeypatch, "ManifestDataset", "--labels-only") == 1
+    assert "query and gallery: nothing can be searched; expected" in capsys.readouterr().out
+
+
 def test_the_command_takes_options_of_the_data_set(tmp_path, monkeypatch, capsys):
     for person in ("a", "b", "c"):
         (tmp_path / "mine" / person).mkdir(parents=True)

@@ -4,7 +4,8 @@ import random
 import pytest
 
 from plugins.config import setup_cfg
-from plugins.data import build_dataset
+from plugins.data import build_dataset, build_test_loader
+from plugins.data.checks import check_searches
 from plugins.data.datasets import INFRARED, VISIBLE, ManifestDataset, Tracklet
 from plugins.data.datasets.manifest import COLUMNS, SPLITS
 from plugins.errors import InputError
@@ -60,6 +61,25 @@ def test_both_modalities_are_searched_both_ways(tmp_path):
 def test_a_direction_without_queries_is_left_out(tmp_path):
     write(tmp_path, [line for line in LINES if not line.startswith("b/1")])
     assert list(ManifestDataset(root=str(tmp_path)).directions()) == ["I2V"]
+
+
+@pytest.mark.parametrize("kept", ["query", "gallery"])
+@pytest.mark.parametrize("modalities", [",visible,", ","])
+def test_queries_without_a_gallery_or_a_gallery_without_queries_are_no_test(
+    tmp_path, kept, modalities
+):
+    file = write(tmp_path, [x for x in LINES if modalities in x and x.endswith(("train", kept))])
+    cfg = setup_cfg("", ["DATASETS.MANIFEST.FILE", str(file)])
+    with pytest.raises(InputError, match=r"^DATASETS\.TESTS ManifestDataset: .* nothing to search"):
+        build_test_loader(cfg, "ManifestDataset")
+    (complaint,) = check_searches(build_dataset("ManifestDataset", cfg=cfg))
+    assert complaint.fatal and "nothing can be searched" in complaint.text
+
+
+def test_a_table_that_only_trains_is_worth_knowing(tmp_path):
+    write(tmp_path, LINES[:4])
+    (complaint,) = check_searches(ManifestDataset(root=str(tmp_path)))
+    assert not complaint.fatal
 
 
 def test_one_modality_is_searched_in_itself(tmp_path):

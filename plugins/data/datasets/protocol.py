@@ -1,5 +1,6 @@
 """Who searches whom, and by which rules: test protocols as data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import numpy as np
 
 JUNK_RULES = ("camera", "none", "sysu")
 CMC_KINDS = ("item", "identity")
+SEARCHABLE = "queries and a gallery; of two modalities, queries of one and a gallery of the other"
 
 
 class Trial(NamedTuple):
@@ -38,3 +40,9 @@ class Protocol:
         assert self.trials, "a protocol needs a trial"
         assert self.junk in JUNK_RULES, f"junk rule '{self.junk}', expected one of {JUNK_RULES}"
         assert self.cmc in CMC_KINDS, f"CMC kind '{self.cmc}', expected one of {CMC_KINDS}"
+
+
+def can_search(directions: Mapping[str, Protocol]) -> bool:
+    """Whether a trial of some direction has both queries and a gallery."""
+    trials = [trial for protocol in directions.values() for trial in protocol.trials]
+    return any(len(trial.query) and len(trial.gallery) for trial in trials)
