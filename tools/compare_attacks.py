@@ -36,7 +36,7 @@ def parse_arguments() -> argparse.Namespace:
         action="append",
         required=True,
         metavar=("NAME", "OPTS"),
-        help="its name, and config keys and values in one word; may be repeated",
+        help="its name, another for each, and config keys and values in one word; may be repeated",
     )
     parser.add_argument("opts", nargs="*", default=[], help="config keys and values of all columns")
     return parser.parse_intermixed_args()
@@ -47,10 +47,17 @@ def main() -> None:
     """Compare, print the table."""
     args = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    columns = {}
+    columns, folders = {}, {}
     for name, words in args.column:
+        folder = re.sub(r"\W+", "_", name)
+        if folder in folders:
+            raise InputError(
+                f"--column: '{folders[folder]}' and '{name}' share the folder {folder}; expected "
+                "names that differ in letters or digits"
+            )
+        folders[folder] = name
         cfg = setup_cfg(args.config_file, [*args.opts, *shlex.split(words)])
-        cfg.OUTPUT_DIR = str(args.out / re.sub(r"\W+", "_", name))
+        cfg.OUTPUT_DIR = str(args.out / folder)
         take_available_device(cfg)
         if not (cfg.MODEL.WEIGHTS and cfg.TEST.ATTACKS):
             raise InputError(

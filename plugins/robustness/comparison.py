@@ -43,22 +43,21 @@ def comparison_tables(found: Mapping[str, Mapping[str, Mapping]]) -> str:
     """Tables of each search, a row for each attack: its scores, and whether it reached its aim.
 
     Args:
-        found: column -> "DATASET/DIRECTION+ATTACK" -> block of metrics.
+        found: column -> task, such as "DATASET/DIRECTION+ATTACK" -> block of metrics.
     """
-    tasks = dict.fromkeys(task for blocks in found.values() for task in blocks)
+    columns = {
+        name: {search_and_attack(task): block for task, block in blocks.items()}
+        for name, blocks in found.items()
+    }
     searches: dict[str, dict[str, None]] = {}
-    for task in tasks:
-        search, _, attack = task.partition("+")
+    for search, attack in (task for blocks in columns.values() for task in blocks):
         searches.setdefault(search, {})[attack] = None
     parts = []
     for search, attacks in searches.items():
         for metrics in FIGURES:
             rows = [
                 [attack or "clean, all queries"]
-                + [
-                    cell(blocks.get(f"{search}+{attack}".rstrip("+")), metrics)
-                    for blocks in found.values()
-                ]
+                + [cell(blocks.get((search, attack)), metrics) for blocks in columns.values()]
                 for attack in attacks
             ]
             rows = [row for row in rows if set(row[1:]) != {"-"}]
@@ -66,6 +65,19 @@ def comparison_tables(found: Mapping[str, Mapping[str, Mapping]]) -> str:
                 table = tabulate(rows, [search, *found], tablefmt="pipe", disable_numparse=True)
                 parts.append(f"{' / '.join(metrics)}, percent.\n\n{table}\n")
     return "\n".join(parts)
+
+
+def search_and_attack(task: str) -> tuple[str, str]:
+    """Search and attack of a task; "" is clean. Views and side are the same in a whole column.
+
+    >>> search_and_attack("Market1501/Q2G+flip+gallery+FNA")
+    ('Market1501/Q2G', 'FNA')
+    >>> search_and_attack("Market1501/Q2G+flip+clips=3")
+    ('Market1501/Q2G', '')
+    """
+    search, *words = task.split("+")
+    last = words[-1] if words else ""
+    return search, "" if last == "flip" or last.startswith("clips=") else last
 
 
 def cell(block: Mapping | None, metrics: tuple[str, ...]) -> str:

@@ -50,6 +50,33 @@ def test_a_comparison_without_attacks_is_refused(compare):
     assert "TEST.ATTACKS" in told
 
 
+@pytest.mark.parametrize("other", ["eps 1", "eps: 1"])
+def test_two_columns_of_one_name_or_folder_are_refused(compare, other):
+    words = ["MODEL.WEIGHTS", "x.pth", "TEST.ATTACKS", "['FNA']"]
+    status, _, told = compare("--column", "eps 1", "", "--column", other, "", *words)
+    assert status == 2
+    assert f"--column: 'eps 1' and '{other}' share the folder eps_1" in told
+
+
+def test_an_attack_has_one_row_with_mirror_images_and_with_the_gallery_attacked_too():
+    tasks = {
+        "plain": ["Q2G", "Q2G+FNA", "Q2G+worst"],
+        "flip": ["Q2G+flip", "Q2G+flip+rerank", "Q2G+flip+FNA", "Q2G+flip+worst"],
+        "gallery": ["Q2G+clips=3", "Q2G+clips=3+gallery+FNA", "Q2G+clips=3+gallery+worst"],
+    }
+    found = {
+        column: {f"set/{name}": {"Rank-1": place, "mAP": 0.0} for place, name in enumerate(names)}
+        for column, names in tasks.items()
+    }
+    rows = [line.split("|")[1:-1] for line in comparison_tables(found).splitlines() if "|" in line]
+    assert [[cell.split("/")[0].strip() for cell in row] for row in rows[2:]] == [
+        ["clean, all queries", "0.0", "0.0", "0.0"],
+        ["FNA", "1.0", "2.0", "1.0"],
+        ["worst", "2.0", "3.0", "2.0"],
+        ["rerank", "-", "1.0", "-"],
+    ]
+
+
 @pytest.mark.parametrize("missing", ["I2V+FNA", "V2I"])
 def test_a_table_for_each_search_with_a_dash_where_nothing_was_found(missing):
     block = {"Rank-1": 50.0, "mAP": 40.04}
