@@ -4,6 +4,7 @@ Legend: Q queries, C clusters of them, N features of length D.
 """
 
 import itertools
+from statistics import NormalDist
 
 import numpy as np
 import torch
@@ -43,6 +44,21 @@ def bootstrap_interval(values: Tensor, clusters: Tensor, seed: int = 0) -> tuple
     tail = (1 - CONFIDENCE) / 2
     low, high = means.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return low, high
+
+
+def wilson_interval(share: float, number: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a share of ``number`` people, 1 or more.
+
+    Unlike a bootstrap it stays wide where few people are all alike. Wilson, JASA 1927.
+
+    >>> [round(bound, 2) for bound in wilson_interval(0.0, 4)]
+    [0.0, 0.49]
+    """
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    centre = (share + z**2 / (2 * number)) / (1 + z**2 / number)
+    spread = share * (1 - share) / number + z**2 / (4 * number**2)
+    half = z * spread**0.5 / (1 + z**2 / number)
+    return centre - half, centre + half
 
 
 def mean_pairwise_cosine(features: Tensor) -> float:

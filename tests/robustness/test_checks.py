@@ -239,6 +239,14 @@ def test_few_people_make_a_wide_interval(tmp_path):
     assert retrieval.people(lab).state == WARN
 
 
+@pytest.mark.parametrize("queries", ["1", "4"])
+def test_a_few_people_who_are_all_alike_are_not_enough(tmp_path, queries):
+    lab = lab_of(Undefended(), tmp_path, "ATTACK.EPS", "32.0", "ATTACK.QUERIES", queries)
+    assert not lab.worst().hit.any()
+    found = retrieval.people(lab)
+    assert found.state == WARN and found.figure > 40
+
+
 def test_the_same_attack_is_made_once_and_after_a_stop_not_again(tmp_path):
     first = lab_of(Undefended(), tmp_path)
     done = first.outcomes(MEASURE)

@@ -15,6 +15,7 @@ from plugins.robustness.statistics import (
     effective_rank,
     mean_pairwise_cosine,
     share_by,
+    wilson_interval,
 )
 
 
@@ -49,6 +50,12 @@ def test_the_interval_lies_within_the_values(values, people):
 def test_of_one_person_or_none_there_is_no_interval():
     assert bootstrap_interval(torch.tensor([0.0, 1.0]), torch.zeros(2)) == (0.5, 0.5)
     assert all(math.isnan(bound) for bound in bootstrap_interval(torch.empty(0), torch.empty(0)))
+
+
+@pytest.mark.parametrize(("hits", "people"), [(0, 1), (1, 1), (0, 4), (3, 4), (100, 200)])
+def test_wilsons_interval_is_scipys(hits, people):
+    expected = stats.binomtest(hits, people).proportion_ci(method="wilson")
+    assert wilson_interval(hits / people, people) == pytest.approx(expected, abs=1e-9)
 
 
 def test_effective_rank_counts_directions():

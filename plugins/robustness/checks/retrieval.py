@@ -11,6 +11,7 @@ from plugins.robustness.statistics import (
     effective_rank,
     mean_pairwise_cosine,
     share_by,
+    wilson_interval,
 )
 
 # Directions in which the features differ: a line tells no people apart.
@@ -54,12 +55,16 @@ def useful(lab: Lab) -> Verdict:
 
 
 def people(lab: Lab) -> Verdict:
-    """The 95 % interval of the worst case over people."""
-    hits, pids = lab.worst().hit, lab.guides.pids.cpu()
-    low, high = bootstrap_interval(hits.double(), pids, lab.cfg.ATTACK.SEED)
+    """The 95 % interval of the worst case over people: the wider one of bootstrap and Wilson."""
+    hits, pids = lab.worst().hit.double(), lab.guides.pids.cpu()
     shares = [share for share, _ in share_by(pids, hits).values()]
     deviation = 100 * float(torch.tensor(shares).std(correction=0))
-    width = 100 * (high - low)
+    # A bootstrap of people who are all alike, or of one, has no width.
+    intervals = (
+        bootstrap_interval(hits, pids, lab.cfg.ATTACK.SEED),
+        wilson_interval(float(hits.mean()), len(shares)),
+    )
+    width = 100 * max(high - low for low, high in intervals)
     state = PASS if width <= WIDE else WARN
     sentence = (
         f"wide is the 95 % interval of Rank-1 over {len(shares)} people, whose own figures have a "
