@@ -52,12 +52,14 @@ class Attack:
     Attributes:
         transform: of clean images (B, ..., 3, H, W), with a generator; the features of what it
             gives, anew for each pass, are the guides' ``reference``.
+        both_sides: whether it learns from rows of query and gallery, not of one side alone.
         threat: what may be changed.
         recipe: how the objective is climbed.
         seed: of all random draws.
     """
 
     transform: ClassVar[Callable[[Tensor, torch.Generator], Tensor] | None] = None
+    both_sides: ClassVar[bool] = False
 
     @staticmethod
     def objective(features: Tensor, guides: Guides) -> Tensor:

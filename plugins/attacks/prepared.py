@@ -178,13 +178,14 @@ class MUAP(UAP):
 class CMPS(UniversalAttack):
     """Across modalities: visible rows, then infrared ones. Gong et al., NeurIPS 2024.
 
-    Away from the centroid of their person in the other modality, towards the nearest other one;
-    prepare it with the rows of both directions.
+    Away from the centroid of their person in the other modality, towards the nearest other one.
     """
+
+    both_sides = True
 
     objective = staticmethod(objectives.nearest_push_pull)
     universal = staticmethod(cmps)
-    needs = "expected visible and infrared ones"
+    needs = "expected visible and infrared ones, as I2V and V2I have"
 
     def order(self, batches: Iterable[GuidedBatch]) -> Iterable[GuidedBatch]:
         """By turns; nothing where a modality is missing."""

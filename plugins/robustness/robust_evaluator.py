@@ -139,7 +139,7 @@ class RobustEvaluator(VVIEvaluator):
         """Run every attack on a search; returns its blocks by the name of the row."""
         if not self.attacks:
             return {}
-        rows = search.draw(self.cfg.ATTACK.QUERIES, self.cfg.ATTACK.SEED)
+        rows = self._draw(search)
         features = search.features[rows]
         blocks, people = {}, search.people(rows)
         clean = search.ranking(rows, features)
@@ -169,6 +169,9 @@ class RobustEvaluator(VVIEvaluator):
             logger.info("%s %s:\n%s", self.name, search.name, table)
         return blocks
 
+    def _draw(self, search: Search) -> Tensor:
+        return search.draw(self.cfg.ATTACK.QUERIES, self.cfg.ATTACK.SEED)
+
     def _attack_once(
         self, name: str, search: Search, rows: Tensor
     ) -> tuple[Outcomes, dict[str, float | int]]:
@@ -193,6 +196,9 @@ class RobustEvaluator(VVIEvaluator):
         if self.cfg.ATTACK.SAVE_IMAGES:
             folder = Path(self.cfg.ATTACK.SAVE_IMAGES, stem)
             exported = AttackedSet(folder, self.cfg, self.items, self.clip_rows)
+        others = ()
+        if self.attacks[name].both_sides:
+            others = self.batches(self._draw(search.other_side()))
         attacked = attack_search(
             self.attacks[name],
             self.adapter,
@@ -201,6 +207,7 @@ class RobustEvaluator(VVIEvaluator):
             record,
             exported.add if exported else None,
             workers=self.cfg.DATALOADER.NUM_WORKERS,
+            others=others,
         )
         ranking = search.ranking(attacked.rows, attacked.features)
         outcomes = search.outcomes(attacked, ranking)

@@ -74,7 +74,11 @@ class Search:
 
     def swapped(self) -> "Search":
         """The same search with its gallery attacked, which its name says."""
-        return replace(self, name=f"{self.name}+gallery", side="gallery")
+        return replace(self.other_side(), name=f"{self.name}+gallery")
+
+    def other_side(self) -> "Search":
+        """The same search with its other side attacked."""
+        return replace(self, side="gallery" if self.side == "query" else "query")
 
     def candidates(self) -> Tensor:
         """Rows that can be attacked, ascending: gallery items, or queries that have a positive."""
@@ -177,6 +181,7 @@ def attack_search(
     record: Record | None = None,
     keep: Callable[[dict, dict], None] | None = None,
     workers: int = 0,
+    others: Sequence[dict] | RowBatches = (),
 ) -> Attacked:
     """Attack the rows of ``batches``; several processes share the batches.
 
@@ -192,6 +197,7 @@ def attack_search(
         record: batches that it holds are read and not attacked again; it is given the others.
         keep: called with each clean and attacked batch, before the record holds it.
         workers: processes that read batches ahead.
+        others: rows of the other side, to learn from too.
 
     Returns:
         In every process what was done to all rows, ascending; see ``Search.outcomes``.
@@ -201,7 +207,7 @@ def attack_search(
     done = {number: part for number, part in found.items() if part is not None}
     left = [number for number in own if number not in done]
     if left:
-        attack = attack.prepare(adapter, GuidedBatches(adapter, search, batches))
+        attack = attack.prepare(adapter, GuidedBatches(adapter, search, batches, others))
     # A generator of its own: each iterator draws a seed, else from the global one.
     loader = DataLoader(
         batches,
@@ -232,17 +238,23 @@ class GuidedBatches:
     """All batches with their guides, as often as somebody asks: what an attack is prepared with."""
 
     def __init__(
-        self, adapter: Adapter, search: Search, batches: Sequence[dict] | RowBatches
+        self,
+        adapter: Adapter,
+        search: Search,
+        batches: Sequence[dict] | RowBatches,
+        others: Sequence[dict] | RowBatches = (),
     ) -> None:
-        """Nothing is read yet."""
+        """Take batches of the attacked side, and of the other one; nothing is read yet."""
         self._device = next(adapter.model.parameters()).device
-        self._search, self._batches = search, batches
+        self._sides = (search, batches), (search.other_side(), others)
 
     def __iter__(self) -> Iterator[tuple[dict, Guides]]:
-        """(batch, guides) of each, on the model's device."""
-        for number in range(len(self._batches)):
-            batch = to_device(self._batches[number], self._device)
-            yield batch, self._search.guides(row_groups(batch)[1])
+        """(batch, guides) of each, on the model's device; both sides by turns."""
+        for number in range(max(len(batches) for _, batches in self._sides)):
+            for search, batches in self._sides:
+                if number < len(batches):
+                    batch = to_device(batches[number], self._device)
+                    yield batch, search.guides(row_groups(batch)[1])
 
 
 def attack_batch(

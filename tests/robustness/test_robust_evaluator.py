@@ -11,6 +11,7 @@ import torch
 from fastreid.evaluation import inference_on_dataset
 from PIL import Image, ImageOps
 
+from plugins.attacks.prepared import CMPS
 from plugins.config import setup_cfg
 from plugins.data import build_test_loader
 from plugins.data.datasets import Protocol, Trial
@@ -207,7 +208,10 @@ def test_the_gallery_can_be_attacked(evaluate, tmp_path):
     assert outcomes(tmp_path, "I2V+gallery_FNA")["rows"].tolist() == list(range(12, 24))
 
 
-@pytest.mark.parametrize(("name", "side"), [("UAP", "query"), ("CAPlus", "gallery")])
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [("UAP", "query"), ("CAPlus", "gallery"), ("CMPS", "query"), ("CMPS", "gallery")],
+)
 def test_an_attack_that_must_know_all_rows_first_is_prepared(evaluate, tmp_path, name, side):
     results = evaluate(tmp_path, TEST__ATTACKS=[name], ATTACK__SIDE=side)
     stem = "I2V" if side == "query" else "I2V+gallery"
@@ -215,6 +219,22 @@ def test_an_attack_that_must_know_all_rows_first_is_prepared(evaluate, tmp_path,
     found = outcomes(tmp_path, f"{stem}_{name}")
     assert found["moved"].max() > 0.1
     assert found["reached"].max() <= 8 + 1e-4
+
+
+def test_cmps_learns_from_both_sides_of_a_direction(evaluate, tmp_path, monkeypatch):
+    seen, prepare = [], CMPS.prepare
+
+    def watched(self, features_of, batches):
+        for batch, guides in batches:
+            modalities = batch["modalities"].tolist()
+            seen.append((modalities, guides.source, len(guides.gallery_pids)))
+        return prepare(self, features_of, batches)
+
+    monkeypatch.setattr(CMPS, "prepare", watched)
+    evaluate(tmp_path, TEST__ATTACKS="['CMPS']", ATTACK__QUERIES=2)
+    i2v = [([1, 1], "gallery", 12), ([0, 0], "query", 12)]
+    v2i = [([0, 0], "gallery", 12), ([1, 1], "query", 12)]
+    assert seen == [*i2v, *v2i]
 
 
 def test_several_clips_and_mirror_images_are_attacked_as_they_are_ranked(evaluate, tmp_path):
