@@ -27,6 +27,7 @@ from plugins.data.checks import (
     count_cells,
     count_lengths,
     read_splits,
+    remarks,
 )
 from plugins.data.sample_sheet import save_sample_sheet
 from plugins.errors import user_errors
@@ -71,7 +72,7 @@ def main() -> int:
     print("\ntracklets by length, frames")
     print(tabulate(count_lengths(splits), ["split", *bin_names()]))
 
-    complaints = check_labels(splits) + check_searches(data)
+    complaints = check_labels(splits) + check_searches(data) + remarks(data)
     if not args.labels_only:
         complaints += check_frames(splits, args.workers)
     fatal = [complaint for complaint in complaints if complaint.fatal]

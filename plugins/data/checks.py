@@ -101,6 +101,11 @@ def check_labels(splits: Splits) -> list[Complaint]:
     ]
 
 
+def remarks(data: VideoDataset | ImageSet) -> list[Complaint]:
+    """What the set itself tells about its splits: worth knowing."""
+    return [Complaint(False, *remark) for remark in getattr(data, "remarks", {}).items()]
+
+
 def check_searches(data: VideoDataset | ImageSet) -> list[Complaint]:
     """Fatal: there are test items, but no direction has queries and a gallery.
 

@@ -149,7 +149,9 @@ def test_the_command_passes_a_whole_set_and_fails_a_damaged_one(
     shutil.copytree(tree / "HITSZ-VCM", tmp_path / "HITSZ-VCM")
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
     assert run_tool(monkeypatch, "HITSZVCM", "--workers=1", f"--sheet={tmp_path}/s.png") == 0
-    assert "HITSZVCM: fit to use" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "HITSZVCM: fit to use" in printed
+    assert "train: 1 of 17 tracklets are left out: they have fewer than 12 frames" in printed
     assert Image.open(tmp_path / "s.png").width > 500
     lost = tmp_path / "HITSZ-VCM" / "Train" / "0001" / "ir" / "D1" / "1.jpg"
     lost.unlink()

@@ -70,6 +70,16 @@ def test_short_tracklets_are_left_out_of_training_and_test(tree):
     assert len(data.query) + len(data.gallery) == len(TEST) - 2
 
 
+def test_the_tables_say_how_many_short_tracklets_are_left_out(tree, caplog):
+    caplog.set_level(logging.INFO)
+    data = HITSZVCM(root=str(tree))
+    data.show_train()
+    data.show_test()
+    for split, left_out in (("train", "1 of 17"), ("query", "1 of 4"), ("gallery", "1 of 3")):
+        told = f"{split}: {left_out} tracklets are left out: they have fewer than 12 frames"
+        assert told in caplog.messages
+
+
 def test_dropping_short_rows_does_not_shift_the_query_rows(tree):
     """Rows 2 and 4 are too short; rows 3, 5 and 7 stay the queries."""
     data = HITSZVCM(root=str(tree))

@@ -73,12 +73,19 @@ class HITSZVCM(VideoDataset):
         check_people_differ(folder, rows, test_rows)
         queries = read_query_rows(folder, test_rows)
         # query_IDX counts the rows of the file, so short tracklets are left out only now.
-        super().__init__(
-            self._long(train),
-            self._long([test[row] for row in sorted(queries)]),
-            self._long([tracklet for row, tracklet in enumerate(test) if row not in queries]),
-            combineall,
-        )
+        subsets = {
+            "train": train,
+            "query": [test[row] for row in sorted(queries)],
+            "gallery": [tracklet for row, tracklet in enumerate(test) if row not in queries],
+        }
+        long = {name: self._long(tracklets) for name, tracklets in subsets.items()}
+        super().__init__(**long, combineall=combineall)
+        for name, tracklets in subsets.items():
+            if short := len(tracklets) - len(long[name]):
+                self.remarks[name] = (
+                    f"{short} of {len(tracklets)} tracklets are left out: they have fewer than "
+                    f"{self.min_frames} frames"
+                )
 
     def _long(self, tracklets: list[Tracklet]) -> list[Tracklet]:
         return [tracklet for tracklet in tracklets if len(tracklet.img_paths) >= self.min_frames]

@@ -20,6 +20,7 @@ class VideoDataset:
         train: training tracklets.
         query: infrared test tracklets.
         gallery: visible test tracklets.
+        remarks: what there is to know about a subset, by its name; logged below its table.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class VideoDataset:
         self.train = [*train, *query, *gallery] if combineall else train
         self.query = query
         self.gallery = gallery
+        self.remarks: dict[str, str] = {}
 
     @classmethod
     def options(cls, cfg: CfgNode) -> dict:
@@ -76,6 +78,9 @@ class VideoDataset:
         headers = ["subset", "modality", "# ids", "# tracklets", "# frames", "# cameras"]
         table = tabulate(rows, headers=headers, tablefmt="pipe", numalign="left")
         logger.info("=> Loaded %s:\n%s", type(self).__name__, colored(table, "cyan"))
+        for name in subsets:
+            if name in self.remarks:
+                logger.info("%s: %s", name, self.remarks[name])
 
 
 def count_rows(subset: str, tracklets: list[Tracklet]) -> list[list]:
