@@ -107,7 +107,7 @@ def run(cfg: CfgNode, args: argparse.Namespace) -> None:
     setup_run(cfg, args)
     if args.eval_only:
         model = load_model(cfg, cfg.MODEL.WEIGHTS)
-        results = Trainer.test(cfg, model)
+        results = Trainer.test(cfg, model, Trainer.build_tests(cfg, model))
     else:
         trainer = Trainer(cfg)
         trainer.resume_or_load(args.resume)

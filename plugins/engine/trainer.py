@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from plugins.compat import protect_input
 from plugins.data import build_test_loader, build_train_loader
-from plugins.data.datasets import check_held_out
+from plugins.data.datasets import ImageSet, VideoDataset, check_held_out
 from plugins.engine import optimizer as solver
 from plugins.engine.averaging import build_average
 from plugins.engine.checkpoint import LIVE, BestMetric, Checkpointer, RandomState, SavedConfig
@@ -29,11 +29,14 @@ from plugins.engine.hooks import (
 )
 from plugins.engine.pictures import draw_rankings
 from plugins.errors import InputError
-from plugins.evaluation import FlipAverage, results_table
+from plugins.evaluation import FlipAverage, VVIEvaluator, check_expected, results_table
 from plugins.modeling.dual_norm import add_dual_norm
 from plugins.registry import BACKBONE, EVALUATOR, HEADS, META_ARCH, STEP, lookup
 
 logger = logging.getLogger(__name__)
+
+# Loader and data set of each of DATASETS.TESTS.
+Tests = dict[str, tuple[DataLoader, VideoDataset | ImageSet]]
 
 
 class Trainer(DefaultTrainer):
@@ -63,6 +66,7 @@ class Trainer(DefaultTrainer):
         broadcast_model(model)
         self.average = build_average(cfg, model)
         self.deployed = self.average.model if self.average else model
+        self._tests = self.build_tests(cfg, self.deployed)
         optimizer = self.build_optimizer(cfg, model)
         # DefaultTrainer reads model, data_loader, optimizer and grad_scaler from this attribute.
         step = lookup(STEP, cfg.SOLVER.STEP, "SOLVER.STEP")
@@ -123,7 +127,7 @@ class Trainer(DefaultTrainer):
         self.epoch = self.start_epoch
         if self.start_epoch >= self.max_epoch:
             logger.info("All %d epochs are done already; evaluating", self.max_epoch)
-            return self.test(self.cfg, self.deployed)
+            return self.test(self.cfg, self.deployed, self._tests)
         return super().train()
 
     def run_step(self) -> None:
@@ -133,7 +137,7 @@ class Trainer(DefaultTrainer):
 
     def evaluate(self) -> dict:
         """Results of :meth:`test` for the network as it is now."""
-        self._last_eval_results = self.test(self.cfg, self.deployed)
+        self._last_eval_results = self.test(self.cfg, self.deployed, self._tests)
         return self._last_eval_results
 
     def build_hooks(self) -> list[HookBase]:
@@ -183,20 +187,37 @@ class Trainer(DefaultTrainer):
         return build_train_loader(cfg)
 
     @classmethod
-    def test(cls, cfg: CfgNode, model: nn.Module) -> dict:
+    def build_tests(cls, cfg: CfgNode, model: nn.Module) -> Tests:
+        """What :meth:`test` reads, so that what is wrong with it stops a run at its start.
+
+        Raises:
+            InputError: from a data set or an evaluator; or TEST.EXPECTED_RESULTS names a row that
+                there will not be.
+        """
+        tests = read_tests(cfg)
+        tasks = []
+        for name, test in tests.items():
+            evaluator = build_evaluator(cfg, model, name, *test)
+            tasks += [f"{name}/{row}" for row in evaluator.row_names()]
+        check_expected(cfg.TEST.EXPECTED_RESULTS, tasks)
+        return tests
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, tests: Tests | None = None) -> dict:
         """Evaluate on every dataset of DATASETS.TESTS, also under TEST.ATTACKS; log one table.
+
+        Args:
+            cfg: the run's.
+            model: what is evaluated.
+            tests: what was read before; None reads it.
 
         Returns:
             On the main process {direction: {metric: percent}, "metric": percent}, under the
             dataset's name if there are several; elsewhere empty blocks.
         """
-        evaluator_name = "RobustEvaluator" if cfg.TEST.ATTACKS else cfg.TEST.EVALUATOR
-        evaluator_class = lookup(EVALUATOR, evaluator_name, "TEST.EVALUATOR")
         results = OrderedDict()
-        for name in cfg.DATASETS.TESTS:
-            loader, dataset = build_test_loader(cfg, name)
-            attacked = (model, loader.dataset, name) if cfg.TEST.ATTACKS else ()
-            evaluator = evaluator_class(cfg, dataset, *attacked)
+        for name, (loader, dataset) in (tests or read_tests(cfg)).items():
+            evaluator = build_evaluator(cfg, model, name, loader, dataset)
             wrapped = FlipAverage(model) if cfg.TEST.FLIP.ENABLED else model
             results[name] = inference_on_dataset(wrapped, loader, evaluator)
             if cfg.TEST.RANK_PICTURE and comm.is_main_process():
@@ -225,6 +246,24 @@ class Trainer(DefaultTrainer):
         cfg = cls.auto_scale_hyperparams(cfg, people)
         cfg.freeze()
         return cfg
+
+
+def read_tests(cfg: CfgNode) -> Tests:
+    """Read each of DATASETS.TESTS."""
+    return {name: build_test_loader(cfg, name) for name in cfg.DATASETS.TESTS}
+
+
+def build_evaluator(
+    cfg: CfgNode, model: nn.Module, name: str, loader: DataLoader, dataset: VideoDataset | ImageSet
+) -> VVIEvaluator:
+    """The evaluator of a data set: TEST.EVALUATOR, or with TEST.ATTACKS RobustEvaluator.
+
+    Raises:
+        InputError: there is no such evaluator, or it does not take the config.
+    """
+    evaluator_name = "RobustEvaluator" if cfg.TEST.ATTACKS else cfg.TEST.EVALUATOR
+    attacked = (model, loader.dataset, name) if cfg.TEST.ATTACKS else ()
+    return lookup(EVALUATOR, evaluator_name, "TEST.EVALUATOR")(cfg, dataset, *attacked)
 
 
 def load_model(cfg: CfgNode, weights: str) -> nn.Module:

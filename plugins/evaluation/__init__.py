@@ -7,7 +7,7 @@ from plugins.evaluation.ranking import (
     evaluate_ranking,
     ranked_lists,
 )
-from plugins.evaluation.table import results_table, verify_expected
+from plugins.evaluation.table import check_expected, results_table, verify_expected
 from plugins.evaluation.views import FlipAverage
 from plugins.evaluation.vvi_evaluator import VVIEvaluator
 
@@ -15,6 +15,7 @@ __all__ = [
     "FlipAverage",
     "RankingResult",
     "VVIEvaluator",
+    "check_expected",
     "distances",
     "evaluate_distances",
     "evaluate_ranking",

@@ -1,5 +1,6 @@
 """The table of results, and their comparison with expected numbers."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from tabulate import tabulate
@@ -27,6 +28,15 @@ def results_table(results: dict[str, dict]) -> str:
     return tabulate(rows, headers, tablefmt="pipe", floatfmt=".2f", numalign="left")
 
 
+def check_expected(expected_rows: list, tasks: Iterable[str]) -> None:
+    """Raise InputError unless each of TEST.EXPECTED_RESULTS is whole and names one of ``tasks``."""
+    for number, row in enumerate(expected_rows, start=1):
+        source = f"TEST.EXPECTED_RESULTS row {number}"
+        if not isinstance(row, list | tuple) or len(row) != 4:
+            raise InputError(f"{source}: expected [task, metric, expected, tolerance], found {row}")
+        _entry(dict.fromkeys(tasks), row[0], "task", source)
+
+
 def verify_expected(expected_rows: list, results: dict[str, dict]) -> list[str]:
     """Compare results with TEST.EXPECTED_RESULTS.
 
@@ -42,13 +52,11 @@ def verify_expected(expected_rows: list, results: dict[str, dict]) -> list[str]:
         InputError: a row is malformed, or names an unknown task or metric.
     """
     blocks = by_task(results)
+    check_expected(expected_rows, blocks)
     misses = []
     for number, row in enumerate(expected_rows, start=1):
-        source = f"TEST.EXPECTED_RESULTS row {number}"
-        if len(row) != 4:
-            raise InputError(f"{source}: expected [task, metric, expected, tolerance], found {row}")
         task, metric, expected, tolerance = row
-        found = _entry(_entry(blocks, task, "task", source), metric, "metric", source)
+        found = _entry(blocks[task], metric, "metric", f"TEST.EXPECTED_RESULTS row {number}")
         # Not "> tolerance": a NaN must miss.
         if not abs(found - expected) <= tolerance:
             misses.append(f"{task} {metric}: expected {expected} ± {tolerance}, found {found:.2f}")

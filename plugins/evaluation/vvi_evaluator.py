@@ -92,6 +92,14 @@ class VVIEvaluator(DatasetEvaluator):
         self.camids: Tensor | None = None
         self.rankings: dict[str, RankingResult] = {}
 
+    def row_names(self) -> list[str]:
+        """Names of the rows of the table that ``evaluate`` will give."""
+        return [
+            direction + self.options + suffix
+            for direction in self.directions
+            for suffix in self.searches
+        ]
+
     def process(self, inputs: dict, outputs: Tensor) -> None:
         """Keep the (B, D) features of one batch and whose they are, on the CPU."""
         columns = (outputs.float(), inputs["targets"], inputs["camids"], inputs["rows"])

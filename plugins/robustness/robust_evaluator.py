@@ -87,6 +87,15 @@ class RobustEvaluator(VVIEvaluator):
         self.clip_rows: Tensor | None = None
         self.outcomes: dict[str, dict[str, Outcomes]] = {}
 
+    def row_names(self) -> list[str]:
+        """Also those under attack; "+clean" though it may be left out."""
+        side = "+gallery" if self.cfg.ATTACK.SIDE == "gallery" else ""
+        return super().row_names() + [
+            f"{direction}{self.options}{side}+{attack}"
+            for direction in self.directions
+            for attack in ("clean", *self.attacks, "worst")
+        ]
+
     def evaluate(self) -> OrderedDict:
         """Score every direction clean and attacked.
 

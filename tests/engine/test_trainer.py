@@ -78,3 +78,24 @@ def test_a_wrong_name_lists_the_known_ones_nearest_first(in_datasets, tmp_path, 
     with pytest.raises(InputError) as caught:
         Trainer(setup_cfg(str(CONFIG), [*options(tmp_path), key, name]))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"TEST__ATTACKS": "['FNAA']"}, "TEST.ATTACKS: no ATTACK is named 'FNAA'; known: FNA,"),
+        ({"TEST__ATTACKS": "['FNA']", "ATTACK__EPS": -1.0}, "ATTACK.EPS"),
+        ({"TEST__ATTACKS": "['FNA']", "TEST__SELECT": "best"}, "TEST.SELECT: 'best'"),
+        ({"TEST__EVALUATOR": "VVI"}, "TEST.EVALUATOR: no EVALUATOR is named 'VVI'"),
+        ({"DATASETS__TESTS": "['HITSZVCM','Market1501']"}, "DATASETS.TESTS Market1501: "),
+        ({"TEST__EXPECTED_RESULTS": "[['HITSZVCM/I2V', 'mAP']]"}, "row 1: expected [task,"),
+        (
+            {"TEST__EXPECTED_RESULTS": "[['HITSZVCM/I2V+FNA', 'mAP', 0.0, 100.0]]"},
+            "TEST.EXPECTED_RESULTS row 1: no task 'HITSZVCM/I2V+FNA'; known: HITSZVCM/I2V,",
+        ),
+    ],
+)
+def test_what_cannot_be_tested_is_not_trained(in_datasets, tmp_path, changes, message):
+    with pytest.raises(InputError) as caught:
+        Trainer(setup_cfg(str(CONFIG), options(tmp_path, **changes)))
+    assert message in str(caught.value)

@@ -8,13 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.engine.small import ROOT, train
+from tests.engine.small import CONFIG, ROOT, options, train
+from tests.robustness.small import save_weights
 
 
 @pytest.fixture
 def own(datasets: Path, tmp_path: Path) -> Path:
     """A copy of the datasets folder that a test may damage."""
     return Path(shutil.copytree(datasets, tmp_path / "datasets"))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """Of an untrained network of the small run."""
+    folder = tmp_path_factory.mktemp("weights")
+    return save_weights(folder, CONFIG, options(folder, MODEL__HEADS__NUM_CLASSES=6))
 
 
 def message(done: subprocess.CompletedProcess) -> str:
@@ -77,6 +85,38 @@ def test_truncated_info_file(own, tmp_path, name):
     # A cut inside a line; query_IDX loses all but its first half, which damages one token only.
     path.write_text("" if name == "query_IDX" else text[: len(text) // 2 - 3])
     assert f"{name}.txt" in message(train(datasets=own, output=tmp_path))
+
+
+def test_an_unknown_attack_stops_a_run_before_it_trains(datasets, tmp_path):
+    text = message(train(datasets=datasets, output=tmp_path, TEST__ATTACKS="['FNAA']"))
+    assert text.startswith("error: TEST.ATTACKS: no ATTACK is named 'FNAA'; known: FNA,")
+    assert "Starting training" not in (tmp_path / "log.txt").read_text()
+
+
+def test_a_second_set_that_is_missing_is_told_before_the_first_is_evaluated(
+    datasets, weights, tmp_path
+):
+    changes = {"MODEL__WEIGHTS": weights, "DATASETS__TESTS": "['HITSZVCM','Market1501']"}
+    failed = train("--eval-only", datasets=datasets, output=tmp_path, **changes)
+    assert message(failed).startswith("error: DATASETS.TESTS Market1501: ")
+    assert "Start inference" not in (tmp_path / "log.txt").read_text()
+
+
+def test_a_data_set_is_read_once_however_often_it_is_tested(datasets, tmp_path):
+    expected = "[['HITSZVCM/I2V+clean','mAP',50.0,50.0],['HITSZVCM/V2I+worst','mAP',50.0,50.0]]"
+    done = train(
+        datasets=datasets,
+        output=tmp_path,
+        SOLVER__MAX_EPOCH=2,
+        TEST__EVAL_PERIOD=1,
+        TEST__ATTACKS="['FNA']",
+        ATTACK__STEPS=1,
+        ATTACK__QUERIES=2,
+        TEST__EXPECTED_RESULTS=expected,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| gallery ") == 1
+    assert done.stdout.count("Evaluation results:") == 2
 
 
 def test_wrong_weights(datasets, tmp_path):
