@@ -39,22 +39,39 @@ class CaptureRandomState(HookBase):
 
 
 class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
-    """Fastreid's, whose best metric survives a resume."""
+    """Fastreid's, but model_best.pth is of an epoch that was evaluated, whatever the period.
+
+    fastreid compares only in the epochs of its period, and there the last metric found, which may
+    be that of another epoch. Only the main process has this hook.
+    """
 
     def __init__(self, checkpointer: Checkpointer, period: int, best: BestMetric) -> None:
-        """Take the best value so far from ``best`` and keep it there."""
-        self._best = best
+        """Keep the best value so far in ``best``, which a checkpoint holds."""
         super().__init__(checkpointer, period)
+        self._best = best
 
-    @property
-    def best_metric(self) -> float:
-        """Best value of ``metric`` so far; fastreid's class reads and sets it."""
-        return self._best.value
+    def after_epoch(self) -> None:
+        """Saves what is due; a checkpoint whose epoch was not evaluated has "metric" -1."""
+        epoch, metric = self.trainer.epoch, self._metric()
+        if metric > self._best.value:
+            self._best.value = metric
+            self.save("model_best", epoch=epoch, metric=metric)
+        # After it: the newest checkpoint is the one to go on from, and no later best replaces it.
+        if epoch == self.max_epoch - 1:
+            self.save("model_final", epoch=epoch, metric=metric)
+        elif (epoch + 1) % self.period == 0:
+            self.save(f"model_{epoch:04d}", epoch=epoch, metric=metric)
 
-    @best_metric.setter
-    def best_metric(self, value: float) -> None:
-        # fastreid's constructor starts at -1, also in a resumed run.
-        self._best.value = max(self._best.value, value)
+    def after_train(self) -> None:
+        """Saves again where the evaluation came after the last epoch."""
+        if self.trainer.iter == self.trainer.max_iter and self._metric() >= 0:
+            self.after_epoch()
+
+    def _metric(self) -> float:
+        """What the evaluation after this very iteration found, -1 if there was none."""
+        storage = self.trainer.storage
+        metric, iteration = storage.latest().get(self.metric_name, (-1.0, -1))
+        return metric if iteration == storage.iter else -1.0
 
 
 class PeriodicWriter(hooks.PeriodicWriter):
