@@ -4,12 +4,23 @@ A comment gives the unit, the choices and, where there is one, the paper's symbo
 """
 
 import os
+import re
 
 import yaml
 from fastreid.config import CfgNode, get_cfg
 
 from plugins.errors import InputError
 from plugins.registry import nearest
+
+# The least value of numbers that this package or fastreid divides by, counts or waits with.
+LEAST = {
+    "DATALOADER.NUM_WORKERS": 0,
+    "SOLVER.ACCUMULATION": 1,
+    "SOLVER.CHECKPOINT_PERIOD": 1,
+    "SOLVER.LOG_PERIOD": 1,
+    "TEST.EVAL_PERIOD": 1,
+    "TEST.RANK_PICTURE": 0,
+}
 
 
 def add_plugin_keys(cfg: CfgNode) -> CfgNode:
@@ -286,7 +297,8 @@ def setup_cfg(config_file: str = "", opts: list[str] | None = None) -> CfgNode:
         A CfgNode, not frozen.
 
     Raises:
-        InputError: names the file and the key, with the nearest known key.
+        InputError: names the file and the key, with the nearest known key; or a key whose value
+            no run can have.
     """
     cfg = default_cfg()
     if config_file:
@@ -303,6 +315,7 @@ def setup_cfg(config_file: str = "", opts: list[str] | None = None) -> CfgNode:
             cfg.merge_from_list([key, value])
         except (ValueError, AssertionError, TypeError) as error:
             raise InputError(f"command line: {key}: {one_line(error)}") from error
+    check_values(cfg)
     return cfg
 
 
@@ -364,6 +377,16 @@ def check_key(cfg: CfgNode, key: str, source: str) -> None:
     raise InputError(
         f"{source}: no config key '{key}'; nearest: {', '.join(nearest(key, leaves)[:3])}"
     )
+
+
+def check_values(cfg: CfgNode) -> None:
+    """Raise InputError for a value below LEAST, or a MODEL.DEVICE that is none."""
+    values = dict(flatten(cfg))
+    for key, least in LEAST.items():
+        if values[key] < least:
+            raise InputError(f"{key}: {values[key]}; expected {least} or more")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", cfg.MODEL.DEVICE):
+        raise InputError(f"MODEL.DEVICE: '{cfg.MODEL.DEVICE}'; expected cpu, cuda or cuda:N")
 
 
 def one_line(error: BaseException) -> str:

@@ -53,6 +53,28 @@ def test_a_wrong_config_is_one_line_that_names_the_culprit(text, options, messag
     assert options or path in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("MODEL.DEVICE", "gpu", "MODEL.DEVICE: 'gpu'; expected cpu, cuda or cuda:N"),
+        ("MODEL.DEVICE", "cuda:", "MODEL.DEVICE: 'cuda:'"),
+        ("DATALOADER.NUM_WORKERS", -1, "DATALOADER.NUM_WORKERS: -1; expected 0 or more"),
+        ("SOLVER.ACCUMULATION", 0, "SOLVER.ACCUMULATION: 0; expected 1 or more"),
+        ("SOLVER.CHECKPOINT_PERIOD", 0, "SOLVER.CHECKPOINT_PERIOD: 0; expected 1 or more"),
+        ("SOLVER.LOG_PERIOD", 0, "SOLVER.LOG_PERIOD: 0; expected 1 or more"),
+        ("TEST.EVAL_PERIOD", 0, "TEST.EVAL_PERIOD: 0; expected 1 or more"),
+        ("TEST.RANK_PICTURE", -1, "TEST.RANK_PICTURE: -1; expected 0 or more"),
+    ],
+)
+def test_a_value_that_no_run_can_have_is_refused(key, value, message):
+    with pytest.raises(InputError, match=f"^{message}"):
+        setup_cfg(opts=[key, value])
+
+
+def test_a_device_may_have_a_number():
+    assert setup_cfg(opts=["MODEL.DEVICE", "cuda:1"]).MODEL.DEVICE == "cuda:1"
+
+
 def test_a_missing_config_file_is_named():
     with pytest.raises(InputError, match=r"--config-file nowhere\.yml: no such file"):
         setup_cfg("nowhere.yml")

@@ -30,7 +30,7 @@ from plugins.data.checks import (
     remarks,
 )
 from plugins.data.sample_sheet import save_sample_sheet
-from plugins.errors import user_errors
+from plugins.errors import InputError, user_errors
 
 SHOWN = 20  # complaints of a kind
 
@@ -63,6 +63,8 @@ def print_complaints(title: str, complaints: list[Complaint]) -> None:
 def main() -> int:
     """Count, check, show."""
     args = parse_arguments()
+    if args.workers < 1:
+        raise InputError(f"--workers {args.workers}: expected 1 or more")
     cfg = setup_cfg(args.config_file, args.opts)
     data = build_dataset(args.dataset, "the data set", cfg=cfg)
     splits = read_splits(data)

@@ -36,6 +36,8 @@ def main() -> None:
     cfg = setup_cfg(args.config_file, [*args.opts, *here])
     if not cfg.MODEL.WEIGHTS:
         raise InputError("MODEL.WEIGHTS: expected a checkpoint, found nothing")
+    if args.out.is_dir():
+        raise InputError(f"--out {args.out}: a folder; expected an .onnx file")
     model = load_deployed(cfg)
     export_onnx(model, cfg, args.out)
     size = args.out.stat().st_size / 2**20

@@ -21,7 +21,7 @@ def save_sample_sheet(file: Path, splits: dict[str, list[Tracklet]]) -> None:
     """Draw, for each split and modality that occurs, tracklets spread evenly over its list.
 
     Args:
-        file: PNG to write.
+        file: PNG to write; its folder is made.
         splits: name -> tracklets. A frame that cannot be read stays grey.
     """
     rows = []
@@ -46,6 +46,7 @@ def save_sample_sheet(file: Path, splits: dict[str, list[Tracklet]]) -> None:
                 sheet.paste(_thumbnail(item.img_paths[frame]), corner)
             caption = f"{item.pid}, camera {item.camid}, {len(item.img_paths)} frames"
             draw.text((left, top + _TITLE + _HEIGHT + 2), caption, _INK, small)
+    file.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(file)
 
 

@@ -35,6 +35,7 @@ from plugins.registry import BACKBONE, EVALUATOR, HEADS, META_ARCH, STEP, lookup
 
 logger = logging.getLogger(__name__)
 
+ROBUST = "RobustEvaluator"  # the evaluator under TEST.ATTACKS
 # Loader and data set of each of DATASETS.TESTS.
 Tests = dict[str, tuple[DataLoader, VideoDataset | ImageSet]]
 
@@ -261,7 +262,9 @@ def build_evaluator(
     Raises:
         InputError: there is no such evaluator, or it does not take the config.
     """
-    evaluator_name = "RobustEvaluator" if cfg.TEST.ATTACKS else cfg.TEST.EVALUATOR
+    if cfg.TEST.EVALUATOR == ROBUST and not cfg.TEST.ATTACKS:
+        raise InputError(f"TEST.EVALUATOR: {ROBUST}; expected TEST.ATTACKS to name an attack")
+    evaluator_name = ROBUST if cfg.TEST.ATTACKS else cfg.TEST.EVALUATOR
     attacked = (model, loader.dataset, name) if cfg.TEST.ATTACKS else ()
     return lookup(EVALUATOR, evaluator_name, "TEST.EVALUATOR")(cfg, dataset, *attacked)
 

@@ -148,17 +148,19 @@ def test_the_command_passes_a_whole_set_and_fails_a_damaged_one(
 ):
     shutil.copytree(tree / "HITSZ-VCM", tmp_path / "HITSZ-VCM")
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
-    assert run_tool(monkeypatch, "HITSZVCM", "--workers=1", f"--sheet={tmp_path}/s.png") == 0
+    assert run_tool(monkeypatch, "HITSZVCM", "--workers=1", f"--sheet={tmp_path}/new/s.png") == 0
     printed = capsys.readouterr().out
     assert "HITSZVCM: fit to use" in printed
     assert "train: 1 of 17 tracklets are left out: they have fewer than 12 frames" in printed
-    assert Image.open(tmp_path / "s.png").width > 500
+    assert Image.open(tmp_path / "new/s.png").width > 500
     lost = tmp_path / "HITSZ-VCM" / "Train" / "0001" / "ir" / "D1" / "1.jpg"
     lost.unlink()
     assert run_tool(monkeypatch, "HITSZVCM", "--workers=1") == 1
     assert f"train row 0 ({lost}): no such frame" in capsys.readouterr().out
     assert run_tool(monkeypatch, "HITSZVCM", "--labels-only") == 0
     assert run_tool(monkeypatch, "HITSZVCM2") == 2
+    assert run_tool(monkeypatch, "HITSZVCM", "--workers=0") == 2
+    assert "error: --workers 0: expected 1 or more" in capsys.readouterr().err
 
 
 def test_the_command_fails_a_set_in_which_nothing_can_be_searched(tmp_path, monkeypatch, capsys):

@@ -87,6 +87,7 @@ def test_a_wrong_name_lists_the_known_ones_nearest_first(in_datasets, tmp_path, 
         ({"TEST__ATTACKS": "['FNA']", "ATTACK__EPS": -1.0}, "ATTACK.EPS"),
         ({"TEST__ATTACKS": "['FNA']", "TEST__SELECT": "best"}, "TEST.SELECT: 'best'"),
         ({"TEST__EVALUATOR": "VVI"}, "TEST.EVALUATOR: no EVALUATOR is named 'VVI'"),
+        ({"TEST__EVALUATOR": "RobustEvaluator"}, "expected TEST.ATTACKS to name an attack"),
         ({"DATASETS__TESTS": "['HITSZVCM','Market1501']"}, "DATASETS.TESTS Market1501: "),
         ({"TEST__EXPECTED_RESULTS": "[['HITSZVCM/I2V', 'mAP']]"}, "row 1: expected [task,"),
         (

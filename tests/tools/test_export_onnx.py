@@ -66,6 +66,7 @@ def test_the_file_gives_the_models_features_and_holds_no_attacker(run):
     [
         ([], "MODEL.WEIGHTS: expected a checkpoint"),
         (["MODEL.WEIGHTS", "gone.pth"], "gone.pth"),
+        (["--out", "tools", "MODEL.WEIGHTS", "gone.pth"], "--out tools: a folder; expected an"),
         (["MODEL.META_ARCHITECTURE", "Baseline"], "MODEL.WEIGHTS"),
     ],
 )

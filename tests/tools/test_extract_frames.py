@@ -72,6 +72,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(videos):
         table.replace("b.mkv", "gone.mkv"): "videos.csv:3: ",
         table.replace("my clips/a.mkv", "videos.csv"): "videos.csv:2: ",
         table.replace(",query", ",test"): "split is 'test'",
+        table.splitlines()[0] + "\n": "videos.csv: it lists no videos",
     }
     for text, message in cases.items():
         (videos / "videos.csv").write_text(text)

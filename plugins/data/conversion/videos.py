@@ -29,12 +29,14 @@ def extract_frames(table: str, out: Path, every: int = 1) -> tuple[int, int]:
         (tracklets, frames)
 
     Raises:
-        InputError: from the table; ``out`` is there; PyAV is missing; a video is missing, damaged
-            or empty (with the table's row).
+        InputError: from the table, or it is empty; ``out`` is there; PyAV is missing; a video is
+            missing, damaged or empty (with the table's row).
     """
     if os.path.lexists(out):
         raise InputError(f"{out}: it is there already; expected a new folder")
     rows = list(read_table(table))
+    if not rows:
+        raise InputError(f"{table}: it lists no videos")
     draft = out.with_name(f"{out.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
     try:
