@@ -7,8 +7,10 @@ import av
 import numpy as np
 import pytest
 
+from plugins.data.conversion.videos import extract_frames
 from plugins.data.datasets.manifest import COLUMNS, ManifestDataset
 from plugins.data.frames import read_frame
+from plugins.errors import InputError
 
 TOOL = Path(__file__).parents[2] / "tools/extract_frames.py"
 SHADES = (20, 80, 140, 200, 240)
@@ -84,3 +86,12 @@ def test_bad_input_is_one_line_and_leaves_nothing(videos):
     (videos / "out").mkdir()
     assert "it is there already" in run(videos).stderr
     assert "--every 0: expected 1" in run(videos, "--every", "0").stderr
+
+
+def test_a_folder_that_another_extraction_may_be_filling_is_left_alone(videos):
+    frame = videos / "out.part" / "train" / "0001.png"
+    frame.parent.mkdir(parents=True)
+    frame.touch()
+    with pytest.raises(InputError, match=r"out\.part: an extraction is at work there, or one was"):
+        extract_frames(str(videos / "videos.csv"), videos / "out")
+    assert frame.exists()

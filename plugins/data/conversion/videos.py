@@ -29,8 +29,9 @@ def extract_frames(table: str, out: Path, every: int = 1) -> tuple[int, int]:
         (tracklets, frames)
 
     Raises:
-        InputError: from the table, or it is empty; ``out`` is there; PyAV is missing; a video is
-            missing, damaged or empty (with the table's row).
+        InputError: from the table, or it is empty; ``out`` is there, or what a killed
+            extraction left; PyAV is missing; a video is missing, damaged or empty (with the
+            table's row).
     """
     if os.path.lexists(out):
         raise InputError(f"{out}: it is there already; expected a new folder")
@@ -38,7 +39,12 @@ def extract_frames(table: str, out: Path, every: int = 1) -> tuple[int, int]:
     if not rows:
         raise InputError(f"{table}: it lists no videos")
     draft = out.with_name(f"{out.name}.part")
-    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        draft.mkdir(parents=True)
+    except FileExistsError:
+        raise InputError(
+            f"{draft}: an extraction is at work there, or one was killed; if so, remove it"
+        ) from None
     try:
         with tqdm(rows, unit="video") as bar:
             items = [
