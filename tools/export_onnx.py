@@ -13,7 +13,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from plugins.config import setup_cfg
-from plugins.engine.onnx_export import export_onnx, largest_difference, load_deployed
+from plugins.engine.onnx_export import (
+    export_onnx,
+    largest_difference,
+    load_deployed,
+    require_onnx,
+)
 from plugins.errors import InputError, user_errors
 
 
@@ -32,6 +37,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Load, export, compare."""
     args = parse_arguments()
+    require_onnx()
     here = ["MODEL.BACKBONE.PRETRAIN", False, "MODEL.DEVICE", "cpu"]
     cfg = setup_cfg(args.config_file, [*args.opts, *here])
     if not cfg.MODEL.WEIGHTS:

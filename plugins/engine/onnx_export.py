@@ -1,5 +1,6 @@
 """A trained visible-infrared model as an ONNX file: pixels in, features out."""
 
+import importlib.util
 import warnings
 from pathlib import Path
 
@@ -12,6 +13,15 @@ from plugins.engine.trainer import Trainer
 from plugins.errors import InputError
 from plugins.modeling.deployed import Deployed
 from plugins.modeling.meta_arch import VVIBaseline
+
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # the extra "onnx"
+
+
+def require_onnx() -> None:
+    """Raise InputError unless what writes and runs the file is there."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"the export needs {missing[0]}: pip install {' '.join(missing)}")
 
 
 def load_deployed(cfg: CfgNode) -> Deployed:

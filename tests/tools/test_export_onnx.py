@@ -1,3 +1,4 @@
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -76,3 +77,15 @@ def test_bad_input_is_one_line(run, opts, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_without_its_packages_it_says_which_to_install(run_tool, monkeypatch):
+    there = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name in ("onnx", "onnxruntime") else there(name, *rest),
+    )
+    status, _, error = run_tool(TOOL, "--config-file", "config.yaml", "--out", "model.onnx")
+    assert status == 2
+    assert error == "error: the export needs onnx: pip install onnx onnxruntime\n"
