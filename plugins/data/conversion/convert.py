@@ -13,6 +13,7 @@ from tqdm import tqdm
 from plugins.data.build import build_dataset, datasets_root
 from plugins.data.checks import SPLITS
 from plugins.data.conversion import bupt_campus, hitsz_vcm, manifest
+from plugins.data.conversion.draft import draft_of, require_new
 from plugins.data.conversion.item import Item, Plan, read_items
 from plugins.data.datasets.protocol import Protocol
 from plugins.errors import InputError
@@ -60,29 +61,17 @@ def convert(name: str, target: str, out: Path, cfg: CfgNode, placement: str = "c
             layout cannot hold the set; a frame is missing, or cannot be linked.
     """
     out = Path(os.path.abspath(out))
-    if os.path.lexists(out):
-        raise InputError(f"{out}: it is there already; expected a new folder")
+    require_new(out)
     data = build_dataset(name, "the data set", cfg=cfg)
     items = read_items(data, os.path.join(datasets_root(), cfg.DATASETS.MANIFEST.FILE))
     layout = TARGETS[target]
     plan = layout.plan(items)
 
-    draft = out.with_name(f"{out.name}.part")
-    try:
-        draft.mkdir(parents=True)
-    except FileExistsError:
-        raise InputError(
-            f"{draft}: a conversion is at work there, or one was killed; if so, remove it"
-        ) from None
-    try:
+    with draft_of(out, "a conversion") as draft:
         place_frames(plan, draft, placement)
         layout.write_index(draft, plan.items)
         copy = layout.open_set(draft)
         check_copy(plan, read_items(copy, str(draft / manifest.TABLE)), draft)
-        draft.rename(out)
-    except BaseException:
-        shutil.rmtree(draft)
-        raise
     losses = plan.losses + compare_protocols(data.directions(), copy.directions())
     return Conversion(len(plan.items), sum(len(item.files) for item in plan.items), losses)
 

@@ -1,7 +1,6 @@
 """From a table that lists videos to one that lists their frames."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from plugins.data.conversion import manifest
+from plugins.data.conversion.draft import draft_of, require_new
 from plugins.data.conversion.item import Item
 from plugins.data.datasets.manifest import Row, read_table
 from plugins.data.datasets.tracklet import MODALITIES
@@ -33,29 +33,17 @@ def extract_frames(table: str, out: Path, every: int = 1) -> tuple[int, int]:
             extraction left; PyAV is missing; a video is missing, damaged or empty (with the
             table's row).
     """
-    if os.path.lexists(out):
-        raise InputError(f"{out}: it is there already; expected a new folder")
+    require_new(out)
     rows = list(read_table(table))
     if not rows:
         raise InputError(f"{table}: it lists no videos")
-    draft = out.with_name(f"{out.name}.part")
-    try:
-        draft.mkdir(parents=True)
-    except FileExistsError:
-        raise InputError(
-            f"{draft}: an extraction is at work there, or one was killed; if so, remove it"
-        ) from None
-    try:
+    with draft_of(out, "an extraction") as draft:
         with tqdm(rows, unit="video") as bar:
             items = [
                 extract(row, number, os.path.dirname(table), draft, every)
                 for number, row in enumerate(bar, start=1)
             ]
         manifest.write_index(draft, items)
-        draft.rename(out)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
     return len(items), sum(len(item.files) for item in items)
 
 
