@@ -15,7 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from plugins.data.clips import SAMPLINGS, ClipDataset
 from plugins.data.datasets.image_set import ImageSet
-from plugins.data.datasets.protocol import SEARCHABLE, can_search
+from plugins.data.datasets.protocol import SEARCHABLE, can_search, without_answer
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.data.frame_cache.store import FrameCache
 from plugins.data.frames import read_frame
@@ -120,7 +120,8 @@ def build_test_loader(
 
     Raises:
         InputError: from the data set, the transforms or the frame cache; TEST.CLIPS is negative; or
-            no direction of the data set has queries and a gallery.
+            no direction of the data set has queries and a gallery, or one has no query that could
+            be answered.
     """
     data = build_dataset(dataset_name, "DATASETS.TESTS", cfg=cfg)
     if comm.is_main_process():
@@ -132,6 +133,11 @@ def build_test_loader(
         raise InputError(
             f"DATASETS.TESTS {dataset_name}: {len(data.query)} queries, {len(data.gallery)} "
             f"gallery items, nothing to search; expected {SEARCHABLE}"
+        )
+    if names := without_answer(data.directions(), items):
+        raise InputError(
+            f"DATASETS.TESTS {dataset_name}: {names[0]}: no query sees its own person in the "
+            "gallery; expected one that does, by another camera where the rule for junk is 'camera'"
         )
     transform = build_clip_transforms(cfg, is_train=False)
     dataset = ClipDataset(

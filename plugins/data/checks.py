@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from plugins.data.datasets.image_set import ImageSet
-from plugins.data.datasets.protocol import SEARCHABLE, can_search
+from plugins.data.datasets.protocol import SEARCHABLE, can_search, without_answer
 from plugins.data.datasets.tracklet import MODALITIES, Tracklet, as_tracklet
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.data.frames import read_frame
@@ -107,12 +107,14 @@ def remarks(data: VideoDataset | ImageSet) -> list[Complaint]:
 
 
 def check_searches(data: VideoDataset | ImageSet) -> list[Complaint]:
-    """Fatal: there are test items, but no direction has queries and a gallery.
+    """Fatal: there are test items, but no direction has queries and a gallery, or one no answer.
 
     Worth knowing: there are none, so that the set only trains.
     """
     if can_search(data.directions()):
-        return []
+        text = "no query sees its own person in the gallery"
+        names = without_answer(data.directions(), [*data.query, *data.gallery])
+        return [Complaint(True, name, text) for name in names]
     text = f"nothing can be searched; expected {SEARCHABLE}"
     return [Complaint(bool(data.query or data.gallery), "query and gallery", text)]
 

@@ -28,6 +28,12 @@ logger = logging.getLogger(__name__)
 # Another set of people has another classifier, and an evaluation needs neither it nor an adversary.
 OPTIONAL_KEYS = ("heads.weight", "heads.cls_layer.", "attack.")
 LIVE = "live"
+# Settings of SOLVER that a resumed run cannot change: its optimizer and schedule go on as saved.
+OPTIMIZER = ("OPT", "BASE_LR", "BIAS_LR_FACTOR", "HEADS_LR_FACTOR", "MOMENTUM", "NESTEROV")
+DECAY = ("WEIGHT_DECAY", "WEIGHT_DECAY_NORM", "WEIGHT_DECAY_BIAS")
+RATES = ("SCHED", "STEPS", "GAMMA", "DELAY_EPOCHS", "ETA_MIN_LR")
+WARMUP = ("WARMUP_FACTOR", "WARMUP_EPOCHS", "WARMUP_ITERS", "WARMUP_METHOD")
+SCHEDULE = (*OPTIMIZER, *DECAY, *RATES, *WARMUP)
 
 
 class Checkpointer(FastreidCheckpointer):
@@ -130,6 +136,31 @@ def read_checkpoint(path: str) -> dict:
     return checkpoint
 
 
+def check_schedule(path: str, cfg: CfgNode) -> None:
+    """Raise InputError if a run that goes on from a checkpoint asks for another schedule than its.
+
+    A cosine falls to its end at SOLVER.MAX_EPOCH, so with it that belongs to the schedule.
+    """
+    saved = read_checkpoint(path).get("config")
+    changed = changed_settings(saved["yaml"], cfg) if saved else {}
+    fixed = [*SCHEDULE, *(["MAX_EPOCH"] if cfg.SOLVER.SCHED == "CosineAnnealingLR" else [])]
+    for key in (f"SOLVER.{name}" for name in fixed):
+        if key in changed:
+            before, now = changed[key]
+            raise InputError(
+                f"{path}: cannot resume from it with {key} {now}; was {before}: optimizer and "
+                "schedule go on as saved; to start anew from its weights, set MODEL.WEIGHTS and "
+                "leave out --resume"
+            )
+
+
+def changed_settings(before: str, cfg: CfgNode) -> dict[str, tuple]:
+    """(value in the YAML ``before``, value now) of each key where they differ, by its name."""
+    old, new = (dict(flatten(yaml.safe_load(text))) for text in (before, cfg.dump()))
+    keys = sorted(old.keys() | new.keys())
+    return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
+
+
 def _others(path: str) -> str:
     files = sorted(Path(path).parent.glob("model_*.pth"), key=os.path.getmtime, reverse=True)
     return ", ".join(str(file) for file in files if file != Path(path)) or "none"
@@ -225,8 +256,5 @@ class SavedConfig:
 
     def load_state_dict(self, state: dict) -> None:
         """Log every key whose value is not what the checkpoint's run had."""
-        before = dict(flatten(yaml.safe_load(state["yaml"])))
-        now = dict(flatten(yaml.safe_load(self._cfg.dump())))
-        for key in sorted(set(before) | set(now)):
-            if before.get(key) != now.get(key):
-                logger.warning("Resuming with %s %s; was %s", key, now.get(key), before.get(key))
+        for key, (before, now) in changed_settings(state["yaml"], self._cfg).items():
+            logger.warning("Resuming with %s %s; was %s", key, now, before)

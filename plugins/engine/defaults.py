@@ -14,10 +14,11 @@ from fastreid.utils import comm
 from fastreid.utils.collect_env import collect_env_info
 from fastreid.utils.env import seed_all_rng
 from fastreid.utils.logger import setup_logger
+from torch import nn
 
 from plugins.config import flatten, setup_cfg
 from plugins.data.build import share_batch
-from plugins.engine.checkpoint import write_atomically
+from plugins.engine.checkpoint import Checkpointer, check_schedule, write_atomically
 from plugins.engine.launch import world_size
 from plugins.engine.trainer import Trainer, load_model
 from plugins.errors import InputError
@@ -50,11 +51,14 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
     """The run's config, frozen, with what can be checked before any process starts.
 
     Raises:
-        InputError: an unknown key, dataset or device, or a batch that the processes cannot share.
+        InputError: an unknown key, dataset or device; a batch that the processes cannot share; or
+            another schedule than that of the run to resume.
     """
     cfg = setup_cfg(args.config_file, args.opts)
     take_available_device(cfg)
     for key in ("NAMES", "TESTS"):
+        if not cfg.DATASETS[key]:
+            raise InputError(f"DATASETS.{key}: it names no data set; expected one or more")
         for name in cfg.DATASETS[key]:
             lookup(DATASET, name, f"DATASETS.{key}")
     size = world_size(args.num_gpus, args.num_machines)
@@ -65,10 +69,17 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
         cfg.SEED = random.SystemRandom().randrange(2**31)
     if args.eval_only:
         cfg.MODEL.BACKBONE.PRETRAIN = False
+        cfg.MODEL.SELF_ATTACK.CAM_WEIGHT = 0.0  # no attacker, so no cameras to count
         if not cfg.MODEL.WEIGHTS:
             raise InputError(
                 "--eval-only needs weights: add MODEL.WEIGHTS logs/run/model_final.pth"
             )
+    elif args.resume:
+        newest = Checkpointer(nn.Identity(), cfg.OUTPUT_DIR)
+        if isinstance(args.resume, str):
+            check_schedule(args.resume, cfg)
+        elif newest.has_checkpoint():
+            check_schedule(newest.get_checkpoint_file(), cfg)
     cfg.freeze()
     return cfg
 
@@ -80,7 +91,13 @@ def take_available_device(cfg: CfgNode) -> None:
 
 
 def setup_run(cfg: CfgNode, args: argparse.Namespace) -> None:
-    """Make the output folder, start the logs, save config.yaml, seed everything."""
+    """Make the output folder, start the logs, save config.yaml, seed everything.
+
+    A seed that was drawn is the main process's on all ranks; torchrun's draw one each.
+    """
+    cfg.defrost()
+    cfg.SEED = comm.all_gather(cfg.SEED)[0]
+    cfg.freeze()
     os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
     for name in ("fastreid", "plugins"):
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name)

@@ -17,13 +17,26 @@ class AverageWeights(HookBase):
 
 
 class AverageBuffers(HookBase):
-    """Averages BatchNorm's running statistics over the ranks; goes before evaluation."""
+    """Averages BatchNorm's running statistics over the ranks; goes just before evaluation."""
 
     def after_epoch(self) -> None:
         """Called on every rank; each saw other clips, in the averaged weights' statistics too."""
         average_buffers(self.trainer.model)
         if self.trainer.average is not None:
             average_buffers(self.trainer.average.model)
+
+
+class EvalHook(hooks.EvalHook):
+    """Fastreid's, that leaves a training alone which an error ended.
+
+    fastreid evaluates at the end if the last epoch had begun: before the error is told, and on the
+    ranks that the error did not reach for ever.
+    """
+
+    def after_train(self) -> None:
+        """Evaluates where the period left out the last epoch."""
+        if self.trainer.iter == self.trainer.max_iter:
+            super().after_train()
 
 
 class CaptureRandomState(HookBase):
@@ -88,6 +101,7 @@ class PeriodicWriter(hooks.PeriodicWriter):
 
     def after_train(self) -> None:
         """Writes an evaluation that came after the last epoch."""
-        for writer in self._writers:
-            writer.write()
+        if self.trainer.iter == self.trainer.max_iter:
+            for writer in self._writers:
+                writer.write()
         super().after_train()

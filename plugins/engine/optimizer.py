@@ -80,8 +80,14 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer, iters_per_epoch: int)
         ``lr_sched`` and, with a warm-up, ``warmup_sched``.
 
     Raises:
-        InputError: the cosine would begin when training ends.
+        InputError: a step lies in the warm-up, or the cosine would begin when training ends.
     """
+    early = [step for step in cfg.SOLVER.STEPS if step < cfg.SOLVER.WARMUP_EPOCHS]
+    if cfg.SOLVER.SCHED == "MultiStepLR" and early:
+        raise InputError(
+            f"SOLVER.STEPS {list(cfg.SOLVER.STEPS)}: {early[0]} lies in the warm-up; expected "
+            f"{cfg.SOLVER.WARMUP_EPOCHS} (SOLVER.WARMUP_EPOCHS) or more"
+        )
     cfg = cfg.clone()
     cfg.defrost()
     if cfg.SOLVER.WARMUP_EPOCHS > 0:

@@ -24,6 +24,7 @@ from plugins.engine.hooks import (
     AverageBuffers,
     AverageWeights,
     CaptureRandomState,
+    EvalHook,
     PeriodicCheckpointer,
     PeriodicWriter,
 )
@@ -145,7 +146,6 @@ class Trainer(DefaultTrainer):
         """Fastreid's hooks, with ours for what all ranks must share at the end of an epoch."""
         cfg = self.cfg
         ours = [AverageWeights()] if self.average else []
-        ours.append(AverageBuffers())
         for hook in super().build_hooks():
             if isinstance(hook, hooks.PeriodicCheckpointer):
                 hook = PeriodicCheckpointer(
@@ -154,11 +154,12 @@ class Trainer(DefaultTrainer):
             elif isinstance(hook, hooks.PeriodicWriter):
                 hook = PeriodicWriter(hook._writers, cfg.SOLVER.LOG_PERIOD)
             elif isinstance(hook, hooks.EvalHook):
-                hook = hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self.evaluate)
+                ours.append(AverageBuffers())
+                hook = EvalHook(cfg.TEST.EVAL_PERIOD, self.evaluate)
             elif isinstance(hook, hooks.PreciseBN):
                 hook._model = self.deployed
             ours.append(hook)
-            if isinstance(hook, hooks.EvalHook):
+            if isinstance(hook, EvalHook):
                 ours.append(CaptureRandomState(self._random_state))
         return ours
 
@@ -232,21 +233,29 @@ class Trainer(DefaultTrainer):
         """The config with the training set's counts of people and cameras, saved to its folder.
 
         Raises:
-            InputError: it says fewer people, as the config of a run on another set may do.
+            InputError: it says fewer, as the config of a run on another set may do.
         """
-        people = data_loader.dataset.num_classes
-        if 0 < cfg.MODEL.HEADS.NUM_CLASSES < people:
-            raise InputError(
-                f"MODEL.HEADS.NUM_CLASSES: {cfg.MODEL.HEADS.NUM_CLASSES}, but there are {people} "
-                "people to train on; expected 0, which counts them"
-            )
+        people, cameras = data_loader.dataset.num_classes, data_loader.dataset.num_cameras
+        attack = cfg.MODEL.SELF_ATTACK
+        refuse_fewer("MODEL.HEADS.NUM_CLASSES", cfg.MODEL.HEADS.NUM_CLASSES, people, "people")
+        if attack.CAM_WEIGHT > 0:
+            refuse_fewer("MODEL.SELF_ATTACK.NUM_CAMERAS", attack.NUM_CAMERAS, cameras, "cameras")
         cfg = cfg.clone()
         cfg.defrost()
         if cfg.MODEL.SELF_ATTACK.NUM_CAMERAS == 0:
-            cfg.MODEL.SELF_ATTACK.NUM_CAMERAS = data_loader.dataset.num_cameras
+            cfg.MODEL.SELF_ATTACK.NUM_CAMERAS = cameras
         cfg = cls.auto_scale_hyperparams(cfg, people)
         cfg.freeze()
         return cfg
+
+
+def refuse_fewer(key: str, told: int, found: int, what: str) -> None:
+    """Raise InputError if a number in the config is neither 0 nor enough for the training set."""
+    if 0 < told < found:
+        raise InputError(
+            f"{key}: {told}, but there are {found} {what} to train on; expected 0, which counts "
+            "them"
+        )
 
 
 def read_tests(cfg: CfgNode) -> Tests:

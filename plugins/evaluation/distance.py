@@ -27,6 +27,12 @@ CHUNK = 64
 GRID_BITS = 26
 
 
+def check_metric(metric: str) -> None:
+    """Raise InputError if there is no such metric."""
+    if metric not in METRICS:
+        raise InputError(f"TEST.METRIC: no metric '{metric}'; known: {', '.join(METRICS)}")
+
+
 def distances(queries: Tensor, gallery: Tensor, metric: str) -> Tensor:
     """Distance of each query to each gallery item.
 
@@ -44,8 +50,7 @@ def distances(queries: Tensor, gallery: Tensor, metric: str) -> Tensor:
 
 def distance_blocks(queries: Tensor, gallery: Tensor, metric: str, chunk: int) -> Iterator[Tensor]:
     """Yield the rows of ``distances`` as (C, G) blocks."""
-    if metric not in METRICS:
-        raise InputError(f"TEST.METRIC: no metric '{metric}'; known: {', '.join(METRICS)}")
+    check_metric(metric)
     queries, gallery = (x.to(torch.float64, copy=True) for x in (queries, gallery))
     norms = [x.norm(dim=1, keepdim=True).clamp_min_(1e-12) for x in (queries, gallery)]
     if metric == "cosine":

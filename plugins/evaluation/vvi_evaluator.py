@@ -13,6 +13,7 @@ from fastreid.utils import comm
 from torch import Tensor
 
 from plugins.errors import InputError
+from plugins.evaluation.distance import check_metric
 from plugins.evaluation.ranking import RankingResult, evaluate_distances, evaluate_ranking
 from plugins.evaluation.rerank import check_parameters, rerank
 from plugins.evaluation.views import average_clips, options_suffix
@@ -66,8 +67,9 @@ class VVIEvaluator(DatasetEvaluator):
             dataset: whose ``query + gallery`` will be processed.
 
         Raises:
-            InputError: a parameter of TEST.RERANK is out of its range.
+            InputError: there is no such metric, or a parameter of TEST.RERANK is out of its range.
         """
+        check_metric(cfg.TEST.METRIC)
         self.metric = cfg.TEST.METRIC
         self.several_clips = cfg.TEST.CLIPS != 1
         self.options = options_suffix(cfg)

@@ -9,6 +9,7 @@ import torch.multiprocessing as mp
 from PIL import Image
 
 from plugins.data import build_dataset, build_test_loader, build_train_loader, datasets_root
+from plugins.data.checks import check_searches
 from plugins.data.datasets import HITSZVCM
 from plugins.data.loaders import CudaLoader, to_device
 from plugins.errors import InputError
@@ -32,12 +33,12 @@ def assert_equal_batches(first, second):
 
 @pytest.fixture
 def market(tree, monkeypatch):
-    """fastreid's Market-1501, 3 people x 4 images to train and 2 x 2 to test, beside the tree."""
+    """fastreid's Market-1501, 3 people x 4 images to train and 2 x 3 to test, beside the tree."""
     folder = tree / "Market-1501-v15.09.15"
     for part, pids, count in (
         ("bounding_box_train", (2, 7, 11), 4),
         ("query", (3, 4), 1),
-        ("bounding_box_test", (3, 4), 1),
+        ("bounding_box_test", (3, 4), 2),
     ):
         (folder / part).mkdir(parents=True, exist_ok=True)
         for pid in pids:
@@ -248,6 +249,15 @@ def test_fastreids_image_sets_train_and_test(cfg, market):
 @DATASET.register()
 class Twin(HITSZVCM):
     """The same files under another name: its people count as others."""
+
+
+def test_a_test_whose_queries_have_no_answer_is_refused(cfg, market, tree):
+    for image in (tree / "Market-1501-v15.09.15/bounding_box_test").glob("*_c2s1_*"):
+        image.unlink()
+    with pytest.raises(InputError, match=r"Market1501: Q2G: no query sees its own person"):
+        build_test_loader(cfg, "Market1501")
+    (complaint,) = check_searches(build_dataset("Market1501"))
+    assert complaint[:2] == (True, "Q2G")
 
 
 def test_people_of_several_sets_are_told_apart(cfg):

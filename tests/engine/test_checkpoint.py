@@ -12,7 +12,16 @@ import pytest
 import torch
 from torch import nn
 
-from plugins.engine.checkpoint import BestMetric, Checkpointer, RandomState, read_checkpoint
+from plugins.config import setup_cfg
+from plugins.engine.checkpoint import (
+    SCHEDULE,
+    BestMetric,
+    Checkpointer,
+    RandomState,
+    SavedConfig,
+    check_schedule,
+    read_checkpoint,
+)
 from plugins.errors import InputError
 
 
@@ -169,3 +178,19 @@ def test_best_metric_survives(tmp_path):
     restored = BestMetric()
     Checkpointer(Small(), best_metric=restored).load(str(path))
     assert restored.value == 61.5
+
+
+def test_a_resumed_run_keeps_its_schedule(tmp_path):
+    path = saved(tmp_path, config=SavedConfig(setup_cfg("")))
+    check_schedule(path, setup_cfg("", ["SOLVER.MAX_EPOCH", "999", "SOLVER.IMS_PER_BATCH", "8"]))
+    with pytest.raises(InputError, match=r"model_0000\.pth: .* SOLVER\.BASE_LR 9\.0; was 0\.0003"):
+        check_schedule(path, setup_cfg("", ["SOLVER.BASE_LR", "9.0"]))
+    assert set(SCHEDULE) <= set(setup_cfg("").SOLVER)
+
+
+def test_a_cosine_is_not_resumed_to_another_end(tmp_path):
+    cosine = ["SOLVER.SCHED", "CosineAnnealingLR", "SOLVER.MAX_EPOCH"]
+    path = saved(tmp_path, config=SavedConfig(setup_cfg("", [*cosine, "20"])))
+    check_schedule(path, setup_cfg("", [*cosine, "20"]))
+    with pytest.raises(InputError, match=r"SOLVER\.MAX_EPOCH 40; was 20"):
+        check_schedule(path, setup_cfg("", [*cosine, "40"]))

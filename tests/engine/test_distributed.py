@@ -1,5 +1,6 @@
 """Two real gloo processes."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -52,26 +53,35 @@ def test_ranks_share_weights_gradients_and_statistics(tmp_path):
         assert torch.equal(running_mean, torch.full((3,), 0.5))
 
 
-def train_and_save(datasets: str, folder: Path) -> None:
+def train_and_save(datasets: str, folder: Path, changes: dict) -> None:
     import os
 
     os.environ["FASTREID_DATASETS"] = datasets
     torch.manual_seed(comm.get_rank())
-    cfg = setup_cfg(str(CONFIG), options(folder, SOLVER__MAX_EPOCH=2, TEST__EVAL_PERIOD=2))
+    changes = {"SOLVER__MAX_EPOCH": 2, "TEST__EVAL_PERIOD": 2, **changes}
+    cfg = setup_cfg(str(CONFIG), options(folder, **changes))
     trainer = Trainer(cfg)
     trainer.train()
     torch.save(trainer.model.state_dict(), folder / f"rank{comm.get_rank()}.pth")
 
 
-def test_weights_of_both_ranks_are_equal_after_training(datasets, tmp_path):
-    in_two_processes(train_and_save, str(datasets), tmp_path)
+PRECISE_BN = {
+    "TEST__PRECISE_BN__ENABLED": True,
+    "TEST__PRECISE_BN__DATASET": "HITSZVCM",
+    "TEST__PRECISE_BN__NUM_ITER": 2,
+}
+
+
+@pytest.mark.parametrize("changes", [{}, PRECISE_BN], ids=["", "precise_bn"])
+def test_weights_of_both_ranks_are_equal_after_training(datasets, tmp_path, changes):
+    in_two_processes(train_and_save, str(datasets), tmp_path, changes)
     first, second = (torch.load(tmp_path / f"rank{rank}.pth") for rank in (0, 1))
     different = [name for name, value in first.items() if not torch.equal(value, second[name])]
     assert different == []
 
 
 def test_launched_by_torchrun(datasets, tmp_path):
-    script = command(output=tmp_path, SOLVER__MAX_EPOCH=1, TEST__EVAL_PERIOD=1)[1:]
+    script = command(output=tmp_path, SOLVER__MAX_EPOCH=1, TEST__EVAL_PERIOD=1, SEED=-1)[1:]
     done = subprocess.run(
         [
             sys.executable,
@@ -88,7 +98,10 @@ def test_launched_by_torchrun(datasets, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "model_final.pth").exists()
-    assert "World size: 2" in (tmp_path / "log.txt").read_text()
+    logs = [(tmp_path / name).read_text() for name in ("log.txt", "log.txt.rank1")]
+    assert "World size: 2" in logs[0]
+    seeds = [re.search(r"SEED (\d+)", log).group(1) for log in logs]
+    assert seeds[0] == seeds[1], "each process drew a seed of its own"
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(datasets, tmp_path):

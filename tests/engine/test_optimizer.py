@@ -80,6 +80,13 @@ def test_without_warmup_epochs_fastreid_s_own_counting_stays():
     assert rates("SOLVER.WARMUP_ITERS 6 SOLVER.STEPS [2]", 5, 3)[2:] == pytest.approx([1, 0.1, 0.1])
 
 
+def test_a_milestone_within_the_warm_up_is_refused():
+    options = "SOLVER.MAX_EPOCH 14 SOLVER.WARMUP_EPOCHS 10 SOLVER.STEPS"
+    with pytest.raises(InputError, match=r"SOLVER\.STEPS \[9, 12\]: 9 lies in the warm-up"):
+        rates(f"{options} [9,12]", 14, 5)
+    assert rates(f"{options} [10,12]", 14, 5)[10:] == pytest.approx([0.1, 0.1, 0.01, 0.01])
+
+
 def test_a_cosine_without_an_epoch_is_refused():
     options = "SOLVER.SCHED CosineAnnealingLR SOLVER.WARMUP_EPOCHS 2 SOLVER.MAX_EPOCH"
     with pytest.raises(InputError, match=r"after 2 epochs.*expected SOLVER\.MAX_EPOCH above 2"):

@@ -91,10 +91,18 @@ def test_half_written_newest_checkpoint_is_named_and_the_previous_one_resumes(
 
 
 def test_resume_tells_which_settings_differ(uninterrupted, datasets):
-    again = train("--resume", datasets=datasets, output=uninterrupted, SOLVER__BASE_LR=0.5)
+    again = train("--resume", datasets=datasets, output=uninterrupted, SOLVER__LOG_PERIOD=7)
     assert again.returncode == 0, again.stderr
-    assert "Resuming with SOLVER.BASE_LR 0.5; was 0.001" in again.stdout
+    assert "Resuming with SOLVER.LOG_PERIOD 7; was 1" in again.stdout
     assert "All 3 epochs are done already" in again.stdout
+
+
+def test_another_rate_is_refused_and_the_run_stays_as_it_is(uninterrupted, datasets):
+    config = (uninterrupted / "config.yaml").read_bytes()
+    refused = train("--resume", datasets=datasets, output=uninterrupted, SOLVER__WEIGHT_DECAY=0.5)
+    assert refused.returncode == 2
+    assert "cannot resume from it with SOLVER.WEIGHT_DECAY 0.5; was 0.0005" in refused.stderr
+    assert (uninterrupted / "config.yaml").read_bytes() == config
 
 
 def test_killed_before_the_final_checkpoint_and_resumed_writes_it(

@@ -4,6 +4,7 @@ import argparse
 
 import pytest
 import torch
+from fastreid.engine.train_loop import HookBase
 
 from plugins.config import setup_cfg
 from plugins.engine import Trainer, parse_arguments
@@ -86,6 +87,7 @@ def test_a_wrong_name_lists_the_known_ones_nearest_first(in_datasets, tmp_path, 
         ({"TEST__ATTACKS": "['FNAA']"}, "TEST.ATTACKS: no ATTACK is named 'FNAA'; known: FNA,"),
         ({"TEST__ATTACKS": "['FNA']", "ATTACK__EPS": -1.0}, "ATTACK.EPS"),
         ({"TEST__ATTACKS": "['FNA']", "TEST__SELECT": "best"}, "TEST.SELECT: 'best'"),
+        ({"TEST__METRIC": "jaccard"}, "TEST.METRIC: no metric 'jaccard'; known: cosine,"),
         ({"TEST__EVALUATOR": "VVI"}, "TEST.EVALUATOR: no EVALUATOR is named 'VVI'"),
         ({"TEST__EVALUATOR": "RobustEvaluator"}, "expected TEST.ATTACKS to name an attack"),
         ({"DATASETS__TESTS": "['HITSZVCM','Market1501']"}, "DATASETS.TESTS Market1501: "),
@@ -100,3 +102,40 @@ def test_what_cannot_be_tested_is_not_trained(in_datasets, tmp_path, changes, me
     with pytest.raises(InputError) as caught:
         Trainer(setup_cfg(str(CONFIG), options(tmp_path, **changes)))
     assert message in str(caught.value)
+
+
+def test_a_config_of_fewer_cameras_is_refused_where_they_are_told_apart(in_datasets, tmp_path):
+    fewer = {"MODEL__SELF_ATTACK__NUM_CAMERAS": 1}
+    Trainer(setup_cfg(str(CONFIG), options(tmp_path, **fewer)))
+    fewer["MODEL__SELF_ATTACK__CAM_WEIGHT"] = 0.1
+    with pytest.raises(InputError, match=r"SELF_ATTACK\.NUM_CAMERAS: 1, but there are . cameras"):
+        Trainer(setup_cfg(str(CONFIG), options(tmp_path, **fewer)))
+
+
+def test_an_evaluation_needs_no_number_of_cameras(tmp_path):
+    changes = {"MODEL__SELF_ATTACK__CAM_WEIGHT": 0.1, "MODEL__WEIGHTS": "model_final.pth"}
+    words = ["--eval-only", "--config-file", str(CONFIG), *options(tmp_path, **changes)]
+    Trainer.build_model(read_cfg(parse_arguments("", words)))
+
+
+def test_no_data_set_at_all_is_refused():
+    with pytest.raises(InputError, match=r"DATASETS\.TESTS: it names no data set"):
+        read_cfg(parse_arguments("", ["--config-file", str(CONFIG), "DATASETS.TESTS", "()"]))
+
+
+@pytest.mark.parametrize("place", ["before_train", "before_step"])
+def test_an_error_ends_a_training_without_an_evaluation(in_datasets, tmp_path, monkeypatch, place):
+    def fail():
+        raise InputError("a frame is broken")
+
+    def test(*_):
+        raise AssertionError("evaluated after an error")
+
+    cfg = setup_cfg(str(CONFIG), options(tmp_path, SOLVER__MAX_EPOCH=1, TEST__EVAL_PERIOD=5))
+    trainer = Trainer(cfg)
+    monkeypatch.setattr(trainer, "test", test)
+    hook = HookBase()
+    setattr(hook, place, fail)
+    trainer.register_hooks([hook])
+    with pytest.raises(InputError, match="a frame is broken"):
+        trainer.train()

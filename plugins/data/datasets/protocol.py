@@ -1,6 +1,7 @@
 """Who searches whom, and by which rules: test protocols as data."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,3 +47,29 @@ def can_search(directions: Mapping[str, Protocol]) -> bool:
     """Whether a trial of some direction has both queries and a gallery."""
     trials = [trial for protocol in directions.values() for trial in protocol.trials]
     return any(len(trial.query) and len(trial.gallery) for trial in trials)
+
+
+def without_answer(directions: Mapping[str, Protocol], items: Sequence) -> list[str]:
+    """Names of the directions with a trial in which no query sees an item of its own person.
+
+    Args:
+        directions: of a data set.
+        items: its ``query + gallery``, tracklets or fastreid's images.
+    """
+    return [
+        name
+        for name, protocol in directions.items()
+        if not all(_has_answer(trial, protocol.junk, items) for trial in protocol.trials)
+    ]
+
+
+def _has_answer(trial: Trial, junk: str, items: Sequence) -> bool:
+    cameras = defaultdict(set)  # that saw a person, in the gallery
+    for row in trial.gallery:
+        cameras[items[row][1]].add(items[row][2])
+    for row in trial.query:
+        pid, camid = items[row][1], items[row][2]
+        hidden = {"camera": {camid}, "none": set(), "sysu": {2} if camid == 3 else set()}[junk]
+        if cameras[pid] - hidden:
+            return True
+    return False
