@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from fastreid.utils.events import EventStorage
 
 from plugins.errors import InputError
@@ -112,6 +113,19 @@ def test_losses_are_float32_and_finite_under_autocast(model):
     assert {loss.dtype for loss in losses.values()} == {torch.float32}
     assert all(loss.isfinite() for loss in losses.values())
     assert features.dtype == torch.float32
+
+
+def test_losses_under_autocast_are_those_of_float32():
+    distances = "('TripletLoss', 'CircleLoss', 'Cosface', 'CrossModalTriplet')"
+    model = VVIBaseline(small_cfg("MODEL.LOSSES.NAME", distances))
+    generator = torch.Generator().manual_seed(0)
+    # Long and near each other, as before a BNNeck.
+    features = 18 * F.normalize(1 + 0.02 * torch.randn(8, 512, generator=generator), dim=1)
+    batch = small_batch()
+    labels = batch["targets"], batch["modalities"]
+    plain = model.losses({"features": features}, *labels)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model.losses({"features": features}, *labels) == plain
 
 
 def test_accuracy_is_logged_only_where_a_trainer_keeps_a_log(model):

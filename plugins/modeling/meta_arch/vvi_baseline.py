@@ -157,8 +157,14 @@ class VVIBaseline(nn.Module):
     def losses(
         self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor
     ) -> dict[str, Tensor]:
-        """Each configured loss of the head's training outputs, by name."""
-        return {loss.key: loss(outputs, targets, modalities) for loss in self.loss_functions}
+        """Each configured loss of the head's training outputs, by name; in float32.
+
+        Squared distances are differences of large numbers: of features of length 18, half precision
+        moves them by more than the margin.
+        """
+        outputs = {name: output.float() for name, output in outputs.items()}
+        with torch.autocast(self.device.type, enabled=False):
+            return {loss.key: loss(outputs, targets, modalities) for loss in self.loss_functions}
 
     def log_outputs(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> None:
         """Log ``cls_accuracy`` and ``distance/KIND`` (see ``mean_distances``).
