@@ -36,7 +36,7 @@ setup(
     ],
     extras_require={
         "parquet": ["pyarrow>=14"],  # ManifestDataset reads Parquet with it, CSV without
-        "video": ["av>=12"],  # tools/extract_frames.py
+        "video": ["av>=15"],  # tools/extract_frames.py
         "diffusion": ["diffusers>=0.42"],  # tools/balance_data.py
         "checks": ["foolbox>=3.3.4"],  # HopSkipJump in plugins/attacks
         "onnx": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],  # tools/export_onnx.py

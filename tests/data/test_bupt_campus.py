@@ -69,7 +69,8 @@ def test_translated_frames_are_an_option_and_count_as_infrared(tmp_path):
     assert len(train) == 9
     assert [item for row, item in enumerate(train) if row % 3 != 2] == plain
     assert train[2].img_paths[1] == f"{folder}/DATA/1/FakeIR/CQ1/1_RGB_CQ1_8535_1.jpg"
-    assert train[2][1:4] == (1, 3, INFRARED)
+    assert train[2][1:] == (1, 3, INFRARED, True)
+    assert not any(item.is_pseudo for item in plain)
 
 
 def test_directions_pick_the_modality_from_query_and_from_gallery(tmp_path):

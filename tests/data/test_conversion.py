@@ -22,7 +22,7 @@ from plugins.data.datasets import (
     Tracklet,
     VideoDataset,
 )
-from plugins.data.datasets.tracklet import as_tracklet
+from plugins.data.datasets.tracklet import as_tracklet, is_image
 from plugins.data.synthetic import (
     BUPT_CAMPUS,
     HITSZ_VCM,
@@ -168,11 +168,12 @@ def test_a_manifest_holds_images_and_the_lost_protocol_is_told(
     done = convert_to(monkeypatch, images, name, "manifest", tmp_path)
     old, new = read(monkeypatch, images, name), read(monkeypatch, tmp_path, "ManifestDataset")
     assert content(old).keys() == content(new).keys()
-    assert [as_tracklet(i).modality for i in old.train] == [i.modality for i in new.train]
-    assert len({i[1] for i in old.train}) == len({i.pid for i in new.train})
+    modalities = [[as_tracklet(item).modality for item in data.train] for data in (old, new)]
+    assert modalities[0] == modalities[1]
+    assert len({item[1] for item in old.train}) == len({item[1] for item in new.train})
     if direction is None:
         assert done.losses == []
-        assert all(path.endswith(".PNG") for item in new.train for path in item.img_paths)
+        assert all(is_image(item) and item[0].endswith(".PNG") for item in new.train)
     else:
         assert any(direction in loss for loss in done.losses)
 
@@ -218,6 +219,17 @@ def test_auxiliary_people_become_training_people(rendered, tmp_path, monkeypatch
     convert_to(monkeypatch, rendered, "BUPTCampus", "bupt-campus", tmp_path, *auxiliary)
     old = read(monkeypatch, rendered, "BUPTCampus", *auxiliary)
     assert_same(content(old), content(read(monkeypatch, tmp_path, "BUPTCampus")))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_generated_tracklets_are_left_out_and_told(rendered, tmp_path, monkeypatch, target):
+    fake = ("DATASETS.BUPT.FAKE_IR", "True")
+    plain = convert_to(monkeypatch, rendered, "BUPTCampus", target, tmp_path / "plain")
+    done = convert_to(monkeypatch, rendered, "BUPTCampus", target, tmp_path / "fake", *fake)
+    assert done[:2] == plain[:2]
+    number = sum(item.is_pseudo for item in read(monkeypatch, rendered, "BUPTCampus", *fake).train)
+    assert number > 0
+    assert done.losses == [*plain.losses, f"{number} generated tracklets are left out"]
 
 
 def test_what_hitsz_vcm_cannot_hold_is_told_and_left_out(rendered, tmp_path, monkeypatch):

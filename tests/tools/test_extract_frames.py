@@ -1,4 +1,5 @@
 import csv
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,29 @@ def test_every_video_becomes_a_tracklet_of_its_frames(videos, words, shades):
         frames = [read_frame(path) for path in item.img_paths]
         assert [frame.unique().tolist() for frame in frames] == [[shade] for shade in shades]
         assert all(frame.shape == (3, 64, 32) for frame in frames)
+
+
+def test_a_video_filmed_upright_with_a_turned_phone_stands_upright(tmp_path):
+    """Its pixels lie, and its header says by how much."""
+    lying = tmp_path / "lying.mp4"
+    with av.open(lying, "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        pixels = np.zeros((32, 64, 3), np.uint8)
+        pixels[:, :32] = 255  # the left half is what is up
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    video = lying.read_bytes()
+    matrix = video.index(b"tkhd") + 44  # ISO 14496-12, 8.3.2
+    quarter = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 32 << 16, 0, 1 << 30)
+    (tmp_path / "a.mp4").write_bytes(video[:matrix] + quarter + video[matrix + len(quarter) :])
+    write_table(tmp_path, ("a.mp4", "ann", "north", "visible", "", "", "train"))
+    assert run(tmp_path).returncode == 0
+    (item,) = ManifestDataset(root=str(tmp_path), file="out/manifest.csv").train
+    frame = read_frame(item.img_paths[0])
+    assert frame.shape == (3, 64, 32)
+    assert frame[:, :28].min() > 200 and frame[:, 36:].max() < 50
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(videos):

@@ -21,7 +21,8 @@ file extensions         any                    jpg, jpeg, png, bmp      any
 ======================  =====================  =======================  ========================
 
 Trials, junk rules and ways to count ranks belong to a reader and are in no file of these layouts.
-BUPTCampus's auxiliary people, if they are asked for, become ordinary training people.
+BUPTCampus's auxiliary people, if they are asked for, become ordinary training people. Generated
+tracklets, such as its FakeIR, are left out.
 """
 
 from plugins.data.conversion.convert import PLACEMENTS, TARGETS, Conversion, convert

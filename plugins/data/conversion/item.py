@@ -44,7 +44,7 @@ class Plan(NamedTuple):
 
 
 def read_items(data: VideoDataset | ImageSet, table: str = "") -> list[Item]:
-    """Items of train, query and gallery, in this order.
+    """Items of train, query and gallery, in this order; generated tracklets are none.
 
     Args:
         data: of any reader.
@@ -72,6 +72,7 @@ def read_items(data: VideoDataset | ImageSet, table: str = "") -> list[Item]:
         )
         for split, tracklets in read_splits(data).items()
         for tracklet in tracklets
+        if not tracklet.is_pseudo
     ]
     trained = {item.person for item in items if item.split == "train"}
     for item in items:

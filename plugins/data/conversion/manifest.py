@@ -6,7 +6,7 @@ from pathlib import Path
 
 from plugins.data.conversion.item import Item, Plan
 from plugins.data.datasets.manifest import COLUMNS, ManifestDataset
-from plugins.data.datasets.tracklet import MODALITIES
+from plugins.data.datasets.tracklet import MODALITIES, VISIBLE
 
 NAME = "manifest"
 TABLE = "manifest.csv"
@@ -32,7 +32,8 @@ def plan(items: list[Item]) -> Plan:
 
 
 def write_index(root: Path, items: list[Item]) -> None:
-    """Write ``manifest.csv``."""
+    """Write ``manifest.csv``; images of one modality, the visible, are images there too."""
+    images = all(item.modality == VISIBLE and len(item.files) == 1 for item in items)
     with open(root / TABLE, "w", encoding="utf-8", newline="") as file:
         # Not with another end of line: a carriage return in a name would not be quoted.
         table = csv.writer(file)
@@ -40,6 +41,5 @@ def write_index(root: Path, items: list[Item]) -> None:
         for number, item in enumerate(items, start=1):
             modality = MODALITIES[item.modality]
             for frame, path in enumerate(item.files, start=1):
-                table.writerow(
-                    (path, item.person, item.camera, modality, number, frame, item.split)
-                )
+                place = ("", "") if images else (number, frame)
+                table.writerow((path, item.person, item.camera, modality, *place, item.split))

@@ -64,7 +64,7 @@ def extract(row: Row, number: int, folder: str, out: Path, every: int) -> Item:
 
 
 def decode(path: str, place: str) -> Iterator[Image.Image]:
-    """The frames of a video, RGB.
+    """The frames of a video, RGB, as a player shows them.
 
     Args:
         path: of the video.
@@ -80,6 +80,7 @@ def decode(path: str, place: str) -> Iterator[Image.Image]:
     try:
         with av.open(path) as container:
             for frame in container.decode(video=0):
-                yield frame.to_image()
+                # A phone films lying down and notes by how many degrees, counter-clockwise.
+                yield frame.to_image().rotate(frame.rotation, expand=True)
     except (OSError, av.error.FFmpegError, IndexError) as error:
         raise InputError(f"{place}: {path}: not a whole video: {error}") from error

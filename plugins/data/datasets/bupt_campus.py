@@ -211,7 +211,7 @@ def make_pair(row: Row, index: dict, frames: str, fake_ir: bool) -> list[Trackle
         translated = tuple(
             path[:start] + path[start:].replace("/RGB/", "/FakeIR/") for path in visible.img_paths
         )
-        pair.append(visible._replace(img_paths=translated, modality=INFRARED))
+        pair.append(visible._replace(img_paths=translated, modality=INFRARED, is_pseudo=True))
     return pair
 
 
