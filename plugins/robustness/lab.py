@@ -225,7 +225,7 @@ def relative_change(features: Tensor, others: Tensor) -> float:
 
 def select_rows(outcomes: Outcomes, rows: Tensor) -> Outcomes:
     """The outcomes of some rows; what it cost is that of all."""
-    kept = torch.isin(outcomes.rows, rows)
+    kept = torch.isin(outcomes.rows, rows.to(outcomes.rows.device))
     columns = {
         name: value[kept] for name, value in vars(outcomes).items() if torch.is_tensor(value)
     }

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,13 @@ import torch
 
 from plugins.defense.balance.generator import EDMGenerator
 from plugins.defense.balance.training import CHECKPOINT, GeneratorTraining
+from plugins.robustness.card import make_card
+from plugins.robustness.checks import ESTABLISHED
 from tests.defense.balance.small import SETTINGS, write_photographs
 from tests.defense.runs import SMALL
 from tests.engine.small import CONFIG, ROOT, train, train_and_kill
 from tests.engine.test_resume import checkpoint
+from tests.robustness.subjects import TINY, Undefended, lab_of
 
 DEFENCES = ROOT / "configs/Defense/synthetic"
 CONFIGS = {
@@ -93,6 +97,12 @@ def test_an_attacked_evaluation_finds_what_a_cpu_finds(small_run, tmp_path):
         }
     assert any("FNA" in name for name in found["cpu"])
     assert found["cuda"] == pytest.approx(found["cpu"], abs=1.0)
+
+
+def test_a_report_holds(market, tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTREID_DATASETS", str(market))
+    lab = lab_of(Undefended().cuda(), tmp_path, level=replace(TINY, hops=2))
+    assert make_card(lab, "tiny", "Market1501")["stamp"] == ESTABLISHED
 
 
 def test_the_generator_learns_and_draws_what_it_does_on_a_cpu(tmp_path):

@@ -43,7 +43,7 @@ class Undefended(nn.Module):
         return images
 
     def forward(self, batch):
-        images = self.prepare(batch["images"]) / 255
+        images = self.prepare(batch["images"].to(self.grain.device)) / 255
         stripes = F.adaptive_avg_pool2d(images[..., WIDTH // 4 : -WIDTH // 4], (STRIPES, 1))
         hues = (stripes - stripes.mean(dim=1, keepdim=True)).flatten(1)
         grain = images - F.avg_pool2d(images, 3, 1, 1, count_include_pad=False)

@@ -4,8 +4,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from plugins.robustness import Attacked, Scores, worst_case
+from plugins.robustness import Attacked, Outcomes, Scores, worst_case
+from plugins.robustness.lab import select_rows
 from plugins.robustness.outcomes import join, person_deviation
 
 
@@ -79,3 +82,16 @@ def test_batches_are_joined_in_order_and_their_costs_added():
     assert whole.stuck.tolist() == [False, False, True]
     assert whole.features.shape == (3, 3)
     assert (whole.forwards, whole.backwards, whole.seconds) == (3, 6, 1.0)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_rows_are_selected_also_by_ids_on_a_gpu(device):
+    """Outcomes are on the CPU, a search is where the model is; fake tensors need no GPU."""
+    with FakeTensorMode(shape_env=ShapeEnv()):
+        bits, numbers = torch.zeros(4, dtype=torch.bool), torch.zeros(4)
+        scores = {"valid": bits, "hit": bits, "ap": numbers}
+        columns = dict.fromkeys(("objective", "margin", "moved", "reached"), numbers)
+        columns |= {"rows": torch.arange(4), "stuck": bits, "features": torch.zeros(4, 2)}
+        whole = Outcomes(**scores, **columns, forwards=0, backwards=0, seconds=0.0)
+        some = select_rows(whole, torch.arange(2, device=device))
+        assert some.rows.device.type == "cpu" and some.features.shape[1] == 2
