@@ -1,6 +1,7 @@
 """Evaluates a model clean and under every attack of TEST.ATTACKS."""
 
 import logging
+import math
 from collections import OrderedDict
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ from fastreid.utils import comm
 from tabulate import tabulate
 from torch import Tensor, nn
 
-from plugins.attacks import Adapter, build_attack
+from plugins.attacks import Adapter, Attack, build_attack
 from plugins.data.clips import ClipDataset
 from plugins.errors import InputError
 from plugins.evaluation import RankingResult, VVIEvaluator
@@ -72,11 +73,13 @@ class RobustEvaluator(VVIEvaluator):
             name: of the data set in DATASETS.TESTS.
 
         Raises:
-            InputError: there is no such attack, or a key has no such value.
+            InputError: there is no such attack, a key has no such value, or see ``check_reach``.
         """
         super().__init__(cfg, dataset)
         check_settings(cfg)
         self.attacks = {name: build_attack(name, cfg, "TEST.ATTACKS") for name in cfg.TEST.ATTACKS}
+        for attack_name, attack in self.attacks.items():
+            check_reach(attack_name, attack)
         self.adapter = Adapter(model, cfg)
         self.dataset, self.items = dataset, [*dataset.query, *dataset.gallery]
         self.cfg, self.clips, self.name = cfg, clips, name
@@ -268,6 +271,28 @@ def check_settings(cfg: CfgNode) -> None:
     for key, least in (("QUERIES", 0), ("BATCH", 1)):
         if cfg.ATTACK[key] < least:
             raise InputError(f"ATTACK.{key}: {cfg.ATTACK[key]}; expected {least} or more")
+
+
+def check_reach(name: str, attack: Attack) -> None:
+    """Warn of an attack whose steps of one length together are shorter than its budget.
+
+    For L2 it is refused: published steps are those of L-inf, far too short for such a budget. A
+    random start does not help, as it lies anywhere within the budget, for L2 on its border.
+
+    Raises:
+        InputError: the norm is L2.
+    """
+    recipe, threat = attack.recipe, attack.threat
+    reach = recipe.steps * recipe.step_size
+    if recipe.optimizer != "sign" or reach >= threat.eps or math.isclose(reach, threat.eps):
+        return
+    told = (
+        f"{name}: {recipe.steps} steps of {recipe.step_size:g} reach {reach:g}, less than "
+        f"ATTACK.EPS {threat.eps:g}; for the whole budget raise ATTACK.STEP_SIZE or ATTACK.STEPS"
+    )
+    if threat.norm == "l2":
+        raise InputError(told)
+    logger.warning(told)
 
 
 def from_main(value: Any) -> Any:

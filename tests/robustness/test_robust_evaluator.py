@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from fastreid.evaluation import inference_on_dataset
 from PIL import Image, ImageOps
 
+from plugins.attacks import build_attack
 from plugins.attacks.prepared import CMPS
 from plugins.config import setup_cfg
 from plugins.data import build_test_loader
@@ -22,6 +24,7 @@ from plugins.evaluation import evaluate_ranking
 from plugins.evaluation.vvi_evaluator import scores
 from plugins.robustness import RobustEvaluator
 from plugins.robustness.outcomes import person_deviation
+from plugins.robustness.robust_evaluator import check_reach
 from tests.engine.small import CONFIG, options
 
 ROWS = ["", "+SMA", "+FNA", "+worst"]
@@ -295,11 +298,34 @@ def test_a_damaged_record_is_named(evaluate, tmp_path):
         ({"ATTACK__SIDE": "both"}, "ATTACK.SIDE: 'both'; expected query or gallery"),
         ({"ATTACK__QUERIES": -1}, "ATTACK.QUERIES: -1; expected 0 or more"),
         ({"ATTACK__BATCH": 0}, "ATTACK.BATCH: 0; expected 1 or more"),
+        ({"ATTACK__NORM": "l2"}, r"SMA: 2 steps of 1 reach 2, less than ATTACK\.EPS 8;"),
     ],
 )
 def test_wrong_settings_are_named(evaluate, tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         evaluate(tmp_path, **changes)
+
+
+def test_an_attack_that_cannot_reach_its_budget_is_told_and_for_l2_refused(caplog):
+    def check(name, *opts):
+        caplog.clear()
+        opts = [str(opt) for opt in opts]
+        check_reach(name, build_attack(name, setup_cfg("", opts), "TEST.ATTACKS"))
+        return caplog.text
+
+    told = r"{}: 15 steps of 1 reach 15, less than ATTACK\.EPS {}; .*STEP_SIZE or ATTACK\.STEPS"
+    for name in ("SMA", "FNA", "GOAT", "LTA", "TMA"):
+        assert not check(name)
+        assert re.search(told.format(name, 16), check(name, "ATTACK.EPS", 16.0))
+        assert not check(name, "ATTACK.EPS", 16.0, "ATTACK.STEPS", 16)
+        far = ("ATTACK.NORM", "l2", "ATTACK.EPS", 300.0)
+        with pytest.raises(InputError, match=told.format(name, 300)):
+            check(name, *far)
+        assert not check(name, *far, "ATTACK.STEP_SIZE", 30.0)
+    tenths = ("ATTACK.EPS", 0.3, "ATTACK.STEP_SIZE", 0.1, "ATTACK.STEPS", 3)
+    assert not check("FNA", *tenths), "but for rounding"
+    for name in ("MetricFGSM", "ODFA", "UAP", "RankMargin", "FNA-strong", "Square"):
+        assert not check(name, "ATTACK.EPS", 16.0), "a step or steps that grow with eps"
 
 
 def test_the_model_is_left_as_it_was(datasets, weights, monkeypatch, tmp_path):
