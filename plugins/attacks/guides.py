@@ -1,6 +1,7 @@
 """What an attack's objective may know besides the attacked features; nothing here has a gradient.
 
-Legend: R attacked rows (queries), G gallery items, P identities of the gallery, D feature length.
+Legend: R attacked rows (queries), X items of their side, G gallery items, P identities of the
+gallery, D feature length.
 """
 
 from dataclasses import dataclass, replace
@@ -52,6 +53,8 @@ class Guides:
             queries themselves knows less, or more, than one guided by what is searched.
         reference: (R, D) the feature that ``targeted`` approaches and ``local_transform`` leaves.
         chosen: (R, G) bool, the items that an order attack moves up or down.
+        items: (X, D) clean features of all items of the rows' side, the rows among them: who
+            searches from the other side ranks a row among these.
     """
 
     pids: Tensor
@@ -63,6 +66,7 @@ class Guides:
     source: str = "gallery"
     reference: Tensor | None = None
     chosen: Tensor | None = None
+    items: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check the shapes and the metric."""

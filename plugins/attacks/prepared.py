@@ -36,8 +36,8 @@ from plugins.registry import ATTACK
 class CandidateAttack(Attack):
     """An attacked gallery item moves in the list of one query that is drawn for it.
 
-    The rows are gallery items, and the guides' ``gallery`` holds the queries. The other items are
-    all prepared rows; the clean item among them is harmless.
+    The rows are gallery items, and the guides' ``gallery`` holds the queries. The others in the
+    list are the guides' ``items``; the clean item among them is harmless.
 
     Attributes:
         raised: to the front, for a query of someone else; or to the end, for one of its person.
@@ -51,10 +51,10 @@ class CandidateAttack(Attack):
         self, features_of: Callable[[dict], Tensor], batches: Iterable[GuidedBatch]
     ) -> "CandidateAttack":
         """Measure the distances of all queries to all items."""
-        known = [guides for _, guides in batches]
-        items = torch.cat([guides.clean for guides in known])
+        _, guides = next(iter(batches))
+        assert guides.items is not None, "a candidate attack needs all items of its side"
         prepared = copy.copy(self)
-        prepared.others = distances(known[0].gallery, items, known[0].metric).to(items)
+        prepared.others = distances(guides.gallery, guides.items, guides.metric).to(guides.items)
         return prepared
 
     def objective(self, features: Tensor, guides: Guides) -> Tensor:

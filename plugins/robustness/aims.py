@@ -60,7 +60,7 @@ def _lists_of_queries(
     search: Search, rows: Tensor, features: Tensor, chosen: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Distances, chosen items and junk (R, X) in the list of each row's chosen query."""
-    items = search.gallery_rows if search.side == "gallery" else search.query_rows
+    items = search.side_rows
     guides = search.guides(items)
     found, query = chosen.any(dim=1), chosen.int().argmax(dim=1)
     gaps = distances(guides.gallery[query], guides.clean, guides.metric)

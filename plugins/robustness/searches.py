@@ -80,6 +80,11 @@ class Search:
         """The same search with its other side attacked."""
         return replace(self, side="gallery" if self.side == "query" else "query")
 
+    @property
+    def side_rows(self) -> Tensor:
+        """All rows of the attacked side."""
+        return self.gallery_rows if self.side == "gallery" else self.query_rows
+
     def candidates(self) -> Tensor:
         """Rows that can be attacked, ascending: gallery items, or queries that have a positive."""
         if self.side == "gallery":
@@ -102,9 +107,8 @@ class Search:
         return rows[order[:number].to(rows.device)].sort().values
 
     def guides(self, rows: Tensor) -> Guides:
-        """What an attack on these rows (R,) may know: the other side, clean."""
-        rows = rows.to(self.pids.device)
-        others = self.gallery_rows if self.side == "query" else self.query_rows
+        """What an attack on these rows (R,) may know: both sides, clean."""
+        rows, others = rows.to(self.pids.device), self.other_side().side_rows
         seekers, sought = (rows, others) if self.side == "query" else (others, rows)
         labels = [values[ids] for values in (self.pids, self.camids) for ids in (seekers, sought)]
         seen = visible_pairs(*labels, self.junk)
@@ -116,6 +120,7 @@ class Search:
             valid=seen if self.side == "query" else seen.T,
             metric=self.metric,
             source="gallery" if self.side == "query" else "query",
+            items=self._side_features,
         )
 
     def ranking(self, rows: Tensor, features: Tensor) -> RankingResult:
@@ -151,8 +156,12 @@ class Search:
         return evaluate_distances(distances, *labels, junk=self.junk, cmc=self.cmc)
 
     @cached_property
+    def _side_features(self) -> Tensor:
+        return self.features[self.side_rows]
+
+    @cached_property
     def _other_features(self) -> Tensor:
-        return self.features[self.gallery_rows if self.side == "query" else self.query_rows]
+        return self.features[self.other_side().side_rows]
 
     def _ranked(self, rows: Tensor, features: Tensor) -> tuple[Tensor, ...]:
         """What ``evaluate_ranking`` takes; with the gallery attacked, of all valid queries."""

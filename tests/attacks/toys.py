@@ -45,7 +45,8 @@ def guides_of(batch, metric="cosine"):
     """Every clip is searched in all other people's and the other modality's clips."""
     clean = features_of(batch)
     pids, modalities = batch["targets"], batch["modalities"]
-    return Guides(pids, clean, clean, pids, modalities[:, None] != modalities, metric)
+    seen = modalities[:, None] != modalities
+    return Guides(pids, clean, clean, pids, seen, metric, items=clean)
 
 
 def part(batch, guides, chosen):

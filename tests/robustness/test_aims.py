@@ -71,6 +71,27 @@ def test_success_against_sorted_lists(kind, junk):
     assert len(set(found.values())) > 1
 
 
+@pytest.mark.parametrize("kind", [CAPlus, CAMinus])
+def test_a_candidate_attack_on_drawn_items_aims_at_its_place_in_the_whole_gallery(kind):
+    search = search_of(3, "none").swapped()
+    rows = search.draw(4, seed=0)
+    guides = search.guides(rows)
+    attack = kind(ThreatModel(), Recipe(), seed=1).prepare(None, [({}, guides)])
+    aimed = attack.aim(guides, rows)
+    towards = aimed.chosen.float() @ guides.gallery * (1 if kind.raised else -1)
+    front = 1 if kind.raised else ITEMS - QUERIES - 1
+    solved = 0
+    for seed in range(20):
+        noise = torch.randn(len(rows), 4, generator=torch.Generator().manual_seed(seed))
+        features = towards + noise
+        reached = attack.objective(features, aimed) == 0
+        if reached.any():
+            found = aimed_success(attack, search, rows[reached], features[reached], (front,))
+            assert found == {f"success@{front}": 100}
+        solved += int(reached.sum())
+    assert solved > 5
+
+
 def test_what_aims_at_no_item_has_no_success():
     search = search_of(0)
     rows = search.candidates()
