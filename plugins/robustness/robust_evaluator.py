@@ -195,6 +195,7 @@ class RobustEvaluator(VVIEvaluator):
             self.items,
             attack=name,
             recipe=asdict(self.attacks[name].recipe),
+            **own_settings(self.attacks[name]),
             queries=search.query_rows.tolist(),
             gallery=search.gallery_rows.tolist(),
             rules=[search.junk, search.cmc],
@@ -293,6 +294,12 @@ def check_reach(name: str, attack: Attack) -> None:
     if threat.norm == "l2":
         raise InputError(told)
     logger.warning(told)
+
+
+def own_settings(attack: Attack) -> dict[str, Any]:
+    """What an attack was told beside threat model, recipe and seed, such as GOAT its guides."""
+    shared = ("threat", "recipe", "seed")
+    return {name: value for name, value in vars(attack).items() if name not in shared}
 
 
 def from_main(value: Any) -> Any:

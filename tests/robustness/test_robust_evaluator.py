@@ -265,6 +265,18 @@ def test_what_was_attacked_is_read_and_what_has_changed_is_not(evaluate, tmp_pat
         assert read not in caplog.text, changes
 
 
+def test_the_guides_of_goat_are_in_its_record_and_in_no_other(evaluate, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "plugins.robustness")
+    few = {"TEST__ATTACKS": "['FNA','GOAT']", "ATTACK__QUERIES": 2, "ATTACK__STEPS": 1}
+    evaluate(tmp_path, **few)
+    found = []
+    for negatives in (1, 0):
+        caplog.clear()
+        evaluate(tmp_path, **few, DEFENSE__GOAT__NEGATIVES=negatives)
+        found.append([f"I2V {name}: read" in caplog.text for name in ("FNA", "GOAT")])
+    assert found == [[True, True], [True, False]]
+
+
 def test_images_that_were_overwritten_are_attacked_anew(
     evaluate, datasets, tmp_path, monkeypatch, caplog
 ):
