@@ -70,15 +70,19 @@ def fill_slots(
     outcomes = known_outcomes(slots, folder / MANIFEST, candidates, seed)
     pairs = defaultdict(list)
     for slot in slots:
-        if slot.slot not in outcomes:
-            pairs[slot.person, slot.camera].append(slot)
+        pairs[slot.person, slot.camera].append(slot)
     with tqdm(total=len(slots), initial=len(outcomes), desc="filling", unit="slot") as bar:
         for (person, camera), alike in pairs.items():
+            missing = [slot for slot in alike if slot.slot not in outcomes]
+            if not missing:
+                continue
+            # Of all slots, so that each has the candidates that are its own.
             images = generator.generate(person, camera, candidates * len(alike))
             for slot, own in zip(alike, images.split(candidates), strict=True):
-                outcomes[slot.slot] = keep_best(slot, own, candidate_filter, folder, seed)
+                if slot in missing:
+                    outcomes[slot.slot] = keep_best(slot, own, candidate_filter, folder, seed)
             write_table(folder / MANIFEST, Outcome, in_order(outcomes))
-            bar.update(len(alike))
+            bar.update(len(missing))
     write_table(folder / MANIFEST, Outcome, in_order(outcomes))
     logger.info("%s", acceptance_table(in_order(outcomes)))
     return in_order(outcomes)

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from plugins.defense.balance.photographs import Photograph, count_pairs
 from plugins.defense.balance.planner import FEW, ONE_CAMERA, REASONS
 from plugins.defense.balance.tables import Outcome
+from plugins.errors import InputError
 
 ROWS = 24  # pairs on a sheet, evenly spaced over the plan
 IMAGES = 5  # of a pair, real and generated
@@ -34,6 +35,9 @@ def draw_sheet(
         photographs: the real images.
         outcomes: at least one.
         folder: of the manifest.
+
+    Raises:
+        InputError: a generated image is missing.
     """
     pairs: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
     for row in outcomes:
@@ -74,6 +78,10 @@ def draw_sheet(
             if not row.path:
                 pen.rectangle((*corner, corner[0] + WIDTH - 1, top + HEIGHT - 1), EMPTY)
                 continue
+            if not (folder / row.path).is_file():
+                raise InputError(
+                    f"{folder / row.path}: no such file; tools/balance_data.py generate makes it"
+                )
             sheet.paste(thumbnail(folder / row.path), corner)
             note = f"#{row.person_rank}, {row.camera_probability:.2f}"
             pen.text((corner[0], top + HEIGHT + 2), note, FAINT, text)

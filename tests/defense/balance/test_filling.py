@@ -102,13 +102,14 @@ def test_images_of_another_making_do_not_mix_with_what_is_there(judges, tmp_path
     assert len(read_table(tmp_path / MANIFEST, Outcome)) == 2
 
 
-def test_a_lost_image_is_made_again(judges, tmp_path):
+@pytest.mark.parametrize(("slot", "asked"), [(1, ("ann", "2", 3)), (2, ("ann", "1", 6))])
+def test_a_lost_image_is_made_again(judges, tmp_path, slot, asked):
     outcomes, generator = fill(SLOTS, judges, tmp_path), Painter()
-    picture_file = tmp_path / outcomes[1].path
+    picture_file = tmp_path / outcomes[slot].path
     content = picture_file.read_bytes()
     picture_file.unlink()
     assert fill(SLOTS, judges, tmp_path, generator) == outcomes
-    assert generator.asked == [("ann", "2", 3)] and picture_file.read_bytes() == content
+    assert generator.asked == [asked] and picture_file.read_bytes() == content
 
 
 def test_acceptance_is_counted_for_each_reason(judges, tmp_path):
@@ -137,6 +138,13 @@ def test_the_pictures_show_what_the_manifest_lists(judges, tmp_path):
     with Image.open(tmp_path / "sheet.png") as sheet:
         colours = {colour for _, colour in sheet.convert("RGB").getcolors(2**24)}
     assert {PEOPLE["ann"], PEOPLE["cid"], CAMERAS["2"]} <= colours
+
+
+def test_a_sheet_without_an_image_names_it(judges, tmp_path):
+    outcomes = fill(SLOTS, judges, tmp_path)
+    (tmp_path / outcomes[2].path).unlink()
+    with pytest.raises(InputError, match=r"000002\.png: no such file; tools/balance_data\.py gen"):
+        draw_sheet(tmp_path / "sheet.png", [], outcomes, tmp_path)
 
 
 def test_tables_survive_and_name_their_faults(tmp_path):
