@@ -91,7 +91,7 @@ class UniversalAttack(Attack):
     """One delta for all images, learned from the rows it is prepared with.
 
     Those may be the attacked rows themselves, as in a worst case, or others, as published. For
-    L-inf, and a delta without frames: ATTACK.FRAMES is dense or shared.
+    L-inf, and a delta without frames: ATTACK.FRAMES is dense or shared; with free channels.
 
     Attributes:
         delta: (3, H, W), once prepared.
@@ -123,6 +123,7 @@ class UniversalAttack(Attack):
         for key, value, known in (
             ("NORM", self.threat.norm, ("linf",)),
             ("FRAMES", self.threat.frames, ("dense", "shared")),
+            ("INFRARED", self.threat.infrared, ("free",)),
         ):
             if value not in known:
                 name = type(self).__name__

@@ -167,6 +167,7 @@ def test_cmps_shows_each_modality_by_itself_to_centroids():
     [
         (ThreatModel(norm="l2"), "ATTACK.NORM: 'l2'; UAP knows linf"),
         (ThreatModel(frames="smooth"), "ATTACK.FRAMES: 'smooth'; UAP knows dense, shared"),
+        (ThreatModel(infrared="tied"), "ATTACK.INFRARED: 'tied'; UAP knows free"),
     ],
 )
 def test_what_one_delta_cannot_have_is_refused(threat, message):
