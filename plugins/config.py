@@ -232,7 +232,7 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     cfg.ATTACK.SIDE = "query"
     cfg.ATTACK.QUERIES = 0
     cfg.ATTACK.BATCH = 16
-    # Folder for the attacked images, a data set per search and attack; empty saves none.
+    # Folder for the attacked images of one run, a data set per search and attack; empty saves none.
     cfg.ATTACK.SAVE_IMAGES = ""
 
     # ---- defence: AdversarialStep ----------------------------------------------------------------

@@ -4,7 +4,8 @@ python tools/compare_attacks.py --config-file logs/run/config.yaml --out compari
     --column "eps 4" "ATTACK.EPS 4.0" --column "eps 8" "ATTACK.EPS 8.0" \
     MODEL.WEIGHTS logs/run/model_final.pth TEST.ATTACKS "['SMA','FNA','RankMargin']"
 
-Writes comparison.md and comparison.json. The same command goes on after a stop.
+Writes comparison.md and comparison.json; each column has its own folder there, and in
+ATTACK.SAVE_IMAGES. The same command goes on after a stop.
 """
 
 import argparse
@@ -58,6 +59,8 @@ def main() -> None:
         folders[folder] = name
         cfg = setup_cfg(args.config_file, [*args.opts, *shlex.split(words)])
         cfg.OUTPUT_DIR = str(args.out / folder)
+        if cfg.ATTACK.SAVE_IMAGES:
+            cfg.ATTACK.SAVE_IMAGES = str(Path(cfg.ATTACK.SAVE_IMAGES, folder))
         take_available_device(cfg)
         if not (cfg.MODEL.WEIGHTS and cfg.TEST.ATTACKS):
             raise InputError(

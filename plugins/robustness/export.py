@@ -28,6 +28,9 @@ class AttackedSet:
 
     Items that were not attacked are listed by the absolute paths of their own files. A tracklet of
     several clips (TEST.CLIPS) is stored such that the same TEST.CLIPS takes the same clips again.
+
+    Attributes:
+        manifest: its file, which is written last.
     """
 
     def __init__(self, folder: Path, cfg: CfgNode, items: Sequence[tuple], clip_rows: Tensor):
@@ -39,7 +42,7 @@ class AttackedSet:
             items: query + gallery.
             clip_rows: (M,) int64, the row of each test clip.
         """
-        self._folder = folder
+        self._folder, self.manifest = folder, folder / "manifest.csv"
         self._images = is_image(items[0])
         self._items = [as_tracklet(item) for item in items]
         self._length = 1 if self._images else cfg.INPUT.CLIP.LENGTH
@@ -73,10 +76,9 @@ class AttackedSet:
         ]
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([COLUMNS, *table])
-        path = self._folder / "manifest.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(text.getvalue().encode()))
-        return path
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.manifest, lambda file: file.write(text.getvalue().encode()))
+        return self.manifest
 
     def _lines(self, row: int, split: str, attacked: bool) -> list[tuple]:
         item: Tracklet = self._items[row]

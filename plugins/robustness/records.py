@@ -38,24 +38,27 @@ class Record:
 
     ``NAME.json`` is for people, ``NAME.pt`` holds the Outcomes as {"key", "outcomes"}, and
     ``NAME.parts/`` the finished batches of an attack that has not ended.
+
+    Attributes:
+        path: of ``NAME.pt``.
     """
 
     def __init__(self, folder: Path, name: str, key: str) -> None:
         """Keep the files ``name`` in ``folder``; ``key`` names all that the result depends on."""
         self._key = key
-        self._summary, self._whole = folder / f"{name}.json", folder / f"{name}.pt"
+        self._summary, self.path = folder / f"{name}.json", folder / f"{name}.pt"
         self._parts = folder / f"{name}.parts"
 
     def read(self) -> Outcomes | None:
         """The outcomes, if the attack has ended."""
-        return self._load(self._whole, Outcomes)
+        return self._load(self.path, Outcomes)
 
     def keep(self, outcomes: Outcomes, summary: dict) -> None:
         """Write them and a summary of plain values; their parts are no longer needed."""
         text = json.dumps({"key": self._key, **summary}, indent=2)
-        self._whole.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self._summary, lambda file: file.write(text.encode()))
-        self._save(self._whole, outcomes)
+        self._save(self.path, outcomes)
         shutil.rmtree(self._parts, ignore_errors=True)
 
     def read_part(self, number: int) -> Attacked | None:

@@ -108,7 +108,7 @@ class RobustEvaluator(VVIEvaluator):
             empty dict.
 
         Raises:
-            InputError: as VVIEvaluator, or from an attack.
+            InputError: as VVIEvaluator, from an attack, or images that were saved are gone.
         """
         clean = super().evaluate()
         collected = self.features, self.pids, self.camids, self.clip_rows
@@ -201,14 +201,19 @@ class RobustEvaluator(VVIEvaluator):
             rules=[search.junk, search.cmc],
         )
         record = Record(Path(self.cfg.OUTPUT_DIR, FOLDER), stem, key)
-        outcomes = from_main(record.read() if comm.is_main_process() else None)
-        if outcomes is not None:
-            logger.info("%s %s: read from its record", search.name, name)
-            return outcomes, self._block(name, search, outcomes)
         exported = None
         if self.cfg.ATTACK.SAVE_IMAGES:
             folder = Path(self.cfg.ATTACK.SAVE_IMAGES, stem)
             exported = AttackedSet(folder, self.cfg, self.items, self.clip_rows)
+        outcomes = from_main(record.read() if comm.is_main_process() else None)
+        if outcomes is not None:
+            if exported and not exported.manifest.is_file():
+                raise InputError(
+                    f"ATTACK.SAVE_IMAGES: {exported.manifest}: no such file; the attack has ended, "
+                    f"and saves images only while it runs: delete {record.path} to attack anew"
+                )
+            logger.info("%s %s: read from its record", search.name, name)
+            return outcomes, self._block(name, search, outcomes)
         others = ()
         if self.attacks[name].both_sides:
             others = self.batches(self._draw(search.other_side()))

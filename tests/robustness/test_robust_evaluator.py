@@ -293,6 +293,19 @@ def test_images_that_were_overwritten_are_attacked_anew(
     assert again["I2V+FNA"] != first["I2V+FNA"]
 
 
+def test_saved_images_that_are_gone_are_missed(evaluate, tmp_path):
+    few = {"TEST__ATTACKS": "['FNA']", "ATTACK__QUERIES": 2, "ATTACK__STEPS": 1}
+    first = evaluate(tmp_path, **few)
+    few["ATTACK__SAVE_IMAGES"] = tmp_path / "sets"
+    assert evaluate(tmp_path, **few) == first
+    assert len([*(tmp_path / "sets").rglob("manifest.csv")]) == 2, "saved though attacked before"
+    assert evaluate(tmp_path, **few) == first
+    shutil.rmtree(tmp_path / "sets")
+    told = r"SAVE_IMAGES: .*I2V_FNA/manifest\.csv: no such file.*delete .*I2V_FNA\.pt to attack"
+    with pytest.raises(InputError, match=told):
+        evaluate(tmp_path, **few)
+
+
 def test_a_damaged_record_is_named(evaluate, tmp_path):
     few = {"TEST__ATTACKS": "['FNA']", "ATTACK__QUERIES": 2, "ATTACK__STEPS": 1}
     evaluate(tmp_path, **few)

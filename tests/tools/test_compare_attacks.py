@@ -29,6 +29,7 @@ def test_each_column_has_its_threat_and_a_stopped_comparison_goes_on(
     words = ["--out", str(out), "--column", "eps 0", "ATTACK.EPS 0.0"]
     more = ["--column", "eps 32", "ATTACK.EPS 32.0 ATTACK.STEPS 4"]
     rest = [*OPTIONS, "MODEL.WEIGHTS", str(weights), "TEST.ATTACKS", "['FNA']"]
+    rest += ["ATTACK.SAVE_IMAGES", str(tmp_path / "sets")]
     assert compare(*words, *rest)[0] == 0
     caplog.set_level(logging.INFO)
     status, printed, _ = compare(*words, *more, *rest)
@@ -36,6 +37,10 @@ def test_each_column_has_its_threat_and_a_stopped_comparison_goes_on(
     assert "read from its record" in caplog.text
     found = json.loads((out / "comparison.json").read_text())
     assert list(found) == ["eps 0", "eps 32"]
+    manifests = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("manifest.csv"))
+    assert manifests == [
+        f"sets/{name}/Market1501_Q2G_FNA/manifest.csv" for name in ("eps_0", "eps_32")
+    ]
     task = "Market1501/Q2G"
     clean, none = found["eps 0"][task], found["eps 0"][f"{task}+FNA"]
     assert {key: none[key] for key in clean} == clean
