@@ -43,8 +43,9 @@ class Search:
     Attacking the gallery swaps the roles: an item is guided by the queries, under the same rule for
     junk, and then the clean queries search the attacked gallery. So its scores say what a query
     finds when whoever fills the gallery is hostile. An item that no query looks for has no
-    positive: SMA and ODFA move it all the same, the objectives that need a positive are 0, leave it
-    clean and count it as stuck.
+    positive: SMA and ODFA move it all the same; objectives that need a positive are 0, leave it
+    where they start and count it as stuck: FNA at the clean image, RankMargin and SoftAP at random
+    noise within the budget. Square, which has no gradient to be stuck, leaves its stripes.
 
     Attributes:
         name: of the direction, such as "I2V".

@@ -1,15 +1,18 @@
 """A search's scores and guides, against slow twins."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.attacks import Guides, ThreatModel
+from plugins.attacks import Guides, ThreatModel, build_attack
 from plugins.evaluation import distances
 from plugins.robustness import Search
-from plugins.robustness.searches import budget_used
+from plugins.robustness.searches import attack_search, budget_used
 from tests.evaluation.brute_force import brute_force
+from tests.robustness.subjects import Undefended, evaluated, tiny_cfg
 
 QUERIES, ITEMS = 9, 30
 
@@ -108,6 +111,27 @@ def test_guides_of_gallery_items_are_the_queries_under_the_same_rule(seed, junk)
     assert torch.equal(guides.gallery, search.features[search.query_rows])
     assert torch.equal(guides.pids, search.pids[search.gallery_rows])
     assert guides.source == "query"
+
+
+@pytest.mark.parametrize(
+    ("name", "stuck", "moved"),
+    [("FNA", 1, 0), ("RankMargin", 1, 1), ("Square", 0, 1), ("SMA", 0, 1)],
+)
+def test_items_that_no_query_looks_for_stay_where_an_attack_starts(
+    market, monkeypatch, tmp_path, name, stuck, moved
+):
+    monkeypatch.setenv("FASTREID_DATASETS", str(market))
+    cfg = tiny_cfg(tmp_path, "ATTACK.SIDE", "gallery", "ATTACK.STEPS", "2")
+    evaluator = evaluated(cfg, Undefended())
+    search = evaluator.search("Q2G")
+    search = replace(search, query_rows=search.query_rows[:1])
+    rows = search.draw(8, seed=0)
+    lonely = ~search.guides(rows).positives.any(dim=1)
+    assert 0 < lonely.sum() < len(rows)
+    attack = build_attack(name, cfg, "TEST.ATTACKS")
+    found = attack_search(attack, evaluator.adapter, search, evaluator.batches(rows))
+    assert set(found.stuck[lonely].int().tolist()) == {stuck}
+    assert set((found.moved[lonely] > 0).int().tolist()) == {moved}
 
 
 def test_gallery_features_are_picked_once():
