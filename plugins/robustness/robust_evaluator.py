@@ -302,9 +302,10 @@ def check_reach(name: str, attack: Attack) -> None:
 
 
 def own_settings(attack: Attack) -> dict[str, Any]:
-    """What an attack was told beside threat model, recipe and seed, such as GOAT its guides."""
-    shared = ("threat", "recipe", "seed")
-    return {name: value for name, value in vars(attack).items() if name not in shared}
+    """Numbers and words that an attack was told beside the shared ones, such as GOAT its guides."""
+    own = vars(attack).keys() - {"threat", "recipe", "seed"}
+    values = {name: getattr(attack, name) for name in own}
+    return {name: value for name, value in values.items() if isinstance(value, (int, float, str))}
 
 
 def from_main(value: Any) -> Any:
