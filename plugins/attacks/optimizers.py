@@ -3,6 +3,7 @@
 Legend: B clips of T frames of 3 x H x W, R rows they belong to. Pixels in 0-255 units.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -55,6 +56,11 @@ class Recipe:
     eot: int = 1
     stop_when_solved: bool = False
     drop_solved: bool = False
+
+    @property
+    def reach(self) -> float:
+        """Steps of one length together, in the units of the norm; infinite where it varies."""
+        return self.steps * self.step_size if self.optimizer == "sign" else math.inf
 
 
 @dataclass(frozen=True)

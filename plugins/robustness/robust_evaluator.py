@@ -289,11 +289,10 @@ def check_reach(name: str, attack: Attack) -> None:
         InputError: the norm is L2.
     """
     recipe, threat = attack.recipe, attack.threat
-    reach = recipe.steps * recipe.step_size
-    if recipe.optimizer != "sign" or reach >= threat.eps or math.isclose(reach, threat.eps):
+    if recipe.reach >= threat.eps or math.isclose(recipe.reach, threat.eps):
         return
     told = (
-        f"{name}: {recipe.steps} steps of {recipe.step_size:g} reach {reach:g}, less than "
+        f"{name}: {recipe.steps} steps of {recipe.step_size:g} reach {recipe.reach:g}, less than "
         f"ATTACK.EPS {threat.eps:g}; for the whole budget raise ATTACK.STEP_SIZE or ATTACK.STEPS"
     )
     if threat.norm == "l2":

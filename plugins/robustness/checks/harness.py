@@ -143,11 +143,7 @@ def moved(lab: Lab) -> Verdict:
 
 def long_enough(lab: Lab) -> Verdict:
     """Steps times step size, in eps, of the attack that reaches least far."""
-    reach = {}
-    for name in lab.level.attacks:
-        recipe = lab.attack(name).recipe
-        if recipe.optimizer == "sign":
-            reach[name] = recipe.steps * recipe.step_size / lab.threat.eps
+    reach = {name: lab.attack(name).recipe.reach / lab.threat.eps for name in lab.level.attacks}
     least = min(reach, key=reach.get)
     state = PASS if reach[least] >= 1 else WARN
     return Verdict(state, f"the steps of {least} together", reach[least], "eps")
