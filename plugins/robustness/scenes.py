@@ -11,11 +11,10 @@ from torch import nn
 from torch.utils.data import BatchSampler, SequentialSampler
 
 from plugins.attacks import Adapter
-from plugins.attacks.guides import visible_pairs
 from plugins.data import build_test_loader
 from plugins.data.build import clip_length, clip_number, clip_sampling, frame_reader
 from plugins.data.clips import ClipDataset
-from plugins.data.datasets.protocol import Protocol, Trial
+from plugins.data.datasets.protocol import Protocol, Trial, without_answer
 from plugins.data.datasets.tracklet import as_tracklet
 from plugins.data.loaders import make_loader
 from plugins.data.transforms import build_clip_transforms
@@ -143,14 +142,7 @@ class SeenPeople:
     @property
     def searchable(self) -> bool:
         """A query has a positive."""
-        if not (self.query and self.gallery):
-            return False
-        sides = self.query, self.gallery
-        labels = [
-            torch.tensor([item[field] for item in side]) for field in (1, 2) for side in sides
-        ]
-        same = labels[0][:, None] == labels[1]
-        return bool((same & visible_pairs(*labels, self._protocol.junk)).any())
+        return not without_answer(self.directions(), [*self.query, *self.gallery])
 
     def directions(self) -> dict[str, Protocol]:
         """The one direction: all queries in the whole gallery."""
