@@ -464,6 +464,7 @@ def test_the_commit_is_the_checkout_s():
             "dddefense/photographs.yml",
             "vanilla vanilla_robust_start adv_train metric_at metric_at_disc",
         ),
+        ("dddefense/labels.yml", "metric_at metric_at_fnes fnes_half_as_soft fnes_smoothed"),
     ],
 )
 def test_the_projects_files_name_rows_that_differ_from_each_other(file, first):
