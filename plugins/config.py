@@ -21,6 +21,11 @@ LEAST = {
     "TEST.EVAL_PERIOD": 1,
     "TEST.RANK_PICTURE": 0,
 }
+# What fastreid knows of these.
+CHOICES = {
+    "SOLVER.SCHED": ("MultiStepLR", "CosineAnnealingLR"),
+    "SOLVER.WARMUP_METHOD": ("constant", "linear", "exp"),
+}
 
 
 def add_plugin_keys(cfg: CfgNode) -> CfgNode:
@@ -380,11 +385,14 @@ def check_key(cfg: CfgNode, key: str, source: str) -> None:
 
 
 def check_values(cfg: CfgNode) -> None:
-    """Raise InputError for a value below LEAST, or a MODEL.DEVICE that is none."""
+    """Raise InputError for a value below LEAST or none of CHOICES, or a MODEL.DEVICE like none."""
     values = dict(flatten(cfg))
     for key, least in LEAST.items():
         if values[key] < least:
             raise InputError(f"{key}: {values[key]}; expected {least} or more")
+    for key, choices in CHOICES.items():
+        if values[key] not in choices:
+            raise InputError(f"{key}: '{values[key]}'; expected {' or '.join(choices)}")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", cfg.MODEL.DEVICE):
         raise InputError(f"MODEL.DEVICE: '{cfg.MODEL.DEVICE}'; expected cpu, cuda or cuda:N")
 

@@ -63,6 +63,8 @@ def test_a_wrong_config_is_one_line_that_names_the_culprit(text, options, messag
         ("SOLVER.CHECKPOINT_PERIOD", 0, "SOLVER.CHECKPOINT_PERIOD: 0; expected 1 or more"),
         ("SOLVER.LOG_PERIOD", 0, "SOLVER.LOG_PERIOD: 0; expected 1 or more"),
         ("TEST.EVAL_PERIOD", 0, "TEST.EVAL_PERIOD: 0; expected 1 or more"),
+        ("SOLVER.SCHED", "Foo", "SOLVER.SCHED: 'Foo'; expected MultiStepLR or CosineAnnealingLR"),
+        ("SOLVER.WARMUP_METHOD", "foo", "SOLVER.WARMUP_METHOD: 'foo'; expected constant or "),
         ("TEST.RANK_PICTURE", -1, "TEST.RANK_PICTURE: -1; expected 0 or more"),
     ],
 )

@@ -12,7 +12,7 @@ from fastreid.config import CfgNode
 from fastreid.utils.events import EventStorage
 
 import plugins  # noqa: F401  (registers the parts)
-from plugins.config import setup_cfg
+from plugins.config import flatten, setup_cfg
 from plugins.data import build_dataset
 from plugins.data.datasets import HITSZVCM, MODALITIES
 from plugins.data.datasets.bupt_campus import OFFICIAL_BATCH
@@ -158,6 +158,9 @@ def test_sadstrm_trains_where_the_readme_says_so(name, root, tmp_path, monkeypat
     monkeypatch.setenv("FASTREID_DATASETS", str(root))
     (options,) = re.findall(r"`(MODEL.META_ARCHITECTURE SADSTRM [^`]*)`", README)
     assert math.isfinite(train_one_batch(small(RUNS[name], tmp_path, *options.split())))
+    whole = dict(flatten(setup_cfg(str(RUNS["VVI/sadstrm.yml"]))))
+    added = dict(flatten(setup_cfg(str(RUNS["VVI/baseline.yml"]), options.split())))
+    assert [key for key in whole if whole[key] != added[key]] == ["OUTPUT_DIR"]
 
 
 @pytest.mark.parametrize("name", FILES)

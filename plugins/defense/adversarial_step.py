@@ -80,6 +80,11 @@ class AdversarialStep(Step):
                 "one head with a bottleneck, whose features could be compared; expected 0"
             )
 
+    def branches(self) -> set[str]:
+        """The kinds of batches that a loss needs."""
+        uses = {"clean": self.uses_clean, "attacked": self.uses_attacked}
+        return {branch for branch, used in uses.items() if used}
+
     def build_crafter(self) -> Crafter:
         """What makes attacked batches: called with (batch, epoch, seed), and has an ``attack``."""
         return Crafter(self.model, self.cfg)

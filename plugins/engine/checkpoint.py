@@ -28,12 +28,18 @@ logger = logging.getLogger(__name__)
 # Another set of people has another classifier, and an evaluation needs neither it nor an adversary.
 OPTIONAL_KEYS = ("heads.weight", "heads.cls_layer.", "attack.")
 LIVE = "live"
-# Settings of SOLVER that a resumed run cannot change: its optimizer and schedule go on as saved.
+# Settings that a resumed run cannot change: its optimizers and schedule go on as saved.
 OPTIMIZER = ("OPT", "BASE_LR", "BIAS_LR_FACTOR", "HEADS_LR_FACTOR", "MOMENTUM", "NESTEROV")
 DECAY = ("WEIGHT_DECAY", "WEIGHT_DECAY_NORM", "WEIGHT_DECAY_BIAS")
 RATES = ("SCHED", "STEPS", "GAMMA", "DELAY_EPOCHS", "ETA_MIN_LR")
 WARMUP = ("WARMUP_FACTOR", "WARMUP_EPOCHS", "WARMUP_ITERS", "WARMUP_METHOD")
-SCHEDULE = (*OPTIMIZER, *DECAY, *RATES, *WARMUP)
+ADVERSARY = ("ADVERSARY.BASE_LR", "ADVERSARY.MOMENTUM", "ADVERSARY.WEIGHT_DECAY")
+SCHEDULE = (
+    *(f"SOLVER.{name}" for name in (*OPTIMIZER, *DECAY, *RATES, *WARMUP, *ADVERSARY)),
+    "SOLVER.FREEZE_ITERS",
+    "MODEL.FREEZE_LAYERS",
+    "DEFENSE.DISCRIMINATOR.BASE_LR",
+)
 
 
 class Checkpointer(FastreidCheckpointer):
@@ -143,8 +149,8 @@ def check_schedule(path: str, cfg: CfgNode) -> None:
     """
     saved = read_checkpoint(path).get("config")
     changed = changed_settings(saved["yaml"], cfg) if saved else {}
-    fixed = [*SCHEDULE, *(["MAX_EPOCH"] if cfg.SOLVER.SCHED == "CosineAnnealingLR" else [])]
-    for key in (f"SOLVER.{name}" for name in fixed):
+    cosine = cfg.SOLVER.SCHED == "CosineAnnealingLR"
+    for key in [*SCHEDULE, *(["SOLVER.MAX_EPOCH"] if cosine else [])]:
         if key in changed:
             before, now = changed[key]
             raise InputError(

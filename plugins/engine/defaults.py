@@ -51,8 +51,8 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
     """The run's config, frozen, with what can be checked before any process starts.
 
     Raises:
-        InputError: an unknown key, dataset or device; a batch that the processes cannot share; or
-            another schedule than that of the run to resume.
+        InputError: an unknown key, dataset or device; no process, or a batch that the processes
+            cannot share; or another schedule than that of the run to resume.
     """
     cfg = setup_cfg(args.config_file, args.opts)
     take_available_device(cfg)
@@ -61,6 +61,11 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
             raise InputError(f"DATASETS.{key}: it names no data set; expected one or more")
         for name in cfg.DATASETS[key]:
             lookup(DATASET, name, f"DATASETS.{key}")
+    for option, number in (("gpus", args.num_gpus), ("machines", args.num_machines)):
+        if number < 1:
+            raise InputError(
+                f"--num-{option} {number}: expected 1 or more; MODEL.DEVICE cpu needs no GPU"
+            )
     size = world_size(args.num_gpus, args.num_machines)
     if size > 1 and cfg.MODEL.DEVICE.startswith("cuda"):
         cfg.MODEL.DEVICE = "cuda"  # each process has its own

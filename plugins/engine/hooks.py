@@ -1,11 +1,16 @@
 """Hooks beside fastreid's."""
 
+import re
+
+from fastreid.config import CfgNode
 from fastreid.engine import hooks
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils.checkpoint import Checkpointer
+from torch import nn
 
 from plugins.engine.checkpoint import BestMetric, RandomState
 from plugins.engine.distributed import average_buffers
+from plugins.errors import InputError
 
 
 class AverageWeights(HookBase):
@@ -24,6 +29,57 @@ class AverageBuffers(HookBase):
         average_buffers(self.trainer.model)
         if self.trainer.average is not None:
             average_buffers(self.trainer.average.model)
+
+
+class LRScheduler(hooks.LRScheduler):
+    """Fastreid's, with a warm-up of as many steps as it has iterations.
+
+    fastreid leaves out those in which float16's loss scale changes, counts them all the same, and
+    the rest of the training keeps the lower rate.
+    """
+
+    def before_step(self) -> None:
+        """Nothing to remember."""
+
+    def after_step(self) -> None:
+        """Logs the rate and takes the warm-up's next step."""
+        rate = self._optimizer.param_groups[self._best_param_group_id]["lr"]
+        self.trainer.storage.put_scalar("lr", rate, smoothing_hint=False)
+        if self.trainer.iter < self.trainer.warmup_iters:
+            self._scheduler["warmup_sched"].step()
+
+
+class LayerFreeze(HookBase):
+    """Keeps MODEL.FREEZE_LAYERS in evaluation mode before iteration SOLVER.FREEZE_ITERS.
+
+    fastreid's does so once, until an evaluation puts the whole model into training mode. A step
+    keeps the weights.
+    """
+
+    def __init__(self, model: nn.Module, cfg: CfgNode) -> None:
+        """Find the layers; as fastreid reads them, a name is the beginning of parameters' names.
+
+        Raises:
+            InputError: no parameter's name begins so.
+        """
+        for layer in cfg.MODEL.FREEZE_LAYERS:
+            if not any(re.match(layer, name) for name, _ in model.named_parameters()):
+                parts = ", ".join(name for name, _ in model.named_children())
+                raise InputError(
+                    f"MODEL.FREEZE_LAYERS: no '{layer}' in {type(model).__name__}; it has {parts}"
+                )
+        self._layers = [
+            module
+            for name, module in model.named_modules()
+            if any(re.match(layer, name) for layer in cfg.MODEL.FREEZE_LAYERS)
+        ]
+        self._iters = cfg.SOLVER.FREEZE_ITERS
+
+    def before_step(self) -> None:
+        """Freezes, or in iteration FREEZE_ITERS lets go."""
+        if self.trainer.iter <= self._iters:
+            for layer in self._layers:
+                layer.train(self.trainer.iter == self._iters)
 
 
 class EvalHook(hooks.EvalHook):

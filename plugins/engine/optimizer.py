@@ -14,6 +14,12 @@ from torch.optim import Optimizer
 from plugins.errors import InputError
 from plugins.registry import nearest
 
+# LBFGS asks for losses again and again, the others take not every tensor.
+OPTIMIZERS = sorted(
+    {name for name, each in vars(torch.optim).items() if inspect.isclass(each)}
+    - {"Optimizer", "LBFGS", "SparseAdam", "Muon"}
+)
+
 
 def build_optimizer(
     cfg: CfgNode, model: nn.Module, leave_out: Iterable[nn.Parameter] = ()
@@ -59,10 +65,9 @@ def build_optimizer(
 
 def make_optimizer(name: str, groups: list[dict], *, momentum: float, nesterov: bool) -> Optimizer:
     """An optimizer of ``torch.optim``; momentum and nesterov are for SGD alone, as in fastreid."""
-    choices = sorted(n for n, c in vars(torch.optim).items() if inspect.isclass(c))
-    if name not in choices:
-        close = ", ".join(nearest(name, choices)[:3])
-        raise InputError(f"SOLVER.OPT: torch.optim has no '{name}'; nearest: {close}")
+    if name not in OPTIMIZERS:
+        close = ", ".join(nearest(name, OPTIMIZERS)[:3])
+        raise InputError(f"SOLVER.OPT: torch.optim has no '{name}' to use; nearest: {close}")
     optimizer_class = getattr(torch.optim, name)
     options = {"momentum": momentum, "nesterov": nesterov} if name == "SGD" else {}
     if "fused" in inspect.signature(optimizer_class).parameters:
@@ -80,18 +85,22 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer, iters_per_epoch: int)
         ``lr_sched`` and, with a warm-up, ``warmup_sched``.
 
     Raises:
-        InputError: a step lies in the warm-up, or the cosine would begin when training ends.
+        InputError: a step lies in the warm-up or delay, or the cosine would begin when training
+            ends.
     """
-    early = [step for step in cfg.SOLVER.STEPS if step < cfg.SOLVER.WARMUP_EPOCHS]
-    if cfg.SOLVER.SCHED == "MultiStepLR" and early:
-        raise InputError(
-            f"SOLVER.STEPS {list(cfg.SOLVER.STEPS)}: {early[0]} lies in the warm-up; expected "
-            f"{cfg.SOLVER.WARMUP_EPOCHS} (SOLVER.WARMUP_EPOCHS) or more"
-        )
     cfg = cfg.clone()
     cfg.defrost()
     if cfg.SOLVER.WARMUP_EPOCHS > 0:
-        cfg.SOLVER.STEPS = [step - cfg.SOLVER.WARMUP_EPOCHS + 1 for step in cfg.SOLVER.STEPS]
+        # The epoch at whose end fastreid's count begins.
+        start = max(cfg.SOLVER.WARMUP_EPOCHS - 1, cfg.SOLVER.DELAY_EPOCHS)
+        early = [step for step in cfg.SOLVER.STEPS if step <= start]
+        if cfg.SOLVER.SCHED == "MultiStepLR" and early:
+            raise InputError(
+                f"SOLVER.STEPS {list(cfg.SOLVER.STEPS)}: {early[0]} lies in the warm-up or delay; "
+                f"expected {start + 1} or more, as SOLVER.WARMUP_EPOCHS is "
+                f"{cfg.SOLVER.WARMUP_EPOCHS} and SOLVER.DELAY_EPOCHS {cfg.SOLVER.DELAY_EPOCHS}"
+            )
+        cfg.SOLVER.STEPS = [step - start for step in cfg.SOLVER.STEPS]
     cfg.SOLVER.WARMUP_ITERS = warmup_iters(cfg, iters_per_epoch)
     first = max(math.ceil(cfg.SOLVER.WARMUP_ITERS / iters_per_epoch), cfg.SOLVER.DELAY_EPOCHS)
     if cfg.SOLVER.SCHED == "CosineAnnealingLR" and first == cfg.SOLVER.MAX_EPOCH:

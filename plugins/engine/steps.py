@@ -51,6 +51,10 @@ class Step:
         """Parameters that this step updates with an optimizer of its own."""
         return []
 
+    def branches(self) -> set[str]:
+        """Kinds of batches that are trained on, of BRANCHES of ``plugins.modeling.dual_norm``."""
+        return {"clean"}
+
     def checkpointables(self) -> dict[str, object]:
         """Name -> object with ``state_dict`` that belongs into a checkpoint."""
         return {} if self.grad_scaler is None else {"grad_scaler": self.grad_scaler}
@@ -149,6 +153,16 @@ class Step:
 class SimpleStep(Step):
     """One player: every loss of the model, one update of every trainable tensor."""
 
+    def __init__(self, cfg: CfgNode, model: nn.Module, data_loader, optimizer: Optimizer) -> None:
+        """See :class:`Step`; warns where an adversary waits for its turn in vain."""
+        super().__init__(cfg, model, data_loader, optimizer)
+        if hasattr(model, "adversary_parameters"):
+            logger.warning(
+                "SOLVER.STEP %s: the adversary of %s takes no part; AlternatingStep trains it",
+                cfg.SOLVER.STEP,
+                type(model).__name__,
+            )
+
     def run_step(self) -> None:
         """Forward, backward, update."""
         batches, data_time = self.next_batches()
@@ -170,6 +184,13 @@ class AlternatingStep(Step):
         """See :class:`Step`; builds the adversary's optimizer, SGD."""
         super().__init__(cfg, model, data_loader, optimizer)
         settings = cfg.SOLVER.ADVERSARY
+        if settings.START_EPOCH >= cfg.SOLVER.MAX_EPOCH:
+            logger.warning(
+                "SOLVER.ADVERSARY.START_EPOCH %d: the adversary takes no part in a training of %d "
+                "epochs (SOLVER.MAX_EPOCH)",
+                settings.START_EPOCH,
+                cfg.SOLVER.MAX_EPOCH,
+            )
         self.adversary = self.adversary_parameters(model)
         self.adversary_optimizer = None
         if self.adversary:

@@ -25,13 +25,15 @@ from plugins.engine.hooks import (
     AverageWeights,
     CaptureRandomState,
     EvalHook,
+    LayerFreeze,
+    LRScheduler,
     PeriodicCheckpointer,
     PeriodicWriter,
 )
 from plugins.engine.pictures import draw_rankings
 from plugins.errors import InputError
 from plugins.evaluation import FlipAverage, VVIEvaluator, check_expected, results_table
-from plugins.modeling.dual_norm import add_dual_norm
+from plugins.modeling.dual_norm import add_dual_norm, check_branches
 from plugins.registry import BACKBONE, EVALUATOR, HEADS, META_ARCH, STEP, lookup
 
 logger = logging.getLogger(__name__)
@@ -73,6 +75,7 @@ class Trainer(DefaultTrainer):
         # DefaultTrainer reads model, data_loader, optimizer and grad_scaler from this attribute.
         step = lookup(STEP, cfg.SOLVER.STEP, "SOLVER.STEP")
         self._trainer = step(cfg, model, data_loader, optimizer)
+        check_branches(cfg, self._trainer.branches())
         self.scheduler = self.build_lr_scheduler(cfg, optimizer, self.iters_per_epoch)
 
         self._random_state, self._best = RandomState(), BestMetric()
@@ -158,6 +161,10 @@ class Trainer(DefaultTrainer):
                 hook = EvalHook(cfg.TEST.EVAL_PERIOD, self.evaluate)
             elif isinstance(hook, hooks.PreciseBN):
                 hook._model = self.deployed
+            elif isinstance(hook, hooks.LRScheduler):
+                hook = LRScheduler(self.optimizer, self.scheduler)
+            elif isinstance(hook, hooks.LayerFreeze):
+                hook = LayerFreeze(self.model, cfg)
             ours.append(hook)
             if isinstance(hook, EvalHook):
                 ours.append(CaptureRandomState(self._random_state))

@@ -71,6 +71,19 @@ def add_dual_norm(model: nn.Module, cfg: CfgNode) -> nn.Module:
     return model
 
 
+def check_branches(cfg: CfgNode, trained: set[str]) -> None:
+    """Raise InputError if MODEL.DUAL_NORM is on and a branch is none of those ``trained``.
+
+    It would stay as it was built, and be deployed, or be of no use.
+    """
+    idle = [branch for branch in BRANCHES if branch not in trained]
+    if cfg.MODEL.DUAL_NORM.ENABLED and idle:
+        raise InputError(
+            f"MODEL.DUAL_NORM.ENABLED: True, but {cfg.SOLVER.STEP} as it is set trains on no "
+            f"{' and no '.join(idle)} batches; expected False"
+        )
+
+
 @cache
 def dual_class(norm_class: type[_BatchNorm]) -> type[_BatchNorm]:
     """The class of norm with a second branch, itself a ``norm_class`` for all who ask."""

@@ -10,6 +10,7 @@ from plugins.compat import protect_input
 from plugins.defense.adversarial_step import AdversarialStep, captured_outputs, feature_gap
 from plugins.engine.steps import SimpleStep
 from plugins.errors import InputError
+from plugins.modeling.dual_norm import add_dual_norm
 from tests.attacks.test_adapter import batch_for, built
 from tests.defense.toys import Loader, tiny, tiny_batch, tiny_cfg
 from tests.modeling.samples import copied, differing, state
@@ -46,6 +47,25 @@ def test_everything_but_an_adversary_moves_on_every_meta_architecture(name):
     assert {n for n in trained if n not in moved} == {n for n in trained if n.startswith("attack.")}
     assert {"loss_cls", "loss_cls_attacked", "loss_distance", "attack/eps"} <= logged.keys()
     assert logged["attack/moved"] > 4
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [
+        ("DEFENSE.CLEAN_WEIGHT", 1.0),
+        ("DEFENSE.CLEAN_WEIGHT", 0.0),
+        ("DEFENSE.ATTACKED_WEIGHT", 0.0),
+        ("DEFENSE.ATTACKED_WEIGHT", 0.0, "DEFENSE.DISTANCE_WEIGHT", 1.0),
+    ],
+)
+def test_the_branches_that_it_names_are_those_that_see_its_batches(opts):
+    cfg = tiny_cfg(*opts, "MODEL.DUAL_NORM.ENABLED", True)
+    step = step_of(model=add_dual_norm(tiny(), cfg), cfg=cfg)
+    before = state(step.model)
+    run(step)
+    moved = [name for name in differing(before, state(step.model)) if "num_batches" in name]
+    seen = {"attacked" if ".attacked." in name else "clean" for name in moved}
+    assert step.branches() == seen
 
 
 def test_total_is_the_weighted_sum_of_what_the_model_says_of_both_batches():

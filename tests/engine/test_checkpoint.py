@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from plugins.config import setup_cfg
+from plugins.config import flatten, setup_cfg
 from plugins.engine.checkpoint import (
     SCHEDULE,
     BestMetric,
@@ -185,7 +185,23 @@ def test_a_resumed_run_keeps_its_schedule(tmp_path):
     check_schedule(path, setup_cfg("", ["SOLVER.MAX_EPOCH", "999", "SOLVER.IMS_PER_BATCH", "8"]))
     with pytest.raises(InputError, match=r"model_0000\.pth: .* SOLVER\.BASE_LR 9\.0; was 0\.0003"):
         check_schedule(path, setup_cfg("", ["SOLVER.BASE_LR", "9.0"]))
-    assert set(SCHEDULE) <= set(setup_cfg("").SOLVER)
+    assert set(SCHEDULE) <= {key for key, _ in flatten(setup_cfg(""))}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("SOLVER.ADVERSARY.BASE_LR", "0.5"),
+        ("SOLVER.ADVERSARY.MOMENTUM", "0.1"),
+        ("DEFENSE.DISCRIMINATOR.BASE_LR", "0.5"),
+        ("SOLVER.FREEZE_ITERS", "7"),
+        ("MODEL.FREEZE_LAYERS", "['backbone']"),
+    ],
+)
+def test_a_resumed_run_keeps_what_its_other_optimizers_were_built_with(tmp_path, key, value):
+    path = saved(tmp_path, config=SavedConfig(setup_cfg("")))
+    with pytest.raises(InputError, match=rf"cannot resume from it with {key}"):
+        check_schedule(path, setup_cfg("", [key, value]))
 
 
 def test_a_cosine_is_not_resumed_to_another_end(tmp_path):

@@ -1,11 +1,20 @@
 """Parameter groups and schedules against their definitions."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from fastreid.utils.events import EventStorage
 from torch import nn
 
 from plugins.config import setup_cfg
-from plugins.engine.optimizer import build_lr_scheduler, build_optimizer, warmup_iters
+from plugins.engine.hooks import LRScheduler
+from plugins.engine.optimizer import (
+    OPTIMIZERS,
+    build_lr_scheduler,
+    build_optimizer,
+    warmup_iters,
+)
 from plugins.errors import InputError
 
 
@@ -42,9 +51,20 @@ def test_groups_share_rate_and_decay_and_hold_each_tensor_once():
     assert all(group["fused"] for group in optimizer.param_groups)
 
 
-def test_unknown_optimizer_is_named_with_the_nearest():
-    with pytest.raises(InputError, match=r"SOLVER\.OPT: torch\.optim has no 'Adm'; nearest: Adam"):
-        build_optimizer(setup_cfg("", ["SOLVER.OPT", "Adm"]), model())
+@pytest.mark.parametrize(("name", "near"), [("Adm", "Adam"), ("Optimizer", ""), ("LBFGS", "")])
+def test_unknown_optimizer_is_named_with_the_nearest(name, near):
+    with pytest.raises(InputError, match=rf"SOLVER\.OPT: .* no '{name}' to use; nearest: {near}"):
+        build_optimizer(setup_cfg("", ["SOLVER.OPT", name]), model())
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_takes_a_network(name):
+    net = model()
+    optimizer = build_optimizer(setup_cfg("", ["SOLVER.OPT", name]), net)
+    before = net["heads"].weight.detach().clone()
+    net["heads"](torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    assert not torch.equal(net["heads"].weight, before)
 
 
 def rates(options: str, epochs: int, iters_per_epoch: int) -> list[float]:
@@ -78,6 +98,27 @@ def test_without_warmup_epochs_fastreid_s_own_counting_stays():
     cfg = setup_cfg("", ["SOLVER.WARMUP_ITERS", "6"])
     assert warmup_iters(cfg, 3) == 6
     assert rates("SOLVER.WARMUP_ITERS 6 SOLVER.STEPS [2]", 5, 3)[2:] == pytest.approx([1, 0.1, 0.1])
+
+
+def test_milestones_count_epochs_of_training_with_a_delay_too():
+    options = "SOLVER.WARMUP_EPOCHS 2 SOLVER.DELAY_EPOCHS 5 SOLVER.STEPS "
+    assert rates(f"{options} [8]", 12, 3)[2:] == pytest.approx([1.0] * 6 + [0.1] * 4)
+    with pytest.raises(InputError, match=r"5 lies in the warm-up or delay; expected 6 or more"):
+        rates(f"{options} [5,8]", 12, 3)
+
+
+@pytest.mark.parametrize("scales", [[8, 8, 8, 8, 8, 8, 8, 8], [64, 32, 32, 16, 16, 8, 8, 8]])
+def test_a_warm_up_reaches_its_rate_though_float16_overflows(scales):
+    cfg = setup_cfg("", ["SOLVER.WARMUP_ITERS", "4"])
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    hook = LRScheduler(optimizer, build_lr_scheduler(cfg, optimizer, 10))
+    scaler = SimpleNamespace(get_scale=iter(scales).__next__)
+    hook.trainer = SimpleNamespace(warmup_iters=4, storage=EventStorage(), grad_scaler=scaler)
+    for hook.trainer.iter in range(4):
+        hook.before_step()
+        optimizer.step()
+        hook.after_step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(1.0)
 
 
 def test_a_milestone_within_the_warm_up_is_refused():

@@ -9,6 +9,7 @@ from torch import nn
 
 from plugins.config import setup_cfg
 from plugins.engine import Trainer
+from plugins.engine.hooks import LayerFreeze
 from plugins.engine.steps import mixed_precision
 from plugins.errors import InputError
 from tests.engine.small import CONFIG, options
@@ -118,6 +119,38 @@ def test_frozen_layers_keep_their_weights_until_freeze_iters(datasets, tmp_path,
     assert step(one, epoch=1) == trainable(one.model)
 
 
+def test_frozen_layers_record_nothing_also_after_an_evaluation(datasets, tmp_path, monkeypatch):
+    one = trainer(
+        datasets,
+        tmp_path,
+        monkeypatch,
+        MODEL__FREEZE_LAYERS="['backbone']",
+        SOLVER__FREEZE_ITERS=2,
+        MODEL__META_ARCHITECTURE="VVIBaseline",
+        SOLVER__STEP="SimpleStep",
+    )
+    (hook,) = (hook for hook in one._hooks if isinstance(hook, LayerFreeze))
+    modes = []
+    for one.iter in range(4):
+        hook.before_step()
+        modes.append((one.model.backbone.training, one.model.heads.training))
+        one.model.train()  # as an evaluation leaves it
+    assert modes == [(False, True)] * 2 + [(True, True)] * 2
+
+
+def test_a_layer_to_freeze_that_does_not_exist_is_refused(datasets, tmp_path, monkeypatch):
+    with pytest.raises(
+        InputError, match=r"MODEL\.FREEZE_LAYERS: no 'bakbone' in SADSTRM; .* backbone,"
+    ):
+        trainer(
+            datasets,
+            tmp_path,
+            monkeypatch,
+            MODEL__FREEZE_LAYERS="['bakbone']",
+            SOLVER__FREEZE_ITERS=2,
+        )
+
+
 def test_clipping_bounds_each_gradient(datasets, tmp_path, monkeypatch):
     one = trainer(
         datasets,
@@ -144,6 +177,22 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(datasets, tmp_path, m
         step(one)
     after = one.model.backbone.state_dict()
     assert all(torch.equal(v, after[n]) for n, v in before.items() if "num_batches" not in n)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, None),
+        ({"SOLVER__STEP": "SimpleStep"}, "SimpleStep: the adversary of SADSTRM takes no part"),
+        ({"SOLVER__ADVERSARY__START_EPOCH": 3}, "START_EPOCH 3: the adversary takes no part"),
+    ],
+)
+def test_an_adversary_without_a_turn_is_told(
+    datasets, tmp_path, monkeypatch, caplog, changes, words
+):
+    trainer(datasets, tmp_path, monkeypatch, **changes)
+    assert ("takes no part" in caplog.text) == (words is not None)
+    assert (words or "") in caplog.text
 
 
 def test_alternating_step_needs_an_adversary(datasets, tmp_path, monkeypatch):

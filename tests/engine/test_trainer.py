@@ -44,6 +44,25 @@ def test_a_seed_of_its_own_is_drawn_and_kept_in_the_config():
     assert first != second
 
 
+@pytest.mark.parametrize(
+    ("step", "branches"),
+    [
+        ({"SOLVER__STEP": "AlternatingStep"}, "attacked"),
+        ({"SOLVER__STEP": "AdversarialStep", "DEFENSE__CLEAN_WEIGHT": 0.0}, "clean"),
+    ],
+)
+def test_a_branch_of_batch_norm_without_batches_is_refused(in_datasets, tmp_path, step, branches):
+    cfg = setup_cfg(str(CONFIG), options(tmp_path, MODEL__DUAL_NORM__ENABLED=True, **step))
+    with pytest.raises(InputError, match=rf"DUAL_NORM\.ENABLED: True, .* on no {branches} batches"):
+        Trainer(cfg)
+
+
+@pytest.mark.parametrize("option", ["--num-gpus", "--num-machines"])
+def test_no_process_is_refused(option):
+    with pytest.raises(InputError, match=rf"{option} 0: expected 1 or more"):
+        read_cfg(parse_arguments("", ["--config-file", str(CONFIG), option, "0"]))
+
+
 class TestResumeFlag:
     def test_alone_it_leaves_the_options(self):
         args = parse_arguments("", ["--resume", "SEED", "1"])
