@@ -117,6 +117,9 @@ def setup_run(cfg: CfgNode, args: argparse.Namespace) -> None:
         logger.info("Full config saved to %s", os.path.abspath(path))
     logger.info("SEED %d", cfg.SEED)
     seed_all_rng(cfg.SEED + comm.get_rank())
+    device = torch.device(cfg.MODEL.DEVICE)
+    if device.index is not None:
+        torch.cuda.set_device(device)  # whose random state a checkpoint keeps
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
 
 

@@ -57,6 +57,15 @@ def test_a_branch_of_batch_norm_without_batches_is_refused(in_datasets, tmp_path
         Trainer(cfg)
 
 
+def test_a_numbered_device_is_the_one_in_use(tmp_path, monkeypatch):
+    used = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: used.append(str(device)))
+    for name in ("cpu", "cuda", "cuda:1"):
+        cfg = setup_cfg("", ["MODEL.DEVICE", name, "OUTPUT_DIR", str(tmp_path), "SEED", "0"])
+        setup_run(cfg, argparse.Namespace(eval_only=True))
+    assert used == ["cuda:1"]
+
+
 @pytest.mark.parametrize("option", ["--num-gpus", "--num-machines"])
 def test_no_process_is_refused(option):
     with pytest.raises(InputError, match=rf"{option} 0: expected 1 or more"):

@@ -248,8 +248,9 @@ def current_commit() -> str:
 
 def device_name(settings: dict) -> str:
     """What a run with these settings computes on: ``CPU``, or what the GPU calls itself."""
-    wanted = str(settings.get("MODEL.DEVICE", "cuda")).startswith("cuda")
-    return torch.cuda.get_device_name() if wanted and torch.cuda.is_available() else "CPU"
+    device = str(settings.get("MODEL.DEVICE", "cuda"))
+    wanted = device.startswith("cuda") and torch.cuda.is_available()
+    return torch.cuda.get_device_name(device) if wanted else "CPU"
 
 
 def write_json(file: Path, value: dict) -> None:
