@@ -1,6 +1,7 @@
 """The one exception that tells a user what to change."""
 
 import functools
+import logging
 import sys
 from collections.abc import Callable
 
@@ -24,12 +25,29 @@ def user_errors(main: Callable) -> Callable:
         try:
             return main(*args, **kwargs)
         except InputError as error:
-            # A loader's worker puts its traceback before the message.
-            message = str(error).strip().splitlines()[-1]
-            prefix = f"{InputError.__module__}.{InputError.__name__}: "
-            sys.stderr.write(f"error: {message.removeprefix(prefix)}\n")
+            sys.stderr.write(f"error: {message_of(error)}\n")
             sys.exit(2)
         except torch.multiprocessing.ProcessExitedException as error:
             sys.exit(error.exit_code)
 
     return reporting
+
+
+def message_of(error: InputError) -> str:
+    """Its one line, also where a loader's worker has put its traceback before that."""
+    prefix = f"{InputError.__module__}.{InputError.__name__}: "
+    return str(error).strip().splitlines()[-1].removeprefix(prefix)
+
+
+class WithoutTraceback(logging.Filter):
+    """Lets a log tell an InputError by its one line; other exceptions keep their traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrites the record; all pass."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, InputError):
+            record.msg, record.exc_info = f"{record.msg} {message_of(error)}", None
+        return True
+
+
+without_traceback = WithoutTraceback()

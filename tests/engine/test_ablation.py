@@ -360,7 +360,7 @@ STAND_IN = """
 import json, pathlib, sys
 words = dict(zip(sys.argv[4::2], sys.argv[5::2]))
 if words["SEED"] == "1":
-    sys.exit("boom")
+    sys.exit("error: boom")
 if words["SEED"] != "2":
     blocks = {"I2V": {"Rank-1": float(words["SEED"])}, "V2I": {"mAP": 2.0}}
     saved = {"epochs": 2, "results": {"HITSZVCM": blocks}}
@@ -369,7 +369,7 @@ if words["SEED"] != "2":
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_failing_runs_stop_no_other_and_their_logs_are_named(tmp_path, jobs):
+def test_failing_runs_stop_no_other_and_are_told_with_their_errors_and_logs(tmp_path, jobs, capsys):
     tool = tmp_path / "train.py"
     tool.write_text(STAND_IN)
     ablation = read_ablation(write(tmp_path, seeds=[0, 1, 2, 3]))
@@ -380,8 +380,8 @@ def test_failing_runs_stop_no_other_and_their_logs_are_named(tmp_path, jobs):
     assert stopped_by is None
     assert sorted(result["metrics"]["I2V"]["Rank-1"] for result in results) == [0.0, 3.0]
     log = runs[1].folder / LOG
-    assert failures["margin/seed1"] == f"exit status 1, see {log}"
-    assert "boom" in log.read_text()
+    assert failures["margin/seed1"] == f"exit status 1, see {log}: boom"
+    assert f"failed: margin/seed1: {failures['margin/seed1']}\n" in capsys.readouterr().err
     assert failures["margin/seed2"] == f"wrote no results.json, see {runs[2].folder / LOG}"
     assert len(failures) == 2
 

@@ -2,8 +2,10 @@ import re
 
 import pytest
 import torch
+from fastreid.modeling.backbones import resnet
 from torch import nn
 
+from plugins.engine import Trainer
 from plugins.errors import InputError
 from plugins.modeling.backbones import pretrained
 from plugins.modeling.backbones.two_stream import build_two_stream_backbone
@@ -112,6 +114,43 @@ def test_files_that_hold_code_are_not_run(tmp_path):
 def test_wrong_path_is_named(tmp_path):
     with pytest.raises(InputError, match=r"PRETRAIN_PATH: no file .*none.pth"):
         build(tmp_path / "none.pth")
+
+
+@pytest.fixture
+def stock(monkeypatch):
+    """Builds fastreid's Baseline on its own backbone with the weights of a file."""
+
+    def build_stock(path):
+        names = ["MODEL.META_ARCHITECTURE", "Baseline", "MODEL.BACKBONE.NAME"]
+        weights = ["MODEL.BACKBONE.PRETRAIN", True, "MODEL.BACKBONE.PRETRAIN_PATH", path]
+        return Trainer.build_model(small_cfg(*names, "build_resnet_backbone", *weights))
+
+    return build_stock
+
+
+@pytest.mark.parametrize("wrap", [None, "state_dict"])
+def test_fastreids_own_models_take_the_same_files(stock, weights, tmp_path, wrap):
+    model = stock(save(weights if wrap is None else {wrap: weights}, tmp_path))
+    for name, value in model.backbone.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+
+
+def test_files_that_fastreids_own_models_would_load_in_part_are_refused(stock, weights, tmp_path):
+    half = {name: value for name, value in weights.items() if "layer4" not in name}
+    with pytest.raises(InputError, match=r"resnet18\.pth: \d+ of 120 backbone weights are missing"):
+        stock(save(half, tmp_path))
+
+
+def test_weights_that_fastreids_own_models_do_not_find_are_one_line(stock, monkeypatch):
+    with pytest.raises(InputError, match=r"^MODEL\.BACKBONE\.PRETRAIN_PATH: no file nowhere\.pth$"):
+        stock("nowhere.pth")
+
+    def offline(*_):
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(resnet, "init_pretrained_weights", offline)
+    with pytest.raises(InputError, match=r"^MODEL\.BACKBONE\.PRETRAIN: no route to host; put it"):
+        stock("")
 
 
 def test_published_weights_are_taken_from_fastreids_cache(weights, tmp_path, monkeypatch):

@@ -99,7 +99,7 @@ def test_a_stopped_grid_goes_on_and_has_each_run_once(ablate, tmp_path):
 
     status, out, err = ablate(file, "--jobs", "2")
     assert status == 0, err
-    assert f"4 runs, {len(before)} of them recorded already" in out
+    assert f"4 runs, {len(before)} recorded already in {record}" in out
     results = json.loads(record.read_text())
     places = [(result["row"], result["seed"]) for result in results]
     assert places == [("baseline", 0), ("baseline", 1), ("full", 0), ("full", 1)]
@@ -116,6 +116,9 @@ def test_a_stopped_grid_goes_on_and_has_each_run_once(ablate, tmp_path):
     assert results[2]["metrics"] == {name: saved[name] for name in ("I2V", "V2I")}
     printed = (log / "log.txt").read_text()
     assert f"{saved['I2V']['mAP']:.2f}" in printed and f"{saved['V2I']['Rank-1']:.2f}" in printed
+
+    status, out, _ = ablate(file)
+    assert status == 0 and "nothing to run; --name NAME" in out
 
     # A record that was lost comes back from the run's folder.
     record.write_text(json.dumps(results[:3]))

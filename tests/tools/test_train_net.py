@@ -29,7 +29,7 @@ def message(done: subprocess.CompletedProcess) -> str:
     assert done.returncode == 2, done.stdout + done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, done.stderr
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
     return lines[0]
 
 
@@ -124,6 +124,12 @@ def test_wrong_weights(datasets, tmp_path):
     torch.save({"model": {"backbone.conv1.weight": torch.zeros(1)}}, path)
     failed = train("--eval-only", datasets=datasets, output=tmp_path, MODEL__WEIGHTS=path)
     assert message(failed).startswith(f"error: {path}: not the weights of this SADSTRM: ")
+
+
+def test_without_a_config():
+    tool = [sys.executable, str(ROOT / "tools/train_net.py")]
+    done = subprocess.run([*tool, "SOLVER.MAX_EPOCH", "1"], capture_output=True, text=True)
+    assert message(done).startswith("error: --config-file: expected one, such as configs/")
 
 
 def test_eval_only_without_weights(datasets, tmp_path):

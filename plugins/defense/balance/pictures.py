@@ -19,6 +19,7 @@ HEIGHT, WIDTH = 128, 64  # of an image, pixels
 GAP, MARGIN, LABEL, HEADER, CAPTION = 6, 24, 170, 70, 20
 PAPER, INK, FAINT, EMPTY = "#ffffff", "#1f2933", "#6b7785", "#e4e7eb"
 REAL, COLOURS = "#8795a1", {FEW: "#2680c2", ONE_CAMERA: "#e07a1f"}
+WORDS = {FEW: "few images", ONE_CAMERA: "mostly one camera"}
 BAR_LABELS = 20  # more bars than this have no names
 
 
@@ -59,12 +60,13 @@ def draw_sheet(
     pen.text((right, 18), "generated", INK, heading)
     caption = f"{len(shown)} of {len(pairs)} pairs of person and camera, evenly spaced"
     pen.text((MARGIN + LABEL, 46), caption, FAINT, text)
+    pen.text((right, 46), "# place of the person for the teacher, share of the camera", FAINT, text)
 
     for number, ((person, camera), rows) in enumerate(shown):
         top = HEADER + number * step
         pen.rectangle((MARGIN, top, MARGIN + 4, top + HEIGHT), COLOURS[rows[0].reason])
         filled = [row for row in rows if row.path]
-        words = [f"person {person}", f"camera {camera}", rows[0].reason]
+        words = [f"person {person}", f"camera {camera}", WORDS[rows[0].reason]]
         for line, word in enumerate([*words, f"{len(filled)} of {len(rows)} slots filled"]):
             pen.text((MARGIN + 12, top + line * 20), word, INK if line < 2 else FAINT, text)
         real = by_pair[person, camera]
@@ -104,7 +106,7 @@ def draw_charts(file: Path, photographs: Sequence[Photograph], outcomes: Sequenc
         axis.bar(range(len(names)), bottom, color=REAL, label="real")
         for reason in REASONS:
             height = np.array([added[reason][name] for name in names])
-            label = f"generated, {reason}: {height.sum()}"
+            label = f"generated, {WORDS[reason]}: {height.sum()}"
             axis.bar(range(len(names)), height, bottom=bottom, color=COLOURS[reason], label=label)
             bottom = bottom + height
         axis.axhline(np.mean(list(real.values())), color=INK, lw=1, ls="--", label="mean of real")

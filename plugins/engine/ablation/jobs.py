@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -52,7 +53,7 @@ def execute(
     threads: int,
     finished: Callable[[dict], None],
 ) -> tuple[dict[str, str], int | None]:
-    """Run all, ``jobs`` at a time; a failing one does not stop the others.
+    """Run all, ``jobs`` at a time; a failing one is told and does not stop the others.
 
     SIGINT and SIGTERM end the processes; what they have saved is resumed the next time.
 
@@ -81,6 +82,7 @@ def execute(
                             running.append(start(run, train_net, threads))
                     except RunError as error:
                         failures[str(run)] = str(error)
+                        bar.write(f"failed: {run}: {error}", file=sys.stderr)
                         bar.update()
                 bar.set_postfix_str(", ".join(str(job.run) for job in running))
                 for job in wait_for_some(running, stop):
@@ -90,6 +92,7 @@ def execute(
                         keep_only_final(job.run.folder)
                     except RunError as error:
                         failures[str(job.run)] = str(error)
+                        bar.write(f"failed: {job.run}: {error}", file=sys.stderr)
                     bar.update()
         finally:
             end([job.process for job in running])

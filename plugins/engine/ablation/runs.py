@@ -139,13 +139,21 @@ class Job:
             RunError: it failed.
         """
         if self.process.returncode:
-            raise RunError(f"exit status {self.process.returncode}, see {self.run.folder / LOG}")
+            log = self.run.folder / LOG
+            raise RunError(f"exit status {self.process.returncode}, see {log}{last_error(log)}")
         if not (self.run.folder / RESULTS).is_file():
             raise RunError(f"wrote no {RESULTS}, see {self.run.folder / LOG}")
         if not self.resumed:
             seconds = round(time.monotonic() - self.started, 1)
             write_json(self.run.folder / MARKER, self.run.marker() | {"seconds": seconds})
         return self.run.result()
+
+
+def last_error(log: Path) -> str:
+    """``": "`` and the one line that told a run's error, empty if none did."""
+    lines = log.read_text(errors="replace").splitlines()
+    told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return f": {told[-1]}" if told else ""
 
 
 def plan_runs(ablation: Ablation, rows: list[Row], seeds: list[int], logs: Path) -> list[Run]:

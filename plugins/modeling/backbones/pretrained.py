@@ -6,15 +6,16 @@ weight that the file should hold must be there and fit; anything else is an erro
 
 import logging
 import pickle
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from fastreid.config import CfgNode
-from fastreid.modeling.backbones.resnet import model_urls
+from fastreid.modeling.backbones.resnet import ResNet, model_urls
 from fastreid.utils import comm
 from torch import Tensor, nn
 
+from plugins.config import one_line
 from plugins.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -31,17 +32,50 @@ def load_pretrained(resnet: nn.Module, cfg: CfgNode) -> None:
     Raises:
         InputError: no file, not a file of weights, or weights of another network.
     """
-    path = Path(cfg.MODEL.BACKBONE.PRETRAIN_PATH).expanduser()
-    if not cfg.MODEL.BACKBONE.PRETRAIN_PATH:
-        path = fetch(published_url(cfg))
-    elif not path.is_file():
-        raise InputError(f"MODEL.BACKBONE.PRETRAIN_PATH: no file {path}")
+    given = cfg.MODEL.BACKBONE.PRETRAIN_PATH
+    path = weights_file(cfg) if given else fetch(published_url(cfg))
     weights = read_weights(path)
     check_weights(weights, resnet.state_dict(), path)
     unused = resnet.load_state_dict(weights, strict=False).unexpected_keys
     if unused:
         logger.warning("%s: %d weights have no place: %s", path, len(unused), first_few(unused))
     logger.info("Loaded the pretrained weights %s", path)
+
+
+def build_pretrained(build: Callable[[CfgNode], nn.Module], cfg: CfgNode) -> nn.Module:
+    """A model whose backbone loads its weights as fastreid does; what fails there is told.
+
+    fastreid loads what fits of a file and logs the rest, so a whole ResNet is loaded again here.
+
+    Raises:
+        InputError: as ``load_pretrained``.
+    """
+    backbone = cfg.MODEL.BACKBONE
+    if not backbone.PRETRAIN:
+        return build(cfg)
+    if backbone.PRETRAIN_PATH:
+        read_weights(weights_file(cfg))
+    try:
+        model = build(cfg)
+    except OSError as error:
+        raise InputError(
+            f"MODEL.BACKBONE.PRETRAIN: {one_line(error)}; put it into fastreid's cache, {WAYS_OUT}"
+        ) from error
+    if backbone.PRETRAIN_PATH and isinstance(getattr(model, "backbone", None), ResNet):
+        load_pretrained(model.backbone, cfg)
+    return model
+
+
+def weights_file(cfg: CfgNode) -> Path:
+    """The file of MODEL.BACKBONE.PRETRAIN_PATH.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(cfg.MODEL.BACKBONE.PRETRAIN_PATH).expanduser()
+    if not path.is_file():
+        raise InputError(f"MODEL.BACKBONE.PRETRAIN_PATH: no file {path}")
+    return path
 
 
 def published_url(cfg: CfgNode) -> str:
