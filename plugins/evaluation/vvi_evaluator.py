@@ -20,6 +20,7 @@ from plugins.evaluation.views import average_clips, options_suffix
 from plugins.registry import EVALUATOR
 
 RANKS = (1, 5, 10, 20)
+UNSUPPORTED = ("AQE", "ROC")
 
 
 class SearchProtocol(Protocol):
@@ -67,8 +68,14 @@ class VVIEvaluator(DatasetEvaluator):
             dataset: whose ``query + gallery`` will be processed.
 
         Raises:
-            InputError: there is no such metric, or a parameter of TEST.RERANK is out of its range.
+            InputError: there is no such metric, a parameter of TEST.RERANK is out of its range, or
+                TEST asks for a part of fastreid's evaluator that this one lacks.
         """
+        for name in UNSUPPORTED:
+            if cfg.TEST[name].ENABLED:
+                raise InputError(
+                    f"TEST.{name}.ENABLED: True; expected False, as there are only FLIP and RERANK"
+                )
         check_metric(cfg.TEST.METRIC)
         self.metric = cfg.TEST.METRIC
         self.several_clips = cfg.TEST.CLIPS != 1
