@@ -1,5 +1,6 @@
 """The table of results, and their comparison with expected numbers."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -29,12 +30,22 @@ def results_table(results: dict[str, dict]) -> str:
 
 
 def check_expected(expected_rows: list, tasks: Iterable[str]) -> None:
-    """Raise InputError unless each of TEST.EXPECTED_RESULTS is whole and names one of ``tasks``."""
+    """Raise InputError unless each of TEST.EXPECTED_RESULTS can be checked.
+
+    Args:
+        expected_rows: as for ``verify_expected``.
+        tasks: those that there are, or will be.
+    """
     for number, row in enumerate(expected_rows, start=1):
         source = f"TEST.EXPECTED_RESULTS row {number}"
         if not isinstance(row, list | tuple) or len(row) != 4:
             raise InputError(f"{source}: expected [task, metric, expected, tolerance], found {row}")
-        _entry(dict.fromkeys(tasks), row[0], "task", source)
+        task, metric, *numbers = row
+        _entry(dict.fromkeys(tasks), str(task), "task", source)
+        _entry(dict.fromkeys(COLUMNS), str(metric), "metric", source)
+        for value in numbers:
+            if type(value) not in (int, float) or not math.isfinite(value):
+                raise InputError(f"{source}: found {value!r}, expected a finite number")
 
 
 def verify_expected(expected_rows: list, results: dict[str, dict]) -> list[str]:

@@ -3,7 +3,7 @@
 import pytest
 
 from plugins.errors import InputError
-from plugins.evaluation.table import results_table, verify_expected
+from plugins.evaluation.table import by_task, check_expected, results_table, verify_expected
 
 BLOCK = {
     "Rank-1": 65.314,
@@ -66,8 +66,21 @@ def test_a_nan_is_a_miss():
         (["HITSZVCM/I2I", "mAP", 1, 1], "row 2: no task 'HITSZVCM/I2I'; known: HITSZVCM/"),
         (["HITSZVCM/I2V", "map", 1, 1], "row 2: no metric 'map'; known: mAP, "),
         (["HITSZVCM/I2V", "mAP", 1], r"row 2: expected \[task, metric, expected, tolerance\]"),
+        (["HITSZVCM/I2V", "mAP", "50%", 1], "row 2: found '50%', expected a finite number"),
+        (["HITSZVCM/I2V", "mAP", 50, None], "row 2: found None, expected a finite number"),
+        (["HITSZVCM/I2V", "mAP", float("nan"), 1], "row 2: found nan, expected a finite number"),
+        (["HITSZVCM/I2V", "mAP", True, 1], "row 2: found True, expected a finite number"),
+        ([1, "mAP", 50, 1], "row 2: no task '1'; known: HITSZVCM/"),
     ],
 )
-def test_a_row_that_cannot_be_checked_is_an_error_with_its_number(row, message):
+def test_a_row_that_cannot_be_checked_is_an_error_with_its_number_before_any_result(row, message):
+    rows = [["HITSZVCM/I2V", "mAP", 49.5, 1], row]
     with pytest.raises(InputError, match=message):
-        verify_expected([["HITSZVCM/I2V", "mAP", 49.5, 1], row], RESULTS)
+        check_expected(rows, by_task(RESULTS))
+    with pytest.raises(InputError, match=message):
+        verify_expected(rows, RESULTS)
+
+
+def test_a_metric_that_a_block_lacks_is_named():
+    with pytest.raises(InputError, match="row 1: no metric 'mAP-std'; known: mAP, "):
+        verify_expected([["HITSZVCM/I2V", "mAP-std", 1, 1]], RESULTS)
