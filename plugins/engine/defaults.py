@@ -51,8 +51,9 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
     """The run's config, frozen, with what can be checked before any process starts.
 
     Raises:
-        InputError: an unknown key, dataset or device; no process, or a batch that the processes
-            cannot share; or another schedule than that of the run to resume.
+        InputError: an unknown key, dataset or device; a data set that is tested twice; no process,
+            or a batch that the processes cannot share; or another schedule than that of the run to
+            resume.
     """
     if not args.config_file:
         raise InputError("--config-file: expected one, such as configs/VVI/synthetic/sadstrm.yml")
@@ -63,6 +64,9 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
             raise InputError(f"DATASETS.{key}: it names no data set; expected one or more")
         for name in cfg.DATASETS[key]:
             lookup(DATASET, name, f"DATASETS.{key}")
+    for name in cfg.DATASETS.TESTS:
+        if cfg.DATASETS.TESTS.count(name) > 1:
+            raise InputError(f"DATASETS.TESTS: {name} more than once; expected each data set once")
     for option, number in (("gpus", args.num_gpus), ("machines", args.num_machines)):
         if number < 1:
             raise InputError(

@@ -151,6 +151,12 @@ def test_no_data_set_at_all_is_refused():
         read_cfg(parse_arguments("", ["--config-file", str(CONFIG), "DATASETS.TESTS", "()"]))
 
 
+def test_a_data_set_that_is_tested_twice_is_refused():
+    twice = ["DATASETS.TESTS", "('HITSZVCM','Market1501','HITSZVCM')"]
+    with pytest.raises(InputError, match=r"TESTS: HITSZVCM more than once; expected each"):
+        read_cfg(parse_arguments("", ["--config-file", str(CONFIG), *twice]))
+
+
 @pytest.mark.parametrize("place", ["before_train", "before_step"])
 def test_an_error_ends_a_training_without_an_evaluation(in_datasets, tmp_path, monkeypatch, place):
     def fail():
