@@ -17,6 +17,7 @@ from plugins.data.clips import SAMPLINGS, ClipDataset
 from plugins.data.datasets.image_set import ImageSet
 from plugins.data.datasets.protocol import SEARCHABLE, can_search, without_answer
 from plugins.data.datasets.video_dataset import VideoDataset
+from plugins.data.datasets.wrapped import chain
 from plugins.data.frame_cache.store import FrameCache
 from plugins.data.frames import read_frame
 from plugins.data.loaders import CudaLoader, make_loader
@@ -54,9 +55,11 @@ def build_dataset(
             their defaults.
 
     Raises:
-        InputError: no such name, or its files are not there.
+        InputError: no such name, sets are inside each other, or the files are not there.
     """
     reader = lookup(DATASET, name, key)
+    if cfg is not None:
+        chain(name, cfg, key)  # sets that are inside each other would be read for ever
     root = datasets_root()
     # fastreid's readers have no options.
     options = reader.options(cfg) if cfg is not None and hasattr(reader, "options") else {}

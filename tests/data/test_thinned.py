@@ -56,3 +56,12 @@ def test_the_test_split_stays_as_it_is(tmp_path, monkeypatch):
     itself = setup_cfg("", ["DATASETS.THINNED.NAME", "ThinnedDataset"])
     with pytest.raises(InputError, match="expected another data set"):
         build_dataset("ThinnedDataset", cfg=itself)
+
+
+@pytest.mark.parametrize("other", ["BALANCE", "HELD_OUT"])
+def test_sets_inside_each_other_are_refused_where_they_are_read(other):
+    name = {"BALANCE": "BalancedDataset", "HELD_OUT": "HeldOutPeople"}[other]
+    names = ["DATASETS.THINNED.NAME", name, f"DATASETS.{other}.NAME", "ThinnedDataset"]
+    message = rf"DATASETS\.{other}\.NAME: {name} and ThinnedDataset are inside each other"
+    with pytest.raises(InputError, match=message):
+        build_dataset("ThinnedDataset", cfg=setup_cfg("", names))

@@ -12,7 +12,7 @@ from plugins.data.datasets.galleries import group_rows, seeded_galleries
 from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, as_tracklet, is_image
 from plugins.data.datasets.video_dataset import VideoDataset
-from plugins.data.datasets.wrapped import innermost
+from plugins.data.datasets.wrapped import OuterDataset, chain
 from plugins.errors import InputError
 from plugins.registry import DATASET
 
@@ -22,7 +22,7 @@ Items = Sequence[tuple]
 
 
 @DATASET.register()
-class HeldOutPeople(VideoDataset):
+class HeldOutPeople(OuterDataset, VideoDataset):
     """The training people of DATASETS.HELD_OUT.NAME: most train, some are drawn to be searched for.
 
     No test item of that set is in here. Drawn are people whom two cameras or more have seen, as a
@@ -36,6 +36,8 @@ class HeldOutPeople(VideoDataset):
       a query and the rest gallery, as in Market-1501. A single one is gallery, so that every query
       has a match; so the people drawn have two items under some camera.
     """
+
+    section = "HELD_OUT"
 
     def __init__(self, root: str, cfg: CfgNode, combineall: bool = False) -> None:
         """Read the set and draw the people.
@@ -55,10 +57,8 @@ class HeldOutPeople(VideoDataset):
                 "DATASETS.COMBINEALL: True would train on the people of HeldOutPeople; expected "
                 "False"
             )
-        if type(self).__name__ == keys.NAME:
-            raise InputError(f"DATASETS.HELD_OUT.NAME: {keys.NAME}; expected another data set")
         self._cfg = keys
-        self._base = build_dataset(keys.NAME, "DATASETS.HELD_OUT.NAME", cfg=cfg)
+        self._base = build_dataset(self.inside(cfg), "DATASETS.HELD_OUT.NAME", cfg=cfg)
         drawn = draw_people(self._base.train, keys.NAME, keys.PEOPLE, keys.SEED)
         held = [
             item
@@ -70,11 +70,6 @@ class HeldOutPeople(VideoDataset):
         query, gallery = number_names(*split) if is_image(held[0]) else split
         train = [item for item in self._base.train if item[1] not in drawn]
         super().__init__(train, query, gallery)
-
-    @classmethod
-    def options(cls, cfg: CfgNode) -> dict:
-        """The whole config: the set inside has options of its own."""
-        return {"cfg": cfg}
 
     def directions(self) -> dict[str, Protocol]:
         """I2V and V2I, or Q2G, by the rules of the set's direction of that name."""
@@ -183,9 +178,10 @@ def check_held_out(cfg: CfgNode) -> None:
     """Raise InputError if a training would see the people who are held out to judge it."""
     if HeldOutPeople.__name__ not in cfg.DATASETS.TESTS:
         return
-    held = innermost(cfg.DATASETS.HELD_OUT.NAME, cfg)
+    *_, held = chain(HeldOutPeople.__name__, cfg, "DATASETS.TESTS")
     for name in cfg.DATASETS.NAMES:
-        if innermost(name, cfg) == held:
+        names = chain(name, cfg)
+        if held in names and HeldOutPeople.__name__ not in names:
             raise InputError(
                 f"DATASETS.NAMES: {name} trains on the people of HeldOutPeople, which is in "
                 "DATASETS.TESTS; expected HeldOutPeople in its place, or inside it"

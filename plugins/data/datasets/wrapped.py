@@ -1,28 +1,23 @@
-"""A data set around another one, whose test split it leaves alone."""
+"""Data sets around another one."""
 
 from pathlib import Path
+from typing import Any
 
 from fastreid.config import CfgNode
 
 from plugins.data.datasets.protocol import Protocol
 from plugins.errors import InputError
-from plugins.registry import DATASET, known
+from plugins.registry import DATASET, lookup
 
 
-class WrappedDataset:
-    """Queries, gallery and directions of the set inside; a subclass says what trains.
+class OuterDataset:
+    """A data set that is made of another one.
 
     Attributes:
         section: of DATASETS, whose NAME is the set inside; a subclass sets it.
-        base: the set inside.
-        train: training items.
     """
 
     section: str
-
-    def __init__(self, base, train: list[tuple]) -> None:
-        """Take the set inside, and the items to train on."""
-        self.base, self.train = base, train
 
     @classmethod
     def options(cls, cfg: CfgNode) -> dict:
@@ -45,6 +40,19 @@ class WrappedDataset:
     def files(cls, cfg: CfgNode) -> tuple[Path, ...]:
         """Files that decide what trains besides the set inside, below the folder of all sets."""
         return ()
+
+
+class WrappedDataset(OuterDataset):
+    """Queries, gallery and directions of the set inside; a subclass says what trains.
+
+    Attributes:
+        base: the set inside.
+        train: training items.
+    """
+
+    def __init__(self, base, train: list[tuple]) -> None:
+        """Take the set inside, and the items to train on."""
+        self.base, self.train = base, train
 
     @property
     def query(self) -> list:
@@ -69,12 +77,26 @@ class WrappedDataset:
         self.base.show_test()
 
 
-def innermost(name: str, cfg: CfgNode) -> str:
-    """The set that ``name`` wraps, or that which that one wraps; ``name`` if it wraps none."""
-    passed = set()
-    while name in known(DATASET) and issubclass(DATASET.get(name), WrappedDataset):
-        if name in passed:
-            raise InputError(f"DATASETS: {' and '.join(sorted(passed))} are inside each other")
-        passed.add(name)
-        name = DATASET.get(name).inside(cfg)
-    return name
+def chain(name: str, cfg: CfgNode, key: str = "DATASETS.NAMES") -> dict[str, Any]:
+    """Registered data sets by name: ``name``, the set inside it, and so on to the innermost.
+
+    Args:
+        name: the registered name.
+        cfg: names the sets inside.
+        key: the config key that holds the name, for the message.
+
+    Raises:
+        InputError: no such name, or sets are inside each other.
+    """
+    readers: dict[str, Any] = {}
+    while True:
+        reader = readers[name] = lookup(DATASET, name, key)
+        if not hasattr(reader, "inside"):
+            return readers
+        name, key = reader.inside(cfg), f"DATASETS.{reader.section}.NAME"
+        if name in readers:
+            names = list(readers)
+            ring = sorted(names[names.index(name) :])
+            raise InputError(
+                f"{key}: {' and '.join(ring)} are inside each other; expected another data set"
+            )
