@@ -185,9 +185,18 @@ def test_other_weights_at_the_start_make_results_stale_and_missing_ones_do_not(t
     assert differences() == []
 
 
-def test_other_generated_images_make_results_of_their_rows_stale(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"DATASETS.NAMES": ["BalancedDataset"]},
+        {"DATASETS.NAMES": ["HeldOutPeople"], "DATASETS.HELD_OUT.NAME": "BalancedDataset"},
+        {"DATASETS.NAMES": ["ThinnedDataset"], "DATASETS.THINNED.NAME": "BalancedDataset"},
+    ],
+    ids=["outermost", "held out", "thinned"],
+)
+def test_other_generated_images_make_results_of_their_rows_stale(tmp_path, monkeypatch, names):
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
-    rows = {"plain": {}, "balanced": {"overrides": {"DATASETS.NAMES": ["BalancedDataset"]}}}
+    rows = {"plain": {}, "balanced": {"overrides": names}}
     ablation = read_ablation(write(tmp_path, rows=rows))
     manifest = ablation.dataset.root() / "balance/manifest.csv"
     manifest.parent.mkdir(parents=True)

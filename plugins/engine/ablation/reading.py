@@ -11,12 +11,12 @@ from pathlib import Path
 import yaml
 
 from plugins.config import flatten, merge, one_line, read_yaml, setup_cfg
-from plugins.data.datasets.wrapped import WrappedDataset
+from plugins.data.datasets.wrapped import chain
 from plugins.data.synthetic import HITSZ_VCM, LAYOUTS, PRESETS, SyntheticSettings
 from plugins.engine.ablation.plan import Ablation, Dataset, Row
 from plugins.errors import InputError
 from plugins.evaluation.table import COLUMNS
-from plugins.registry import DATASET, lookup, nearest
+from plugins.registry import nearest
 
 KEYS = ("config", "dataset", "metrics", "seeds", "options", "rows")
 OPTIONAL_KEYS = ("options",)
@@ -110,8 +110,9 @@ def _read_row(file: Path, config: str, options: dict, name: str, row: dict | Non
         files=tuple(
             file
             for name in cfg.DATASETS.NAMES
-            if issubclass(wrapper := lookup(DATASET, name, "DATASETS.NAMES"), WrappedDataset)
-            for file in wrapper.files(cfg)
+            for reader in chain(name, cfg).values()
+            if hasattr(reader, "files")
+            for file in reader.files(cfg)
         ),
     )
 
