@@ -12,13 +12,14 @@ from plugins.config import setup_cfg
 from plugins.data import build_dataset, build_test_loader, build_train_loader
 from plugins.data.checks import check_labels, read_splits
 from plugins.data.datasets.held_out import check_held_out, searchable_people, split_groups
+from plugins.data.datasets.protocol import Protocol
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet, as_tracklet
 from plugins.defense.balance.planner import FEW
 from plugins.defense.balance.tables import MANIFEST, Outcome, write_table
 from plugins.errors import InputError
 from plugins.evaluation import VVIEvaluator
 from tests.data.hitsz_tree import write_frame
-from tests.data.image_trees import write_sysu
+from tests.data.image_trees import SYSU_COUNTS, write_sysu
 
 # Training images of Market-1501 by person and camera. One camera saw 5; of 6 there is one image
 # under each; of 7 and 8 there is one under camera 2.
@@ -166,6 +167,9 @@ def test_generated_images_are_never_searched_for(in_market, market, tmp_path):
     assert [item[1] for item in generated] == [person for person in real if person in kept]
     assert not any(as_tracklet(item).is_pseudo for item in [*data.query, *data.gallery])
     assert {len(item) for item in [*data.query, *data.gallery]} == {3}
+    cfg.DATASETS.HELD_OUT.PEOPLE = 7  # the second image of 6 under camera 2 is generated
+    with pytest.raises(InputError, match="of whom 6 can be found"):
+        build_dataset("HeldOutPeople", cfg=cfg)
 
 
 def test_clips_of_both_modalities_search_each_other_both_ways(cfg):
@@ -204,6 +208,24 @@ def test_rules_and_drawn_galleries_are_those_of_the_set(tmp_path, monkeypatch):
         assert {items[row].modality for row in trial.gallery} == {VISIBLE}
 
 
+def test_an_indoor_gallery_is_of_its_cameras_and_camera_3_does_not_find_camera_2(
+    tmp_path, monkeypatch
+):
+    counts = SYSU_COUNTS | {(1, 30): 2, (2, 112): 2}  # 4 is on cameras 2 and 3 only, 7 on 4 and 3
+    (write_sysu(tmp_path, counts) / "exp" / "train_id.txt").write_text("30,2,112,4")
+    (tmp_path / "SYSU-MM01" / "exp" / "test_id.txt").write_text("3")
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    data = build_dataset("HeldOutPeople", cfg=config("SYSUMM01", 3, DATASETS__SYSU__MODE="indoor"))
+    assert {item.pid for item in data.train} == {4, 7}
+    items = [*data.query, *data.gallery]
+    (protocol,) = data.directions().values()
+    for trial in protocol.trials:
+        found = {(items[row].pid, items[row].camid) for row in trial.gallery}
+        assert found == {(2, 1), (30, 1), (112, 2)}
+    with pytest.raises(InputError, match="5 training people, of whom 3 can be found by its rules"):
+        build_dataset("HeldOutPeople", cfg=config("SYSUMM01", 4, DATASETS__SYSU__MODE="indoor"))
+
+
 def test_a_set_without_any_test_split_can_be_judged(tmp_path, monkeypatch):
     with open(tmp_path / "manifest.csv", "w", newline="") as file:
         table = csv.writer(file)
@@ -221,28 +243,34 @@ def test_a_set_without_any_test_split_can_be_judged(tmp_path, monkeypatch):
 
 
 ITEMS = st.lists(
-    st.tuples(st.integers(0, 3), st.integers(0, 2), st.sampled_from([VISIBLE, INFRARED])),
+    st.tuples(st.integers(0, 3), st.integers(1, 3), st.sampled_from([VISIBLE, INFRARED])),
     min_size=1,
     max_size=24,
 )
 
 
-@given(ITEMS)
-def test_searchable_is_whoever_has_a_query_that_sees_a_match(sightings):
+@given(ITEMS, st.sampled_from(["", "camera", "none", "sysu"]), st.sets(st.integers(1, 3)))
+def test_searchable_is_whoever_has_a_query_that_sees_a_match(sightings, junk, cameras):
     items = [Tracklet((str(row),), *who) for row, who in enumerate(sightings)]
     both = len({item.modality for item in items}) > 1
+    rule = Protocol(((None, None),), junk or "camera", gallery_cameras=tuple(cameras))
+    rules = {"I2V": rule} if junk else {}
 
     def is_searchable(own: list[Tracklet]) -> bool:
-        pairs = [(q, g) for q, g in product(own, own) if q.camid != g.camid]
+        pairs = list(product(own, own))
+        if both and junk == "sysu":
+            pairs = [(q, g) for q, g in pairs if (q.camid, g.camid) != (3, 2)]
+        elif not both or junk != "none":
+            pairs = [(q, g) for q, g in pairs if q.camid != g.camid]
+        if both and junk and cameras:
+            pairs = [(q, g) for q, g in pairs if g.camid in cameras]
         if both:
             return any((q.modality, g.modality) == (INFRARED, VISIBLE) for q, g in pairs)
         return any(sum(item.camid == q.camid for item in own) > 1 for q, _ in pairs)
 
     people = sorted({item.pid for item in items})
     expected = [p for p in people if is_searchable([item for item in items if item.pid == p])]
-    assert searchable_people(items) == expected
-    generated = [item._replace(is_pseudo=True) for item in items]
-    assert searchable_people([*items, *generated]) == expected
+    assert searchable_people(items, rules) == expected
 
 
 @given(ITEMS, st.integers(0, 99))

@@ -2,14 +2,16 @@
 
 import logging
 import random
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 from fastreid.config import CfgNode
 
 from plugins.data.build import build_dataset
 from plugins.data.datasets.galleries import group_rows, seeded_galleries
-from plugins.data.datasets.protocol import Protocol, Trial
+from plugins.data.datasets.protocol import Protocol, Trial, without_answer
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, as_tracklet, is_image
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.data.datasets.wrapped import OuterDataset, chain
@@ -25,13 +27,13 @@ Items = Sequence[tuple]
 class HeldOutPeople(OuterDataset, VideoDataset):
     """The training people of DATASETS.HELD_OUT.NAME: most train, some are drawn to be searched for.
 
-    No test item of that set is in here. Drawn are people whom two cameras or more have seen, as a
-    query does not see its person's other items of its own camera; everybody else trains. Generated
-    items of the drawn people are left out altogether.
+    No test item of that set is in here. Drawn are people of whom some query sees a match by the
+    set's junk rule, such as one of another camera; everybody else trains. Generated items of the
+    drawn people are left out altogether.
 
     - Both modalities: infrared searches visible and the other way round, as far as the set does so,
-      by its junk rule and CMC. Where it draws its galleries, ten are drawn here as well, of one
-      item of each person under each camera, see ``seeded_galleries``.
+      by its junk rule, CMC and cameras of a gallery. Where it draws its galleries, ten are drawn
+      here as well, of one item of each person under each camera, see ``seeded_galleries``.
     - One modality, such as fastreid's image sets: of a person's items under a camera one, drawn, is
       a query and the rest gallery, as in Market-1501. A single one is gallery, so that every query
       has a match; so the people drawn have two items under some camera.
@@ -59,13 +61,13 @@ class HeldOutPeople(OuterDataset, VideoDataset):
             )
         self._cfg = keys
         self._base = build_dataset(self.inside(cfg), "DATASETS.HELD_OUT.NAME", cfg=cfg)
-        drawn = draw_people(self._base.train, keys.NAME, keys.PEOPLE, keys.SEED)
-        held = [
-            item
-            for item in self._base.train
-            if item[1] in drawn and not as_tracklet(item).is_pseudo
-        ]
-        self._one_modality = len({as_tracklet(item).modality for item in held}) == 1
+        self._rules = {name.split()[0]: rule for name, rule in self._base.directions().items()}
+        people = {item[1] for item in self._base.train}
+        real = [item for item in self._base.train if not as_tracklet(item).is_pseudo]
+        self._one_modality = of_one_modality(real)
+        self._searchable = searchable_people(real, self._rules)
+        drawn = draw_people(self._searchable, len(people), keys)
+        held = [item for item in real if item[1] in drawn]
         split = split_groups(held, keys.SEED) if self._one_modality else split_modalities(held)
         query, gallery = number_names(*split) if is_image(held[0]) else split
         train = [item for item in self._base.train if item[1] not in drawn]
@@ -73,33 +75,19 @@ class HeldOutPeople(OuterDataset, VideoDataset):
 
     def directions(self) -> dict[str, Protocol]:
         """I2V and V2I, or Q2G, by the rules of the set's direction of that name."""
-        rules = {name.split()[0]: rule for name, rule in self._base.directions().items()}
-        query, gallery = self.rows()
-        ways = {"I2V": Trial(query, gallery), "V2I": Trial(gallery, query)}
-        if self._one_modality:
-            ways = {"Q2G": Trial(query, gallery)}
-        names = [name for name in ways if name in rules] or list(ways)
-        return {name: self._search(ways[name], rules.get(name)) for name in names}
-
-    def _search(self, trial: Trial, rule: Protocol | None) -> Protocol:
-        """``trial`` by ``rule``, or by the usual one; with drawn galleries if the rule has them."""
-        if rule is None or len(rule.trials) == 1:
-            return replace(rule or Protocol((trial,)), trials=(trial,))
-        items = [*self.query, *self.gallery]
-        drawn = seeded_galleries([as_tracklet(items[row]) for row in trial.gallery])
-        return replace(rule, trials=tuple(Trial(trial.query, trial.gallery[d]) for d in drawn))
+        return searches(self.query, self.gallery, self._one_modality, self._rules)
 
     def show_test(self) -> None:
         """Log who is held out, and a table of queries and gallery."""
         people = {item[1] for item in self._base.train}
         logger.info(
             "%d of the %d training people of %s are held out (DATASETS.HELD_OUT.SEED %d); %d "
-            "could not be searched for by another camera and stay in training",
+            "could not be found by the rules of the set and stay in training",
             self._cfg.PEOPLE,
             len(people),
             self._cfg.NAME,
             self._cfg.SEED,
-            len(people) - len(searchable_people(self._base.train)),
+            len(people) - len(self._searchable),
         )
         super().show_test()
 
@@ -107,43 +95,85 @@ class HeldOutPeople(OuterDataset, VideoDataset):
         super()._show({name: [as_tracklet(item) for item in subsets[name]] for name in subsets})
 
 
-def searchable_people(items: Items) -> list:
-    """Who can be query and match, ascending: see :class:`HeldOutPeople`; generated items are none.
+def of_one_modality(items: Items) -> bool:
+    """Whether one modality has all items."""
+    return len({as_tracklet(item).modality for item in items}) == 1
 
-    Two cameras have seen them, and both modalities if the items are of both, else one camera twice.
+
+def searchable_people(items: Items, rules: Mapping[str, Protocol]) -> list:
+    """Who can be query and match, ascending: see :class:`HeldOutPeople`.
+
+    Args:
+        items: none of them generated.
+        rules: as for :func:`searches`.
     """
-    seen: dict = {}
-    for item in map(as_tracklet, items):
-        if not item.is_pseudo:
-            seen.setdefault(item.pid, []).append((item.modality, item.camid))
-    kinds = {modality for sightings in seen.values() for modality, _ in sightings}
+    one_modality = of_one_modality(items)
+    own: dict = defaultdict(list)
+    for item in items:
+        own[item[1]].append(item)
 
-    def searchable(sightings: list[tuple]) -> bool:
-        if len({camid for _, camid in sightings}) < 2:
-            return False
-        if len(kinds) > 1:
-            return {modality for modality, _ in sightings} == kinds
-        return len(sightings) > len(set(sightings))
+    def searchable(items: Items) -> bool:
+        query, gallery = split_groups(items, 0) if one_modality else split_modalities(items)
+        directions = searches(query, gallery, one_modality, rules)
+        return not without_answer(directions, [*query, *gallery])
 
-    return sorted(pid for pid, sightings in seen.items() if searchable(sightings))
+    return sorted(pid for pid, items in own.items() if searchable(items))
 
 
-def draw_people(items: Items, name: str, number: int, seed: int) -> set:
-    """``number`` of the searchable people.
+def draw_people(candidates: list, people: int, keys: CfgNode) -> set:
+    """As many of those who can be searched for as the config says.
+
+    Args:
+        candidates: ascending.
+        people: how many there are.
+        keys: DATASETS.HELD_OUT.
 
     Raises:
         InputError: there are not so many, it is below 2, or fewer than 2 others would be left.
     """
-    people = {item[1] for item in items}
-    candidates = searchable_people(items)
-    most = min(len(candidates), len(people) - 2)
-    if not 2 <= number <= most:
+    most = min(len(candidates), people - 2)
+    if not 2 <= keys.PEOPLE <= most:
         raise InputError(
-            f"DATASETS.HELD_OUT.PEOPLE: {number}; {name} has {len(people)} training people, of "
-            f"whom {len(candidates)} can be searched for by another camera, and 2 must be left to "
-            f"train on; expected {f'2 to {most}' if most >= 2 else 'a larger set'}"
+            f"DATASETS.HELD_OUT.PEOPLE: {keys.PEOPLE}; {keys.NAME} has {people} training people, "
+            f"of whom {len(candidates)} can be found by its rules, and 2 must be left to train on; "
+            f"expected {f'2 to {most}' if most >= 2 else 'a larger set'}"
         )
-    return set(random.Random(seed).sample(candidates, number))
+    return set(random.Random(keys.SEED).sample(candidates, keys.PEOPLE))
+
+
+def searches(
+    query: Items, gallery: Items, one_modality: bool, rules: Mapping[str, Protocol]
+) -> dict[str, Protocol]:
+    """I2V and V2I, or of one modality Q2G.
+
+    Args:
+        query: those of Q2G, or what is infrared.
+        gallery: that of Q2G, or what is visible.
+        one_modality: whether it is Q2G.
+        rules: of the set that the items are of, by name of the direction; one that it lacks is left
+            out unless it lacks all.
+    """
+    items = [*query, *gallery]
+    first, second = VideoDataset([], query, gallery).rows()
+    ways = {"I2V": Trial(first, second), "V2I": Trial(second, first)}
+    if one_modality:
+        ways = {"Q2G": Trial(first, second)}
+    names = [name for name in ways if name in rules] or list(ways)
+    return {name: by_rule(ways[name], rules.get(name), items) for name in names}
+
+
+def by_rule(trial: Trial, rule: Protocol | None, items: Items) -> Protocol:
+    """``trial`` by ``rule``, or by the usual one; with drawn galleries if the rule has them."""
+    if rule is None:
+        return Protocol((trial,))
+    query, gallery = trial
+    if rule.gallery_cameras:
+        cameras = [items[row][2] for row in gallery]
+        gallery = gallery[np.isin(cameras, rule.gallery_cameras)]
+    if len(rule.trials) == 1:
+        return replace(rule, trials=(Trial(query, gallery),))
+    drawn = seeded_galleries([as_tracklet(items[row]) for row in gallery])
+    return replace(rule, trials=tuple(Trial(query, gallery[rows]) for rows in drawn))
 
 
 def split_modalities(items: Items) -> tuple[list, list]:

@@ -35,6 +35,7 @@ class Protocol:
     trials: tuple[Trial, ...]
     junk: str = "camera"
     cmc: str = "item"
+    gallery_cameras: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that there is a trial, and the two names."""

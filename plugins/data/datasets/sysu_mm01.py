@@ -90,7 +90,9 @@ class SYSUMM01(VideoDataset):
         queries, visible = self.rows()
         trials = tuple(Trial(queries, visible[gallery]) for gallery in galleries)
         self._direction = f"I2V {mode} {shot}-shot {draw}-draw"
-        self._protocol = Protocol(trials, junk="sysu", cmc="identity")
+        self._protocol = Protocol(
+            trials, junk="sysu", cmc="identity", gallery_cameras=GALLERY_CAMERAS[mode]
+        )
 
     @classmethod
     def options(cls, cfg: CfgNode) -> dict:
