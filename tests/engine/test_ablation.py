@@ -343,6 +343,21 @@ def test_the_state_of_a_folder_says_what_a_start_would_do(tmp_path):
         one.result()
 
 
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [({}, ["Q2G", "Q2G+rerank"]), ({"TEST.ATTACKS": ["FNA"]}, ["clean", "rerank"])],
+)
+def test_blocks_bear_the_names_of_attacks_only_under_attack(tmp_path, options, names):
+    one = run(tmp_path, metrics=[f"{names[1]}/mAP"], options={"SOLVER.MAX_EPOCH": 2, **options})
+    one.folder.mkdir(parents=True)
+    about = dict.fromkeys(("commit", "seconds", "torch", "threads"))
+    (one.folder / MARKER).write_text(json.dumps(one.ablation.wanted(one.row) | about))
+    blocks = {"Q2G": {"mAP": 1.0}, "Q2G+rerank": {"mAP": 2.0}, "metric": 1.0}
+    saved = {"epochs": 2, "results": {"Market1501": blocks}}
+    (one.folder / "results.json").write_text(json.dumps(saved))
+    assert list(one.result()["metrics"]) == names
+
+
 def test_a_run_that_shuns_the_gpu_is_of_a_cpu():
     assert device_name({"MODEL.DEVICE": "cpu"}) == "CPU"
     found = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"

@@ -85,7 +85,9 @@ class Run:
         """
         marker, saved = self.marker(), json.loads((self.folder / RESULTS).read_text())
         (blocks,) = saved["results"].values()
-        blocks = by_attack(blocks)
+        blocks = {name: block for name, block in blocks.items() if isinstance(block, dict)}
+        if self.row.settings.get("TEST.ATTACKS"):
+            blocks = by_attack(blocks)
         if saved["epochs"] != self.row.epochs:
             raise RunError(f"{self.folder / RESULTS}: of epoch {saved['epochs']}, not the last")
         for direction, metric in self.ablation.metrics:
@@ -110,15 +112,14 @@ class Run:
         }
 
 
-def by_attack(blocks: dict) -> dict[str, dict]:
-    """Blocks of metrics by direction; under attack, where there is one direction, by attack.
+def by_attack(blocks: dict[str, dict]) -> dict[str, dict]:
+    """Blocks under attack, by direction; where there is one direction, by attack.
 
-    >>> by_attack({"Q2G": {"mAP": 9.0}, "Q2G+FNA": {"mAP": 1.0}, "metric": 9.0})
+    >>> by_attack({"Q2G": {"mAP": 9.0}, "Q2G+FNA": {"mAP": 1.0}})
     {'clean': {'mAP': 9.0}, 'FNA': {'mAP': 1.0}}
     """
-    blocks = {name: block for name, block in blocks.items() if isinstance(block, dict)}
     direction, *others = {name.split("+")[0] for name in blocks}
-    if others or direction not in blocks or len(blocks) == 1:
+    if others or direction not in blocks:
         return blocks
     return {name.partition("+")[2] or "clean": block for name, block in blocks.items()}
 
