@@ -14,7 +14,12 @@ from plugins.errors import InputError
 
 def world_size(num_processes: int, num_machines: int) -> int:
     """Processes that will take part, under torchrun or under :func:`launch`."""
-    return int(os.environ.get("WORLD_SIZE", num_processes * num_machines))
+    return int(os.environ["WORLD_SIZE"]) if under_torchrun() else num_processes * num_machines
+
+
+def under_torchrun() -> bool:
+    """Whether torchrun started this process; other launchers may set WORLD_SIZE alone."""
+    return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def launch(
@@ -41,7 +46,7 @@ def launch(
         InputError: more processes per machine are asked for than there are GPUs.
     """
     cuda = device.startswith("cuda")
-    if "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ:
+    if under_torchrun():
         _join_torchrun(cuda)
         try:
             main(*args)

@@ -14,6 +14,7 @@ from torch import nn
 from plugins.config import setup_cfg
 from plugins.engine import Trainer, launch
 from plugins.engine.distributed import average_buffers, average_gradients, broadcast_model
+from plugins.engine.launch import world_size
 from plugins.errors import InputError
 from tests.engine.small import CONFIG, ROOT, command, environment, options, train
 
@@ -110,6 +111,14 @@ def test_a_batch_that_the_processes_cannot_share_is_refused(datasets, tmp_path):
     assert failed.stderr.strip() == (
         "error: SOLVER.IMS_PER_BATCH: 9 cannot be shared by 2 processes; expected a multiple of 2"
     )
+
+
+def test_the_environment_counts_processes_only_under_torchrun(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert world_size(2, 1) == 2
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert world_size(2, 1) == 4
 
 
 @pytest.mark.skipif(torch.cuda.device_count() > 7, reason="has that many GPUs")
