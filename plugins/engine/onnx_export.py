@@ -41,9 +41,10 @@ def load_deployed(cfg: CfgNode) -> Deployed:
 
 
 def example_inputs(cfg: CfgNode, clips: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Random clips (B, T, 3, H, W) of the config's size in [0, 255], and modalities (B,), mixed."""
+    """Random clips (B, T, 3, H, W) as evaluated, in [0, 255], and modalities (B,), mixed."""
     generator = torch.Generator().manual_seed(seed)
-    shape = (clips, cfg.INPUT.CLIP.LENGTH, 3, *cfg.INPUT.SIZE_TEST)
+    size = cfg.INPUT.CROP.SIZE if cfg.INPUT.CROP.ENABLED else cfg.INPUT.SIZE_TEST
+    shape = (clips, cfg.INPUT.CLIP.LENGTH, 3, *size)
     return torch.rand(shape, generator=generator) * 255, torch.arange(clips) % 2
 
 

@@ -8,7 +8,9 @@ import onnxruntime
 import pytest
 import torch
 
+from plugins.data.transforms import build_clip_transforms
 from plugins.engine.checkpoint import Checkpointer
+from plugins.engine.onnx_export import example_inputs
 from plugins.modeling.meta_arch import SADSTRM
 from tests.modeling.samples import small_batch, small_cfg
 
@@ -60,6 +62,16 @@ def test_the_file_gives_the_models_features_and_holds_no_attacker(run):
     attacker = sum(parameter.numel() for parameter in model.attack.parameters())
     needed = sum(p.numel() for n, p in model.named_parameters() if not n.startswith("attack"))
     assert values < needed + attacker / 2
+
+
+@pytest.mark.parametrize("crop", [False, True])
+def test_it_is_exported_with_images_of_the_size_that_is_evaluated(crop):
+    size = ["INPUT.SIZE_TEST", [64, 32], "INPUT.CROP.SIZE", [48, 24], "INPUT.CLIP.LENGTH", 2]
+    cfg = small_cfg(*size, "INPUT.CROP.ENABLED", crop)
+    frames = 2 * [torch.zeros(3, 80, 40, dtype=torch.uint8)]
+    clip = build_clip_transforms(cfg, is_train=False)(frames)
+    images, _ = example_inputs(cfg, clips=1)
+    assert images[0].shape == clip.shape
 
 
 @pytest.mark.parametrize(
