@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from plugins.config import setup_cfg
 from plugins.engine.onnx_export import (
+    TOLERANCE,
     export_onnx,
     largest_difference,
     load_deployed,
@@ -34,8 +35,8 @@ def parse_arguments() -> argparse.Namespace:
 
 
 @user_errors
-def main() -> None:
-    """Load, export, compare."""
+def main() -> int:
+    """Load, export, compare; 1 if the file's features are not the model's."""
     args = parse_arguments()
     require_onnx()
     here = ["MODEL.BACKBONE.PRETRAIN", False, "MODEL.DEVICE", "cpu"]
@@ -49,7 +50,16 @@ def main() -> None:
     size = args.out.stat().st_size / 2**20
     difference = largest_difference(model, cfg, args.out)
     print(f"{args.out}: {size:.1f} MiB, largest difference of a feature {difference:.1e}")
+    # Not "> TOLERANCE": a NaN must fail.
+    if not difference <= TOLERANCE:
+        print(
+            f"{args.out}: not the model's features: they differ by {difference:.1e}; expected "
+            f"{TOLERANCE:g} at most",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

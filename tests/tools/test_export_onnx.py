@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from plugins.data.transforms import build_clip_transforms
+from plugins.engine import onnx_export
 from plugins.engine.checkpoint import Checkpointer
 from plugins.engine.onnx_export import example_inputs
 from plugins.modeling.meta_arch import SADSTRM
@@ -89,6 +90,18 @@ def test_bad_input_is_one_line(run, opts, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("difference", [0.01, float("nan")])
+def test_a_file_with_other_features_than_the_model_exits_1(run, run_tool, monkeypatch, difference):
+    folder, _ = run
+    for name, result in {"export_onnx": None, "largest_difference": difference}.items():
+        monkeypatch.setattr(onnx_export, name, lambda *_, result=result: result)
+    (out := folder / "other.onnx").touch()
+    words = ["--config-file", str(folder / "config.yaml"), "--out", str(out)]
+    status, _, error = run_tool(TOOL, *words, "MODEL.WEIGHTS", str(folder / "model_final.pth"))
+    assert status == 1
+    assert error.startswith(f"{out}: not the model's features: they differ by {difference:.1e}")
 
 
 def test_without_its_packages_it_says_which_to_install(run_tool, monkeypatch):
