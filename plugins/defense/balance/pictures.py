@@ -60,7 +60,7 @@ def draw_sheet(
     pen.text((right, 18), "generated", INK, heading)
     caption = f"{len(shown)} of {len(pairs)} pairs of person and camera, evenly spaced"
     pen.text((MARGIN + LABEL, 46), caption, FAINT, text)
-    pen.text((right, 46), "# place of the person for the teacher, share of the camera", FAINT, text)
+    pen.text((right, 46), "# the person's rank, probability of the camera", FAINT, text)
 
     for number, ((person, camera), rows) in enumerate(shown):
         top = HEADER + number * step
