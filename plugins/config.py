@@ -385,7 +385,7 @@ def check_key(cfg: CfgNode, key: str, source: str) -> None:
 
 
 def check_values(cfg: CfgNode) -> None:
-    """Raise InputError for a value below LEAST or none of CHOICES, or a MODEL.DEVICE like none."""
+    """Raise InputError for a value below LEAST, not in CHOICES, or no MODEL.DEVICE."""
     values = dict(flatten(cfg))
     for key, least in LEAST.items():
         if values[key] < least:

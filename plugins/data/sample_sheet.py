@@ -48,8 +48,9 @@ def save_sample_sheet(file: Path, splits: dict[str, list[Tracklet]]) -> None:
             for index, frame in enumerate(frames):
                 corner = (left + index * _WIDTH, top + _TITLE)
                 sheet.paste(_thumbnail(item.img_paths[frame]), corner)
-            caption = f"{item.pid}, camera {item.camid}, {length} frames"
-            if length == 1:
+            if length > 1:
+                caption = f"{item.pid}, camera {item.camid}, {length} frames"
+            else:
                 caption = "/".join(Path(item.img_paths[0]).parts[-2:])[-_LETTERS:]
             draw.text((left, top + _TITLE + _HEIGHT + 2), caption, _INK, small)
     file.parent.mkdir(parents=True, exist_ok=True)

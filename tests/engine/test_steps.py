@@ -14,6 +14,12 @@ from plugins.engine.steps import mixed_precision
 from plugins.errors import InputError
 from tests.engine.small import CONFIG, options
 
+FROZEN = {
+    "MODEL__FREEZE_LAYERS": "['backbone']",
+    "MODEL__META_ARCHITECTURE": "VVIBaseline",
+    "SOLVER__STEP": "SimpleStep",
+}
+
 
 def trainer(datasets, tmp_path, monkeypatch, **changes) -> Trainer:
     monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
@@ -105,30 +111,14 @@ def test_an_epoch_shorter_than_one_update_is_refused(datasets, tmp_path, monkeyp
 
 
 def test_frozen_layers_keep_their_weights_until_freeze_iters(datasets, tmp_path, monkeypatch):
-    one = trainer(
-        datasets,
-        tmp_path,
-        monkeypatch,
-        MODEL__FREEZE_LAYERS="['backbone']",
-        SOLVER__FREEZE_ITERS=1,
-        MODEL__META_ARCHITECTURE="VVIBaseline",
-        SOLVER__STEP="SimpleStep",
-    )
+    one = trainer(datasets, tmp_path, monkeypatch, **FROZEN, SOLVER__FREEZE_ITERS=1)
     frozen = {name for name in trainable(one.model) if name.startswith("backbone")}
     assert step(one, epoch=0) == trainable(one.model) - frozen
     assert step(one, epoch=1) == trainable(one.model)
 
 
 def test_frozen_layers_record_nothing_also_after_an_evaluation(datasets, tmp_path, monkeypatch):
-    one = trainer(
-        datasets,
-        tmp_path,
-        monkeypatch,
-        MODEL__FREEZE_LAYERS="['backbone']",
-        SOLVER__FREEZE_ITERS=2,
-        MODEL__META_ARCHITECTURE="VVIBaseline",
-        SOLVER__STEP="SimpleStep",
-    )
+    one = trainer(datasets, tmp_path, monkeypatch, **FROZEN, SOLVER__FREEZE_ITERS=2)
     (hook,) = (hook for hook in one._hooks if isinstance(hook, LayerFreeze))
     modes = []
     for one.iter in range(4):

@@ -30,6 +30,7 @@ class Protocol:
             which is in the same room, whoever is on it (SYSU-MM01).
         cmc: what a CMC rank counts. "item": gallery items; "identity": people, each where it comes
             first in the list (SYSU-MM01). mAP and mINP always count items.
+        gallery_cameras: those that a gallery drawn from other items may hold; empty for all.
     """
 
     trials: tuple[Trial, ...]

@@ -68,6 +68,11 @@ def execute(
         (run to why it failed, the signal that stopped us or None).
     """
     waiting, running, failures = deque(runs), [], {}
+
+    def fail(run: Run, error: RunError) -> None:
+        failures[str(run)] = str(error)
+        tqdm.write(f"failed: {run}: {error}", file=sys.stderr)
+
     with StopSignals() as stop, tqdm(total=len(runs), unit="run") as bar:
         try:
             while (waiting or running) and stop.signal is None:
@@ -81,8 +86,7 @@ def execute(
                         else:
                             running.append(start(run, train_net, threads))
                     except RunError as error:
-                        failures[str(run)] = str(error)
-                        bar.write(f"failed: {run}: {error}", file=sys.stderr)
+                        fail(run, error)
                         bar.update()
                 bar.set_postfix_str(", ".join(str(job.run) for job in running))
                 for job in wait_for_some(running, stop):
@@ -91,8 +95,7 @@ def execute(
                         finished(job.result())
                         keep_only_final(job.run.folder)
                     except RunError as error:
-                        failures[str(job.run)] = str(error)
-                        bar.write(f"failed: {job.run}: {error}", file=sys.stderr)
+                        fail(job.run, error)
                     bar.update()
         finally:
             end([job.process for job in running])
