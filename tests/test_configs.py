@@ -19,6 +19,7 @@ from plugins.data.datasets.bupt_campus import OFFICIAL_BATCH
 from plugins.data.datasets.manifest import COLUMNS, SPLITS
 from plugins.data.synthetic import BUPT_CAMPUS, MARKET1501, SyntheticSettings, render_layout
 from plugins.engine import Trainer
+from plugins.engine.ablation import read_ablation
 from plugins.evaluation.table import COLUMNS as METRICS
 from plugins.evaluation.views import options_suffix
 from plugins.registry import DATASET, SAMPLER, known
@@ -161,6 +162,34 @@ def test_sadstrm_trains_where_the_readme_says_so(name, root, tmp_path, monkeypat
     whole = dict(flatten(setup_cfg(str(RUNS["VVI/sadstrm.yml"]))))
     added = dict(flatten(setup_cfg(str(RUNS["VVI/baseline.yml"]), options.split())))
     assert [key for key in whole if whole[key] != added[key]] == ["OUTPUT_DIR"]
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("dddefense", "dddefense_with_clean"),
+        ("metric_at_disc", "metric_at_disc"),
+        ("metric_at_fnes", "metric_at_fnes"),
+        ("metric_at_meta", "metric_at_meta"),
+    ],
+)
+def test_a_rendered_run_of_dddefense_trains_what_the_ablation_measured(name, row, monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)
+    ablation = read_ablation(Path("projects/dddefense/ablation.yml"))
+    measured = ablation.rows[row].overrides
+    own = dict(flatten(setup_cfg(str(RUNS[f"Defense/synthetic/{name}.yml"]))))
+    differing = {key for key, value in measured.items() if own[key] != value}
+    # The generated images are a choice of their own.
+    assert differing <= {"DATASETS.NAMES", "DATALOADER.SAMPLER_TRAIN"}
+
+
+def test_a_full_size_run_with_self_meta_has_the_inner_rate_of_the_rendered_one():
+    for name in ("dddefense", "metric_at_meta"):
+        alphas = [
+            setup_cfg(str(RUNS[f"Defense/{folder}{name}.yml"])).DEFENSE.META.ALPHA
+            for folder in ("", "synthetic/")
+        ]
+        assert alphas[0] == alphas[1] > 0
 
 
 @pytest.mark.parametrize("name", FILES)
