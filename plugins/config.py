@@ -12,9 +12,15 @@ from fastreid.config import CfgNode, get_cfg
 from plugins.errors import InputError
 from plugins.registry import nearest
 
-# The least value of numbers that this package or fastreid divides by, counts or waits with.
+# The least value of numbers that this package or fastreid divides by, counts, scales or waits with.
 LEAST = {
     "DATALOADER.NUM_WORKERS": 0,
+    "DATASETS.BALANCE.GENERATOR.BATCH": 1,
+    "DATASETS.BALANCE.GENERATOR.CHECKPOINT_PERIOD": 1,
+    "DATASETS.BALANCE.GENERATOR.GUIDANCE": 0,
+    "DATASETS.BALANCE.GENERATOR.LAYERS": 1,
+    "DATASETS.BALANCE.GENERATOR.SAMPLING_STEPS": 1,
+    "DATASETS.BALANCE.GENERATOR.STEPS": 1,
     "SOLVER.ACCUMULATION": 1,
     "SOLVER.CHECKPOINT_PERIOD": 1,
     "SOLVER.LOG_PERIOD": 1,
@@ -388,7 +394,7 @@ def check_values(cfg: CfgNode) -> None:
     """Raise InputError for a value below LEAST, not in CHOICES, or no MODEL.DEVICE."""
     values = dict(flatten(cfg))
     for key, least in LEAST.items():
-        if values[key] < least:
+        if not values[key] >= least:
             raise InputError(f"{key}: {values[key]}; expected {least} or more")
     for key, choices in CHOICES.items():
         if values[key] not in choices:

@@ -48,6 +48,8 @@ class DDDefenseStep(AdversarialStep):
       see ``self_meta``. All losses are taken of each half.
     """
 
+    parts = ("FNES", "DISCRIMINATOR", "META")
+
     def __init__(self, cfg: CfgNode, model: nn.Module, data_loader, optimizer: Optimizer) -> None:
         """See :class:`AdversarialStep`.
 

@@ -33,10 +33,23 @@ class Step:
         epoch: epoch of the whole run, likewise.
         optimizer: the one that fastreid's learning-rate schedule drives.
         grad_scaler: loss scaler of float16 on CUDA, else None.
+        parts: sections of DEFENSE with an ENABLED that this step heeds.
     """
 
+    parts: tuple[str, ...] = ()
+
     def __init__(self, cfg: CfgNode, model: nn.Module, data_loader, optimizer: Optimizer) -> None:
-        """Take what the trainer has built; the model goes into training mode."""
+        """Take what the trainer has built; the model goes into training mode.
+
+        Raises:
+            InputError: a part of DEFENSE is enabled that this step does not heed.
+        """
+        for part, settings in cfg.DEFENSE.items():
+            if isinstance(settings, CfgNode) and settings.get("ENABLED") and part not in self.parts:
+                raise InputError(
+                    f"DEFENSE.{part}.ENABLED: True, but SOLVER.STEP {cfg.SOLVER.STEP} does not "
+                    "heed it; expected False, or SOLVER.STEP DDDefenseStep"
+                )
         self.cfg = cfg
         self.model = model.train()
         self.data_loader = data_loader

@@ -110,6 +110,17 @@ def test_an_epoch_shorter_than_one_update_is_refused(datasets, tmp_path, monkeyp
         trainer(datasets, tmp_path, monkeypatch, SOLVER__ACCUMULATION=1000)
 
 
+@pytest.mark.parametrize("step", ["SimpleStep", "AlternatingStep", "AdversarialStep"])
+@pytest.mark.parametrize("part", ["FNES", "DISCRIMINATOR", "META"])
+def test_a_part_of_the_defence_that_the_step_does_not_heed_is_refused(
+    datasets, tmp_path, monkeypatch, step, part
+):
+    message = rf"^DEFENSE\.{part}\.ENABLED: True, but SOLVER\.STEP {step} .* DDDefenseStep$"
+    changes = {"SOLVER__STEP": step, f"DEFENSE__{part}__ENABLED": True}
+    with pytest.raises(InputError, match=message):
+        trainer(datasets, tmp_path, monkeypatch, **changes)
+
+
 def test_frozen_layers_keep_their_weights_until_freeze_iters(datasets, tmp_path, monkeypatch):
     one = trainer(datasets, tmp_path, monkeypatch, **FROZEN, SOLVER__FREEZE_ITERS=1)
     frozen = {name for name in trainable(one.model) if name.startswith("backbone")}

@@ -129,7 +129,14 @@ def test_a_killed_training_goes_on_to_the_same_weights(balance_data, folder):
         ("inspect", ["DATASETS.BALANCE.DIR", "new"], "new/manifest.csv: no such file"),
         ("plan", ["DATASETS.BALANCE.NAME", "Market150"], "known: Market1501"),
         ("plan", ["DATASETS.BALANCE.DELTA2", "2.0"], "DATASETS.BALANCE.DELTA2: 2.0"),
-        ("train", ["DATASETS.BALANCE.GENERATOR.STEPS", "0"], "expected 1 or more"),
+        ("train", ["DATASETS.BALANCE.GENERATOR.STEPS", "0"], "STEPS: 0; expected 1 or more"),
+        ("train", ["DATASETS.BALANCE.GENERATOR.BATCH", "0"], "BATCH: 0; expected 1 or more"),
+        ("train", ["DATASETS.BALANCE.GENERATOR.LAYERS", "0"], "LAYERS: 0; expected 1 or more"),
+        ("train", ["DATASETS.BALANCE.GENERATOR.UNKNOWN", "1.0"], "UNKNOWN: 1.0; expected 0 or"),
+        ("train", ["DATASETS.BALANCE.GENERATOR.EMA", "1.5"], "EMA: 1.5; expected 0 or more, below"),
+        ("train", ["DATASETS.BALANCE.GENERATOR.BASE_LR", "-0.1"], "BASE_LR: -0.1; expected more"),
+        ("generate", ["DATASETS.BALANCE.GENERATOR.SAMPLING_STEPS", "0"], "SAMPLING_STEPS: 0; exp"),
+        ("generate", ["DATASETS.BALANCE.GENERATOR.GUIDANCE", "-1.0"], "GUIDANCE: -1.0; expected 0"),
     ],
 )
 def test_mistakes_are_one_line(task, opts, message, balance_data):

@@ -71,11 +71,6 @@ def train(cfg: CfgNode) -> Path:
     settings = TrainingSettings.from_config(cfg)
     training = GeneratorTraining(training_photographs(cfg), settings, cfg.MODEL.DEVICE)
     keys = cfg.DATASETS.BALANCE.GENERATOR
-    if keys.STEPS < 1 or keys.CHECKPOINT_PERIOD < 1:
-        raise InputError(
-            f"DATASETS.BALANCE.GENERATOR: STEPS {keys.STEPS}, CHECKPOINT_PERIOD "
-            f"{keys.CHECKPOINT_PERIOD}; expected 1 or more"
-        )
     training.run(balance_folder(cfg), keys.STEPS, keys.CHECKPOINT_PERIOD)
     return balance_folder(cfg) / CHECKPOINT
 
