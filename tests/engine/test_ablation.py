@@ -1,5 +1,6 @@
 """An ablation's file, its record and its table; the runs themselves are in tests/tools."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -8,6 +9,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,20 @@ def test_table_has_mean_spread_number_and_difference_to_the_first_row(tmp_path):
     # seeds that both rows have, the differences are 10 and 9, and -1 and -8.
     assert statistics.stdev([50.0, 52.0, 57.0]) == pytest.approx(13**0.5)
     assert statistics.stdev([-1.0, -8.0]) == pytest.approx(24.5**0.5)
+
+
+def test_a_table_waits_for_the_process_that_is_recording(tmp_path):
+    ablation = read_ablation(write(tmp_path))
+    record_result(ablation, result(ablation, "margin", 0, 60.0, 19.0))
+    lock = os.open(ablation.results.parent, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    writing = threading.Thread(target=write_table, args=[ablation])
+    writing.start()
+    writing.join(timeout=0.5)
+    assert writing.is_alive()
+    os.close(lock)
+    writing.join(timeout=10)
+    assert not writing.is_alive()
 
 
 def test_one_seed_has_no_spread_and_a_row_without_results_no_numbers(tmp_path):

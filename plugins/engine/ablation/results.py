@@ -5,12 +5,14 @@ with ``render``, ``settings``, ``start``, ``epochs``, ``seconds``, ``torch``, ``
 ``device``, where there is none a CPU, and ``images`` of a row that trains on generated ones.
 """
 
+import contextlib
 import fcntl
 import itertools
 import json
 import logging
 import os
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 
 from tabulate import tabulate
@@ -47,10 +49,7 @@ def record_result(ablation: Ablation, result: dict) -> None:
 
     Other processes may record into the same file meanwhile.
     """
-    ablation.results.parent.mkdir(parents=True, exist_ok=True)
-    folder = os.open(ablation.results.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+    with _alone(ablation.results.parent):
         kept = [one for one in read_results(ablation.results) if _place(one) != _place(result)]
         order = {name: number for number, name in enumerate(ablation.rows)}
         rows = sorted(
@@ -59,21 +58,31 @@ def record_result(ablation: Ablation, result: dict) -> None:
         )
         lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
         write_atomically(ablation.results, lambda file: file.write(f"[\n{lines}\n]\n".encode()))
-        write_table(ablation)
-    finally:
-        os.close(folder)
+    write_table(ablation)
 
 
 def write_table(ablation: Ablation) -> Path:
     """Write the Markdown table beside the record; returns its path."""
     path = ablation.results.with_suffix(".md")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    current, stale = split_stale(ablation, read_results(ablation.results))
-    text = table(ablation, current)
-    if stale:
-        text += f"\nNot in the table, as the file now says otherwise: {', '.join(stale)}.\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
+    with _alone(path.parent):
+        current, stale = split_stale(ablation, read_results(ablation.results))
+        text = table(ablation, current)
+        if stale:
+            text += f"\nNot in the table, as the file now says otherwise: {', '.join(stale)}.\n"
+        write_atomically(path, lambda file: file.write(text.encode()))
     return path
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process is in here with the same folder, which is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def split_stale(ablation: Ablation, results: list[dict]) -> tuple[list[dict], dict[str, str]]:
