@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 from fastreid.config import CfgNode
 from fastreid.utils import comm
+from fastreid.utils.events import EventStorage
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -127,12 +128,14 @@ class AdversarialStep(Step):
         """What is minimised: weighted losses by name, and the attacked ones by name + "_attacked".
 
         A batch that no loss needs is not passed through the model. Both passes are in training
-        mode, each normalised by its own statistics, which are recorded.
+        mode, each normalised by its own statistics, which are recorded. What the model logs, such
+        as its accuracy, is of the clean pass, or of the attacked one where that is the only one.
         """
         losses, features = {}, None
-        # The attacked pass is the first, so that the accuracy in the log is the clean one's.
         if self.uses_attacked:
-            with attacked_branch(self.model):
+            # A storage of its own takes what is not to be logged.
+            unlogged = EventStorage() if self.uses_clean else contextlib.nullcontext()
+            with attacked_branch(self.model), unlogged:
                 found, attacked_features = self.forward(attacked)
             if self.attacked_weight:
                 for name, loss in found.items():

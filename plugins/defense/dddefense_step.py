@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from fastreid.config import CfgNode
 from fastreid.utils import comm
+from fastreid.utils.events import EventStorage
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -26,7 +27,7 @@ from plugins.defense.triplet_attacks import TripletAttack
 from plugins.engine.distributed import average_gradients
 from plugins.errors import InputError
 from plugins.modeling.dual_norm import attacked_branch
-from plugins.modeling.freeze import frozen_statistics
+from plugins.modeling.freeze import frozen_parameters, frozen_statistics
 from plugins.modeling.meta_arch.vvi_baseline import log_scalar
 from plugins.registry import STEP
 
@@ -136,9 +137,9 @@ class DDDefenseStep(AdversarialStep):
 
     @torch.no_grad()
     def observed(self, batch: dict) -> Tensor:
-        """Features (B, D) as in training, without graph; no statistics are recorded."""
+        """Features (B, D) as in training, without graph; nothing is recorded or logged."""
         quiet = frozen_statistics(self.model)
-        with quiet, self.autocast(), captured_outputs(self.model.heads) as outputs:
+        with EventStorage(), quiet, self.autocast(), captured_outputs(self.model.heads) as outputs:
             self.model(batch)
         return outputs[0]["features"]
 
@@ -175,7 +176,8 @@ class DDDefenseStep(AdversarialStep):
     def meta_gradients(self, pair: tuple[dict, dict], place: int) -> tuple[dict, dict]:
         """Gradients and losses of a (clean, attacked) pair, see ``self_meta.meta_gradients``.
 
-        The optimizer's rate, where DEFENSE.META.ALPHA is 0, is that of its first group.
+        The optimizer's rate, where DEFENSE.META.ALPHA is 0, is that of its first group. Frozen
+        layers, which no update moves, stay where they are in theta_temp too.
         """
         settings = self.cfg.DEFENSE.META
         halves = split_identities(pair[0]["targets"], self.generator(place, HALVES))
@@ -183,15 +185,16 @@ class DDDefenseStep(AdversarialStep):
         scale = 1.0
         if self.grad_scaler is not None:
             scale = self.grad_scaler.scale(torch.ones((), device=self.cfg.MODEL.DEVICE))
-        return meta_gradients(
-            self._losses_module,
-            self._autocast_losses,
-            train,
-            test,
-            settings.ALPHA or self.optimizer.param_groups[0]["lr"],
-            second_order=settings.SECOND_ORDER,
-            scale=scale,
-        )
+        with frozen_parameters(self.frozen()):
+            return meta_gradients(
+                self._losses_module,
+                self._autocast_losses,
+                train,
+                test,
+                settings.ALPHA or self.optimizer.param_groups[0]["lr"],
+                second_order=settings.SECOND_ORDER,
+                scale=scale,
+            )
 
     def _autocast_losses(self, module: Callable, pair: tuple[dict, dict]) -> dict[str, Tensor]:
         with self.autocast():

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import torch
+from fastreid.utils.events import EventStorage
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -67,7 +68,8 @@ def meta_gradients(
     so that BatchNorm records no statistics of theta_temp, a network nobody keeps. Each rank makes
     its own inner step; average the gradients afterwards.
 
-    Logs ``meta/moved``, |theta_temp - theta| / |theta|.
+    Logs ``meta/moved``, |theta_temp - theta| / |theta|; what the model logs is of the meta-train
+    pass alone.
 
     Args:
         model: any module; trained are the parameters that require a gradient.
@@ -99,7 +101,8 @@ def meta_gradients(
         def stand_in(*args, **kwargs):
             return functional_call(model, {**stepped, **buffers}, args, kwargs)
 
-        test_losses = losses_of(stand_in, test_batch)
+        with EventStorage():
+            test_losses = losses_of(stand_in, test_batch)
         # theta_temp hangs on theta, by the identity alone unless the inner gradient has a graph.
         outer = _gradients(test_losses, theta, scale)
     gradients = {

@@ -122,14 +122,18 @@ class Step:
         else:
             self.grad_scaler.step(optimizer)
 
+    def frozen(self) -> list[nn.Parameter]:
+        """Those of the main optimizer that keep their values in this iteration."""
+        if self.iter >= self.cfg.SOLVER.FREEZE_ITERS:
+            return []
+        frozen = [g for g in self.optimizer.param_groups if g["freeze_status"] == "freeze"]
+        return [parameter for group in frozen for parameter in group["params"]]
+
     def update(self) -> None:
         """Clip and apply the gradients of the main optimizer; frozen layers keep their weights."""
         self.unscale(self.optimizer)
-        if self.iter < self.cfg.SOLVER.FREEZE_ITERS:
-            for group in self.optimizer.param_groups:
-                if group["freeze_status"] == "freeze":
-                    for parameter in group["params"]:
-                        parameter.grad = None
+        for parameter in self.frozen():
+            parameter.grad = None
         clip_gradients(self.cfg, self.optimizer)
         self.apply(self.optimizer)
         if self.grad_scaler is not None:

@@ -68,6 +68,21 @@ def test_the_branches_that_it_names_are_those_that_see_its_batches(opts):
     assert step.branches() == seen
 
 
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_the_accuracy_in_the_log_is_that_of_one_pass(weight):
+    model, cfg = built("Baseline", "DEFENSE.STEPS", 1, "DEFENSE.CLEAN_WEIGHT", weight)
+    torch.nn.init.normal_(model.heads.weight)
+    batch, twin = batch_for("Baseline"), copy.deepcopy(model)
+    step = step_of(model=protect_input(model), cfg=cfg, batches=[batch])
+    with EventStorage() as expected:
+        protect_input(twin)(batch if weight else step.craft(batch))
+    with EventStorage() as logged:
+        step.run_step()
+    values = [storage.history("cls_accuracy").values() for storage in (logged, expected)]
+    assert len(values[0]) == 1
+    assert values[0] == values[1]
+
+
 def test_total_is_the_weighted_sum_of_what_the_model_says_of_both_batches():
     weights = ("DEFENSE.CLEAN_WEIGHT", 0.25, "DEFENSE.ATTACKED_WEIGHT", 0.75)
     step = step_of(*weights)

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from fastreid.utils.events import EventStorage
 from torch import nn
 
 from plugins.attacks.guides import Guides
@@ -96,6 +97,37 @@ def test_everything_but_an_adversary_moves_on_every_meta_architecture(name):
     assert still == {n for n in still if n.startswith("attack.")}
     assert {"loss_cls", "loss_cls_attacked_meta_test", "loss_encoder"} <= logged.keys()
     assert step.bank.seen.tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_passes_for_the_discriminator_and_at_theta_temp_log_nothing(weight):
+    opts = ("DEFENSE.STEPS", 1, "DEFENSE.CLEAN_WEIGHT", weight)
+    batch = halved(batch_for("Baseline"))
+    for parts in (GAME, META, ALL):
+        model, cfg = built("Baseline", *opts, *parts)
+        step = step_of(kind=DDDefenseStep, model=protect_input(model), cfg=cfg, batches=[batch])
+        with EventStorage() as storage:
+            step.run_step()
+        assert len(storage.history("cls_accuracy").values()) == 1
+
+
+def test_frozen_layers_stay_in_the_inner_step_too():
+    gradients = []
+    for frozen, fixed in ((True, False), (False, True), (False, False)):
+        step = dd_step(*META, "DEFENSE.META.ALPHA", 0.1, "SOLVER.FREEZE_ITERS", int(frozen))
+        pair = (tiny_batch(), step.craft(tiny_batch()))
+        stem, *others = step.model.parameters()
+        groups = (("freeze", [stem]), ("normal", others))
+        step.optimizer = torch.optim.SGD(
+            [{"params": params, "freeze_status": status} for status, params in groups], lr=0.1
+        )
+        stem.requires_grad_(not fixed)
+        step.backward([pair], step.optimizer)
+        assert stem.requires_grad != fixed
+        gradients.append([p.grad for p in others])
+    for kept, fixed in zip(gradients[0], gradients[1], strict=True):
+        assert torch.equal(kept, fixed)
+    assert not torch.equal(gradients[0][-1], gradients[2][-1])
 
 
 def test_who_moves_when():
