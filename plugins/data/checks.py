@@ -11,6 +11,7 @@ from plugins.data.datasets.image_set import ImageSet
 from plugins.data.datasets.protocol import SEARCHABLE, can_search, without_answer
 from plugins.data.datasets.tracklet import MODALITIES, Tracklet, as_tracklet
 from plugins.data.datasets.video_dataset import VideoDataset
+from plugins.data.datasets.wrapped import WrappedDataset
 from plugins.data.frames import read_frame
 from plugins.errors import InputError
 
@@ -38,14 +39,17 @@ class Complaint(NamedTuple):
 def read_splits(data: VideoDataset | ImageSet) -> Splits:
     """Tracklets of each split; an image is a tracklet of one frame.
 
-    fastreid's training sets put their name before a person's number; it is taken off, so that
-    people can be compared between splits.
+    fastreid's training sets, also inside another, put their name before a person's number; it is
+    taken off, so that people can be compared between splits.
     """
+    inner = data
+    while isinstance(inner, WrappedDataset):
+        inner = inner.base
     splits = {}
     for split in SPLITS:
         items = [as_tracklet(item) for item in getattr(data, split)]
-        if isinstance(data, ImageSet):
-            prefix = f"{data.images.dataset_name}_"
+        if isinstance(inner, ImageSet):
+            prefix = f"{inner.images.dataset_name}_"
             items = [item._replace(pid=str(item.pid).removeprefix(prefix)) for item in items]
         splits[split] = items
     return splits

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from plugins.config import setup_cfg
 from plugins.data import build_dataset, checks
 from plugins.data.datasets import INFRARED, VISIBLE, Tracklet
 from plugins.data.sample_sheet import save_sample_sheet
+from plugins.defense.balance.tables import MANIFEST, Outcome, write_table
 
 TOOL = str(Path(__file__).parents[2] / "tools" / "check_data.py")
 
@@ -40,6 +42,30 @@ def test_nothing_is_said_about_a_clean_set():
 def test_a_person_in_train_and_test_is_told_once_with_both_rows():
     (found,) = complaints_after(gallery=[tracklet(2, camid=7), tracklet(2, camid=8)])
     assert found == (True, "gallery row 2 (2/0/7/0.jpg)", "person 2 is in train too, at row 2")
+
+
+@pytest.mark.parametrize("name", ["Market1501", "ThinnedDataset", "BalancedDataset"])
+def test_a_person_in_train_and_test_is_told_also_of_an_image_set_inside_another(
+    name, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    train = ("0501_c1s1_000001_01.jpg", "0502_c1s1_000001_01.jpg")
+    for folder, files in (
+        ("bounding_box_train", train),
+        ("query", ("0501_c1s1_000002_01.jpg",)),
+        ("bounding_box_test", ("0501_c2s1_000001_01.jpg",)),
+    ):
+        for file in files:
+            path = tmp_path / "Market-1501-v15.09.15" / folder / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    write_table(tmp_path / MANIFEST, Outcome, [])
+    options = ["DATASETS.THINNED.NAME", "Market1501", "DATASETS.BALANCE.DIR", str(tmp_path)]
+    data = build_dataset(name, cfg=setup_cfg("", options))
+    (found,) = checks.check_labels(checks.read_splits(data))
+    assert found.fatal
+    assert found.where.startswith("query row 0 ")
+    assert found.text == "person 501 is in train too, at row 0"
 
 
 def test_a_file_in_train_and_test_is_told_whoever_it_shows():
