@@ -16,7 +16,8 @@ from PIL import Image
 from plugins.config import setup_cfg
 from plugins.data.synthetic import MARKET1501, SyntheticSettings, render_layout
 from plugins.defense.balance import runs
-from plugins.defense.balance.tables import Outcome, read_table
+from plugins.defense.balance.planner import Slot
+from plugins.defense.balance.tables import MANIFEST, PLAN, Outcome, read_table, write_table
 from plugins.engine import Trainer
 
 TOOL = Path(__file__).resolve().parents[2] / "tools/balance_data.py"
@@ -95,6 +96,39 @@ def test_the_tasks_follow_each_other(balance_data, folder, monkeypatch):
         assert f"picture: datasets/balance/{name}.png" in out
         with Image.open(folder / f"datasets/balance/{name}.png") as picture:
             picture.load()
+
+
+def test_what_was_made_for_another_set_is_refused(balance_data, folder):
+    here, place = ("DATASETS.BALANCE.DIR", "other"), folder / "datasets/other"
+    assert balance_data("plan", *here)[0] == 0
+    assert balance_data("train", *here, "DATASETS.BALANCE.GENERATOR.STEPS", "1")[0] == 0
+    data = torch.load(place / "generator.pth", weights_only=True)
+    data["people"][0] = "nobody"
+    torch.save(data, place / "generator.pth")
+    for task in ("generate", "measure"):
+        status, _, err = balance_data(task, *here)
+        assert status == 2
+        assert "other/generator.pth: trained with people (2 names)" in err.splitlines()[-1]
+    slots = read_table(place / PLAN, Slot)
+    write_table(place / PLAN, Slot, [slots[0]._replace(person="nobody"), *slots[1:]])
+    outcomes = [Outcome(*slots[0], "", 1, 0, 2, 0, 0, 0.0)]
+    write_table(place / MANIFEST, Outcome, outcomes)
+    for task in ("generate", "inspect"):
+        status, _, err = balance_data(task, *here)
+        assert status == 2
+        assert "other/plan.csv: not the plan of DATASETS.BALANCE.NAME Market1501" in err
+
+
+def test_a_manifest_that_is_not_whole_is_told(balance_data, folder, caplog):
+    here, place = ("DATASETS.BALANCE.DIR", "half"), folder / "datasets/half"
+    assert balance_data("plan", *here)[0] == 0
+    slots = read_table(place / PLAN, Slot)
+    for number, told in ((1, True), (len(slots), False)):
+        rows = [Outcome(*slot, "", 1, 0, 2, 0, 0, 0.0) for slot in slots[:number]]
+        write_table(place / MANIFEST, Outcome, rows)
+        caplog.clear()
+        assert balance_data("inspect", *here)[0] == 0
+        assert (f"half/manifest.csv: 1 of the {len(slots)} slots" in caplog.text) == told
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(balance_data, folder):

@@ -9,7 +9,13 @@ from plugins.data import build_dataset
 from plugins.data.datasets.tracklet import VISIBLE, Tracklet, is_image
 from plugins.data.datasets.wrapped import WrappedDataset
 from plugins.defense.balance.sampler import CappedIdentitySampler
-from plugins.defense.balance.tables import MADE_WITH, MANIFEST, Outcome, read_table
+from plugins.defense.balance.tables import (
+    MADE_WITH,
+    MANIFEST,
+    Outcome,
+    read_table,
+    unfinished,
+)
 from plugins.errors import InputError
 from plugins.registry import DATASET, nearest
 
@@ -41,7 +47,7 @@ class BalancedDataset(WrappedDataset):
 
         Raises:
             InputError: from the set or the manifest; or that lists a person or a camera that the
-                set does not have, or an image that is not there.
+                set does not have, or an image that is not there, or lacks slots of the plan.
         """
         keys = cfg.DATASETS.BALANCE
         base = build_dataset(self.inside(cfg), "DATASETS.BALANCE.NAME", combineall, cfg)
@@ -79,8 +85,11 @@ def pseudo_items(real: list[tuple], folder: Path) -> list[tuple]:
     people = {str(item[1]): item[1] for item in real}
     cameras = {str(item[2]): item[2] for item in real}
     manifest = folder / MANIFEST
+    outcomes = read_table(manifest, Outcome)
+    if missing := unfinished(folder, outcomes):
+        raise InputError(missing)
     items = []
-    for line, row in enumerate(read_table(manifest, Outcome), start=2):
+    for line, row in enumerate(outcomes, start=2):
         for kind, name, known in (("person", row.person, people), ("camera", row.camera, cameras)):
             if name not in known:
                 raise InputError(

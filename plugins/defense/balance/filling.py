@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,7 @@ IMAGES = "images"
 def fill_slots(
     slots: Sequence[Slot],
     generator: "Generator",
-    candidate_filter: CandidateFilter,
+    build_filter: Callable[[], CandidateFilter],
     folder: Path,
     *,
     candidates: int,
@@ -50,7 +50,7 @@ def fill_slots(
     Args:
         slots: the plan.
         generator: makes candidates.
-        candidate_filter: judges them.
+        build_filter: makes the judge of them, when there is a slot to fill.
         folder: of the manifest; the images go to ``images`` in it.
         candidates: of a slot.
         seed: the generator's, for the manifest.
@@ -68,7 +68,7 @@ def fill_slots(
     (folder / IMAGES).mkdir(parents=True, exist_ok=True)
     require_same_making(folder, made_with)
     outcomes = known_outcomes(slots, folder / MANIFEST, candidates, seed)
-    pairs = defaultdict(list)
+    candidate_filter, pairs = None, defaultdict(list)
     for slot in slots:
         pairs[slot.person, slot.camera].append(slot)
     with tqdm(total=len(slots), initial=len(outcomes), desc="filling", unit="slot") as bar:
@@ -76,6 +76,7 @@ def fill_slots(
             missing = [slot for slot in alike if slot.slot not in outcomes]
             if not missing:
                 continue
+            candidate_filter = candidate_filter or build_filter()
             # Of all slots, so that each has the candidates that are its own.
             images = generator.generate(person, camera, candidates * len(alike))
             for slot, own in zip(alike, images.split(candidates), strict=True):

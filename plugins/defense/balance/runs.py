@@ -38,7 +38,14 @@ from plugins.defense.balance.precision import (
     precision_document,
     train_judge,
 )
-from plugins.defense.balance.tables import MANIFEST, PLAN, Outcome, read_table, write_table
+from plugins.defense.balance.tables import (
+    MANIFEST,
+    PLAN,
+    Outcome,
+    read_table,
+    unfinished,
+    write_table,
+)
 from plugins.engine.checkpoint import file_digest, write_atomically
 from plugins.engine.trainer import load_model
 from plugins.errors import InputError
@@ -79,14 +86,11 @@ def generate(cfg: CfgNode) -> tuple[Path, list[Outcome]]:
     """Fill the plan's slots, or go on with it; gives the manifest and its rows."""
     require_teacher(cfg)
     folder, seed = balance_folder(cfg), max(cfg.SEED, 0)
-    slots = read_table(folder / PLAN, Slot)
-    generator = build_generator(cfg)
     photographs, size = training_photographs(cfg), cfg.DATASETS.BALANCE.GENERATOR.SIZE
-    judges = build_filter(cfg, photographs, read_photographs(photographs, size))
     outcomes = fill_slots(
-        slots,
-        generator,
-        judges,
+        read_plan(cfg, photographs),
+        build_generator(cfg, photographs),
+        lambda: build_filter(cfg, photographs, read_photographs(photographs, size)),
         folder,
         candidates=cfg.DATASETS.BALANCE.CANDIDATES,
         seed=seed,
@@ -99,7 +103,7 @@ def measure(cfg: CfgNode) -> tuple[Judge, list[Precision]]:
     """Generate images of seen and of unseen pairs and have them judged; writes PRECISION."""
     require_teacher(cfg)
     photographs, size = training_photographs(cfg), cfg.DATASETS.BALANCE.GENERATOR.SIZE
-    generator = build_generator(cfg)
+    generator = build_generator(cfg, photographs)
     images = read_photographs(photographs, size)
     judge = train_judge(images, photographs, max(cfg.SEED, 0), cfg.MODEL.DEVICE)
     judges = build_filter(cfg, photographs, images)
@@ -111,12 +115,19 @@ def measure(cfg: CfgNode) -> tuple[Judge, list[Precision]]:
 
 
 def inspect(cfg: CfgNode) -> tuple[list[Path], list[Outcome]]:
-    """Draw the sheet and the charts of a manifest; gives the pictures and its rows."""
+    """Draw the sheet and the charts of a manifest; gives the pictures and its rows.
+
+    Warns where the manifest lacks slots of the plan.
+    """
     folder = balance_folder(cfg)
     outcomes = read_table(folder / MANIFEST, Outcome)
     if not outcomes:
         raise InputError(f"{folder / MANIFEST}: it lists no slot: the plan is empty")
     photographs = training_photographs(cfg)
+    if (folder / PLAN).is_file():
+        read_plan(cfg, photographs)
+    if missing := unfinished(folder, outcomes):
+        logger.warning(missing)
     draw_sheet(folder / SHEET, photographs, outcomes, folder)
     draw_charts(folder / CHARTS, photographs, outcomes)
     return [folder / SHEET, folder / CHARTS], outcomes
@@ -133,15 +144,42 @@ def training_photographs(cfg: CfgNode) -> list[Photograph]:
     return list_photographs(build_dataset(name, "DATASETS.BALANCE.NAME", cfg=cfg).train, name)
 
 
-def build_generator(cfg: CfgNode) -> "Generator":
-    """The trained generator of the folder."""
+def read_plan(cfg: CfgNode, photographs: Sequence[Photograph]) -> list[Slot]:
+    """The slots of the folder's plan.
+
+    Raises:
+        InputError: there is none, or it is not what the config plans for these images.
+    """
+    keys, path = cfg.DATASETS.BALANCE, balance_folder(cfg) / PLAN
+    slots = read_table(path, Slot)
+    if slots != plan_slots(count_pairs(photographs), keys.DELTA1, keys.DELTA2):
+        raise InputError(
+            f"{path}: not the plan of DATASETS.BALANCE.NAME {keys.NAME} with DELTA1 {keys.DELTA1} "
+            f"and DELTA2 {keys.DELTA2}; tools/balance_data.py plan writes it"
+        )
+    return slots
+
+
+def build_generator(cfg: CfgNode, photographs: Sequence[Photograph]) -> "Generator":
+    """The folder's generator.
+
+    Raises:
+        InputError: there is none, or it was trained with other images than these.
+    """
     require_diffusers()
     from plugins.defense.balance.generator import EDMGenerator
-    from plugins.defense.balance.training import CHECKPOINT
+    from plugins.defense.balance.training import (
+        CHECKPOINT,
+        read_generator,
+        require_same_training,
+        training_set,
+    )
 
+    path = balance_folder(cfg) / CHECKPOINT
+    require_same_training(read_generator(path), training_set(photographs), path)
     keys = cfg.DATASETS.BALANCE.GENERATOR
     return EDMGenerator(
-        balance_folder(cfg) / CHECKPOINT,
+        path,
         cfg.MODEL.DEVICE,
         seed=max(cfg.SEED, 0),
         scheduler=keys.SCHEDULER,

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -53,6 +53,22 @@ def write_table(path: Path, kind: type[Row], rows: Iterable[Row]) -> None:
     writer.writerow(kind._fields)
     writer.writerows(rows)
     write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def unfinished(folder: Path, outcomes: Sequence[Outcome]) -> str | None:
+    """What to say of a manifest that lacks slots of the plan beside it; None if it lacks none.
+
+    Args:
+        folder: of both.
+        outcomes: the manifest.
+    """
+    slots = read_table(folder / PLAN, Slot) if (folder / PLAN).is_file() else []
+    if len(outcomes) >= len(slots):
+        return None
+    return (
+        f"{folder / MANIFEST}: {len(outcomes)} of the {len(slots)} slots of {PLAN}; "
+        "tools/balance_data.py generate goes on"
+    )
 
 
 def read_table(path: Path, kind: type[Row]) -> list[Row]:

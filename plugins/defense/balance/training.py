@@ -98,8 +98,8 @@ class GeneratorTraining:
         """
         if not photographs:
             raise InputError("DATASETS.BALANCE.NAME: it has no training images")
-        self.people = sorted({photograph.person for photograph in photographs})
-        self.cameras = sorted({photograph.camera for photograph in photographs})
+        self._training_set = training_set(photographs)
+        self.people, self.cameras = self._training_set["people"], self._training_set["cameras"]
         self.step, self.losses = 0, []
         self._photographs, self._settings, self._device = photographs, settings, device
         with torch.random.fork_rng(devices=[]):
@@ -170,9 +170,7 @@ class GeneratorTraining:
             "optimizer": self._optimizer.state_dict(),
             "losses": torch.tensor(self.losses, dtype=torch.float64),
             "settings": dataclasses.asdict(self._settings),
-            "people": self.people,
-            "cameras": self.cameras,
-            "images": self._images(),
+            **self._training_set,
         }
         write_atomically(folder / CHECKPOINT, lambda file: torch.save(data, file))
         table = io.StringIO(newline="")
@@ -181,22 +179,10 @@ class GeneratorTraining:
         )
         write_atomically(folder / LOSSES, lambda file: file.write(table.getvalue().encode()))
 
-    def _images(self) -> str:
-        """Tells a training set from others by names, people and cameras, wherever it lies."""
-        names = [(Path(each.path).name, each.person, each.camera) for each in self._photographs]
-        return hashlib.sha256(repr(names).encode()).hexdigest()[:12]
-
     def _load(self, path: Path) -> None:
         data = read_generator(path)
-        own = dataclasses.asdict(self._settings)
-        own |= {"people": self.people, "cameras": self.cameras, "images": self._images()}
-        for name, value in own.items():
-            found = data["settings"][name] if name in data["settings"] else data[name]
-            if found != value:
-                raise InputError(
-                    f"{path}: trained with {name} {shorten(found)}, now it is {shorten(value)}; "
-                    "move it away to train anew"
-                )
+        own = dataclasses.asdict(self._settings) | self._training_set
+        require_same_training(data, own, path)
         require_same_network(self._network, data, path)
         self._network.load_state_dict(data["model"])
         self._average.load_state_dict(data["average"])
@@ -206,17 +192,46 @@ class GeneratorTraining:
         self.step = len(self.losses)
 
 
+def training_set(photographs: Sequence[Photograph]) -> dict[str, object]:
+    """What tells a training set from others, wherever it lies: people, cameras, names of files."""
+    names = [(Path(each.path).name, each.person, each.camera) for each in photographs]
+    return {
+        "people": sorted({photograph.person for photograph in photographs}),
+        "cameras": sorted({photograph.camera for photograph in photographs}),
+        "images": hashlib.sha256(repr(names).encode()).hexdigest()[:12],
+    }
+
+
+def require_same_training(data: dict, own: dict[str, object], path: Path) -> None:
+    """Raise InputError if a checkpoint's settings or training set are not the ``own`` ones."""
+    for name, value in own.items():
+        found = data["settings"][name] if name in data["settings"] else data[name]
+        # Some checkpoints have the number of images instead, which tells too little.
+        if found != value and not (name == "images" and isinstance(found, int)):
+            raise InputError(
+                f"{path}: trained with {name} {shorten(found)}, now it is {shorten(value)}; "
+                "move it away to train anew"
+            )
+
+
 def read_generator(path: Path) -> dict:
     """The contents of a generator's checkpoint.
 
     Raises:
-        InputError: no such file, damaged, or a checkpoint of something else.
+        InputError: no such file, damaged, a checkpoint of something else, or of a version with
+            other settings.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; tools/balance_data.py train writes it")
     data = read_checkpoint(str(path))
     if "average" not in data:
         raise InputError(f"{path}: not a generator's checkpoint: it has no 'average'")
+    known = {field.name for field in dataclasses.fields(TrainingSettings)}
+    if odd := known ^ data["settings"].keys():
+        raise InputError(
+            f"{path}: its settings differ from this version's in {', '.join(sorted(odd))}; move it "
+            "away to train anew"
+        )
     return data
 
 

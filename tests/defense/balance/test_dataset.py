@@ -14,9 +14,9 @@ from plugins.data.datasets.tracklet import VISIBLE, Tracklet
 from plugins.data.samplers import IdentitySampler
 from plugins.data.synthetic import MARKET1501, SyntheticSettings, render_layout
 from plugins.defense.balance.dataset import pseudo_items
-from plugins.defense.balance.planner import FEW
+from plugins.defense.balance.planner import FEW, Slot
 from plugins.defense.balance.sampler import CappedIdentitySampler
-from plugins.defense.balance.tables import MANIFEST, Outcome, write_table
+from plugins.defense.balance.tables import MANIFEST, PLAN, Outcome, write_table
 from plugins.errors import InputError
 from tests.defense.balance.small import write_photographs
 
@@ -93,6 +93,22 @@ def test_a_manifest_of_another_set_is_refused_with_file_and_line(
     cfg.DATASETS.BALANCE.DIR = str(tmp_path)
     with pytest.raises(InputError, match=rf"{MANIFEST}:2: .*{message}"):
         build_dataset("BalancedDataset", cfg=cfg)
+
+
+def test_a_manifest_that_lacks_slots_of_its_plan_is_refused(cfg, root, tmp_path):
+    _, person, camera = build_dataset("Market1501").train[0]
+    slots = [Slot(number, person, camera, FEW) for number in range(3)]
+    rows = [Outcome(*slot, "", 1, 0, 5, 0, 0, 0.0) for slot in slots]
+    write_table(tmp_path / PLAN, Slot, slots)
+    cfg.DATASETS.BALANCE.DIR = str(tmp_path)
+    write_table(tmp_path / MANIFEST, Outcome, rows[:2])
+    message = rf"{MANIFEST}: 2 of the 3 slots of {PLAN}; tools/balance_data\.py generate goes on"
+    with pytest.raises(InputError, match=message):
+        build_dataset("BalancedDataset", cfg=cfg)
+    write_table(tmp_path / MANIFEST, Outcome, rows)  # no candidate passed
+    assert len(build_dataset("BalancedDataset", cfg=cfg).train) == len(
+        build_dataset("Market1501").train
+    )
 
 
 def test_tracklets_get_one_frame_tracklets(cfg, root):

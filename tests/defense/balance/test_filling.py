@@ -46,7 +46,7 @@ def judges():
 def fill(slots, judges, folder, generator=None, seed=7, **made_with):
     generator, made_with = generator or Painter(), {"GUIDANCE": 1.0, **made_with}
     return fill_slots(
-        slots, generator, judges, folder, candidates=3, seed=seed, made_with=made_with
+        slots, generator, lambda: judges, folder, candidates=3, seed=seed, made_with=made_with
     )
 
 
@@ -82,6 +82,14 @@ def test_filling_goes_on_where_it_stopped(judges, tmp_path):
     for path in (tmp_path / "whole").rglob("*.*"):
         other = tmp_path / "stopped" / path.relative_to(tmp_path / "whole")
         assert path.read_bytes() == other.read_bytes()
+
+
+def test_no_judge_is_made_where_no_slot_is_missing(judges, tmp_path):
+    outcomes = fill(SLOTS, judges, tmp_path)
+    options = {"candidates": 3, "seed": 7, "made_with": {"GUIDANCE": 1.0}}
+    asked = []
+    assert fill_slots(SLOTS, Painter(), lambda: asked.append(1), tmp_path, **options) == outcomes
+    assert asked == []
 
 
 @pytest.mark.parametrize("change", ["plan", "seed"])

@@ -8,7 +8,14 @@ from diffusers.models.attention_processor import Attention
 
 from plugins.defense.balance.generator import EDMGenerator
 from plugins.defense.balance.network import ConditionalUNet
-from plugins.defense.balance.training import CHECKPOINT, LOSSES, GeneratorTraining
+from plugins.defense.balance.training import (
+    CHECKPOINT,
+    LOSSES,
+    GeneratorTraining,
+    read_generator,
+    require_same_training,
+    training_set,
+)
 from plugins.errors import InputError
 from tests.defense.balance.small import HEIGHT, SETTINGS, WIDTH, write_photographs
 
@@ -66,6 +73,24 @@ def test_other_settings_or_images_are_not_resumed(photographs, trained):
     moved = [photographs[0]._replace(path="another.png"), *photographs[1:]]
     with pytest.raises(InputError, match="trained with images"):
         GeneratorTraining(moved, SETTINGS, "cpu").run(trained, steps=7, period=1)
+
+
+def test_a_checkpoint_of_other_settings_than_this_versions_is_refused(trained, tmp_path):
+    data = torch.load(trained / CHECKPOINT, weights_only=True)
+    del data["settings"]["patch"]
+    data["settings"]["heads"] = 4
+    torch.save(data, tmp_path / CHECKPOINT)
+    with pytest.raises(InputError, match=r"generator\.pth: its settings differ .* in heads, patch"):
+        read_generator(tmp_path / CHECKPOINT)
+
+
+@pytest.mark.parametrize("number", [False, True])
+def test_a_generator_fits_the_images_that_it_was_trained_with(photographs, trained, number):
+    data, path = read_generator(trained / CHECKPOINT), trained / CHECKPOINT
+    data["images"] = len(photographs) if number else data["images"]
+    require_same_training(data, training_set(photographs), path)
+    with pytest.raises(InputError, match=r"generator\.pth: trained with people"):
+        require_same_training(data, training_set(photographs[:2]), path)
 
 
 def test_generated_images_do_not_depend_on_how_many_are_asked_for(trained):
