@@ -57,9 +57,12 @@ class UniversalCrafter(nn.Module):
             epoch: of the whole run.
             seed: not used; nothing is drawn.
         """
-        if not self.budget(epoch):
+        eps = self.budget(epoch)
+        if not eps:
             return batch
-        return add_delta(batch, self.delta.to(batch["images"].device))
+        # A checkpoint may hold one of a larger budget.
+        delta = self.delta.clamp(-eps, eps)
+        return add_delta(batch, delta.to(batch["images"].device))
 
     def budget(self, epoch: int) -> float:
         """EPS of an epoch."""

@@ -72,6 +72,16 @@ def test_it_stays_in_the_budget_and_the_batch_is_left_alone():
     assert torch.equal(before["images"], batch["images"])
 
 
+def test_a_perturbation_of_a_larger_budget_is_cut_to_the_present_one():
+    batch, step = tiny_batch(), universal("DEFENSE.EPS", 2.0)
+    larger = torch.full_like(step.crafter.delta, 8.0)
+    step.crafter.load_state_dict({"delta": larger})
+    moved = (step.craft(batch)["images"] - batch["images"]).abs()
+    assert moved.max() == 2
+    run(step)
+    assert step.crafter.delta.abs().max() <= 2
+
+
 def test_an_iteration_has_the_passes_of_clean_training():
     counts = []
     for step in (universal(), step_of(kind=SimpleStep)):
