@@ -20,6 +20,7 @@ from plugins.attacks.draws import row_generator
 from plugins.attacks.guides import compared
 from plugins.defense.adversarial_step import AdversarialStep, captured_outputs
 from plugins.defense.centroids import CentroidBank, batch_centroids, farthest_negative
+from plugins.defense.crafting import strength
 from plugins.defense.discriminator import Discriminator
 from plugins.defense.self_meta import add_gradients, meta_gradients, split_identities
 from plugins.defense.softening import Softening, soft_cross_entropy
@@ -66,8 +67,8 @@ class DDDefenseStep(AdversarialStep):
             self.softening = Softening.from_config(cfg)
             self.bank = CentroidBank.from_config(cfg)
         if cfg.DEFENSE.DISCRIMINATOR.ENABLED:
-            # Forked, so that runs with and without it are fed the same batches.
-            with torch.random.fork_rng():
+            # Forked, so that runs with and without it are fed the same batches; drawn on the CPU.
+            with torch.random.fork_rng(devices=[]):
                 self.discriminator = Discriminator.from_config(cfg)
             self.uses_clean = True
         self._losses_module = LossesModule(model, self.batch_losses)
@@ -80,16 +81,18 @@ class DDDefenseStep(AdversarialStep):
     def craft(self, batch: dict, place: int = 0) -> dict:
         """The attacked batch, with FNES also ``clean_shares`` w (B,) and ``farthest`` people (B,).
 
-        Images of FNES may leave the attack's budget. Arguments: see ``AdversarialStep.craft``.
+        Images of FNES may leave the attack's budget. In the warm-up ``clean_shares`` are nearer to
+        1, as the images are nearer to clean ones. Arguments: see ``AdversarialStep.craft``.
         """
         attacked = super().craft(batch, place)
         if self.softening is None:
             return attacked
         shares = self.softening.draw(len(batch["targets"]), self.generator(place, SOFTENING))
+        full = strength(self.epoch, self.cfg.DEFENSE.WARMUP_EPOCHS)
         return {
             **attacked,
             "images": self.softening.images(batch["images"], attacked["images"], shares),
-            "clean_shares": shares,
+            "clean_shares": torch.ones_like(shares).lerp(shares, full),
             "farthest": self.farthest(batch),
         }
 

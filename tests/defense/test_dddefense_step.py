@@ -167,6 +167,18 @@ def test_softening_leaves_the_budget_and_its_draws_follow_from_seed_rank_iterati
     assert torch.equal(resumed.craft(batch, 1)["clean_shares"], shares[1])
 
 
+def test_in_the_warm_up_labels_are_as_much_nearer_to_clean_ones_as_images_are():
+    batch = tiny_batch()
+    plain = dd_step(*FNES).craft(batch)["clean_shares"]
+    step = dd_step(*FNES, "DEFENSE.WARMUP_EPOCHS", 4)
+    for epoch, expected in ((0, torch.ones(8)), (1, 1 - (1 - plain) / 4)):
+        step.epoch = epoch
+        torch.testing.assert_close(step.craft(batch)["clean_shares"], expected)
+    step.epoch = 4
+    assert torch.equal(step.craft(batch)["clean_shares"], plain)
+    assert torch.equal(step.craft(batch)["images"], dd_step(*FNES).craft(batch)["images"])
+
+
 def test_mass_goes_to_whom_the_attack_approaches_or_to_the_farthest_of_the_bank():
     batch, step = tiny_batch(), dd_step(*FNES, *BANK)
     adapter, targets = step.crafter.adapter, batch["targets"]
@@ -206,6 +218,12 @@ def test_the_discriminator_starts_alike_and_draws_nothing_from_others():
     torch.manual_seed(3)
     dd_step(model=tiny())
     assert torch.equal(torch.rand(1), drawn)
+
+
+def test_the_discriminator_leaves_the_random_states_of_all_gpus_alone(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: pytest.fail("it is asked for"))
+    dd_step(*GAME)
 
 
 @pytest.mark.parametrize("saturating", [False, True])
