@@ -28,8 +28,8 @@ def draw_sheet(
 ) -> None:
     """A row for each person and camera of a slot: real images left, generated ones right.
 
-    A pair without a real image shows the person in other cameras, and says so. Empty slots are
-    grey.
+    A pair without a real image shows the person in other cameras, and says so; one with slots of
+    both reasons names both. Empty slots are grey.
 
     Args:
         file: PNG to write.
@@ -64,9 +64,12 @@ def draw_sheet(
 
     for number, ((person, camera), rows) in enumerate(shown):
         top = HEADER + number * step
-        pen.rectangle((MARGIN, top, MARGIN + 4, top + HEIGHT), COLOURS[rows[0].reason])
+        reasons = [reason for reason in REASONS if any(row.reason == reason for row in rows)]
+        for place, reason in enumerate(reasons):
+            part = top + place * HEIGHT // len(reasons)
+            pen.rectangle((MARGIN, part, MARGIN + 4, top + HEIGHT), COLOURS[reason])
         filled = [row for row in rows if row.path]
-        words = [f"person {person}", f"camera {camera}", WORDS[rows[0].reason]]
+        words = [f"person {person}", f"camera {camera}", *(WORDS[reason] for reason in reasons)]
         for line, word in enumerate([*words, f"{len(filled)} of {len(rows)} slots filled"]):
             pen.text((MARGIN + 12, top + line * 20), word, INK if line < 2 else FAINT, text)
         real = by_pair[person, camera]

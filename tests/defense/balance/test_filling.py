@@ -7,7 +7,15 @@ from PIL import Image
 from plugins.data.frames import read_frame
 from plugins.defense.balance.filling import acceptance_table, fill_slots
 from plugins.defense.balance.filters import CandidateFilter
-from plugins.defense.balance.pictures import draw_charts, draw_sheet, tally
+from plugins.defense.balance.pictures import (
+    COLOURS,
+    HEADER,
+    HEIGHT,
+    MARGIN,
+    draw_charts,
+    draw_sheet,
+    tally,
+)
 from plugins.defense.balance.planner import FEW, ONE_CAMERA, Slot
 from plugins.defense.balance.tables import (
     MADE_WITH,
@@ -146,6 +154,19 @@ def test_the_pictures_show_what_the_manifest_lists(judges, tmp_path):
     with Image.open(tmp_path / "sheet.png") as sheet:
         colours = {colour for _, colour in sheet.convert("RGB").getcolors(2**24)}
     assert {PEOPLE["ann"], PEOPLE["cid"], CAMERAS["2"]} <= colours
+
+
+@pytest.mark.parametrize("reasons", [(FEW,), (ONE_CAMERA,), (FEW, ONE_CAMERA), (ONE_CAMERA, FEW)])
+def test_a_pair_is_named_by_all_its_reasons(reasons, judges, tmp_path):
+    photographs = write_photographs(tmp_path / "real", [("ann", "1")])
+    slots = [Slot(number, "ann", "1", reason) for number, reason in enumerate(reasons)]
+    draw_sheet(tmp_path / "sheet.png", photographs, fill(slots, judges, tmp_path), tmp_path)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        bar = [sheet.getpixel((MARGIN, HEADER + row)) for row in range(HEIGHT)]
+    found = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in bar]
+    expected = [COLOURS[reason] for reason in sorted(reasons)]
+    assert list(dict.fromkeys(found)) == expected
+    assert found.count(expected[0]) == HEIGHT // len(expected)
 
 
 def test_a_sheet_without_an_image_names_it(judges, tmp_path):
