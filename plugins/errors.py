@@ -4,6 +4,7 @@ import functools
 import logging
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -15,6 +16,23 @@ class InputError(ValueError):
     and the nearest valid choice where there is one. The tools print it without a traceback; every
     other exception is a defect of ours and keeps its traceback.
     """
+
+
+def require_output(option: str, path: Path, ending: str) -> None:
+    """Raise InputError where no file can be written, before the work that would be lost.
+
+    Args:
+        option: that names the file, for the message.
+        path: of the file; its folder may be missing.
+        ending: that it must have, such as ".png".
+    """
+    if path.is_dir():
+        raise InputError(f"{option} {path}: a folder; expected a file *{ending}")
+    if path.suffix.lower() != ending:
+        raise InputError(f"{option} {path}: expected a file *{ending}")
+    for folder in path.parents:
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{option} {path}: {folder} is a file; expected a folder")
 
 
 def user_errors(main: Callable) -> Callable:

@@ -30,7 +30,7 @@ from plugins.data.checks import (
     remarks,
 )
 from plugins.data.sample_sheet import save_sample_sheet
-from plugins.errors import InputError, user_errors
+from plugins.errors import InputError, require_output, user_errors
 
 SHOWN = 20  # complaints of a kind
 
@@ -65,6 +65,8 @@ def main() -> int:
     args = parse_arguments()
     if args.workers < 1:
         raise InputError(f"--workers {args.workers}: expected 1 or more")
+    if args.sheet:
+        require_output("--sheet", args.sheet, ".png")
     cfg = setup_cfg(args.config_file, args.opts)
     data = build_dataset(args.dataset, "the data set", cfg=cfg)
     splits = read_splits(data)

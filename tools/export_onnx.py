@@ -20,7 +20,7 @@ from plugins.engine.onnx_export import (
     load_deployed,
     require_onnx,
 )
-from plugins.errors import InputError, user_errors
+from plugins.errors import InputError, require_output, user_errors
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -43,8 +43,7 @@ def main() -> int:
     cfg = setup_cfg(args.config_file, [*args.opts, *here])
     if not cfg.MODEL.WEIGHTS:
         raise InputError("MODEL.WEIGHTS: expected a checkpoint, found nothing")
-    if args.out.is_dir():
-        raise InputError(f"--out {args.out}: a folder; expected an .onnx file")
+    require_output("--out", args.out, ".onnx")
     model = load_deployed(cfg)
     export_onnx(model, cfg, args.out)
     size = args.out.stat().st_size / 2**20

@@ -18,7 +18,7 @@ from plugins.data.synthetic.layouts import LAYOUTS
 from plugins.data.synthetic.settings import PRESETS, SyntheticSettings
 from plugins.data.synthetic.sheet import save_sheet
 from plugins.data.synthetic.writers import render_layout
-from plugins.errors import InputError
+from plugins.errors import InputError, require_output
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -60,6 +60,8 @@ def main() -> int:
     names = {field.name for field in dataclasses.fields(SyntheticSettings)}
     chosen = {name: value for name, value in arguments.items() if name in names}
     try:
+        if arguments["sheet"]:
+            require_output("--sheet", arguments["sheet"], ".png")
         settings = dataclasses.replace(PRESETS[arguments["preset"]], **chosen)
         counts = render_layout(
             LAYOUTS[arguments["layout"]],

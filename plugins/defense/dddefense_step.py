@@ -247,6 +247,9 @@ def check_parts(cfg: CfgNode, model: nn.Module) -> None:
                 f"{key} reads what one head returns; {type(model).__name__} has not one head; "
                 "expected a meta-architecture such as Baseline or VVIBaseline"
             )
+    mix = settings.FNES.MIX
+    if not all(isinstance(share, int | float) for share in mix):
+        raise InputError(f"DEFENSE.FNES.MIX: {list(mix)}; expected two numbers")
     game = settings.DISCRIMINATOR
     if not game.WEIGHT >= 0:
         raise InputError(f"DEFENSE.DISCRIMINATOR.WEIGHT: {game.WEIGHT}; expected 0 or more")

@@ -198,6 +198,24 @@ def test_the_command_passes_a_whole_set_and_fails_a_damaged_one(
     assert "error: --workers 0: expected 1 or more" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("sheet", "expected a file *.png"),
+        ("sheet.pgn", "expected a file *.png"),
+        ("file/sheet.png", "file is a file; expected a folder"),
+        ("folder", "a folder; expected a file *.png"),
+    ],
+)
+def test_a_sheet_that_cannot_be_written_is_told_before_the_set_is_read(
+    name, words, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    assert run_tool(monkeypatch, "HITSZVCM2", f"--sheet={tmp_path / name}") == 2
+    assert words in capsys.readouterr().err
+
+
 def test_the_command_fails_a_set_in_which_nothing_can_be_searched(tmp_path, monkeypatch, capsys):
     lines = [
         f"{person}.jpg,{person},north,{modality},,,{split}"

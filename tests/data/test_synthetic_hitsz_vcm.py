@@ -176,7 +176,11 @@ def test_the_command_renders_counts_and_shows_from_any_folder(tmp_path):
 
 @pytest.mark.parametrize(
     ("option", "complaint"),
-    [("--seed=5", "error: .*seed 0 .asked for: 5"), ("--sede=5", "unrecognized arguments: --sede")],
+    [
+        ("--seed=5", "error: .*seed 0 .asked for: 5"),
+        ("--sede=5", "unrecognized arguments: --sede"),
+        ("--sheet=people", "error: --sheet people: expected a file [*][.]png"),
+    ],
 )
 def test_the_command_refuses_in_words_and_with_exit_code_2(
     root, monkeypatch, capsys, option, complaint

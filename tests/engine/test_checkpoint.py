@@ -194,6 +194,7 @@ def test_a_resumed_run_keeps_its_schedule(tmp_path):
         ("SOLVER.ADVERSARY.BASE_LR", "0.5"),
         ("SOLVER.ADVERSARY.MOMENTUM", "0.1"),
         ("DEFENSE.DISCRIMINATOR.BASE_LR", "0.5"),
+        ("DEFENSE.DISCRIMINATOR.HIDDEN", "8"),
         ("SOLVER.FREEZE_ITERS", "7"),
         ("MODEL.FREEZE_LAYERS", "['backbone']"),
     ],

@@ -80,7 +80,11 @@ def test_it_is_exported_with_images_of_the_size_that_is_evaluated(crop):
     [
         ([], "MODEL.WEIGHTS: expected a checkpoint"),
         (["MODEL.WEIGHTS", "gone.pth"], "gone.pth"),
-        (["--out", "tools", "MODEL.WEIGHTS", "gone.pth"], "--out tools: a folder; expected an"),
+        (["--out", "tools", "MODEL.WEIGHTS", "gone.pth"], "--out tools: a folder; expected a file"),
+        (
+            ["--out", f"{__file__}/x.onnx", "MODEL.WEIGHTS", "gone.pth"],
+            f"{__file__} is a file; exp",
+        ),
         (["MODEL.META_ARCHITECTURE", "Baseline"], "MODEL.WEIGHTS"),
     ],
 )
