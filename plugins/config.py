@@ -232,8 +232,9 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     cfg.ATTACK.INFRARED = "free"
     # Of random starts, per query and restart; and of a model that draws.
     cfg.ATTACK.SEED = 0
-    # What overrides an attack's own recipe; 0 does not. STEP_SIZE in the units of NORM; l2 needs
-    # one, as published ones are linf's. EOT: passes whose gradients are averaged.
+    # What overrides an attack's own recipe; 0 does not. STEP_SIZE in the units of NORM, for steps
+    # of one length, not APGD's; l2 needs one, as published ones are linf's. EOT: passes whose
+    # gradients are averaged.
     cfg.ATTACK.STEPS = 0
     cfg.ATTACK.STEP_SIZE = 0.0
     cfg.ATTACK.RESTARTS = 0

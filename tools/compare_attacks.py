@@ -57,7 +57,11 @@ def main() -> None:
                 "names that differ in letters or digits"
             )
         folders[folder] = name
-        cfg = setup_cfg(args.config_file, [*args.opts, *shlex.split(words)])
+        try:
+            own = shlex.split(words)
+        except ValueError as error:
+            raise InputError(f"--column: {words}: {error}; expected keys and values") from error
+        cfg = setup_cfg(args.config_file, [*args.opts, *own])
         cfg.OUTPUT_DIR = str(args.out / folder)
         if cfg.ATTACK.SAVE_IMAGES:
             cfg.ATTACK.SAVE_IMAGES = str(Path(cfg.ATTACK.SAVE_IMAGES, folder))

@@ -27,6 +27,7 @@ from plugins.registry import ATTACK, lookup
 logger = logging.getLogger(__name__)
 
 STRONG = "-strong"
+SEEDS = 2**32  # as many as numpy knows
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,17 @@ class Attack:
         transform: of clean images (B, ..., 3, H, W), with a generator; the features of what it
             gives, anew for each pass, are the guides' ``reference``.
         both_sides: whether it learns from rows of query and gallery, not of one side alone.
+        solved_first: whether its aim is that Rank-1 fails; else its objective alone counts.
         threat: what may be changed.
         recipe: how the objective is climbed.
         seed: of all random draws.
+        passes: rows that passed the model forward and backward in ``prepare``.
     """
 
     transform: ClassVar[Callable[[Tensor, torch.Generator], Tensor] | None] = None
     both_sides: ClassVar[bool] = False
+    solved_first: ClassVar[bool] = True
+    passes: int = 0
 
     @staticmethod
     def objective(features: Tensor, guides: Guides) -> Tensor:
@@ -90,6 +95,8 @@ class Attack:
         for key in ("STEPS", "STEP_SIZE", "RESTARTS", "EOT", "SEED"):
             if not cfg.ATTACK[key] >= 0:
                 raise InputError(f"ATTACK.{key}: {cfg.ATTACK[key]}; expected 0 or more")
+        if cfg.ATTACK.SEED >= SEEDS:
+            raise InputError(f"ATTACK.SEED: {cfg.ATTACK.SEED}; expected less than 2^32")
         threat = ThreatModel.from_config(cfg)
         recipe = (cls.strong if strong else cls.published)(threat.eps)
         names = ("steps", "step_size", "restarts", "eot")
@@ -162,8 +169,10 @@ class Attack:
             if self.transform is not None:
                 known = self._refer(features_of, clean, known, (restart, next(passes)))
             features = features_of(some).to(guides.clean.device)
-            values = self.objective(features, known), rank_margin(features.detach(), known)
-            return tuple(value.to(images.device) for value in values)
+            objective = self.objective(features, known)
+            own = type(self).objective is rank_margin
+            margin = objective.detach() if own else rank_margin(features.detach(), known)
+            return objective.to(images.device), margin.to(images.device)
 
         return score
 
@@ -189,7 +198,8 @@ class Attack:
         self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides, restart: int
     ) -> Climb:
         score = self.score(features_of, batch, guides, restart)
-        climb = maximise(score, Region(self.threat, batch), self.recipe, self.seed, restart)
+        region = Region(self.threat, batch)
+        climb = maximise(score, region, self.recipe, self.seed, restart, self.solved_first)
         return climb if self.transform is None else replace(climb, forwards=2 * climb.forwards)
 
     def _restarts(
@@ -202,14 +212,14 @@ class Attack:
         best = self._climb(features_of, batch, guides, restart=0)
         for restart in range(1, self.recipe.restarts):
             left = torch.ones_like(best.stuck)
-            if self.recipe.stop_when_solved:
+            if self.recipe.stop_when_solved and self.solved_first:
                 left = best.margin <= 0
             if not left.any():
                 break
             part = select_clips(batch, left[groups])
             known = guides.select(left.to(guides.pids.device))
             climb = self._climb(features_of, part, known, restart)
-            best = merge(best, climb, left, groups)
+            best = merge(best, climb, left, groups, self.solved_first)
         return best
 
 
@@ -224,7 +234,9 @@ def select_clips(batch: dict, clips: Tensor) -> dict:
     }
 
 
-def merge(best: Climb, climb: Climb, left: Tensor, groups: Tensor) -> Climb:
+def merge(
+    best: Climb, climb: Climb, left: Tensor, groups: Tensor, solved_first: bool = True
+) -> Climb:
     """The better of two climbs for each row, the second one being of some rows only.
 
     Args:
@@ -232,15 +244,19 @@ def merge(best: Climb, climb: Climb, left: Tensor, groups: Tensor) -> Climb:
         climb: of the rows ``left``.
         left: (R,) bool.
         groups: (B,) the row of each clip.
+        solved_first: as for ``is_better``.
     """
-    objective = best.objective.masked_scatter(left, climb.objective)
-    margin = best.margin.masked_scatter(left, climb.margin)
+    objective, start, margin = (
+        getattr(best, name).masked_scatter(left, getattr(climb, name))
+        for name in ("objective", "start", "margin")
+    )
     images = best.images.clone()
     images[left[groups]] = climb.images
-    better = is_better(objective, margin, best.objective, best.margin)
+    better = is_better(objective, margin, best.objective, best.margin, solved_first)
     return Climb(
         images=torch.where(spread(better, groups), images, best.images),
         objective=torch.where(better, objective, best.objective),
+        start=torch.where(better, start, best.start),
         margin=torch.where(better, margin, best.margin),
         stuck=best.stuck & best.stuck.masked_scatter(left, climb.stuck),
         forwards=best.forwards + climb.forwards,

@@ -64,7 +64,8 @@ def hop_skip_jump(
     adapted = isinstance(features_of, Adapter)
     with torch.no_grad(), attacking(features_of.model) if adapted else preserved_random_state():
         counted = (guides.positives.any(dim=1) & guides.negatives.any(dim=1)).to(images.device)
-        for place in (counted & (margin_of(images) <= 0)).nonzero().flatten().tolist():
+        start = margin_of(images)
+        for place in (counted & (start <= 0)).nonzero().flatten().tolist():
             row = torch.arange(len(rows)) == place
             known = guides.select(row.to(guides.pids.device))
             one = select_clips(batch, row)
@@ -80,7 +81,7 @@ def hop_skip_jump(
             region = region.settle(clips - region.clean)
         clips = region.project(clips)
         margin = margin_of(clips.view(images.shape))
-    climb = Climb(clips, margin, margin, stuck, model.forwards, backwards=0)
+    climb = Climb(clips, margin, start, margin, stuck, model.forwards, backwards=0)
     return Outcome({**batch, "images": clips.view(images.shape)}, climb)
 
 

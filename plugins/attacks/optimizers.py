@@ -65,11 +65,12 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Climb:
-    """What a climb found, the best of each row: solved before not solved, then by objective.
+    """What a climb found, the best of each row, see ``is_better``.
 
     Attributes:
         images: (B, T, 3, H, W).
         objective: (R,).
+        start: (R,) the objective where the climb began.
         margin: (R,).
         stuck: (R,) bool, the gradient at the start was 0 everywhere: the attack had no direction,
             which says nothing about the model's robustness.
@@ -79,13 +80,21 @@ class Climb:
 
     images: Tensor
     objective: Tensor
+    start: Tensor
     margin: Tensor
     stuck: Tensor
     forwards: int
     backwards: int
 
 
-def maximise(score: Score, region: Region, recipe: Recipe, seed: int, restart: int = 0) -> Climb:
+def maximise(
+    score: Score,
+    region: Region,
+    recipe: Recipe,
+    seed: int,
+    restart: int = 0,
+    solved_first: bool = True,
+) -> Climb:
     """Climb once.
 
     Args:
@@ -94,6 +103,7 @@ def maximise(score: Score, region: Region, recipe: Recipe, seed: int, restart: i
         recipe: how; its ``restarts`` are the caller's affair.
         seed: of the random start.
         restart: number of this climb; each has another random start.
+        solved_first: as for ``is_better``.
 
     Returns:
         The best images that were seen, the start included.
@@ -111,16 +121,11 @@ def maximise(score: Score, region: Region, recipe: Recipe, seed: int, restart: i
         else:
             region = region.settle(probe.gradient(start)[0])
         start = region.project(start)
-    explorer = Explorer(score, region, recipe.eot, recipe.drop_solved, (seed, restart))
-    OPTIMIZERS[recipe.optimizer](explorer, start, recipe)
-    return Climb(
-        images=explorer.images,
-        objective=explorer.objective,
-        margin=explorer.margin,
-        stuck=explorer.stuck,
-        forwards=probe.forwards + explorer.forwards,
-        backwards=probe.backwards + explorer.backwards,
+    explorer = Explorer(
+        score, region, recipe.eot, recipe.drop_solved, (seed, restart), solved_first
     )
+    OPTIMIZERS[recipe.optimizer](explorer, start, recipe)
+    return explorer.climb(probe.forwards, probe.backwards)
 
 
 class Explorer:
@@ -133,15 +138,28 @@ class Explorer:
         eot: int,
         drop_solved: bool = False,
         seeds: tuple[int, ...] = (0,),
+        solved_first: bool = True,
     ) -> None:
         """Nothing is seen yet."""
         self.score, self.region, self.eot = score, region, eot
-        self.drop_solved, self.seeds = drop_solved, seeds
+        self.drop_solved, self.seeds, self.solved_first = drop_solved, seeds, solved_first
         self.forwards = self.backwards = 0
         self.images: Tensor | None = None
         self.left = torch.ones_like(region.rows, dtype=torch.bool)
         # Known after the first gradient; without one nothing is ever stuck.
         self.stuck, self._started = torch.zeros_like(self.left), False
+
+    def climb(self, forwards: int = 0, backwards: int = 0) -> Climb:
+        """What was found, with so many passes made before."""
+        return Climb(
+            images=self.images,
+            objective=self.objective,
+            start=self.start,
+            margin=self.margin,
+            stuck=self.stuck,
+            forwards=forwards + self.forwards,
+            backwards=backwards + self.backwards,
+        )
 
     @property
     def finished(self) -> bool:
@@ -201,7 +219,9 @@ class Explorer:
             raise InputError(f"attack: the objective is NaN or infinite for rows {rows[:5]}")
         if self.images is None:
             self.images, self.objective, self.margin = images, objective, margin
-        better = is_better(objective, margin, self.objective, self.margin)
+            self.start = objective
+        found, best = (objective, margin), (self.objective, self.margin)
+        better = is_better(*found, *best, self.solved_first)
         self.images = torch.where(self.region.spread(better), images, self.images)
         self.objective = torch.where(better, objective, self.objective)
         self.margin = torch.where(better, margin, self.margin)
@@ -210,8 +230,12 @@ class Explorer:
         return objective
 
 
-def is_better(objective: Tensor, margin: Tensor, than: Tensor, than_margin: Tensor) -> Tensor:
-    """(R,) bool: solved before not solved, then by objective."""
+def is_better(
+    objective: Tensor, margin: Tensor, than: Tensor, than_margin: Tensor, solved_first: bool = True
+) -> Tensor:
+    """(R,) bool: solved before not solved, then by objective; or by objective alone."""
+    if not solved_first:
+        return objective > than
     solved, was_solved = margin > 0, than_margin > 0
     return (solved & ~was_solved) | ((solved == was_solved) & (objective > than))
 

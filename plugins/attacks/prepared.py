@@ -9,7 +9,6 @@ from dataclasses import replace
 from itertools import chain, islice
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from plugins.attacks import objectives
@@ -17,7 +16,7 @@ from plugins.attacks.adapter import row_groups
 from plugins.attacks.base import Attack, select_clips
 from plugins.attacks.constraints import Region
 from plugins.attacks.guides import Guides
-from plugins.attacks.optimizers import Climb, Recipe
+from plugins.attacks.optimizers import Climb, Explorer, Recipe
 from plugins.attacks.presets import QAPlus, drawn_items
 from plugins.attacks.universal import (
     GuidedBatch,
@@ -44,6 +43,7 @@ class CandidateAttack(Attack):
         others: (G, X) clean distances of each query to each item, once prepared.
     """
 
+    solved_first: ClassVar[bool] = False
     raised: ClassVar[bool]
     others: Tensor | None = None
 
@@ -137,8 +137,14 @@ class UniversalAttack(Attack):
         first = next(steps, None)
         if first is None:
             raise InputError(f"{type(self).__name__}: no rows to learn from; {self.needs}")
-        prepared, steps = copy.copy(self), chain([first], steps)
-        prepared.delta = universal_delta(features_of, steps, self.objective, recipe, self.seed)
+        prepared = copy.copy(self)
+
+        def counted() -> Iterator[GuidedBatch]:
+            for batch, guides in chain([first], steps):
+                prepared.passes += len(guides.pids)
+                yield batch, guides
+
+        prepared.delta = universal_delta(features_of, counted(), self.objective, recipe, self.seed)
         return prepared
 
     def order(self, batches: Iterable[GuidedBatch]) -> Iterable[GuidedBatch]:
@@ -150,11 +156,16 @@ class UniversalAttack(Attack):
     ) -> Climb:
         assert self.delta is not None, "a universal attack is prepared before it runs"
         region = Region(self.threat, batch)
-        images = region.project(region.clean + self.delta)
-        with torch.no_grad():
-            objective, margin = self.score(features_of, batch, guides)(images)
-        stuck = torch.zeros_like(margin, dtype=torch.bool)
-        return Climb(images, objective, margin, stuck, forwards=len(margin), backwards=0)
+        explorer = Explorer(self.score(features_of, batch, guides), region, self.recipe.eot)
+        explorer.look(region.project(region.clean + self.delta))
+        start = self.objective(guides.clean, guides).to(explorer.objective)
+        return replace(explorer.climb(), start=start)
+
+    def _restarts(
+        self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides
+    ) -> Climb:
+        """One climb, as the delta is the same in all."""
+        return self._climb(features_of, batch, guides, restart=0)
 
 
 @ATTACK.register()

@@ -162,6 +162,7 @@ class LTA(Attack):
 class TMA(Attack):
     """Targeted mismatch: towards a drawn gallery item of another. Tolias et al., ICCV 2019."""
 
+    solved_first: ClassVar[bool] = False
     raised: ClassVar[bool] = True
     objective = staticmethod(objectives.targeted)
 
@@ -188,6 +189,7 @@ class QAPlus(Attack):
         raised: the item moves to the front, or to the end.
     """
 
+    solved_first: ClassVar[bool] = False
     raised: ClassVar[bool] = True
     objective = staticmethod(partial(objectives.query_attack, raised=True))
 

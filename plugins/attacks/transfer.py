@@ -51,6 +51,7 @@ class Transferred:
     ) -> None:
         self.attack, self.surrogate, self.guides_of = attack, surrogate, guides_of
         self.threat, self.recipe, self.seed = attack.threat, attack.recipe, attack.seed
+        self.passes = attack.passes
 
     def prepare(
         self, features_of: Callable[[dict], Tensor], batches: Iterable[GuidedBatch]

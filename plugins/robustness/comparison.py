@@ -13,6 +13,7 @@ from plugins.evaluation.table import by_task
 
 DOCUMENT, TABLE = "comparison.json", "comparison.md"
 # What stands side by side in a table; the second is of attacks that aim at an item.
+CLEAN = {"": "clean, all queries", "rerank": "clean, all queries, re-ranked"}
 FIGURES = ("Rank-1", "mAP"), ("success@1", "success@10")
 
 
@@ -56,7 +57,7 @@ def comparison_tables(found: Mapping[str, Mapping[str, Mapping]]) -> str:
     for search, attacks in searches.items():
         for metrics in FIGURES:
             rows = [
-                [attack or "clean, all queries"]
+                [CLEAN.get(attack, attack)]
                 + [cell(blocks.get((search, attack)), metrics) for blocks in columns.values()]
                 for attack in attacks
             ]

@@ -20,6 +20,7 @@ from plugins.attacks.projections import to_uint8
 from plugins.data.datasets.manifest import COLUMNS
 from plugins.data.datasets.tracklet import MODALITIES, Tracklet, as_tracklet, is_image
 from plugins.engine.checkpoint import write_atomically
+from plugins.errors import InputError
 from plugins.robustness.searches import Search
 
 
@@ -65,6 +66,9 @@ class AttackedSet:
         """List the search, the rows (A,) by their attacked images.
 
         Queries that were not attacked, when others were, are left out.
+
+        Raises:
+            InputError: an image is gone.
         """
         attacked = set(rows.tolist())
         queries = rows if search.side == "query" else search.query_rows
@@ -74,6 +78,13 @@ class AttackedSet:
             for row in ids.tolist()
             for line in self._lines(row, split, row in attacked)
         ]
+        for path, *_ in table:
+            if not (self._folder / path).is_file():
+                raise InputError(
+                    f"ATTACK.SAVE_IMAGES: {self._folder / path}: no such file; an image is saved "
+                    "only while its batch is attacked: delete the attack's record in "
+                    "OUTPUT_DIR/robustness to attack anew"
+                )
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([COLUMNS, *table])
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -123,10 +123,15 @@ class Lab:
     def attack(
         self, name: str, eps: float | None = None, norm: str | None = None, **recipe: Any
     ) -> Attack:
-        """The attack of that name, with another budget or recipe; the measure's is the level's."""
+        """The attack of that name, with another budget or recipe; the measure's is the level's.
+
+        ATTACK.STEPS and RESTARTS make the measure stronger, never weaker.
+        """
         attack = build_attack(name, self.cfg, "TEST.ATTACKS")
         if name == MEASURE:
-            recipe = {"steps": self.level.steps, "restarts": self.level.restarts} | recipe
+            steps = max(self.level.steps, self.cfg.ATTACK.STEPS)
+            restarts = max(self.level.restarts, self.cfg.ATTACK.RESTARTS)
+            recipe = {"steps": steps, "restarts": restarts} | recipe
         changed = {"eps": eps, "norm": norm}
         changed = {field: value for field, value in changed.items() if value is not None}
         threat = replace(attack.threat, **changed)
@@ -148,7 +153,7 @@ class Lab:
         """Any attack on the probes, or what is known of it.
 
         Args:
-            name: of the record; with threat, recipe and seed it tells one attack from another.
+            name: with threat, recipe and seed it tells one attack from another.
             attack: the attack.
             rows: others than the probes.
             scene: another than the lab's.
@@ -173,12 +178,9 @@ class Lab:
         if self._twin is None:
             return None
         twin, attack = self._twin, self.attack(MEASURE)
-        batches = self.scene.batches(self.probes)
         carried = Transferred(attack, twin.adapter, twin.search.guides)
-        return (
-            twin.search.outcomes(attack_search(attack, twin.adapter, twin.search, batches)),
-            self.search.outcomes(attack_search(carried, self.adapter, self.search, batches)),
-        )
+        name = f"{MEASURE} from the twin {twin.fingerprint[:12]}"
+        return self.run(MEASURE, attack, scene=twin), self.run(name, carried)
 
     def attacks(self) -> dict[str, Outcomes]:
         """The level's attacks on all queries, the measure last."""

@@ -34,6 +34,7 @@ class Attacked:
     Attributes:
         rows: (A,) int64.
         objective: (A,) as the attack ended.
+        start: (A,) the objective where it began.
         margin: (A,) likewise, see ``objectives.rank_margin``; above 0 where Rank-1 fails.
         moved: (A,) how much of the budget was used: L-inf, mean |delta| over all pixels / eps; L2,
             norm / eps. 0 for an eps of 0.
@@ -47,6 +48,7 @@ class Attacked:
 
     rows: Tensor
     objective: Tensor
+    start: Tensor
     margin: Tensor
     moved: Tensor
     reached: Tensor

@@ -29,6 +29,8 @@ KEYS = (
     ("TEST", "FLIP"),
     ("TEST", "CLIPS"),
 )
+# Changes with what an attack does or a record holds, so that older records are not read.
+FORMAT = 2
 # Where a model runs and where its weights come from say nothing about it.
 PLACES = ("DEVICE", "WEIGHTS")
 
@@ -45,7 +47,7 @@ class Record:
 
     def __init__(self, folder: Path, name: str, key: str) -> None:
         """Keep the files ``name`` in ``folder``; ``key`` names all that the result depends on."""
-        self._key = key
+        self._key = f"{FORMAT} {key}"
         self._summary, self.path = folder / f"{name}.json", folder / f"{name}.pt"
         self._parts = folder / f"{name}.parts"
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fastreid.config import CfgNode
 
+from plugins.attacks import build_attack
 from plugins.data.datasets.tracklet import as_tracklet
 from plugins.engine.checkpoint import write_atomically
 from plugins.engine.trainer import load_model
@@ -13,7 +14,7 @@ from plugins.errors import InputError
 from plugins.registry import nearest
 from plugins.robustness.card import make_card, write_card
 from plugins.robustness.html import page
-from plugins.robustness.lab import LEVELS, Lab
+from plugins.robustness.lab import LEVELS, MEASURE, Lab
 from plugins.robustness.pictures import (
     draw_attacks,
     draw_curve,
@@ -21,6 +22,7 @@ from plugins.robustness.pictures import (
     draw_people,
     find_examples,
 )
+from plugins.robustness.robust_evaluator import check_reach
 from plugins.robustness.scenes import evaluate_clean
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,14 @@ def report(
         raise InputError(f"ATTACK.SIDE: '{cfg.ATTACK.SIDE}'; a report attacks the query")
     if not cfg.ATTACK.EPS > 0:
         raise InputError(f"ATTACK.EPS: {cfg.ATTACK.EPS}; a report expects a budget above 0")
+    if cfg.ATTACK.SAVE_IMAGES:
+        raise InputError(
+            f"ATTACK.SAVE_IMAGES: '{cfg.ATTACK.SAVE_IMAGES}'; a report saves none, expected ''"
+        )
+    for name in (*LEVELS[level].attacks, MEASURE):
+        check_reach(name, build_attack(name, cfg, "TEST.ATTACKS"))
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out: {folder} is a file; expected a folder")
     model = load_model(cfg, cfg.MODEL.WEIGHTS)
     other = load_model(cfg, twin) if twin else None
     others = [load_model(cfg, weights) for weights in trainings]

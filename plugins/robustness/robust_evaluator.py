@@ -196,9 +196,7 @@ class RobustEvaluator(VVIEvaluator):
             attack=name,
             recipe=asdict(self.attacks[name].recipe),
             **own_settings(self.attacks[name]),
-            queries=search.query_rows.tolist(),
-            gallery=search.gallery_rows.tolist(),
-            rules=[search.junk, search.cmc],
+            **search.told,
         )
         record = Record(Path(self.cfg.OUTPUT_DIR, FOLDER), stem, key)
         exported = None

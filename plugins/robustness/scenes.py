@@ -50,8 +50,10 @@ class Scene:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of settings, model and items."""
-        return fingerprint(self.evaluator.cfg, self.adapter.model, self.evaluator.items)
+        """Of settings, model, items and search."""
+        return fingerprint(
+            self.evaluator.cfg, self.adapter.model, self.evaluator.items, **self.search.told
+        )
 
     def batches(self, rows: torch.Tensor) -> RowBatches:
         """The clips of rows."""

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from plugins.attacks import Adapter, Attack, Guides, ThreatModel, attacking
 from plugins.attacks.adapter import row_groups
+from plugins.attacks.draws import joint_seed
 from plugins.attacks.guides import visible_pairs
 from plugins.attacks.projections import row_norms
 from plugins.data.loaders import to_device
@@ -34,6 +35,8 @@ from plugins.robustness.outcomes import Attacked, Outcomes, Scores, join
 from plugins.robustness.records import Record
 
 SIDES = ("query", "gallery")
+# Tells the seed of the scored pass from the attack's own.
+SCORED = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +83,15 @@ class Search:
     def other_side(self) -> "Search":
         """The same search with its other side attacked."""
         return replace(self, side="gallery" if self.side == "query" else "query")
+
+    @property
+    def told(self) -> dict[str, list]:
+        """What the result of an attack depends on beside items and features, as plain values."""
+        return {
+            "queries": self.query_rows.tolist(),
+            "gallery": self.gallery_rows.tolist(),
+            "rules": [self.junk, self.cmc],
+        }
 
     @property
     def side_rows(self) -> Tensor:
@@ -217,7 +229,11 @@ def attack_search(
     done = {number: part for number, part in found.items() if part is not None}
     left = [number for number in own if number not in done]
     if left:
-        attack = attack.prepare(adapter, GuidedBatches(adapter, search, batches, others))
+        begun = time.perf_counter()
+        with attacking(adapter.model):
+            seed_all_rng(attack.seed)
+            attack = attack.prepare(adapter, GuidedBatches(adapter, search, batches, others))
+        learning = time.perf_counter() - begun
     # A generator of its own: each iterator draws a seed, else from the global one.
     loader = DataLoader(
         batches,
@@ -235,11 +251,19 @@ def attack_search(
         disable=not comm.is_main_process(),
     )
     for number, batch in progress:
-        images, done[number] = attack_batch(attack, adapter, search, batch)
+        images, part = attack_batch(attack, adapter, search, batch)
+        if number == left[0]:
+            part = replace(
+                part,
+                forwards=part.forwards + attack.passes,
+                backwards=part.backwards + attack.passes,
+                seconds=part.seconds + learning,
+            )
         if keep:
             keep(batch, {**batch, "images": images})
         if record:
-            record.keep_part(number, done[number])
+            record.keep_part(number, part)
+        done[number] = part
     parts = {number: part for share in comm.all_gather(done) for number, part in share.items()}
     return join([parts[number] for number in sorted(parts)])
 
@@ -277,12 +301,14 @@ def attack_batch(
     outcome = attack.run(adapter, batch, search.guides(rows))
     images, climb = outcome.batch["images"], outcome.climb
     with attacking(adapter.model), torch.no_grad():
-        seed_all_rng(attack.seed)  # for a model that draws
+        # For a model that draws: not what it drew under attack, which the attacker saw.
+        seed_all_rng(joint_seed(attack.seed, SCORED))
         features = adapter.features(outcome.batch)
     moved, reached = budget_used(images - batch["images"], groups.to(images.device), attack.threat)
     tensors = {
         "rows": rows,
         "objective": climb.objective,
+        "start": climb.start,
         "margin": climb.margin,
         "moved": moved,
         "reached": reached,

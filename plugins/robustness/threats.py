@@ -1,4 +1,4 @@
-"""Attacks beside the threat model that only a report makes: a patch, another light, fewer others.
+"""Attacks that only a report makes: noise, a patch, another light, fewer others, HopSkipJump.
 
 Each aims at the rank margin, as the report's measure does.
 
@@ -6,13 +6,14 @@ Legend: B clips of T frames of 3 x H x W, R rows they belong to, G gallery items
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from plugins.attacks import Guides, Recipe, Region, ThreatModel, maximise
+from plugins.attacks import Guides, Recipe, Region, ThreatModel, hop_skip_jump, maximise
+from plugins.attacks.base import Outcome
 from plugins.attacks.draws import row_generator
 from plugins.attacks.optimizers import Climb, Explorer
 from plugins.attacks.presets import RankMargin
@@ -21,6 +22,8 @@ from plugins.attacks.presets import RankMargin
 PATCH_SHARE = 0.05
 # A channel of the light grows or shrinks by at most this factor.
 LIGHT = 4 / 3
+# Numbers of the draws of noise: far from those of restarts, which are drawn alike.
+FIRST_DRAW = 1000
 
 
 def equal_volume_radius(eps: float, dimensions: int) -> float:
@@ -66,23 +69,53 @@ class Patch(RankMargin):
         return maximise(score, PatchRegion(self.threat, batch), self.recipe, self.seed, restart)
 
 
-class Light(RankMargin):
-    """Another light: each channel times its own factor (von Kries), the worst of some draws.
+class Blind(RankMargin):
+    """The worst of images that are drawn, not sought."""
 
-    Infrared images, whose channels are one, have one factor. Nothing is drawn first, the images as
-    they are.
-    """
-
-    def __init__(self, draws: int, seed: int = 0) -> None:
-        """Draw so many lights for each row."""
-        super().__init__(ThreatModel("linf", 255.0), Recipe("light", steps=draws), seed)
+    def draws(self, region: Region, batch: dict) -> Iterator[Tensor]:
+        """Images (B, T, 3, H, W), one draw after the other."""
+        raise NotImplementedError
 
     def _climb(
         self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides, restart: int
     ) -> Climb:
         region = Region(self.threat, batch)
-        explorer = Explorer(self.score(features_of, batch, guides, restart), region, eot=1)
-        explorer.look(region.clean)
+        score = self.score(features_of, batch, guides, restart)
+        explorer = Explorer(score, region, self.recipe.eot)
+        for images in self.draws(region, batch):
+            explorer.look(images)
+        return explorer.climb()
+
+
+class Noise(Blind):
+    """Noise within the threat model."""
+
+    def __init__(self, threat: ThreatModel, draws: int, seed: int = 0, eot: int = 1) -> None:
+        """Draw so often for each row."""
+        super().__init__(threat, Recipe("noise", steps=draws, eot=eot), seed)
+
+    def draws(self, region: Region, batch: dict) -> Iterator[Tensor]:
+        """Each in frames of its own, where only some may be changed."""
+        for draw in range(self.recipe.steps):
+            noise = region.random(self.seed, FIRST_DRAW + draw)
+            settled = region if region.settled else region.settle(noise - region.clean)
+            yield settled.project(noise)
+
+
+class Light(Blind):
+    """Another light: each channel times its own factor (von Kries).
+
+    Infrared images, whose channels are one, have one factor. Nothing is drawn first, the images as
+    they are.
+    """
+
+    def __init__(self, draws: int, seed: int = 0, eot: int = 1) -> None:
+        """Draw so many lights for each row."""
+        super().__init__(ThreatModel("linf", 255.0), Recipe("light", steps=draws, eot=eot), seed)
+
+    def draws(self, region: Region, batch: dict) -> Iterator[Tensor]:
+        """The images as they are, then in each light."""
+        yield region.clean
         infrared = batch.get("modalities", torch.zeros(len(region.clean))) == 1
         for draw in range(self.recipe.steps):
             lights = torch.stack(
@@ -93,15 +126,20 @@ class Light(RankMargin):
             )
             factors = LIGHT ** (2 * lights.to(region.clean) - 1)[region.groups]  # (B, 3)
             factors = torch.where(infrared[:, None].to(factors.device), factors[:, :1], factors)
-            explorer.look((region.clean * factors[:, None, :, None, None]).clamp(0, 255))
-        return Climb(
-            images=explorer.images,
-            objective=explorer.objective,
-            margin=explorer.margin,
-            stuck=explorer.stuck,
-            forwards=explorer.forwards,
-            backwards=0,
-        )
+            yield (region.clean * factors[:, None, :, None, None]).clamp(0, 255)
+
+
+class HopSkipJump(RankMargin):
+    """``hop_skip_jump``, called as an attack."""
+
+    def __init__(self, threat: ThreatModel, steps: int, seed: int = 0) -> None:
+        """Search so many steps."""
+        super().__init__(threat, Recipe("hops", steps=steps), seed)
+
+    def run(self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides) -> Outcome:
+        """See ``hop_skip_jump``; several persons should be in the batch."""
+        steps, seed = self.recipe.steps, self.seed
+        return hop_skip_jump(features_of, batch, guides, self.threat, steps=steps, seed=seed)
 
 
 class SmallGallery(RankMargin):

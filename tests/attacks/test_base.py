@@ -165,6 +165,30 @@ def test_more_restarts_never_lose():
     assert many.climb.objective.mean() > few.climb.objective.mean()
 
 
+@pytest.mark.parametrize("name", ["TMA", "QAPlus"])
+def test_an_attack_with_an_aim_of_its_own_goes_on_where_rank_1_fails(name):
+    batch = clips(people=8)
+    guides = guides_of(batch)
+    opts = ("ATTACK.STEPS", 10, "ATTACK.RESTARTS", 3, "ATTACK.EPS", 1.0)
+    attack = attack_named(f"{name}-strong", *opts)
+    own = attack.run(features_of, batch, guides).climb
+    assert (own.margin > 0).any() and own.backwards == 3 * 10 * len(guides.pids)
+    attack.solved_first = True
+    other = attack.run(features_of, batch, guides).climb
+    assert own.objective.mean() > other.objective.mean()
+
+
+def test_the_objective_at_the_start_is_that_of_the_better_climb():
+    batch = clips(people=8)
+    guides = guides_of(batch)
+    attack = FNA(ThreatModel(eps=4.0), Recipe("sign", steps=3, step_size=1.0))
+    climb = attack.run(features_of, batch, guides).climb
+    torch.testing.assert_close(climb.start, attack.objective(guides.clean, guides))
+    noisy = FNA(ThreatModel(eps=4.0), Recipe("sign", 0, random_start=True, restarts=3))
+    climb = noisy.run(features_of, batch, guides).climb
+    assert torch.equal(climb.start, climb.objective)
+
+
 def test_a_margin_above_0_is_a_failed_rank_1_of_the_evaluator():
     batch = clips(people=8)
     guides = guides_of(batch)

@@ -1,10 +1,13 @@
 """The checks judge models of which everybody knows how robust they are, and harnesses that err."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from plugins.attacks import Attack, Region, ThreatModel
+from plugins.attacks.presets import SMA
 from plugins.robustness.checks import (
     FAIL,
     PASS,
@@ -26,7 +29,9 @@ from plugins.robustness.checks.verdict import (
     at_most,
 )
 from plugins.robustness.lab import MEASURE, Lab, rank_1
-from plugins.robustness.threats import equal_volume_radius
+from plugins.robustness.scenes import Scene
+from plugins.robustness.threats import Noise, equal_volume_radius
+from tests.attacks.toys import clips, features_of, guides_of
 from tests.robustness.small import render_market
 from tests.robustness.subjects import (
     TINY,
@@ -175,6 +180,119 @@ def test_hop_skip_jump_is_tried_on_the_probes(tmp_path):
     assert "TEST.CLIPS 1" in masking.better_than_hops(several).sentence
     quick = masking.better_than_hops(lab_of(Undefended(), tmp_path))
     assert quick.state == SKIPPED and "--level full" in quick.sentence
+
+
+class Detached(Undefended):
+    """Shows its attacker a faint part of what it does."""
+
+    def __init__(self, height, width):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        shape = (2, 3 * height * width, 8)
+        self.seen, self.hidden = torch.randn(shape, generator=generator) / 1e3
+
+    def forward(self, batch):
+        pixels = batch["images"].flatten(1)
+        return (pixels @ self.hidden).detach() + 0.1 * pixels @ self.seen
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 16), (256, 128)])
+def test_a_gradient_of_a_part_is_found_out_at_any_size(height, width, tmp_path):
+    lab = lab_of(Detached(height, width), tmp_path, "INPUT.SIZE_TEST", f"[{height},{width}]")
+    assert harness.gradient(lab).state == FAIL
+
+
+def test_an_attack_beyond_its_budget_is_found_out_whichever_it_is(tmp_path, monkeypatch):
+    def twice(attack, *arguments):
+        threat = replace(attack.threat, eps=2 * attack.threat.eps)
+        return Attack.run(SMA(threat, attack.recipe), *arguments)
+
+    monkeypatch.setattr(SMA, "run", twice)
+    verdict = harness.budget(lab_of(Undefended(), tmp_path))
+    assert verdict.state == FAIL and verdict.figure == pytest.approx(8, abs=0.1)
+    assert "perturbation of SMA" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    "threat",
+    [ThreatModel(frames="sparse"), ThreatModel(frames="shared"), ThreatModel(infrared="tied")],
+)
+def test_noise_that_leaves_frames_or_channels_is_outside(threat):
+    batch = clips()
+    noise = Region(ThreatModel(), batch).random(0, 0)
+    inside = Noise(threat, draws=3).run(features_of, batch, guides_of(batch)).batch["images"]
+    lab = SimpleNamespace(threat=threat)
+    assert harness.outside(lab, batch, noise) > 1
+    assert harness.outside(lab, batch, inside) < 1e-3
+    assert not torch.equal(inside, batch["images"])
+
+
+@pytest.mark.parametrize("model", [Quantised, Undefended])
+def test_noise_alone_is_no_attack(model, tmp_path):
+    steps = () if model is Quantised else ("ATTACK.STEP_SIZE", "1e-6")
+    lab = lab_of(model(), tmp_path, *steps)
+    assert harness.moved(lab).state == harness.rises(lab).state == FAIL
+
+
+def test_a_model_that_draws_is_scored_by_other_draws_than_the_attacker_saw(tmp_path):
+    drawn = []
+
+    class Noting(Randomised):
+        def prepare(self, images):
+            drawn.append(float(torch.rand(())))
+            return super().prepare(images)
+
+    lab = lab_of(Noting(), tmp_path)
+    drawn.clear()
+    lab.run("FNA", lab.attack("FNA"))
+    assert len(drawn) > 10 and len(set(drawn)) == len(drawn)
+
+
+def test_a_universal_delta_repeats_leaves_random_states_and_is_billed(tmp_path):
+    runs = []
+    for name in "ab":
+        torch.manual_seed(0)  # of the clean features
+        lab = lab_of(Randomised(), tmp_path / name, "ATTACK.STEPS", "4", "ATTACK.RESTARTS", "3")
+        before = torch.get_rng_state()
+        runs.append(lab.run("UAP", lab.attack("UAP")))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(runs[0].features, runs[1].features)
+    rows = len(lab.probes)
+    assert (runs[0].forwards, runs[0].backwards) == ((4 + 2) * rows, 4 * rows)
+
+
+def test_other_rules_are_another_search(tmp_path):
+    lab = lab_of(Undefended(), tmp_path)
+    other = Scene(lab.scene.evaluator, "Q2G")
+    assert other.fingerprint == lab.scene.fingerprint
+    for change in ({"junk": "none"}, {"gallery_rows": lab.search.gallery_rows[1:]}):
+        other = Scene(lab.scene.evaluator, "Q2G")
+        other.__dict__["search"] = replace(lab.search, **change)
+        assert other.fingerprint != lab.scene.fingerprint
+
+
+def test_a_few_queries_are_not_compared(tmp_path):
+    lab = lab_of(Quantised(), tmp_path, "ATTACK.QUERIES", "7")
+    verdicts = {check.name: verdict for check, verdict in run_checks(lab)}
+    for name in ("single step", "more restarts", "better than noise", "falls to chance"):
+        assert verdicts[name].state == SKIPPED and "7 queries" in verdicts[name].sentence
+    assert verdicts["zero gradients"].state == FAIL
+
+
+@pytest.mark.parametrize(("asked", "made"), [("3", 10), ("12", 12)])
+def test_steps_and_restarts_of_the_config_make_the_measure_no_weaker(asked, made, tmp_path):
+    lab = lab_of(Undefended(), tmp_path, "ATTACK.STEPS", asked, "ATTACK.RESTARTS", "2")
+    recipe = lab.attack(MEASURE).recipe
+    assert (recipe.steps, recipe.restarts) == (made, 2)
+    assert "with 4 starts than with 2" in strength.more_restarts(lab).sentence
+    assert f"after {2 * made} steps than {made}" in strength.more_steps(lab).sentence
+
+
+def test_what_a_twin_gave_is_not_made_again(tmp_path):
+    twin = evaluated(tiny_cfg(tmp_path), Undefended())
+    first = lab_of(Undefended(), tmp_path, twin=twin).transferred()
+    again = lab_of(Undefended(), tmp_path, twin=twin).transferred()
+    assert [one.seconds for one in first] == [one.seconds for one in again]
 
 
 class RightHanded(Undefended):

@@ -12,6 +12,7 @@ from plugins.data.clips import test_clips as clips_of_a_tracklet
 from plugins.data.datasets.tracklet import Tracklet
 from plugins.engine import Trainer
 from plugins.engine.checkpoint import Checkpointer
+from plugins.errors import InputError
 from plugins.robustness import AttackedSet
 from tests.engine.small import CONFIG, options
 from tests.robustness.small import MARKET
@@ -83,6 +84,25 @@ def test_a_stock_model_finds_the_figures_of_attacked_images_again(
     for metric in ("Rank-1", "mAP", "queries"):
         assert found["Q2G"][metric] == pytest.approx(attacked["Q2G+FNA"][metric], abs=0.5)
     assert attacked["Q2G+FNA"]["mAP"] < attacked["Q2G"]["mAP"] - 1
+
+
+def test_an_image_that_is_gone_is_named_instead_of_listed(tmp_path):
+    cfg = SimpleNamespace(
+        INPUT=SimpleNamespace(CLIP=SimpleNamespace(LENGTH=1)), TEST=SimpleNamespace(CLIPS=1)
+    )
+    files = [tmp_path / f"{person}.jpg" for person in range(2)]
+    for file in files:
+        Image.new("RGB", (2, 2)).save(file)
+    rows = torch.arange(2)
+    items = [(str(file), 0, camera) for camera, file in enumerate(files)]
+    exported = AttackedSet(tmp_path / "set", cfg, items, rows)
+    batch = {"images": torch.zeros(2, 3, 2, 2), "rows": rows}
+    exported.add(batch, batch)
+    search = SimpleNamespace(side="query", query_rows=rows[:1], gallery_rows=rows[1:])
+    assert exported.write_manifest(search, rows[:1]).is_file()
+    (tmp_path / "set" / "images" / "000000_0000.png").unlink()
+    with pytest.raises(InputError, match=r"000000_0000\.png: no such file; an image is saved only"):
+        exported.write_manifest(search, rows[:1])
 
 
 def rows_of(rows, split):

@@ -74,7 +74,7 @@ def test_batches_are_joined_in_order_and_their_costs_added():
         column = torch.tensor(rows, dtype=torch.float32)
         bits = column > 2
         features = column[:, None].expand(-1, 3)
-        return Attacked(column.long(), *[column] * 4, bits, features, len(rows), 2 * len(rows), 0.5)
+        return Attacked(column.long(), *[column] * 5, bits, features, len(rows), 2 * len(rows), 0.5)
 
     whole = join([part(1, 2), part(5)])
 
@@ -90,7 +90,7 @@ def test_rows_are_selected_also_by_ids_on_a_gpu(device):
     with FakeTensorMode(shape_env=ShapeEnv()):
         bits, numbers = torch.zeros(4, dtype=torch.bool), torch.zeros(4)
         scores = {"valid": bits, "hit": bits, "ap": numbers}
-        columns = dict.fromkeys(("objective", "margin", "moved", "reached"), numbers)
+        columns = dict.fromkeys(("objective", "start", "margin", "moved", "reached"), numbers)
         columns |= {"rows": torch.arange(4), "stuck": bits, "features": torch.zeros(4, 2)}
         whole = Outcomes(**scores, **columns, forwards=0, backwards=0, seconds=0.0)
         some = select_rows(whole, torch.arange(2, device=device))

@@ -63,6 +63,12 @@ def test_two_columns_of_one_name_or_folder_are_refused(compare, other):
     assert f"--column: 'eps 1' and '{other}' share the folder eps_1" in told
 
 
+def test_a_column_without_a_closing_quotation_is_named(compare):
+    status, _, told = compare("--column", "a", "ATTACK.EPS '8", "MODEL.WEIGHTS", "x.pth")
+    assert status == 2
+    assert "--column: ATTACK.EPS '8: No closing quotation" in told
+
+
 def test_an_attack_has_one_row_with_mirror_images_and_with_the_gallery_attacked_too():
     tasks = {
         "plain": ["Q2G", "Q2G+FNA", "Q2G+worst"],
@@ -78,7 +84,7 @@ def test_an_attack_has_one_row_with_mirror_images_and_with_the_gallery_attacked_
         ["clean, all queries", "0.0", "0.0", "0.0"],
         ["FNA", "1.0", "2.0", "1.0"],
         ["worst", "2.0", "3.0", "2.0"],
-        ["rerank", "-", "1.0", "-"],
+        ["clean, all queries, re-ranked", "-", "1.0", "-"],
     ]
 
 

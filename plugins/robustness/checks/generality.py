@@ -6,6 +6,7 @@ A figure that does not is right all the same, so these checks warn and never fai
 from torch import Tensor
 
 from plugins.attacks.objectives import rank_margin
+from plugins.robustness.checks.harness import changed_share
 from plugins.robustness.checks.retrieval import UNEVEN, WIDE
 from plugins.robustness.checks.verdict import PASS, WARN, Verdict, skipped
 from plugins.robustness.lab import MEASURE, Lab, rank_1
@@ -81,7 +82,7 @@ def seen_people(lab: Lab) -> Verdict:
 def other_norm(lab: Lab) -> Verdict:
     """Attack within the ball of the other norm that has the same volume."""
     batch, guides = lab.sample
-    pixels = batch["images"].numel() // len(guides.pids)
+    pixels = round(batch["images"].numel() / len(guides.pids) * changed_share(lab))
     radius = equal_volume_radius(1.0, pixels)
     norm, eps = "l2", lab.threat.eps * radius
     if lab.threat.norm == "l2":
@@ -100,7 +101,8 @@ def patch(lab: Lab) -> Verdict:
 
 def light(lab: Lab) -> Verdict:
     """Change the light."""
-    attacked = lab.run("Light", Light(lab.level.draws, lab.cfg.ATTACK.SEED))
+    recipe = lab.attack(MEASURE).recipe
+    attacked = lab.run("Light", Light(lab.level.draws, lab.cfg.ATTACK.SEED, recipe.eot))
     words = f"in the worst of {lab.level.draws} lights, each channel by up to {LIGHT:.2f}"
     return beside(lab, rank_1(attacked), words)
 

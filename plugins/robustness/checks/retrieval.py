@@ -3,6 +3,7 @@
 import torch
 
 from plugins.attacks.objectives import rank_margin
+from plugins.evaluation.distance import CHUNK
 from plugins.robustness.checks.verdict import FAIL, PASS, WARN, Verdict, at_least, at_most, skipped
 from plugins.robustness.lab import Lab
 from plugins.robustness.statistics import (
@@ -90,4 +91,8 @@ def cameras(lab: Lab) -> Verdict:
 
 def strictly_right(lab: Lab) -> torch.Tensor:
     """(Q,) bool, the nearest positive is nearer than the nearest negative, not as near."""
-    return rank_margin(lab.guides.clean, lab.guides).cpu() < 0
+    parts = []
+    for rows in lab.rows.split(CHUNK):
+        guides = lab.search.guides(rows)
+        parts.append(rank_margin(guides.clean, guides).cpu() < 0)
+    return torch.cat(parts)

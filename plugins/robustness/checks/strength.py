@@ -1,5 +1,6 @@
 """Group B: is the attack as strong as it can be made, or would more of it break more?"""
 
+from plugins.attacks.base import SEEDS
 from plugins.robustness.checks.verdict import PASS, WARN, Verdict, at_most
 from plugins.robustness.lab import MEASURE, Lab, rank_1
 from plugins.robustness.outcomes import Outcomes, worst_case
@@ -20,16 +21,17 @@ def single_step(lab: Lab) -> Verdict:
 
 def more_steps(lab: Lab) -> Verdict:
     """Twice the steps."""
-    steps = lab.level.steps
+    steps = lab.attack(MEASURE).recipe.steps
     longer = lab.probe(MEASURE, steps=2 * steps)
     return gain(longer, lab.probe(MEASURE), f"Rank-1 lower after {2 * steps} steps than {steps}")
 
 
 def more_restarts(lab: Lab) -> Verdict:
     """More random starts."""
-    level = lab.level
-    more = lab.probe(MEASURE, restarts=level.more_restarts)
-    words = f"Rank-1 lower with {level.more_restarts} starts than with {level.restarts}"
+    restarts = lab.attack(MEASURE).recipe.restarts
+    number = max(lab.level.more_restarts, 2 * restarts)
+    more = lab.probe(MEASURE, restarts=number)
+    words = f"Rank-1 lower with {number} starts than with {restarts}"
     return gain(more, lab.probe(MEASURE), words)
 
 
@@ -38,7 +40,7 @@ def other_seeds(lab: Lab) -> Verdict:
     attack, own = lab.attack(MEASURE), lab.probe(MEASURE)
     found = [rank_1(own)]
     for offset in range(1, lab.level.seeds + 1):
-        other = type(attack)(attack.threat, attack.recipe, attack.seed + offset)
+        other = type(attack)(attack.threat, attack.recipe, (attack.seed + offset) % SEEDS)
         found.append(rank_1(lab.run(MEASURE, other)))
     passes, seen = tolerance(own), ", ".join(f"{value:.1f}" for value in found)
     sentence = f"between the Rank-1 of {len(found)} seeds of the attack: {seen} %"
