@@ -104,8 +104,10 @@ def evaluated(model: nn.Module) -> Iterator[None]:
 def preserved_random_state() -> Iterator[None]:
     """Whatever is drawn inside, the global generators go on from where they were."""
     python, numpy = random.getstate(), np.random.get_state()
+    # Of the GPU in use alone; by default all are forked, in each of several processes.
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices):
             yield
     finally:
         random.setstate(python)
