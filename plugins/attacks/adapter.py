@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from fastreid.config import CfgNode
 from torch import Tensor, nn
 
-from plugins.evaluation.views import FlipAverage, average_clips
+from plugins.evaluation.views import average_clips, viewed
 from plugins.modeling.freeze import frozen_parameters
 
 
@@ -33,8 +33,8 @@ class Adapter:
         """Wrap ``model``; TEST.METRIC, TEST.FLIP and TEST.CLIPS are read."""
         self.model = model
         self.metric = cfg.TEST.METRIC
-        self._view = FlipAverage(model) if cfg.TEST.FLIP.ENABLED else model
-        self._several_clips = cfg.TEST.CLIPS != 1
+        self._view = viewed(model, cfg)
+        self._unit = cfg.TEST.CLIPS != 1 and self.metric == "cosine"
 
     def __call__(self, batch: dict) -> Tensor:
         """The same as ``features``."""
@@ -58,7 +58,7 @@ class Adapter:
             features = self._view({**batch, "images": images}).float()
         groups = groups.to(features.device)
         features = average_clips(features, groups, groups.bincount(minlength=len(rows)))
-        return F.normalize(features, dim=1) if self._several_clips else features
+        return F.normalize(features, dim=1) if self._unit else features
 
 
 def row_groups(batch: dict) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,8 @@ from plugins.engine.hooks import (
 )
 from plugins.engine.pictures import draw_rankings
 from plugins.errors import InputError
-from plugins.evaluation import FlipAverage, VVIEvaluator, check_expected, results_table
+from plugins.evaluation import VVIEvaluator, check_expected, results_table
+from plugins.evaluation.views import viewed
 from plugins.modeling.backbones.pretrained import build_pretrained
 from plugins.modeling.dual_norm import add_dual_norm, check_branches
 from plugins.registry import BACKBONE, EVALUATOR, HEADS, META_ARCH, STEP, lookup
@@ -229,8 +230,7 @@ class Trainer(DefaultTrainer):
         results = OrderedDict()
         for name, (loader, dataset) in (tests or read_tests(cfg)).items():
             evaluator = build_evaluator(cfg, model, name, loader, dataset)
-            wrapped = FlipAverage(model) if cfg.TEST.FLIP.ENABLED else model
-            results[name] = inference_on_dataset(wrapped, loader, evaluator)
+            results[name] = inference_on_dataset(viewed(model, cfg), loader, evaluator)
             if cfg.TEST.RANK_PICTURE and comm.is_main_process():
                 draw_rankings(cfg, name, dataset, evaluator)
         if comm.is_main_process():

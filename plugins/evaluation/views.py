@@ -12,6 +12,11 @@ from torch import Tensor, nn
 CLIPS = 4096
 
 
+def viewed(model: nn.Module, cfg: CfgNode) -> nn.Module:
+    """The model as TEST.FLIP and TEST.METRIC want it evaluated."""
+    return FlipAverage(model, cfg.TEST.METRIC) if cfg.TEST.FLIP.ENABLED else model
+
+
 class FlipAverage(nn.Module):
     """A model whose features are averaged over the images and their mirror images.
 
@@ -19,17 +24,23 @@ class FlipAverage(nn.Module):
     replaces the images of the batch; here the width is flipped and the batch is left as it is.
     """
 
-    def __init__(self, model: nn.Module):
-        """Wrap ``model``, whose forward takes a batch and gives (B, D) features."""
+    def __init__(self, model: nn.Module, metric: str = "cosine"):
+        """Wrap ``model``, whose forward takes a batch and gives (B, D) features.
+
+        Args:
+            model: what is averaged.
+            metric: "cosine" or "euclidean", for which features keep their lengths.
+        """
         super().__init__()
-        self.model = model
+        self.model, self.metric = model, metric
         # inference_on_dataset puts back the mode that it reads from the wrapper.
         self.training = model.training
 
     def forward(self, batch: dict) -> Tensor:
-        """(B, D) mean feature of both views, of length 1."""
+        """(B, D) mean feature of both views, for the cosine of length 1."""
         mirrored = {**batch, "images": batch["images"].flip(dims=[-1])}
-        return F.normalize(self.model(batch) + self.model(mirrored), dim=1)
+        mean = (self.model(batch) + self.model(mirrored)) / 2
+        return F.normalize(mean, dim=1) if self.metric == "cosine" else mean
 
 
 def average_clips(features: Tensor, rows: Tensor, counts: Tensor) -> Tensor:

@@ -155,7 +155,7 @@ class VVIEvaluator(DatasetEvaluator):
         assert found == self.num_items, f"expected {self.num_items} items, found {found}"
         assert len(counts) == self.num_items and counts.all(), "an item is missing"
         self.features = average_clips(features, rows, counts)
-        if self.several_clips:
+        if self.several_clips and self.metric == "cosine":
             self.features = F.normalize(self.features, dim=1)
         self.pids, self.camids = (
             ids.new_empty(self.num_items).index_copy_(0, rows, ids) for ids in (pids, camids)

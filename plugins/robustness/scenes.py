@@ -18,7 +18,7 @@ from plugins.data.datasets.protocol import Protocol, Trial, without_answer
 from plugins.data.datasets.tracklet import as_tracklet
 from plugins.data.loaders import make_loader
 from plugins.data.transforms import build_clip_transforms
-from plugins.evaluation import FlipAverage
+from plugins.evaluation.views import viewed
 from plugins.evaluation.vvi_evaluator import EvaluatedSet
 from plugins.robustness.batches import RowBatches
 from plugins.robustness.records import fingerprint
@@ -188,5 +188,5 @@ def _evaluate(
     cfg.defrost()
     cfg.TEST.ATTACKS = []  # they are the level's
     evaluator = RobustEvaluator(cfg, data, model, loader.dataset, name)
-    inference_on_dataset(FlipAverage(model) if cfg.TEST.FLIP.ENABLED else model, loader, evaluator)
+    inference_on_dataset(viewed(model, cfg), loader, evaluator)
     return evaluator

@@ -13,7 +13,8 @@ from torch import nn
 from plugins.attacks import Adapter, attacking
 from plugins.compat import protect_input
 from plugins.data.datasets.protocol import Protocol, Trial
-from plugins.evaluation import FlipAverage, VVIEvaluator
+from plugins.evaluation import VVIEvaluator
+from plugins.evaluation.views import viewed
 from plugins.registry import META_ARCH
 from tests.modeling.samples import copied, differing, small_batch, small_cfg
 
@@ -70,21 +71,28 @@ def ranked(model, cfg, batch):
     )
     evaluator = VVIEvaluator(cfg, data)
     model = protect_input(copy.deepcopy(model))
-    wrapped = FlipAverage(model) if cfg.TEST.FLIP.ENABLED else model
+    wrapped = viewed(model, cfg)
     loader = torch.utils.data.DataLoader([copied(batch)], batch_size=None)
     inference_on_dataset(wrapped, loader, evaluator)
     return evaluator.features
 
 
 @pytest.mark.parametrize(
-    ("name", "flip", "clips"),
+    ("name", "flip", "clips", "metric"),
     [
-        *[(name, flip, clips) for name in QUICK for flip in (False, True) for clips in (1, 2)],
-        ("MGN", False, 1),
+        *[
+            (name, flip, clips, "cosine")
+            for name in QUICK
+            for flip in (False, True)
+            for clips in (1, 2)
+        ],
+        *[(name, True, 2, "euclidean") for name in QUICK],
+        ("MGN", False, 1, "cosine"),
     ],
 )
-def test_features_are_those_that_the_evaluator_ranks(name, flip, clips):
-    model, cfg = built(name, "TEST.FLIP.ENABLED", flip, "TEST.CLIPS", clips)
+def test_features_are_those_that_the_evaluator_ranks(name, flip, clips, metric):
+    options = {"TEST.FLIP.ENABLED": flip, "TEST.CLIPS": clips, "TEST.METRIC": metric}
+    model, cfg = built(name, *(word for pair in options.items() for word in pair))
     batch = batch_for(name, clips)
     expected = ranked(model, cfg, batch)
     features = Adapter(model, cfg).features(batch)

@@ -361,6 +361,12 @@ def test_flip_average_is_the_normalised_mean_over_both_views(shape):
     assert torch.equal(batch["images"], images)
 
 
+def test_flip_average_keeps_lengths_for_the_euclidean_distance():
+    images = torch.rand(2, 3, 6, 8, generator=torch.Generator().manual_seed(0))
+    features = FlipAverage(LeftHalf(), "euclidean")({"images": images})
+    torch.testing.assert_close(features, images.mean(dim=(-1, -2)))
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_flip_average_leaves_the_model_in_its_mode_after_fastreids_inference(training):
     model = LeftHalf().train(training)
