@@ -102,7 +102,7 @@ def take_available_device(cfg: CfgNode) -> None:
 
 
 def setup_run(cfg: CfgNode, args: argparse.Namespace) -> None:
-    """Make the output folder, start the logs, save config.yaml, seed everything.
+    """Make the output folder, start the logs, seed everything.
 
     A seed that was drawn is the main process's on all ranks; torchrun's draw one each.
     """
@@ -117,11 +117,6 @@ def setup_run(cfg: CfgNode, args: argparse.Namespace) -> None:
     logger.info("Environment info:\n%s", collect_env_info())
     logger.info("Command line arguments: %s", args)
     logger.info("Running with full config:\n%s", cfg)
-    if comm.is_main_process() and not args.eval_only:
-        path = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
-        with open(path, "w") as file:
-            file.write(cfg.dump())
-        logger.info("Full config saved to %s", os.path.abspath(path))
     logger.info("SEED %d", cfg.SEED)
     seed_all_rng(cfg.SEED + comm.get_rank())
     device = torch.device(cfg.MODEL.DEVICE)

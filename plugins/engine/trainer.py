@@ -3,6 +3,7 @@
 import logging
 import os
 from collections import OrderedDict
+from pathlib import Path
 
 from fastreid.config import CfgNode
 from fastreid.engine import DefaultTrainer, hooks
@@ -18,7 +19,14 @@ from plugins.data import build_test_loader, build_train_loader
 from plugins.data.datasets import ImageSet, VideoDataset, check_held_out
 from plugins.engine import optimizer as solver
 from plugins.engine.averaging import build_average
-from plugins.engine.checkpoint import LIVE, BestMetric, Checkpointer, RandomState, SavedConfig
+from plugins.engine.checkpoint import (
+    LIVE,
+    BestMetric,
+    Checkpointer,
+    RandomState,
+    SavedConfig,
+    write_atomically,
+)
 from plugins.engine.distributed import broadcast_model
 from plugins.engine.hooks import (
     AverageBuffers,
@@ -63,7 +71,6 @@ class Trainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         """Build loader, model, step, schedule and hooks in that order."""
         TrainerBase.__init__(self)
-        # fastreid's auto_scale_hyperparams writes config.yaml without making its folder.
         os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
         data_loader = self.build_train_loader(cfg)
         self.iters_per_epoch = iterations_per_epoch(cfg, data_loader)
@@ -105,6 +112,8 @@ class Trainer(DefaultTrainer):
     def resume_or_load(self, resume: bool | str = True) -> None:
         """Go on from a checkpoint, or load MODEL.WEIGHTS and start at iteration 0.
 
+        Writes config.yaml after that, so a run that cannot go on keeps its own.
+
         Args:
             resume: True goes on from the newest checkpoint of OUTPUT_DIR if there is one; a path
                 goes on from that file.
@@ -117,17 +126,20 @@ class Trainer(DefaultTrainer):
         else:
             resume = False
         rest = self.checkpointer.load(path, checkpointables=None if resume else [])
-        if not resume:
-            if self.average:
-                self.average.restart()
-            return
-        self.start_epoch = rest["epoch"] + 1
-        logger.info(
-            "Resumed from %s: %d of %d epochs are done", path, self.start_epoch, self.max_epoch
-        )
-        if self.start_epoch >= self.max_epoch:
-            # The run may have been killed between the last epoch's two checkpoints.
-            self.checkpointer.save("model_final", **rest)
+        if resume:
+            self.start_epoch = rest["epoch"] + 1
+            logger.info(
+                "Resumed from %s: %d of %d epochs are done", path, self.start_epoch, self.max_epoch
+            )
+            if self.start_epoch >= self.max_epoch:
+                # The run may have been killed between the last epoch's two checkpoints.
+                self.checkpointer.save("model_final", **rest)
+        elif self.average:
+            self.average.restart()
+        if comm.is_main_process():
+            config = Path(self.cfg.OUTPUT_DIR, "config.yaml")
+            write_atomically(config, lambda file: file.write(self.cfg.dump().encode()))
+            logger.info("Full config saved to %s", config.absolute())
 
     def train(self) -> dict | None:
         """Train to the last epoch; returns the last evaluation's results on the main process."""
@@ -237,9 +249,9 @@ class Trainer(DefaultTrainer):
             logger.info("Evaluation results:\n%s", results_table(results))
         return next(iter(results.values())) if len(results) == 1 else results
 
-    @classmethod
-    def scale_to_data(cls, cfg: CfgNode, data_loader: DataLoader) -> CfgNode:
-        """The config with the training set's counts of people and cameras, saved to its folder.
+    @staticmethod
+    def scale_to_data(cfg: CfgNode, data_loader: DataLoader) -> CfgNode:
+        """The config with the training set's counts of people and cameras.
 
         Raises:
             InputError: it says fewer, as the config of a run on another set may do.
@@ -251,9 +263,8 @@ class Trainer(DefaultTrainer):
             refuse_fewer("MODEL.SELF_ATTACK.NUM_CAMERAS", attack.NUM_CAMERAS, cameras, "cameras")
         cfg = cfg.clone()
         cfg.defrost()
-        if cfg.MODEL.SELF_ATTACK.NUM_CAMERAS == 0:
-            cfg.MODEL.SELF_ATTACK.NUM_CAMERAS = cameras
-        cfg = cls.auto_scale_hyperparams(cfg, people)
+        cfg.MODEL.HEADS.NUM_CLASSES = cfg.MODEL.HEADS.NUM_CLASSES or people
+        cfg.MODEL.SELF_ATTACK.NUM_CAMERAS = cfg.MODEL.SELF_ATTACK.NUM_CAMERAS or cameras
         cfg.freeze()
         return cfg
 

@@ -97,11 +97,22 @@ def test_resume_tells_which_settings_differ(uninterrupted, datasets):
     assert "All 3 epochs are done already" in again.stdout
 
 
-def test_another_rate_is_refused_and_the_run_stays_as_it_is(uninterrupted, datasets):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"SOLVER__WEIGHT_DECAY": 0.5},
+            "cannot resume from it with SOLVER.WEIGHT_DECAY 0.5; was 0.0005",
+        ),
+        ({"SOLVER__EMA_DECAY": 0.9}, "its run was without averaged weights"),
+        ({"MODEL__TEMPORAL__NAME": "TemporalLSTM"}, "not the weights of this SADSTRM"),
+    ],
+)
+def test_a_refused_resume_leaves_the_run_as_it_is(uninterrupted, datasets, changes, message):
     config = (uninterrupted / "config.yaml").read_bytes()
-    refused = train("--resume", datasets=datasets, output=uninterrupted, SOLVER__WEIGHT_DECAY=0.5)
+    refused = train("--resume", datasets=datasets, output=uninterrupted, **changes)
     assert refused.returncode == 2
-    assert "cannot resume from it with SOLVER.WEIGHT_DECAY 0.5; was 0.0005" in refused.stderr
+    assert message in refused.stderr
     assert (uninterrupted / "config.yaml").read_bytes() == config
 
 

@@ -18,10 +18,16 @@ def in_datasets(datasets, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
 
 
-def test_output_folder_is_made_without_any_set_up(in_datasets, tmp_path):
+@pytest.mark.parametrize("people", [0, 6])
+def test_output_folder_is_made_without_any_set_up(in_datasets, tmp_path, people):
     folder = tmp_path / "new" / "run"
-    Trainer(setup_cfg(str(CONFIG), options(folder)))
-    assert setup_cfg(str(folder / "config.yaml")).MODEL.HEADS.NUM_CLASSES == 6
+    cfg = setup_cfg(str(CONFIG), options(folder, MODEL__HEADS__NUM_CLASSES=people))
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=False)
+    saved = setup_cfg(str(folder / "config.yaml"))
+    assert saved.MODEL.HEADS.NUM_CLASSES == 6
+    cameras = trainer.data_loader.dataset.num_cameras
+    assert saved.MODEL.SELF_ATTACK.NUM_CAMERAS == cameras > 0
 
 
 def test_the_same_seed_gives_the_same_weights_and_batches(in_datasets, tmp_path):
