@@ -128,6 +128,7 @@ class Trainer(DefaultTrainer):
         rest = self.checkpointer.load(path, checkpointables=None if resume else [])
         if resume:
             self.start_epoch = rest["epoch"] + 1
+            self.check_warmup(path)
             logger.info(
                 "Resumed from %s: %d of %d epochs are done", path, self.start_epoch, self.max_epoch
             )
@@ -140,6 +141,20 @@ class Trainer(DefaultTrainer):
             config = Path(self.cfg.OUTPUT_DIR, "config.yaml")
             write_atomically(config, lambda file: file.write(self.cfg.dump().encode()))
             logger.info("Full config saved to %s", config.absolute())
+
+    def check_warmup(self, path: str) -> None:
+        """Raise InputError if a checkpoint's warm-up would not end where that of this run does."""
+        warmup = self.scheduler.get("warmup_sched")
+        if not warmup or warmup.last_epoch >= warmup.warmup_iters:
+            return
+        done, expected = warmup.last_epoch, self.start_epoch * self.iters_per_epoch
+        if (done, warmup.warmup_iters) != (expected, self.warmup_iters):
+            raise InputError(
+                f"{path}: cannot resume from it in its warm-up: {done} of {warmup.warmup_iters} "
+                f"iterations are done; this run would have done {expected} of {self.warmup_iters}; "
+                "expected SOLVER.IMS_PER_BATCH, SOLVER.ACCUMULATION and training set as they were; "
+                "to start anew from its weights, set MODEL.WEIGHTS and leave out --resume"
+            )
 
     def train(self) -> dict | None:
         """Train to the last epoch; returns the last evaluation's results on the main process."""

@@ -163,6 +163,28 @@ def test_a_data_set_that_is_tested_twice_is_refused():
         read_cfg(parse_arguments("", ["--config-file", str(CONFIG), *twice]))
 
 
+@pytest.mark.parametrize(
+    "length", [{"WARMUP_EPOCHS": 2}, {"WARMUP_EPOCHS": 0, "WARMUP_ITERS": 100}]
+)
+def test_a_run_is_not_resumed_in_its_warm_up_with_epochs_of_another_length(
+    in_datasets, tmp_path, length
+):
+    def start(**changes) -> Trainer:
+        solver = {f"SOLVER__{key}": value for key, value in (length | changes).items()}
+        return Trainer(setup_cfg(str(CONFIG), options(tmp_path, **solver)))
+
+    trainer = start()
+    warmup = trainer.scheduler["warmup_sched"]
+    warmup.last_epoch = trainer.iters_per_epoch
+    trainer.checkpointer.save("model_0000", epoch=0, metric=-1.0)
+    start().resume_or_load()
+    with pytest.raises(InputError, match=rf"in its warm-up: {warmup.last_epoch} of "):
+        start(ACCUMULATION=2).resume_or_load()
+    warmup.last_epoch = warmup.warmup_iters
+    trainer.checkpointer.save("model_0001", epoch=1, metric=-1.0)
+    start(ACCUMULATION=2).resume_or_load()
+
+
 @pytest.mark.parametrize("place", ["before_train", "before_step"])
 def test_an_error_ends_a_training_without_an_evaluation(in_datasets, tmp_path, monkeypatch, place):
     def fail():
