@@ -90,9 +90,12 @@ class EvalHook(hooks.EvalHook):
     """
 
     def after_train(self) -> None:
-        """Evaluates where the period left out the last epoch."""
-        if self.trainer.iter == self.trainer.max_iter:
-            super().after_train()
+        """Evaluates where the period left out the last epoch, or a resumed run has none left."""
+        trainer = self.trainer
+        left_out = trainer.max_epoch % self._period or trainer.start_epoch == trainer.max_epoch
+        if trainer.iter == trainer.max_iter and left_out:
+            self._do_eval()
+        del self._func  # it holds the trainer
 
 
 class CaptureRandomState(HookBase):
@@ -158,6 +161,8 @@ class PeriodicWriter(hooks.PeriodicWriter):
     def after_train(self) -> None:
         """Writes an evaluation that came after the last epoch."""
         if self.trainer.iter == self.trainer.max_iter:
+            # Fastreid's line in the log asks for it, also where no epoch was left to begin.
+            self.trainer.storage.epoch = self.trainer.epoch
             for writer in self._writers:
                 writer.write()
         super().after_train()

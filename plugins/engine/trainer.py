@@ -103,6 +103,7 @@ class Trainer(DefaultTrainer):
         )
         self.cfg = cfg
         self.start_epoch = self.epoch = 0
+        self._evaluated = False
         self.max_epoch = cfg.SOLVER.MAX_EPOCH
         self.max_iter = self.max_epoch * self.iters_per_epoch
         self.warmup_iters = solver.warmup_iters(cfg, self.iters_per_epoch)
@@ -128,6 +129,7 @@ class Trainer(DefaultTrainer):
         rest = self.checkpointer.load(path, checkpointables=None if resume else [])
         if resume:
             self.start_epoch = rest["epoch"] + 1
+            self._evaluated = rest["metric"] >= 0
             self.check_warmup(path)
             logger.info(
                 "Resumed from %s: %d of %d epochs are done", path, self.start_epoch, self.max_epoch
@@ -158,10 +160,12 @@ class Trainer(DefaultTrainer):
 
     def train(self) -> dict | None:
         """Train to the last epoch; returns the last evaluation's results on the main process."""
-        self.epoch = self.start_epoch
+        self.epoch = min(self.start_epoch, self.max_epoch - 1)
         if self.start_epoch >= self.max_epoch:
             logger.info("All %d epochs are done already; evaluating", self.max_epoch)
-            return self.test(self.cfg, self.deployed, self._tests)
+            if self._evaluated or self.start_epoch > self.max_epoch:
+                return self.test(self.cfg, self.deployed, self._tests)
+        # Where no epoch is left, the hooks do what a kill in the last evaluation left undone.
         return super().train()
 
     def run_step(self) -> None:

@@ -130,6 +130,25 @@ def test_killed_before_the_final_checkpoint_and_resumed_writes_it(
     assert_same(expected, found)
 
 
+@pytest.mark.parametrize("period", [2, 3])
+def test_killed_in_the_last_evaluation_and_resumed_makes_up_for_it(
+    uninterrupted, datasets, tmp_path, period
+):
+    whole = checkpoint(uninterrupted)
+    unevaluated = {"metric": -1.0, "best_metric": {"value": -1.0}}
+    torch.save(whole | unevaluated, tmp_path / "model_final.pth")
+    (tmp_path / "last_checkpoint").write_text("model_final.pth")
+    changes = {"datasets": datasets, "output": tmp_path, "TEST__EVAL_PERIOD": period}
+    for _ in range(2):
+        resumed = train("--resume", **changes)
+        assert resumed.returncode == 0, resumed.stderr
+        for name in ("model_best.pth", "model_final.pth"):
+            found = checkpoint(tmp_path, name)
+            for key in ("metric", "best_metric", "epoch", "model", "random_state"):
+                assert_same({key: whole[key]}, {key: found[key]})
+        assert (tmp_path / "metrics.json").read_text().count("I2V/mAP") == 1
+
+
 def test_eval_only_prints_the_very_numbers_of_training(uninterrupted, datasets, tmp_path):
     def table(text: str) -> list[str]:
         rows = [line for line in text.splitlines() if "HITSZVCM/" in line]
