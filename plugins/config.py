@@ -21,14 +21,34 @@ LEAST = {
     "DATASETS.BALANCE.GENERATOR.LAYERS": 1,
     "DATASETS.BALANCE.GENERATOR.SAMPLING_STEPS": 1,
     "DATASETS.BALANCE.GENERATOR.STEPS": 1,
+    "MODEL.BACKBONE.LAST_STRIDE": 1,
+    "MODEL.CROSS_MODAL_ATTENTION.DIM": 1,
+    "MODEL.SELF_ATTACK.EPS": 0,
+    "MODEL.TEMPORAL.ATTENTION.DIM": 1,
+    "MODEL.TEMPORAL.LSTM.DIM": 1,
+    "MODEL.TEMPORAL.STIG.DIM": 1,
+    "MODEL.TEMPORAL.STIG.GUIDE_DIM": 1,
+    "MODEL.TEMPORAL.STIG.STRIPES": 1,
+    "MODEL.TEMPORAL.TRANSFORMER.DIM": 1,
     "SOLVER.ACCUMULATION": 1,
+    "SOLVER.BASE_LR": 0,
     "SOLVER.CHECKPOINT_PERIOD": 1,
     "SOLVER.LOG_PERIOD": 1,
+    "SOLVER.MAX_EPOCH": 1,
+    "SOLVER.WARMUP_EPOCHS": 0,
     "TEST.EVAL_PERIOD": 1,
     "TEST.RANK_PICTURE": 0,
 }
+# numpy's seeds are below 2^32, and each process adds its rank.
+LARGEST_SEED = 2**31 - 1
+NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")
 # What fastreid knows of these.
 CHOICES = {
+    "MODEL.BACKBONE.NORM": NORMS,
+    "MODEL.HEADS.CLS_LAYER": ("Linear", "ArcSoftmax", "CosSoftmax", "CircleSoftmax"),
+    "MODEL.HEADS.NECK_FEAT": ("before", "after"),
+    "MODEL.HEADS.NORM": NORMS,
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("norm", "value"),
     "SOLVER.SCHED": ("MultiStepLR", "CosineAnnealingLR"),
     "SOLVER.WARMUP_METHOD": ("constant", "linear", "exp"),
 }
@@ -392,7 +412,7 @@ def check_key(cfg: CfgNode, key: str, source: str) -> None:
 
 
 def check_values(cfg: CfgNode) -> None:
-    """Raise InputError for a value below LEAST, not in CHOICES, or no MODEL.DEVICE."""
+    """Raise InputError for a value that no run can have, as of LEAST and CHOICES."""
     values = dict(flatten(cfg))
     for key, least in LEAST.items():
         if not values[key] >= least:
@@ -400,6 +420,15 @@ def check_values(cfg: CfgNode) -> None:
     for key, choices in CHOICES.items():
         if values[key] not in choices:
             raise InputError(f"{key}: '{values[key]}'; expected {' or '.join(choices)}")
+    if not cfg.MODEL.SELF_ATTACK.TEMPERATURE > 0:
+        raise InputError(
+            f"MODEL.SELF_ATTACK.TEMPERATURE: {cfg.MODEL.SELF_ATTACK.TEMPERATURE}; expected more "
+            "than 0"
+        )
+    if cfg.SEED > LARGEST_SEED:
+        raise InputError(f"SEED: {cfg.SEED}; expected {LARGEST_SEED} or less")
+    if not cfg.MODEL.LOSSES.NAME:
+        raise InputError("MODEL.LOSSES.NAME: it names no loss; expected one or more")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", cfg.MODEL.DEVICE):
         raise InputError(f"MODEL.DEVICE: '{cfg.MODEL.DEVICE}'; expected cpu, cuda or cuda:N")
 
