@@ -281,11 +281,35 @@ def test_a_damaged_record_is_an_error_and_stays_as_it_is(tmp_path, text):
         ),
         ({"options": {"SOLVER.MAX_EPOCH": "many"}}, "options: SOLVER.MAX_EPOCH: "),
         ({"options": {"SEED": 1}}, "SEED is set by the tool"),
+        (
+            {"options": {"SOLVER.STEP": "Simple"}},
+            "rows.baseline: SOLVER.STEP: no STEP is named 'Simple'; known: SimpleStep,",
+        ),
+        (
+            {"rows": {"a": {"overrides": {"MODEL.TEMPORAL.NAME": "STIGG"}}}},
+            "rows.a: MODEL.TEMPORAL.NAME: no TEMPORAL is named 'STIGG'; known: STIG,",
+        ),
+        (
+            {"rows": {"a": {"overrides": {"MODEL.META_ARCHITECTURE": "SADSTR"}}}},
+            "rows.a: MODEL.META_ARCHITECTURE: no META_ARCH is named 'SADSTR'; known: SADSTRM,",
+        ),
+        (
+            {"rows": {"a": {"overrides": {"MODEL.LOSSES.NAME": ["TripleLoss"]}}}},
+            "rows.a: MODEL.LOSSES.NAME: no LOSS is named 'TripleLoss'; known: TripletLoss,",
+        ),
+        (
+            {"rows": {"a": {"overrides": {"SOLVER.ACCUMULATION": 0}}}},
+            "rows.a: SOLVER.ACCUMULATION: 0; expected 1 or more",
+        ),
         ({"config": "none.yml"}, "none.yml: no such file"),
         ({"dataset": {"name": "a b"}}, "dataset.name: found 'a b'"),
         (
             {"dataset": {"name": "a", "render": {"preset": "benhc"}}},
             "no preset 'benhc'; known: ben",
+        ),
+        (
+            {"dataset": {"name": "a", "render": {"preset": ["a"]}}},
+            "dataset.render.preset: no preset '['a']'; known: ",
         ),
         ({"dataset": {"name": "a", "render": {"hight": 1}}}, "no key 'hight'; known: height,"),
         ({"dataset": {"name": "a", "render": {"height": 1}}}, "height is 1, expected"),

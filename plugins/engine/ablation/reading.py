@@ -9,23 +9,35 @@ import re
 from pathlib import Path
 
 import yaml
+from fastreid.config import CfgNode
 
-from plugins.config import flatten, merge, one_line, read_yaml, setup_cfg
+from plugins.config import check_values, flatten, merge, one_line, read_yaml, setup_cfg
 from plugins.data.datasets.wrapped import chain
 from plugins.data.synthetic import HITSZ_VCM, LAYOUTS, PRESETS, SyntheticSettings
 from plugins.engine.ablation.plan import Ablation, Dataset, Row
 from plugins.errors import InputError
 from plugins.evaluation.table import COLUMNS
-from plugins.registry import nearest
+from plugins.registry import BACKBONE, HEADS, LOSS, META_ARCH, STEP, TEMPORAL, lookup, nearest
 
 KEYS = ("config", "dataset", "metrics", "seeds", "options", "rows")
 OPTIONAL_KEYS = ("options",)
 # A run sets these itself.
 OWN_KEYS = ("SEED", "OUTPUT_DIR", "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS")
+# Those that name a registered part.
+PART_KEYS = {
+    "MODEL.META_ARCHITECTURE": META_ARCH,
+    "MODEL.BACKBONE.NAME": BACKBONE,
+    "MODEL.HEADS.NAME": HEADS,
+    "MODEL.TEMPORAL.NAME": TEMPORAL,
+    "SOLVER.STEP": STEP,
+}
 
 
 def read_ablation(file: Path, name: str | None = None) -> Ablation:
-    """Read and check a file; every row's config is built once, so that a bad one fails at once.
+    """Read and check a file: keys, values and names of parts of every row, before any run starts.
+
+    What only a built model or a read data set tells, such as the directions of ``metrics``, fails
+    in a run.
 
     Args:
         file: the YAML file.
@@ -92,6 +104,7 @@ def _read_row(file: Path, config: str, options: dict, name: str, row: dict | Non
     cfg = setup_cfg(config)
     merge(cfg, options, f"{file}: options")
     merge(cfg, overrides, f"{source}.overrides")
+    _check_cfg(cfg, source)
     named = [dict(flatten(tree)) for tree in (base, options, overrides)]
     for key in OWN_KEYS:
         if any(key in tree for tree in named[1:]):
@@ -117,6 +130,18 @@ def _read_row(file: Path, config: str, options: dict, name: str, row: dict | Non
     )
 
 
+def _check_cfg(cfg: CfgNode, source: str) -> None:
+    try:
+        check_values(cfg)
+        values = dict(flatten(cfg))
+        for key, registry in PART_KEYS.items():
+            lookup(registry, values[key], key)
+        for name in cfg.MODEL.LOSSES.NAME:
+            lookup(LOSS, name, "MODEL.LOSSES.NAME")
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
+
+
 def _read_dataset(tree: object, source: str) -> Dataset:
     tree = _mapping(tree, source)
     _check_keys(tree, ("name", "render"), source)
@@ -131,7 +156,7 @@ def _read_dataset(tree: object, source: str) -> Dataset:
     chosen = {"layout": render.pop("layout", HITSZ_VCM.name)}
     chosen["preset"] = render.pop("preset", "bench")
     for key, known in (("layout", LAYOUTS), ("preset", PRESETS)):
-        if chosen[key] not in known:
+        if chosen[key] not in list(known):
             choices = ", ".join(nearest(str(chosen[key]), list(known)))
             raise InputError(f"{source}.render.{key}: no {key} '{chosen[key]}'; known: {choices}")
     settings = dataclasses.replace(PRESETS[chosen["preset"]], **render)
