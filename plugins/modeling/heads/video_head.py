@@ -15,7 +15,7 @@ class VideoHead(EmbeddingHead):
 
     Training returns its dict (``cls_outputs``, ``pred_class_logits``, ``features``: before or after
     the BNNeck, as ``MODEL.HEADS.NECK_FEAT`` says); evaluation returns the L2-normalised feature
-    after the BNNeck.
+    after the BNNeck. ``MODEL.HEADS.POOL_LAYER`` is not read: features come pooled.
     """
 
     @classmethod
