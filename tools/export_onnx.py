@@ -40,7 +40,8 @@ def main() -> int:
     args = parse_arguments()
     require_onnx()
     here = ["MODEL.BACKBONE.PRETRAIN", False, "MODEL.DEVICE", "cpu"]
-    cfg = setup_cfg(args.config_file, [*args.opts, *here])
+    attacker = ["MODEL.SELF_ATTACK.CAM_WEIGHT", 0.0]  # none is exported: no cameras to count
+    cfg = setup_cfg(args.config_file, [*args.opts, *here, *attacker])
     if not cfg.MODEL.WEIGHTS:
         raise InputError("MODEL.WEIGHTS: expected a checkpoint, found nothing")
     require_output("--out", args.out, ".onnx")
