@@ -381,6 +381,10 @@ def test_the_state_of_a_folder_says_what_a_start_would_do(tmp_path):
     (one.folder / "results.json").write_text(json.dumps(saved | {"epochs": 1}))
     with pytest.raises(RunError, match="of epoch 1, not the last"):
         one.result()
+    saved["results"]["HITSZVCM"].pop("V2I")
+    (one.folder / "results.json").write_text(json.dumps(saved))
+    with pytest.raises(RunError, match=r"has no V2I/mAP, which .*; its directions: I2V$"):
+        one.result()
 
 
 @pytest.mark.parametrize(

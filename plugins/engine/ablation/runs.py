@@ -92,7 +92,10 @@ class Run:
             raise RunError(f"{self.folder / RESULTS}: of epoch {saved['epochs']}, not the last")
         for direction, metric in self.ablation.metrics:
             if metric not in blocks.get(direction, {}):
-                raise RunError(f"{self.folder / RESULTS}: has no {direction}/{metric}")
+                raise RunError(
+                    f"{self.folder / RESULTS}: has no {direction}/{metric}, which the ablation's "
+                    f"metrics name; its directions: {', '.join(blocks)}"
+                )
         return {
             "row": self.row.name,
             "dataset": marker["dataset"],
