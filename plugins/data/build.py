@@ -55,7 +55,8 @@ def build_dataset(
             their defaults.
 
     Raises:
-        InputError: no such name, sets are inside each other, or the files are not there.
+        InputError: no such name, sets are inside each other, or the files are not there or not
+            named as the set's.
     """
     reader = lookup(DATASET, name, key)
     if cfg is not None:
@@ -65,14 +66,19 @@ def build_dataset(
     options = reader.options(cfg) if cfg is not None and hasattr(reader, "options") else {}
     if combineall:
         options["combineall"] = True
+    if hasattr(reader, "directions"):
+        return reader(root=root, **options)
     try:
-        data = reader(root=root, **options)
-    except (RuntimeError, AssertionError) as error:  # fastreid's readers, when a folder is missing
-        raise InputError(
-            f"{key} {name}: {error}; set FASTREID_DATASETS to the folder of all data sets "
-            f"(now '{root}')"
-        ) from error
-    return data if hasattr(data, "directions") else ImageSet(data)
+        return ImageSet(reader(root=root, **options))
+    except InputError:
+        raise
+    # What fastreid's readers raise when a folder is missing, or a file has another set's name.
+    except (RuntimeError, OSError, AssertionError, AttributeError, ValueError, IndexError) as error:
+        if isinstance(error, (AttributeError, ValueError, IndexError)) or not str(error):
+            why = f"a file in '{root}' is not named as this set names its images: {error!r}"
+        else:
+            why = f"{error}; set FASTREID_DATASETS to the folder of all data sets (now '{root}')"
+        raise InputError(f"{key} {name}: {why}") from error
 
 
 def build_train_loader(cfg: CfgNode) -> DataLoader | CudaLoader:

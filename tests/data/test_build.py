@@ -1,5 +1,7 @@
+import glob
 import os
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -244,6 +246,41 @@ def test_fastreids_image_sets_train_and_test(cfg, market):
     assert [pid for batch in batches for pid in batch["targets"].tolist()] == [
         item[1] for item in data.query + data.gallery
     ]
+
+
+@pytest.mark.filterwarnings("ignore:The current data structure")
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_of_the_file_system_does_not_matter(market, tree, monkeypatch, seed):
+    monkeypatch.setenv("FASTREID_DATASETS", str(tree))
+    listed = glob.glob
+
+    def shuffled(pattern):
+        paths = listed(pattern)
+        random.Random(seed).shuffle(paths)
+        return paths
+
+    monkeypatch.setattr(glob, "glob", shuffled)
+    data = build_dataset("Market1501")
+    for items, count in ((data.train, 12), (data.query, 2), (data.gallery, 4)):
+        paths = [path for path, _, _ in items]
+        assert len(paths) == count
+        assert paths == sorted(paths)
+
+
+@pytest.mark.filterwarnings("ignore:The current data structure")
+@pytest.mark.parametrize("part", ["bounding_box_train", "query", "bounding_box_test"])
+@pytest.mark.parametrize(
+    "name", ["9999_c1s1_000151_01.jpg", "0003_c9s1_000151_01.jpg", "Thumb.jpg"]
+)
+def test_a_file_that_is_none_of_the_set_is_one_line(
+    market, tmp_path, tree, monkeypatch, part, name
+):
+    shutil.copytree(tree / "Market-1501-v15.09.15", tmp_path / "Market-1501-v15.09.15")
+    (tmp_path / "Market-1501-v15.09.15" / part / name).touch()
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    with pytest.raises(InputError, match=r"Market1501: a file in .* is not named as") as caught:
+        build_dataset("Market1501")
+    assert "FASTREID_DATASETS" not in str(caught.value)
 
 
 @DATASET.register()

@@ -7,29 +7,24 @@ from plugins.data.datasets.protocol import Protocol, Trial
 
 
 class ImageSet:
-    """One of fastreid's image data sets, with the direction that it lacks.
+    """One of fastreid's image data sets, sorted by path, with the direction that it lacks.
 
-    Its lists are read when they are needed, as fastreid does.
+    fastreid keeps the order of the file system, which differs between machines.
+
+    Attributes:
+        images: fastreid's data set.
+        train: training images, (path, pid, camid).
+        query: query images, likewise.
+        gallery: gallery images, likewise.
     """
 
     def __init__(self, images: ImageDataset) -> None:
-        """Take fastreid's data set."""
+        """Read the lists of fastreid's data set."""
         self.images = images
-
-    @property
-    def train(self) -> list[tuple]:
-        """Training images, (path, pid, camid)."""
-        return self.images.train
-
-    @property
-    def query(self) -> list[tuple]:
-        """Query images, (path, pid, camid)."""
-        return self.images.query
-
-    @property
-    def gallery(self) -> list[tuple]:
-        """Gallery images, (path, pid, camid)."""
-        return self.images.gallery
+        self.train, self.query, self.gallery = (
+            sorted(items, key=lambda item: item[0])
+            for items in (images.train, images.query, images.gallery)
+        )
 
     def directions(self) -> dict[str, Protocol]:
         """Q2G: all queries in the whole gallery, without images of the query's person and camera.
