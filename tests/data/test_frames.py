@@ -82,6 +82,14 @@ def test_text_and_folders_are_not_frames(tmp_path):
             read_frame(str(path))
 
 
+@pytest.mark.parametrize(("kind", "mode"), [("uint16", "I;16"), ("int32", "I"), ("float32", "F")])
+def test_more_than_8_bits_a_channel_are_refused(tmp_path, kind, mode):
+    path = tmp_path / "frame.tiff"
+    Image.fromarray(np.full((10, 6), 3000, kind)).save(path)
+    with pytest.raises(InputError, match=rf"frame.tiff: 16 or 32 bits a channel \({mode}\)"):
+        read_frame(str(path))
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 def test_damaged_bytes_raise_nothing_but_input_errors(tmp_path):
     path = tmp_path / "frame.jpg"
