@@ -1,6 +1,8 @@
+import dataclasses
 import json
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -143,6 +145,24 @@ def test_other_settings_are_named_and_only_overwritten_on_demand(tmp_path):
     fresh = snapshot(tmp_path / "fresh" / "folder")
     assert {key: value for key, value in snapshot(tmp_path).items() if key in fresh} == fresh
     assert len(list((tmp_path / "Test").rglob("*.jpg"))) == sum("Test" in key for key in fresh)
+
+
+def test_a_rendering_killed_while_it_removes_the_old_one_is_not_finished(tmp_path, monkeypatch):
+    tiny = SyntheticSettings(train_ids=2, test_ids=2, height=32, width=16, max_frames=12)
+    render_hitsz_vcm(tmp_path, tiny)
+    whole = snapshot(tmp_path)
+    remove = shutil.rmtree
+
+    def removes_and_dies(path):
+        remove(path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", removes_and_dies)
+    with pytest.raises(KeyboardInterrupt):
+        render_hitsz_vcm(tmp_path, dataclasses.replace(tiny, seed=1), overwrite=True)
+    assert snapshot(tmp_path).keys() < whole.keys()
+    render_hitsz_vcm(tmp_path, tiny)
+    assert snapshot(tmp_path) == whole
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -110,6 +110,7 @@ def render_layout(
                 f"{root / RECORD}: rendered with {_difference(found, record)}; "
                 f"choose another folder{' or pass --overwrite' if same else ''}"
             )
+        _write_record(root, found | {"finished": False})  # from now on, should this be killed
         _remove(root, layout.owned)
     elif found and found["finished"]:
         logger.info("%s: already there", root)
