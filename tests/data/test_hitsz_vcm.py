@@ -248,6 +248,19 @@ def test_a_cut_off_file_is_named_wherever_it_is_cut(tmp_path, file):
         assert f"{file}.txt" in refusal(folder)
 
 
+def test_a_row_lost_or_doubled_in_the_middle_is_remarked(tree, tmp_path):
+    key = "track_train_info.txt"
+    assert key not in HITSZVCM(root=str(tree)).remarks
+    folder = write_tree(tmp_path)
+    rows = (folder / ROWS).read_text().splitlines()
+    for changed, line in ((rows[:4] + rows[5:], 5), (rows[:5] + rows[4:], 6)):
+        (folder / ROWS).write_text("\n".join(changed))
+        remarks = read(folder).remarks
+        assert remarks[key].startswith(f"1 of {len(changed)} rows do not start after the end")
+        assert f"line {line}; a row may be lost or doubled" in remarks[key]
+        assert "track_test_info.txt" not in remarks
+
+
 def test_a_missing_info_file_is_named(tmp_path):
     folder = write_tree(tmp_path)
     (folder / QUERIES).unlink()

@@ -4,6 +4,7 @@
 by its first and last line in the name file. Files and layouts are those of the public release.
 """
 
+import itertools
 import logging
 import os
 import re
@@ -85,6 +86,13 @@ class HITSZVCM(VideoDataset):
                 self.remarks[name] = (
                     f"{short} of {len(tracklets)} tracklets are left out: they have fewer than "
                     f"{self.min_frames} frames"
+                )
+        for split, listed in (("train", rows), ("test", test_rows)):
+            pairs = itertools.pairwise(sorted(listed, key=lambda row: row.start))
+            if breaks := [row.line for before, row in pairs if row.start != before.end + 1]:
+                self.remarks[f"track_{split}_info.txt"] = (
+                    f"{len(breaks)} of {len(listed)} rows do not start after the end of another, "
+                    f"the first in line {breaks[0]}; a row may be lost or doubled"
                 )
 
     def _long(self, tracklets: list[Tracklet]) -> list[Tracklet]:

@@ -20,7 +20,8 @@ class VideoDataset:
         train: training tracklets.
         query: infrared test tracklets.
         gallery: visible test tracklets.
-        remarks: what there is to know about a subset, by its name; logged below its table.
+        remarks: what there is to know about a subset, by its name, logged below its table; or about
+            a file, by its name.
     """
 
     def __init__(
