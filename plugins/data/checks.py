@@ -11,7 +11,7 @@ from plugins.data.datasets.image_set import ImageSet
 from plugins.data.datasets.protocol import SEARCHABLE, can_search, without_answer
 from plugins.data.datasets.tracklet import MODALITIES, Tracklet, as_tracklet
 from plugins.data.datasets.video_dataset import VideoDataset
-from plugins.data.datasets.wrapped import WrappedDataset
+from plugins.data.datasets.wrapped import innermost
 from plugins.data.frames import read_frame
 from plugins.errors import InputError
 
@@ -42,9 +42,7 @@ def read_splits(data: VideoDataset | ImageSet) -> Splits:
     fastreid's training sets, also inside another, put their name before a person's number; it is
     taken off, so that people can be compared between splits.
     """
-    inner = data
-    while isinstance(inner, WrappedDataset):
-        inner = inner.base
+    inner = innermost(data)
     splits = {}
     for split in SPLITS:
         items = [as_tracklet(item) for item in getattr(data, split)]

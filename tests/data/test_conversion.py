@@ -221,6 +221,29 @@ def test_auxiliary_people_become_training_people(rendered, tmp_path, monkeypatch
     assert_same(content(old), content(read(monkeypatch, tmp_path, "BUPTCampus")))
 
 
+@pytest.mark.parametrize("name", ["Market1501", "ManifestDataset"])
+def test_a_set_around_another_keeps_the_names_of_people_and_cameras(
+    rendered, tmp_path, monkeypatch, name
+):
+    root = rendered
+    if name == "ManifestDataset":
+        root = tmp_path
+        write_manifest(root, ["ann", "bob", "cat"], ["north", "south"])
+    wrapped = ("DATASETS.THINNED.NAME", name, "DATASETS.THINNED.IMBALANCE", "0.0")
+    found = []
+    for outer, options in ((name, ()), ("ThinnedDataset", wrapped)):
+        place = tmp_path / outer
+        convert_to(monkeypatch, root, outer, "manifest", place, *options)
+        found.append((place / FOLDERS["manifest"] / manifest.TABLE).read_text())
+    assert found[0] == found[1]
+
+
+def test_held_out_people_are_refused(tree, tmp_path, monkeypatch):
+    options = ("DATASETS.HELD_OUT.NAME", "HITSZVCM", "DATASETS.HELD_OUT.PEOPLE", "2")
+    with pytest.raises(InputError, match=r"HeldOutPeople: it numbers people anew; expected the"):
+        convert_to(monkeypatch, tree, "HeldOutPeople", "manifest", tmp_path, *options)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_generated_tracklets_are_left_out_and_told(rendered, tmp_path, monkeypatch, target):
     fake = ("DATASETS.BUPT.FAKE_IR", "True")

@@ -7,6 +7,7 @@ from plugins.data.checks import SPLITS, read_splits
 from plugins.data.datasets.image_set import ImageSet
 from plugins.data.datasets.manifest import ManifestDataset, read_table
 from plugins.data.datasets.video_dataset import VideoDataset
+from plugins.data.datasets.wrapped import OuterDataset, innermost
 from plugins.errors import InputError
 
 
@@ -48,20 +49,26 @@ def read_items(data: VideoDataset | ImageSet, table: str = "") -> list[Item]:
 
     Args:
         data: of any reader.
-        table: path of the table if ``data`` is a manifest; its people and cameras keep the names
-            that they have there.
+        table: path of the table if ``data`` is a manifest, or around one; its people and cameras
+            keep the names that they have there.
 
     Raises:
-        InputError: somebody is both in train and in test.
+        InputError: somebody is both in train and in test; or ``data`` is of HeldOutPeople, which
+            gives people and cameras of the test other numbers than those of training.
     """
+    inner = innermost(data)
+    if isinstance(inner, OuterDataset):
+        raise InputError(
+            f"{type(inner).__name__}: it numbers people anew; expected the data set inside it"
+        )
     people = cameras = None
-    if isinstance(data, ManifestDataset):
+    if isinstance(inner, ManifestDataset):
         rows = list(read_table(table))
         people, cameras = (
             sorted({getattr(row, name) for row in rows}) for name in ("person", "camera")
         )
     # fastreid puts its set's name before the people and the cameras of training.
-    prefix = f"{data.images.dataset_name}_" if isinstance(data, ImageSet) else ""
+    prefix = f"{inner.images.dataset_name}_" if isinstance(inner, ImageSet) else ""
     items = [
         Item(
             split,

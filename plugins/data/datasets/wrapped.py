@@ -77,6 +77,13 @@ class WrappedDataset(OuterDataset):
         self.base.show_test()
 
 
+def innermost(data: Any) -> Any:
+    """The data set inside all ``WrappedDataset`` around it; one that is none itself."""
+    while isinstance(data, WrappedDataset):
+        data = data.base
+    return data
+
+
 def chain(name: str, cfg: CfgNode, key: str = "DATASETS.NAMES") -> dict[str, Any]:
     """Registered data sets by name: ``name``, the set inside it, and so on to the innermost.
 
