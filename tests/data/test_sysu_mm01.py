@@ -54,6 +54,12 @@ def test_train_and_val_people_train_and_each_image_is_a_tracklet_of_one_frame(ro
     assert {image.modality for image in data.query} == {INFRARED}
 
 
+def test_combineall_trains_on_the_images_of_all_cameras_in_both_modes(root):
+    trained = [read(root, combineall=True, mode=mode).train for mode in GALLERY]
+    assert trained[0] == trained[1]
+    assert len(trained[0]) == sum(SYSU_COUNTS.values())
+
+
 @pytest.mark.parametrize(("mode", "shot"), [(m, s) for m in GALLERY for s in (1, 10)])
 def test_the_official_draw_takes_the_first_entries_of_a_trials_row(root, mode, shot):
     folder = root / "SYSU-MM01"

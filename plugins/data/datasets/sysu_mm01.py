@@ -57,7 +57,7 @@ class SYSUMM01(VideoDataset):
 
         Args:
             root: folder of all data sets.
-            combineall: train on the test images too.
+            combineall: train on the test images too, whatever the mode.
             dataset_dir: folder of this set in ``root``.
             mode: cameras of the gallery, "all" four or the two "indoor".
             shot: gallery images of a person under a camera, 1 or 10.
@@ -75,20 +75,22 @@ class SYSUMM01(VideoDataset):
             )
         folder = os.path.join(root, dataset_dir)
         require_part(folder, "exp", "SYSU-MM01", self.dataset_url)
-        train, test = read_splits(os.path.join(folder, "exp"))
-        test_images = list_images(folder, test)
+        trained, tested = read_splits(os.path.join(folder, "exp"))
+        train, test = list_images(folder, trained), list_images(folder, tested)
+        infrared, visible = (
+            [i for i in test if i.modality == kind] for kind in (INFRARED, VISIBLE)
+        )
         super().__init__(
-            list_images(folder, train),
-            [image for image in test_images if image.modality == INFRARED],
-            [image for image in test_images if image.camid in GALLERY_CAMERAS[mode]],
-            combineall,
+            [*train, *infrared, *visible] if combineall else train,
+            infrared,
+            [image for image in visible if image.camid in GALLERY_CAMERAS[mode]],
         )
         if draw == "official":
             galleries = official_galleries(find_permutations(folder), self.gallery, shot)
         else:
             galleries = seeded_galleries(self.gallery)
-        queries, visible = self.rows()
-        trials = tuple(Trial(queries, visible[gallery]) for gallery in galleries)
+        queries, rows = self.rows()
+        trials = tuple(Trial(queries, rows[gallery]) for gallery in galleries)
         self._direction = f"I2V {mode} {shot}-shot {draw}-draw"
         self._protocol = Protocol(
             trials, junk="sysu", cmc="identity", gallery_cameras=GALLERY_CAMERAS[mode]
