@@ -90,9 +90,9 @@ def bin_names() -> list[str]:
 def check_labels(splits: Splits) -> list[Complaint]:
     """What can be told without opening a file.
 
-    Fatal: a person, or a file, is both in train and in test; a file shows two people; fewer than
-    two people to train on. Worth knowing: a training person lacks a modality that others have; a
-    query's person is not in the gallery.
+    Fatal: a person, or a file, is both in train and in test; a file shows two people, or is of two
+    cameras or modalities; fewer than two people to train on. Worth knowing: a training person lacks
+    a modality that others have; a query's person is not in the gallery.
     """
     return [
         *_leaks(splits),
@@ -147,6 +147,13 @@ def _shared_files(splits: Splits) -> Iterator[Complaint]:
                     yield Complaint(True, _where(split, row, file), text)
                 elif owner.pid != item.pid:
                     text = f"person {item.pid}, but person {owner.pid} in {other} row {other_row}"
+                    yield Complaint(True, _where(split, row, file), text)
+                elif (owner.camid, owner.modality) != (item.camid, item.modality):
+                    found, first_found = (
+                        f"{MODALITIES[shown.modality]}, camera {shown.camid}"
+                        for shown in (item, owner)
+                    )
+                    text = f"{found}, but {first_found} in {other} row {other_row}"
                     yield Complaint(True, _where(split, row, file), text)
 
 

@@ -79,6 +79,21 @@ def test_a_file_that_shows_two_people_is_told():
     assert found == (True, "gallery row 2 (8/0/2/0.jpg)", "person 9, but person 8 in gallery row 0")
 
 
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [({"camid": 2}, "infrared, camera 2"), ({"modality": VISIBLE}, "visible, camera 1")],
+)
+def test_a_file_of_two_cameras_or_modalities_is_told(change, found):
+    query = clean()["query"][0]
+    complaints = complaints_after(gallery=[query._replace(**change)])
+    assert complaints[0] == (
+        True,
+        f"gallery row 2 ({query.img_paths[0]})",
+        f"{found}, but infrared, camera 1 in query row 0",
+    )
+    assert len(complaints) == len(query.img_paths)
+
+
 def test_a_query_may_lie_in_its_own_gallery():
     assert complaints_after(gallery=[clean()["query"][0]]) == []
 
