@@ -18,19 +18,19 @@ class InputError(ValueError):
     """
 
 
-def require_output(option: str, path: Path, ending: str) -> None:
-    """Raise InputError where no file can be written, before the work that would be lost.
+def require_output(option: str, path: Path, ending: str = "") -> None:
+    """Raise InputError where nothing can be written, before the work that would be lost.
 
     Args:
-        option: that names the file, for the message.
-        path: of the file; its folder may be missing.
-        ending: that it must have, such as ".png".
+        option: that names the file or folder, for the message.
+        path: of the file or folder; the folders above it may be missing.
+        ending: that a file must have, such as ".png"; empty for a folder.
     """
-    if path.is_dir():
+    if ending and path.is_dir():
         raise InputError(f"{option} {path}: a folder; expected a file *{ending}")
-    if path.suffix.lower() != ending:
+    if ending and path.suffix.lower() != ending:
         raise InputError(f"{option} {path}: expected a file *{ending}")
-    for folder in path.parents:
+    for folder in path.parents if ending else (path, *path.parents):
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{option} {path}: {folder} is a file; expected a folder")
 

@@ -20,7 +20,7 @@ from plugins.config import setup_cfg
 from plugins.data import datasets_root
 from plugins.data.frame_cache.packing import pack_config
 from plugins.data.frame_cache.store import FrameCache, find_sizes, store_name
-from plugins.errors import InputError, user_errors
+from plugins.errors import InputError, require_output, user_errors
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -30,7 +30,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--config-file", default="", help="names the data sets and the sizes")
     task = parser.add_mutually_exclusive_group(required=True)
-    task.add_argument("--out", help="folder of the cache")
+    task.add_argument("--out", type=Path, help="folder of the cache")
     task.add_argument("--verify", metavar="DIR", help="compare a cache with its digests")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("opts", nargs="*", default=[], help="config keys and values")
@@ -39,7 +39,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def pack(args: argparse.Namespace) -> None:
     """Pack; say what it takes and how to use it."""
-    for store in pack_config(setup_cfg(args.config_file, args.opts), args.out, args.workers):
+    for store in pack_config(setup_cfg(args.config_file, args.opts), str(args.out), args.workers):
         size = sum(file.stat().st_size for file in store.iterdir())
         print(f"{store}: {size / 1e6:,.1f} MB")
     print(f"use it with: DATALOADER.FRAME_CACHE {args.out}")
@@ -65,6 +65,7 @@ def main() -> None:
     if args.verify:
         verify(args.verify)
     else:
+        require_output("--out", args.out)
         pack(args)
 
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import plugins  # noqa: F401  (registers the data sets)
 from plugins.config import setup_cfg
 from plugins.data.conversion import PLACEMENTS, TARGETS, convert
-from plugins.errors import user_errors
+from plugins.errors import require_output, user_errors
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -38,6 +38,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Convert, tell."""
     args = parse_arguments()
+    require_output("--out", args.out)
     if args.root:
         os.environ["FASTREID_DATASETS"] = args.root
     cfg = setup_cfg(args.config_file, args.opts)

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import plugins  # noqa: F401  (makes fastreid importable)
 from plugins.data.conversion.videos import extract_frames
-from plugins.errors import InputError, user_errors
+from plugins.errors import InputError, require_output, user_errors
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -34,6 +34,7 @@ def main() -> None:
     args = parse_arguments()
     if args.every < 1:
         raise InputError(f"--every {args.every}: expected 1 or more")
+    require_output("--out", args.out)
     tracklets, frames = extract_frames(args.table, args.out, args.every)
     print(f"{args.out}: {tracklets} tracklets, {frames} frames")
 

@@ -60,6 +60,9 @@ def main() -> int:
     names = {field.name for field in dataclasses.fields(SyntheticSettings)}
     chosen = {name: value for name, value in arguments.items() if name in names}
     try:
+        if arguments["workers"] < 1:
+            raise InputError(f"--workers {arguments['workers']}: expected 1 or more")
+        require_output("--out", arguments["out"])
         if arguments["sheet"]:
             require_output("--sheet", arguments["sheet"], ".png")
         settings = dataclasses.replace(PRESETS[arguments["preset"]], **chosen)

@@ -183,7 +183,7 @@ def test_the_command_renders_counts_and_shows_from_any_folder(tmp_path):
     sizes = {"train-ids": 2, "test-ids": 2, "height": 32, "width": 16, "max-frames": 12}
     options = [f"--{name}={value}" for name, value in sizes.items()]
     done = subprocess.run(
-        [sys.executable, TOOL, "--out", "data", "--sheet", "sheet.png", *options],
+        [sys.executable, TOOL, "--out", "data", "--sheet", "new/sheet.png", *options],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -191,7 +191,7 @@ def test_the_command_renders_counts_and_shows_from_any_folder(tmp_path):
     assert done.returncode == 0, done.stderr
     frames = len(list((tmp_path / "data").rglob("*.jpg")))
     assert done.stdout.splitlines()[-3].split()[-1] == str(frames)
-    assert Image.open(tmp_path / "sheet.png").width > 500
+    assert Image.open(tmp_path / "new/sheet.png").width > 500
 
 
 @pytest.mark.parametrize(
@@ -200,6 +200,8 @@ def test_the_command_renders_counts_and_shows_from_any_folder(tmp_path):
         ("--seed=5", "error: .*seed 0 .asked for: 5"),
         ("--sede=5", "unrecognized arguments: --sede"),
         ("--sheet=people", "error: --sheet people: expected a file [*][.]png"),
+        (f"--out={TOOL}/x", "error: --out .*make_synthetic.py is a file; expected a folder"),
+        ("--workers=0", "error: --workers 0: expected 1 or more"),
     ],
 )
 def test_the_command_refuses_in_words_and_with_exit_code_2(

@@ -78,6 +78,8 @@ def test_verifying_finds_what_changed(cache_data, tmp_path):
         (["--verify", "nowhere"], "--verify nowhere: no frames there"),
         ([*PACK, "--out", "cache", "--workers", "-1"], "--workers -1: below 0"),
         ([*PACK, "DATASETS.TESTS", "['HITSZ']", "--out", "cache"], "DATASETS.TESTS: no DATASET"),
+        ([*PACK, "--out", str(TOOL)], f"--out {TOOL}: {TOOL} is a file; expected a folder"),
+        ([*PACK, "--out", f"{TOOL}/x"], f"--out {TOOL}/x: {TOOL} is a file; expected a folder"),
         ([*PACK, "INPUT.SIZE_TEST", "[0,4]", "--out", "cache"], "INPUT.SIZE_TEST: [0, 4]"),
     ],
 )

@@ -34,6 +34,10 @@ def test_a_set_is_converted_from_any_folder(datasets, tmp_path):
     [
         (("--from", "HITSZ"), "error: the data set: no DATASET is named 'HITSZ'; known: HITSZVCM"),
         (("--from", "HITSZVCM", "--root", "none"), "error: none/HITSZ-VCM: no HITSZ-VCM there"),
+        (
+            ("--from", "HITSZVCM", "--out", f"{TOOL}/x"),
+            f"error: --out {TOOL}/x: {TOOL} is a file; ",
+        ),
         (("--from", "BUPTCampus", "DATASETS.BUPT.PROTOCL", "full"), "error: command line: no"),
     ],
 )

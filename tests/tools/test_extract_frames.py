@@ -109,6 +109,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(videos):
         assert {path.name for path in videos.iterdir()} == {"my clips", "videos.csv"}
     (videos / "out").mkdir()
     assert "it is there already" in run(videos).stderr
+    assert "is a file; expected a folder" in run(videos, "--out", TOOL / "x").stderr
     assert "--every 0: expected 1" in run(videos, "--every", "0").stderr
 
 

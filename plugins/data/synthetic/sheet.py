@@ -53,6 +53,7 @@ def save_sheet(file: Path, settings: SyntheticSettings) -> None:
                 )
                 tag = f"D{walk.camid}"
                 draw.text((left + 3, top + 1), tag, _PAPER, small, stroke_width=2, stroke_fill=_INK)
+    file.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(file)
 
 
