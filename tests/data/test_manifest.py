@@ -147,6 +147,12 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path, line, text, complaint):
     assert complaint in str(error.value)
 
 
+def test_a_quote_that_is_not_closed_is_named_by_file_and_line(tmp_path):
+    file = write(tmp_path, [f'"{LINES[0]}', *LINES[1:] * 1000])
+    with pytest.raises(InputError, match=rf"{file}:\d+: no row: .*a quote may not be closed"):
+        ManifestDataset(root=str(tmp_path))
+
+
 def test_a_missing_or_empty_table_is_named(tmp_path):
     with pytest.raises(InputError, match=r"MANIFEST\.FILE: no file .*manifest\.csv; .*path,person"):
         ManifestDataset(root=str(tmp_path))

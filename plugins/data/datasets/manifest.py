@@ -116,7 +116,8 @@ def read_csv(path: str) -> Iterator[Row]:
     """The rows of a CSV file with a header.
 
     Raises:
-        InputError: no such file, a column is missing or unknown, or a row is wrong.
+        InputError: no such file, a column is missing or unknown, a row is wrong, or a quote is not
+            closed.
     """
     if not os.path.isfile(path):
         raise InputError(
@@ -125,12 +126,17 @@ def read_csv(path: str) -> Iterator[Row]:
         )
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.DictReader(file)
-        check_columns(path, reader.fieldnames or [])
-        for cells in reader:
-            place = f"{path}:{reader.line_num}"
-            if None in cells or None in cells.values():
-                raise InputError(f"{place}: expected {len(COLUMNS)} cells, as in the header")
-            yield make_row(place, cells)
+        try:
+            check_columns(path, reader.fieldnames or [])
+            for cells in reader:
+                place = f"{path}:{reader.line_num}"
+                if None in cells or None in cells.values():
+                    raise InputError(f"{place}: expected {len(COLUMNS)} cells, as in the header")
+                yield make_row(place, cells)
+        except csv.Error as error:
+            raise InputError(
+                f"{path}:{reader.line_num}: no row: {error}; a quote may not be closed"
+            ) from error
 
 
 def read_parquet(path: str) -> Iterator[Row]:
