@@ -3,7 +3,8 @@
 Legend: T frames of a clip, h x w size of a frame on disk, H x W size of the input.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import torch
 from fastreid.config import CfgNode
@@ -28,8 +29,8 @@ def build_clip_transforms(cfg: CfgNode, is_train: bool) -> Callable[[list[Tensor
         [0, 255]. Random parts draw once per call, from torch's global generator.
 
     Raises:
-        InputError: a size is not two positive numbers, or INPUT asks for a part that does not exist
-            for clips.
+        InputError: a size is not two positive numbers, INPUT asks for a part that does not exist
+            for clips, or a part has a value that torchvision refuses.
     """
     key = "SIZE_TRAIN" if is_train else "SIZE_TEST"
     size = _two_sizes(cfg.INPUT[key], f"INPUT.{key}")
@@ -73,23 +74,29 @@ def _random_parts(cfg: CfgNode, size: list[int]) -> list[Callable]:
     crop, padding, flip, jitter = cfg.INPUT.CROP, cfg.INPUT.PADDING, cfg.INPUT.FLIP, cfg.INPUT.CJ
     parts: list[Callable] = []
     if crop.ENABLED:
-        parts.append(
-            v2.RandomResizedCrop(
-                _two_sizes(crop.SIZE, "INPUT.CROP.SIZE"),
-                scale=crop.SCALE,
-                ratio=crop.RATIO,
-                interpolation=InterpolationMode.BICUBIC,
+        crop_size = _two_sizes(crop.SIZE, "INPUT.CROP.SIZE")
+        with _named("INPUT.CROP"):
+            parts.append(
+                v2.RandomResizedCrop(
+                    crop_size,
+                    scale=crop.SCALE,
+                    ratio=crop.RATIO,
+                    interpolation=InterpolationMode.BICUBIC,
+                )
             )
-        )
     if padding.ENABLED:
-        parts.append(v2.RandomCrop(size, padding=padding.SIZE, padding_mode=padding.MODE))
+        with _named("INPUT.PADDING"):
+            parts.append(v2.RandomCrop(size, padding=padding.SIZE, padding_mode=padding.MODE))
     if flip.ENABLED:
-        parts.append(v2.RandomHorizontalFlip(flip.PROB))
+        with _named("INPUT.FLIP"):
+            parts.append(v2.RandomHorizontalFlip(flip.PROB))
     if cfg.INPUT.CHANNEL_MIX.ENABLED:
-        parts.append(v2.RandomApply([ChannelMix()], cfg.INPUT.CHANNEL_MIX.PROB))
+        with _named("INPUT.CHANNEL_MIX"):
+            parts.append(v2.RandomApply([ChannelMix()], cfg.INPUT.CHANNEL_MIX.PROB))
     if jitter.ENABLED:
         strengths = (jitter.BRIGHTNESS, jitter.CONTRAST, jitter.SATURATION, jitter.HUE)
-        parts.append(v2.RandomApply([v2.ColorJitter(*strengths)], jitter.PROB))
+        with _named("INPUT.CJ"):
+            parts.append(v2.RandomApply([v2.ColorJitter(*strengths)], jitter.PROB))
     return parts
 
 
@@ -102,7 +109,20 @@ def _center_crop(cfg: CfgNode) -> list[Callable]:
 def _erasing(cfg: CfgNode) -> list[Callable]:
     if not cfg.INPUT.REA.ENABLED:
         return []
-    return [v2.RandomErasing(cfg.INPUT.REA.PROB, value=list(cfg.INPUT.REA.VALUE))]
+    value = list(cfg.INPUT.REA.VALUE)
+    if len(value) not in (1, 3):
+        raise InputError(f"INPUT.REA.VALUE: {value}; expected one grey level, or red, green, blue")
+    with _named("INPUT.REA"):
+        return [v2.RandomErasing(cfg.INPUT.REA.PROB, value=value)]
+
+
+@contextlib.contextmanager
+def _named(key: str) -> Iterator[None]:
+    """What torchvision refuses is an InputError that names the part of the config."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{key}: {error}") from error
 
 
 def _two_sizes(size: list[int], key: str) -> list[int]:

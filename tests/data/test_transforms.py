@@ -129,6 +129,25 @@ def test_a_part_that_clips_do_not_have_is_refused_by_its_key(name):
     build_clip_transforms(config(name), is_train=False)
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("CROP", "SCALE", [1.0]),
+        ("PADDING", "MODE", "zero"),
+        ("FLIP", "PROB", 2.0),
+        ("CHANNEL_MIX", "PROB", 1.5),
+        ("CJ", "BRIGHTNESS", -0.5),
+        ("REA", "PROB", -1.0),
+        ("REA", "VALUE", [1, 2]),
+    ],
+)
+def test_a_value_that_a_part_cannot_have_is_refused_by_its_key(name, key, value):
+    cfg = config(name)
+    cfg.INPUT[name][key] = value
+    with pytest.raises(InputError, match=f"INPUT.{name}"):
+        build_clip_transforms(cfg, is_train=True)
+
+
 @pytest.mark.parametrize("size", [[256], [0, 128], [1, 2, 3], []])
 def test_a_size_that_is_not_height_and_width_is_refused(size):
     for key, is_train in (("SIZE_TRAIN", True), ("SIZE_TEST", False)):
