@@ -348,6 +348,30 @@ def test_packing_again_replaces_the_store_under_a_reader(store, frames):
     reader.read(frames[1])
 
 
+def test_the_old_store_is_moved_aside_and_removed_only_after_that(store, frames, monkeypatch):
+    remove = shutil.rmtree
+
+    def removes_beside_a_whole_store(path, ignore_errors=False):
+        assert path != store
+        opened(store).verify()
+        remove(path, ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", removes_beside_a_whole_store)
+    pack_frames(str(store.parent), SIZE, frames[:1], str(Path(frames[0]).parents[1]), workers=0)
+    assert os.listdir(store.parent) == ["16x8"]
+    assert len(opened(store)) == 1
+
+
+def test_a_folder_that_another_packing_may_be_filling_is_left_alone(store, frames):
+    other = store.with_name("16x8.part") / "frames.bin"
+    other.parent.mkdir()
+    other.touch()
+    with pytest.raises(InputError, match=r"16x8\.part: a packing is at work there, or one was"):
+        pack_frames(str(store.parent), SIZE, frames, str(Path(frames[0]).parents[1]), workers=0)
+    assert other.exists()
+    opened(store).verify()
+
+
 def test_a_disk_without_room_is_told_before_packing(frames, tmp_path):
     with pytest.raises(InputError, match=r"3 frames of 1000000x1000000 take 9000\.0 GB, but"):
         pack_frames(str(tmp_path / "cache"), (10**6, 10**6), frames, str(tmp_path), workers=0)

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from plugins.data.build import build_dataset, datasets_root, training_items
+from plugins.data.conversion.draft import draft_of
 from plugins.data.datasets.tracklet import as_tracklet
 from plugins.data.frame_cache.store import (
     FRAMES,
@@ -79,7 +80,8 @@ def pack_frames(folder: str, size: Size, paths: Iterable[str], root: str, worker
         The store's folder.
 
     Raises:
-        InputError: names a frame that cannot be read, or the room that the disk lacks.
+        InputError: names a frame that cannot be read, the room that the disk lacks, or what
+            another packing is filling, or a killed one left.
     """
     names = {frame_name(path, root): path for path in paths}
     order = sorted(names)
@@ -91,17 +93,14 @@ def pack_frames(folder: str, size: Size, paths: Iterable[str], root: str, worker
             f"the disk has {free / 1e9:.1f} GB left"
         )
     store = Path(folder, store_name(size))
-    partial = store.with_name(f"{store.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-    partial.mkdir()
-    try:
-        records = _write_frames(partial / FRAMES, [names[name] for name in order], size, workers)
-        _write_index(partial, size, order, records)
-        if store.exists():
-            shutil.rmtree(store)
-        partial.rename(store)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    old = store.with_name(f"{store.name}.old")
+    with draft_of(store, "a packing") as draft:
+        records = _write_frames(draft / FRAMES, [names[name] for name in order], size, workers)
+        _write_index(draft, size, order, records)
+        if store.exists():  # moved aside at once; removing it takes a while
+            shutil.rmtree(old, ignore_errors=True)  # of a packing that was killed
+            store.rename(old)
+    shutil.rmtree(old, ignore_errors=True)
     return store
 
 
