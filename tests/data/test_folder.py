@@ -42,6 +42,24 @@ def test_the_first_people_train_and_the_first_camera_searches(tmp_path):
     assert data.gallery == [(f"{folder}/cy/02_{view}.png", 2, 1) for view in (0, 1)]
 
 
+@pytest.mark.parametrize(("people", "share", "trained"), [(100, 0.07, 7), (100, 0.071, 8)])
+def test_a_share_is_rounded_up_from_its_decimal_digits(tmp_path, people, share, trained):
+    write_people(tmp_path / "people", [f"{pid:03d}" for pid in range(people)], views=1)
+    data = FolderDataset(root=str(tmp_path), train_share=share)
+    assert len({pid for _, pid, _ in data.train}) == trained
+
+
+def test_names_that_start_with_a_dot_are_ignored(tmp_path):
+    folder = write_people(tmp_path / "people")
+    expected = FolderDataset(root=str(tmp_path))
+    (folder / "cy" / "._01_0.png").touch()
+    (folder / ".thumbnails").mkdir()
+    (folder / ".thumbnails" / "01_0.png").touch()
+    found = FolderDataset(root=str(tmp_path))
+    for split in ("train", "query", "gallery"):
+        assert getattr(found, split) == getattr(expected, split)
+
+
 @pytest.mark.parametrize(("people", "trained"), [(2, 2), (3, 2), (4, 3), (6, 4), (62, 42)])
 def test_two_thirds_train_rounded_up(tmp_path, people, trained):
     write_people(tmp_path / "people", [f"{n:03d}" for n in range(people)], views=1)

@@ -17,8 +17,9 @@ SHAPE = "<person>/<camera>_<anything>.jpg"
 class FolderDataset(ImageDataset):
     """Pictures ``<person>/<camera>_<anything>.<jpg, jpeg, png or bmp>``; other files are ignored.
 
-    The first people, by sorted folder names, are trained on, the others tested: pictures of the
-    first camera, by name, are the queries, those of the others the gallery.
+    So are files and folders whose names start with a dot, such as macOS's ``._01_1.jpg``. The first
+    people, by sorted folder names, are trained on, the others tested: pictures of the first camera,
+    by name, are the queries, those of the others the gallery.
     """
 
     dataset_name = "folder"
@@ -44,7 +45,7 @@ class FolderDataset(ImageDataset):
         """
         folder = os.path.join(root, dataset_dir)
         people = list_people(folder)
-        count = ceil(len(people) * train_share)
+        count = ceil(round(len(people) * train_share, 9))  # 100 * 0.07 is a little over 7
         if not 0 < count < len(people):
             raise InputError(
                 f"DATASETS.FOLDER.TRAIN_SHARE: {train_share:g} of the {len(people)} people in "
@@ -90,10 +91,11 @@ def list_people(folder: str) -> dict[str, list[tuple[str, str]]]:
     people = {}
     for person in sorted(os.listdir(folder)):
         place = os.path.join(folder, person)
-        if not os.path.isdir(place):
+        if person.startswith(".") or not os.path.isdir(place):
             continue
-        names = [name for name in os.listdir(place) if name.lower().endswith(EXTENSIONS)]
-        for name in sorted(names):
+        for name in sorted(os.listdir(place)):
+            if name.startswith(".") or not name.lower().endswith(EXTENSIONS):
+                continue
             camera, underscore, _ = name.partition("_")
             if not (camera and underscore):
                 raise InputError(
