@@ -58,7 +58,9 @@ def images_kept(settings: SyntheticSettings, walk: Walk) -> int:
 
     Each person and, for a person, each camera but a favourite one has a share of its own, drawn so
     that its logarithm is uniform from 0 to log(1 - 0.9 * imbalance): at imbalance 1 a person has
-    all to a tenth of the images, and each further camera again all to a tenth of that.
+    all to a tenth of the images, and each further camera again all to a tenth of that. The share of
+    the first camera is not drawn anew, it is the person's: numpy seeds the stream of walk 0 as that
+    of the person.
     """
     least = 1 - 0.9 * settings.imbalance
     person = stream(settings.seed, Stream.SHARE, walk.pid)
