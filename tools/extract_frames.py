@@ -3,7 +3,8 @@
 python tools/extract_frames.py datasets/videos.csv --out datasets/frames --every 5
 python tools/check_data.py ManifestDataset DATASETS.MANIFEST.FILE frames/manifest.csv
 
-The table has the columns of the manifest (see the README); a row's path is a video of one person.
+The table has the columns of the manifest (see the README); a row's path is a video of one person,
+its tracklet and frame are left empty.
 """
 
 import argparse

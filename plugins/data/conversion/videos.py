@@ -21,7 +21,7 @@ def extract_frames(table: str, out: Path, every: int = 1) -> tuple[int, int]:
     Args:
         table: CSV or Parquet file with the columns of ``ManifestDataset``; each row's ``path`` is a
             video that shows one person, and becomes one tracklet. ``tracklet`` and ``frame`` are
-            not used.
+            left empty.
         out: new folder; it grows under another name, so that a killed run leaves nothing whole.
         every: of so many frames one is kept, the first included.
 
