@@ -32,6 +32,7 @@ def make_card(lab: Lab, level: str, dataset: str) -> dict:
     Returns:
         Plain values only, as JSON has them; NaN nowhere.
     """
+    code = describe_code()  # now, as a checkout may change in the hours of the attacks
     outcomes = lab.attacks()
     _, wins = worst_case({"clean": lab.clean, **outcomes})
     checks = [
@@ -57,7 +58,7 @@ def make_card(lab: Lab, level: str, dataset: str) -> dict:
         "stamp": stamp(check["state"] for check in checks),
         "level": {"name": level, **asdict(lab.level)},
         "model": describe_model(lab),
-        "code": describe_code(),
+        "code": code,
         "data": describe_data(lab, dataset),
         "threat": asdict(lab.threat),
         "seed": lab.cfg.ATTACK.SEED,
