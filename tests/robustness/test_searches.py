@@ -125,9 +125,11 @@ def test_items_that_no_query_looks_for_stay_where_an_attack_starts(
     evaluator = evaluated(cfg, Undefended())
     search = evaluator.search("Q2G")
     search = replace(search, query_rows=search.query_rows[:1])
-    rows = search.draw(8, seed=0)
+    rows = search.draw(0, seed=0)
+    sought = search.guides(rows).positives.any(dim=1)
+    rows = torch.cat([rows[sought][:2], rows[~sought][:6]]).sort().values
     lonely = ~search.guides(rows).positives.any(dim=1)
-    assert 0 < lonely.sum() < len(rows)
+    assert lonely.sum() == 6 and len(rows) == 8
     attack = build_attack(name, cfg, "TEST.ATTACKS")
     found = attack_search(attack, evaluator.adapter, search, evaluator.batches(rows))
     assert set(found.stuck[lonely].int().tolist()) == {stuck}
