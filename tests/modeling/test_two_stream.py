@@ -44,6 +44,18 @@ def test_bottleneck_depth_with_every_option_runs():
     assert backbone(images(2), torch.tensor([1, 0])).shape == (2, 2048, 4, 2)
     assert called == ["NL_2"]
 
+    for module in backbone.modules():  # non-local blocks start as the identity
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.weight)
+    maps = torch.randn(2, 64, 8, 4)
+    stages = backbone.stage_maps(maps)
+    assert list(stages) == ["layer1", "layer2", "layer3", "layer4"]
+    torch.testing.assert_close(stages["layer4"], backbone.trunk(maps), rtol=0, atol=0)
+    above = backbone.stage_maps(stages["layer2"], first="layer3")
+    assert list(above) == ["layer3", "layer4"]
+    assert torch.equal(above["layer4"], stages["layer4"])
+    assert list(backbone.stage_maps(maps, last="layer2")) == ["layer1", "layer2"]
+
 
 @torch.no_grad()
 def test_two_stream_equals_the_uncut_resnet_when_stems_are_equal():

@@ -17,6 +17,7 @@ from plugins.registry import BACKBONE, lookup
 DEPTHS = ("18x", "34x", "50x", "101x")
 STEM_LAYERS = ("conv1", "bn1", "relu", "maxpool")
 STEM_CHANNELS = 64
+STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
 class TwoStreamBackbone(nn.Module):
@@ -48,9 +49,43 @@ class TwoStreamBackbone(nn.Module):
         """
         return by_modality(self.stems, images, modalities)
 
+    def stage_maps(
+        self, maps: Tensor, first: str = STAGES[0], last: str = STAGES[-1]
+    ) -> dict[str, Tensor]:
+        """The maps after each stage from ``first`` to ``last``, by the stage's name, in order.
+
+        ``stage_maps(F0)["layer4"]`` equals ``trunk(F0)``; a caller that changes the maps after a
+        stage goes on with ``first`` set to the next one.
+
+        Args:
+            maps: what enters ``first``; the stem maps (N, 64, H/4, W/4) enter "layer1".
+            first: name of a stage.
+            last: name of a stage, ``first`` or a later one.
+
+        Returns:
+            Stage name to maps (N, C', h, w).
+        """
+        stages = {}
+        for name in STAGES[STAGES.index(first) : STAGES.index(last) + 1]:
+            maps = stages[name] = run_stage(self.trunk, name, maps)
+        return stages
+
     def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
         """Frames (N, 3, H, W) of modalities (N,) to maps (N, C, H/16, W/16) at last stride 1."""
         return self.trunk(self.stem(images, modalities))
+
+
+def run_stage(resnet: ResNet, name: str, maps: Tensor) -> Tensor:
+    """One stage of a fastreid ResNet, "layer1" to "layer4", with its non-local blocks."""
+    number = name.removeprefix("layer")
+    # [-1] once the ResNet's own forward has run without non-local blocks.
+    after = getattr(resnet, f"NL_{number}_idx")
+    non_local = iter(getattr(resnet, f"NL_{number}", ()))
+    for index, block in enumerate(getattr(resnet, name)):
+        maps = block(maps)
+        if index in after:
+            maps = next(non_local)(maps)
+    return maps
 
 
 def by_modality(modules: nn.ModuleList, frames: Tensor, modalities: Tensor) -> Tensor:
