@@ -32,6 +32,7 @@ setup(
         "matplotlib>=3.8",
         "tensorboard>=2.14",
         "tqdm>=4.66",
+        "filelock>=3.16",
         "gdown>=5",
     ],
     extras_require={

@@ -24,12 +24,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # Before diffusers is imported: nothing is downloaded.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from plugins.config import setup_cfg
+from plugins.config import CfgNode, setup_cfg
 from plugins.defense.balance import runs
 from plugins.defense.balance.filling import acceptance_table
 from plugins.defense.balance.precision import precision_table
 from plugins.engine.defaults import take_available_device
 from plugins.errors import user_errors
+from plugins.utils.locks import hold
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -45,24 +46,30 @@ def parse_arguments() -> argparse.Namespace:
 
 @user_errors
 def main() -> None:
-    """Do one of the five, print where the result lies."""
+    """Read the command line, then do what it asks for, alone in the folder."""
     args = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     cfg = setup_cfg(args.config_file, args.opts)
     take_available_device(cfg)
     cfg.freeze()
-    if args.task == "plan":
+    with hold(runs.balance_folder(cfg), "DATASETS.BALANCE.DIR", "balancing"):
+        carry_out(args.task, cfg)
+
+
+def carry_out(task: str, cfg: CfgNode) -> None:
+    """Do one of the five, print where the result lies."""
+    if task == "plan":
         path, slots = runs.plan(cfg)
         for reason, number in Counter(slot.reason for slot in slots).items():
             print(f"{reason}: {number:,} slots")
         print(f"plan: {path}")
-    elif args.task == "train":
+    elif task == "train":
         print(f"generator: {runs.train(cfg)}")
-    elif args.task == "measure":
+    elif task == "measure":
         judge, rows = runs.measure(cfg)
         print(f"The judge is right on {100 * judge.accuracy:.1f} % of real images.")
         print(precision_table(rows))
-    elif args.task == "generate":
+    elif task == "generate":
         print(f"manifest: {runs.generate(cfg)[0]}")
     else:
         pictures, outcomes = runs.inspect(cfg)

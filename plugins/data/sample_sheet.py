@@ -9,6 +9,7 @@ from plugins.data.clips import test_segments
 from plugins.data.datasets.tracklet import MODALITIES, Tracklet
 from plugins.data.frames import read_frame
 from plugins.errors import InputError
+from plugins.utils.io import write_atomically
 
 _SAMPLES = 6  # tracklets of a row
 _FRAMES = 3  # of a tracklet
@@ -54,7 +55,7 @@ def save_sample_sheet(file: Path, splits: dict[str, list[Tracklet]]) -> None:
                 caption = "/".join(Path(item.img_paths[0]).parts[-2:])[-_LETTERS:]
             draw.text((left, top + _TITLE + _HEIGHT + 2), caption, _INK, small)
     file.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(file)
+    write_atomically(file, lambda out: sheet.save(out, format="PNG"))
 
 
 def _thumbnail(path: str) -> Image.Image:

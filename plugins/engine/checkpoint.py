@@ -5,12 +5,9 @@ A file holds the keys ``model, optimizer, lr_sched, warmup_sched, epoch, metric`
 deployed; with SOLVER.EMA_DECAY it is an average, and ``live`` holds the network in training.
 """
 
-import hashlib
 import logging
 import os
-import pickle
 import random
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +19,7 @@ from fastreid.utils.checkpoint import Checkpointer as FastreidCheckpointer
 
 from plugins.config import flatten
 from plugins.errors import InputError
+from plugins.utils.io import read_tensors, read_text, write_tensors, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -55,13 +53,36 @@ class Checkpointer(FastreidCheckpointer):
         data |= kwargs
         path = Path(self.save_dir, f"{name}.pth")
         self.logger.info("Saving checkpoint to %s", path)
-        write_atomically(path, lambda file: torch.save(data, file))
+        write_tensors(path, data)
         self.tag_last_checkpoint(path.name)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Write the name of the newest checkpoint into ``last_checkpoint``, atomically."""
-        path = Path(self.save_dir, "last_checkpoint")
-        write_atomically(path, lambda file: file.write(last_filename_basename.encode()))
+        write_text(Path(self.save_dir, "last_checkpoint"), last_filename_basename)
+
+    def has_checkpoint(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return bool(self.get_checkpoint_file())
+
+    def get_checkpoint_file(self) -> str:
+        """The checkpoint that ``last_checkpoint`` names, else the newest one in the folder.
+
+        Returns:
+            A path; empty where the folder has no checkpoint.
+        """
+        tag = Path(self.save_dir, "last_checkpoint")
+        name = read_text(tag).strip() if tag.is_file() else ""
+        if name and Path(self.save_dir, name).is_file():
+            return str(Path(self.save_dir, name))
+        files = newest_first(Path(self.save_dir))
+        if files and tag.is_file():
+            self.logger.warning(
+                "%s names %s; going on from the newest checkpoint beside it, %s",
+                tag,
+                f"'{name}', which is not there" if name else "no checkpoint",
+                files[0],
+            )
+        return str(files[0]) if files else ""
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
         """As fastreid's, for files that fit.
@@ -80,7 +101,7 @@ class Checkpointer(FastreidCheckpointer):
         return super().load(path, checkpointables)
 
     def _load_file(self, f: str) -> dict:
-        checkpoint = read_checkpoint(f)
+        checkpoint = read_checkpoint(f, bare=not self._exactly)
         if self._exactly:
             if (LIVE in checkpoint) != (LIVE in self.checkpointables):
                 had, expected = ("with", "above 0") if LIVE in checkpoint else ("without", "0")
@@ -125,22 +146,34 @@ class Checkpointer(FastreidCheckpointer):
         self.model.load_state_dict({key: weights[key] for key in own})
 
 
-def read_checkpoint(path: str) -> dict:
+def read_checkpoint(path: str, *, bare: bool = False) -> dict:
     """The contents of a checkpoint file; tensors and plain values only.
 
+    Args:
+        path: of the file.
+        bare: take a plain state dict too, as a checkpoint that holds its ``model`` alone.
+
     Raises:
-        InputError: the file is half-written, is not a checkpoint, or holds other objects.
+        InputError: the file is damaged, is not a checkpoint, or holds other objects.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path}: not a whole checkpoint ({type(error).__name__}); "
-            f"others in its folder: {_others(path)}"
-        ) from error
+        checkpoint = read_tensors(path, "checkpoint")
+    except InputError as error:
+        raise InputError(f"{error}; others in its folder: {_others(path)}") from error
+    if bare and is_state_dict(checkpoint):
+        return {"model": checkpoint}
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
         raise InputError(f"{path}: not a checkpoint: it has no 'model' of named tensors")
     return checkpoint
+
+
+def is_state_dict(content: object) -> bool:
+    """Whether these are tensors by name, one or more."""
+    return (
+        isinstance(content, dict)
+        and bool(content)
+        and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items())
+    )
 
 
 def check_schedule(path: str, cfg: CfgNode) -> None:
@@ -168,30 +201,15 @@ def changed_settings(before: str, cfg: CfgNode) -> dict[str, tuple]:
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
 
+def newest_first(folder: Path) -> list[Path]:
+    """The checkpoints of a run's folder but model_best.pth, the newest first."""
+    files = [file for file in folder.glob("model_*.pth") if file.name != "model_best.pth"]
+    return sorted(files, key=os.path.getmtime, reverse=True)
+
+
 def _others(path: str) -> str:
     files = sorted(Path(path).parent.glob("model_*.pth"), key=os.path.getmtime, reverse=True)
     return ", ".join(str(file) for file in files if file != Path(path)) or "none"
-
-
-def file_digest(path: Path) -> str:
-    """Twelve hexadecimal digits that tell a file's contents from others."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-
-
-def write_atomically(path: Path, write) -> None:
-    """Call ``write(file)`` on a temporary file beside ``path``, then move it there.
-
-    A reader sees the old contents or the new ones, whenever the writer is killed.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class RandomState:

@@ -1,7 +1,7 @@
 """What a run starts with: arguments, config, log, seeds; and the two things it can do."""
 
 import argparse
-import json
+import contextlib
 import logging
 import os
 import random
@@ -18,12 +18,14 @@ from torch import nn
 
 from plugins.config import flatten, setup_cfg
 from plugins.data.build import share_batch
-from plugins.engine.checkpoint import Checkpointer, check_schedule, write_atomically
+from plugins.engine.checkpoint import Checkpointer, check_schedule
 from plugins.engine.launch import world_size
 from plugins.engine.trainer import Trainer, load_model
 from plugins.errors import InputError, without_traceback
 from plugins.evaluation import verify_expected
 from plugins.registry import DATASET, lookup
+from plugins.utils.io import write_json
+from plugins.utils.locks import hold
 
 logger = logging.getLogger(__name__)
 
@@ -129,8 +131,18 @@ def run(cfg: CfgNode, args: argparse.Namespace) -> None:
     """Train and evaluate, or with ``--eval-only`` evaluate; then check TEST.EXPECTED_RESULTS.
 
     Raises:
+        InputError: another process trains, or evaluates, in OUTPUT_DIR.
         SystemExit: 1 if a result is not as expected.
     """
+    with contextlib.ExitStack() as held:
+        if comm.is_main_process():
+            # An evaluation may look at the checkpoints of a training that goes on.
+            task = "evaluation" if args.eval_only else "training"
+            held.enter_context(hold(cfg.OUTPUT_DIR, "OUTPUT_DIR", task))
+        _run(cfg, args)
+
+
+def _run(cfg: CfgNode, args: argparse.Namespace) -> None:
     setup_run(cfg, args)
     if args.eval_only:
         model = load_model(cfg, cfg.MODEL.WEIGHTS)
@@ -163,5 +175,4 @@ def save_results(cfg: CfgNode, results: dict, eval_only: bool) -> None:
         name, about = EVALUATION, {"weights": cfg.MODEL.WEIGHTS}
     else:
         name, about = RESULTS, {"epochs": cfg.SOLVER.MAX_EPOCH}
-    text = json.dumps({**about, "results": results}, indent=2)
-    write_atomically(Path(cfg.OUTPUT_DIR, name), lambda file: file.write(text.encode()))
+    write_json(Path(cfg.OUTPUT_DIR, name), {**about, "results": results})

@@ -8,11 +8,12 @@ import torch
 from fastreid.config import CfgNode
 from torch import Tensor
 
-from plugins.engine.checkpoint import Checkpointer, write_atomically
+from plugins.engine.checkpoint import Checkpointer
 from plugins.engine.trainer import Trainer
 from plugins.errors import InputError
 from plugins.modeling.deployed import Deployed
 from plugins.modeling.meta_arch import VVIBaseline
+from plugins.utils.io import write_atomically
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # the extra "onnx"
 # Of an entry of a feature of length 1; rounding of float32 moves those of a ResNet-50 by 1e-7.

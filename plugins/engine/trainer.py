@@ -25,7 +25,6 @@ from plugins.engine.checkpoint import (
     Checkpointer,
     RandomState,
     SavedConfig,
-    write_atomically,
 )
 from plugins.engine.distributed import broadcast_model
 from plugins.engine.hooks import (
@@ -45,6 +44,7 @@ from plugins.evaluation.views import viewed
 from plugins.modeling.backbones.pretrained import build_pretrained
 from plugins.modeling.dual_norm import add_dual_norm, check_branches
 from plugins.registry import BACKBONE, EVALUATOR, HEADS, META_ARCH, STEP, lookup
+from plugins.utils.io import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ class Trainer(DefaultTrainer):
             self.average.restart()
         if comm.is_main_process():
             config = Path(self.cfg.OUTPUT_DIR, "config.yaml")
-            write_atomically(config, lambda file: file.write(self.cfg.dump().encode()))
+            write_text(config, self.cfg.dump())
             logger.info("Full config saved to %s", config.absolute())
 
     def check_warmup(self, path: str) -> None:

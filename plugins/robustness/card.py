@@ -17,6 +17,7 @@ from plugins.robustness.lab import MEASURE, Lab, rank_1
 from plugins.robustness.outcomes import Scores, worst_case
 from plugins.robustness.records import hash_weights
 from plugins.robustness.statistics import area_under, bootstrap_interval, share_by
+from plugins.utils.io import write_text
 
 FORMAT = 1  # of the JSON document
 
@@ -183,7 +184,7 @@ def write_card(card: dict, stem: Path) -> list[Path]:
     paths = []
     for suffix, text in texts.items():
         paths.append(stem.with_name(stem.name + suffix))
-        paths[-1].write_text(text, encoding="utf-8")
+        write_text(paths[-1], text)
     return paths
 
 

@@ -1,15 +1,15 @@
 """The same attacks under several threat models, side by side."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from fastreid.config import CfgNode
 from tabulate import tabulate
 
-from plugins.engine.checkpoint import write_atomically
 from plugins.engine.trainer import Trainer, load_model
 from plugins.evaluation.table import by_task
+from plugins.utils.io import write_json, write_text
+from plugins.utils.locks import hold
 
 DOCUMENT, TABLE = "comparison.json", "comparison.md"
 # What stands side by side in a table; the second is of attacks that aim at an item.
@@ -27,16 +27,19 @@ def compare(columns: Mapping[str, CfgNode], folder: Path) -> Path:
         columns: name -> config, each with an OUTPUT_DIR of its own.
         folder: of document and table; is made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with hold(folder, "--out", "comparison"):
+        return _compare(columns, folder)
+
+
+def _compare(columns: Mapping[str, CfgNode], folder: Path) -> Path:
     found: dict[str, dict] = {}
     for name, cfg in columns.items():
         results = Trainer.test(cfg, load_model(cfg, cfg.MODEL.WEIGHTS))
         if len(cfg.DATASETS.TESTS) == 1:
             results = {cfg.DATASETS.TESTS[0]: results}
         found[name] = by_task(results)
-        text = {DOCUMENT: json.dumps(found, indent=2), TABLE: comparison_tables(found)}
-        for file, content in text.items():
-            write_atomically(folder / file, lambda f, content=content: f.write(content.encode()))
+        write_json(folder / DOCUMENT, found)
+        write_text(folder / TABLE, comparison_tables(found))
     return folder / TABLE
 
 

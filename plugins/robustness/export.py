@@ -19,9 +19,9 @@ from torch import Tensor
 from plugins.attacks.projections import to_uint8
 from plugins.data.datasets.manifest import COLUMNS
 from plugins.data.datasets.tracklet import MODALITIES, Tracklet, as_tracklet, is_image
-from plugins.engine.checkpoint import write_atomically
 from plugins.errors import InputError
 from plugins.robustness.searches import Search
+from plugins.utils.io import write_atomically, write_text
 
 
 class AttackedSet:
@@ -60,7 +60,10 @@ class AttackedSet:
             clip = seen[row] = seen.get(row, -1) + 1
             for place, frame in enumerate(frames):
                 path = self._path(row, self._number(row, clip, place))
-                Image.fromarray(frame.permute(1, 2, 0).numpy()).save(self._folder / path)
+                image = Image.fromarray(frame.permute(1, 2, 0).numpy())
+                write_atomically(
+                    self._folder / path, lambda file, image=image: image.save(file, format="PNG")
+                )
 
     def write_manifest(self, search: Search, rows: Tensor) -> Path:
         """List the search, the rows (A,) by their attacked images.
@@ -88,7 +91,7 @@ class AttackedSet:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([COLUMNS, *table])
         self._folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.manifest, lambda file: file.write(text.getvalue().encode()))
+        write_text(self.manifest, text.getvalue())
         return self.manifest
 
     def _lines(self, row: int, split: str, attacked: bool) -> list[tuple]:

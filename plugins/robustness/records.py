@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import pickle
 import shutil
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,9 +13,9 @@ from torch import nn
 
 from plugins.data.datasets.tracklet import as_tracklet
 from plugins.data.frame_cache.store import stamp
-from plugins.engine.checkpoint import write_atomically
 from plugins.errors import InputError
 from plugins.robustness.outcomes import Attacked, Outcomes
+from plugins.utils.io import read_tensors, write_json, write_tensors
 
 # Settings of an evaluation that an attack's result depends on, beside the weights and the data.
 SECTIONS = ("MODEL", "ATTACK")
@@ -57,9 +55,8 @@ class Record:
 
     def keep(self, outcomes: Outcomes, summary: dict) -> None:
         """Write them and a summary of plain values; their parts are no longer needed."""
-        text = json.dumps({"key": self._key, **summary}, indent=2)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._summary, lambda file: file.write(text.encode()))
+        write_json(self._summary, {"key": self._key, **summary})
         self._save(self.path, outcomes)
         shutil.rmtree(self._parts, ignore_errors=True)
 
@@ -77,21 +74,19 @@ class Record:
     def _save(self, path: Path, values: Attacked) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         data = {"key": self._key, "outcomes": vars(values)}
-        write_atomically(path, lambda file: torch.save(data, file))
+        write_tensors(path, data)
 
     def _load(self, path: Path, kind: type[Attacked]) -> Attacked | None:
         if not path.is_file():
             return None
         try:
-            saved = torch.load(path, map_location="cpu", weights_only=True)
+            saved = read_tensors(path, "record of an attack")
             return kind(**saved["outcomes"]) if saved["key"] == self._key else None
-        except (
-            *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile),
-            *(KeyError, TypeError),
-        ) as error:
+        except InputError as error:
+            raise InputError(f"{error}; delete it to attack anew") from error
+        except (KeyError, TypeError) as error:
             raise InputError(
-                f"{path}: no whole record of an attack ({type(error).__name__}); "
-                "delete it to attack anew"
+                f"{path}: no record of an attack ({type(error).__name__}); delete it to attack anew"
             ) from error
 
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fastreid.config import CfgNode
+from torch import nn
 
 from plugins.attacks import build_attack
 from plugins.data.datasets.tracklet import as_tracklet
-from plugins.engine.checkpoint import write_atomically
 from plugins.engine.trainer import load_model
 from plugins.errors import InputError
 from plugins.registry import nearest
@@ -24,6 +24,8 @@ from plugins.robustness.pictures import (
 )
 from plugins.robustness.robust_evaluator import check_reach
 from plugins.robustness.scenes import evaluate_clean
+from plugins.utils.io import write_text
+from plugins.utils.locks import hold
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +63,22 @@ def report(
         )
     for name in (*LEVELS[level].attacks, MEASURE):
         check_reach(name, build_attack(name, cfg, "TEST.ATTACKS"))
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--out: {folder} is a file; expected a folder")
     model = load_model(cfg, cfg.MODEL.WEIGHTS)
     other = load_model(cfg, twin) if twin else None
     others = [load_model(cfg, weights) for weights in trainings]
-    folder.mkdir(parents=True, exist_ok=True)
+    with hold(folder, "--out", "report"):
+        yield from cards(cfg, level, folder, model, other, others)
+
+
+def cards(
+    cfg: CfgNode,
+    level: str,
+    folder: Path,
+    model: nn.Module,
+    other: nn.Module | None,
+    others: Sequence[nn.Module],
+) -> Iterator[tuple[Path, dict]]:
+    """What :func:`report` yields, once all that can be wrong with its arguments is checked."""
     for name in cfg.DATASETS.TESTS:
         evaluator = evaluate_clean(cfg, model, name)
         undefended = evaluate_clean(cfg, other, name) if other else None
@@ -87,6 +99,5 @@ def report(
             stem = folder / f"{name}_{lab.search.name}".replace(" ", "_")
             write_card(card, stem)
             path = stem.with_name(f"{stem.name}.html")
-            text = page(card, pictures).encode()
-            write_atomically(path, lambda file, text=text: file.write(text))
+            write_text(path, page(card, pictures))
             yield path, card

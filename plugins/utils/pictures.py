@@ -10,6 +10,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
+from plugins.utils.io import write_atomically
+
 HOW_CHOSEN = "Queries evenly spaced by average precision (AP), from the worst to the best of all."
 
 # Pixels.
@@ -125,7 +127,7 @@ def draw_ranked_clips(
         for rank, (clip, distance) in enumerate(zip(row.gallery, row.distances, strict=True)):
             colour = RIGHT if clip.pid == row.query.pid else WRONG
             draw_clip(list_x + rank * step_x, y, clip, colour, f"distance {distance:.3f}")
-    picture.save(path, format="PNG")
+    write_atomically(path, lambda file: picture.save(file, format="PNG"))
 
 
 def strip_width(frames: int) -> int:

@@ -67,7 +67,7 @@ def convert(name: str, target: str, out: Path, cfg: CfgNode, placement: str = "c
     layout = TARGETS[target]
     plan = layout.plan(items)
 
-    with draft_of(out, "a conversion") as draft:
+    with draft_of(out, "--out", "conversion") as draft:
         place_frames(plan, draft, placement)
         layout.write_index(draft, plan.items)
         copy = layout.open_set(draft)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from plugins.errors import InputError
+from plugins.utils.io import write_errors
+from plugins.utils.locks import hold
 
 
 def require_new(out: Path) -> None:
@@ -16,26 +18,37 @@ def require_new(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def draft_of(out: Path, task: str) -> Iterator[Path]:
+def draft_of(out: Path, option: str, task: str) -> Iterator[Path]:
     """A folder beside ``out`` to fill, which then gets that name; after an error it is removed.
+
+    What a killed process left in the draft is removed first.
 
     Args:
         out: the new folder.
-        task: who else may be filling it, for the message, such as "a conversion".
+        option: what names it, such as "--out", for the message.
+        task: what the draft is filled by, such as "conversion", for the message.
 
     Raises:
-        InputError: another one is at work, or was killed.
+        InputError: another process fills the draft, or nothing can be written there.
     """
     draft = out.with_name(f"{out.name}.part")
-    try:
-        draft.mkdir(parents=True)
-    except FileExistsError:
-        raise InputError(
-            f"{draft}: {task} is at work there, or one was killed; if so, remove it"
-        ) from None
-    try:
-        yield draft
-        draft.rename(out)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+    with hold(draft, option, task) as draft:
+        try:
+            _empty(draft)
+            yield draft
+            with write_errors(out):
+                draft.rename(out)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+    for moved in out.glob(f".{task}.*"):  # the lock and who held it
+        moved.unlink()
+
+
+def _empty(folder: Path) -> None:
+    """Remove everything but the names that begin with a dot: the lock and who holds it."""
+    for path in folder.glob("[!.]*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -37,7 +37,7 @@ def extract_frames(table: str, out: Path, every: int = 1) -> tuple[int, int]:
     rows = list(read_table(table))
     if not rows:
         raise InputError(f"{table}: it lists no videos")
-    with draft_of(out, "an extraction") as draft:
+    with draft_of(out, "--out", "extraction") as draft:
         with tqdm(rows, unit="video") as bar:
             items = [
                 extract(row, number, os.path.dirname(table), draft, every)

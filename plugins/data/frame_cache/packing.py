@@ -94,7 +94,7 @@ def pack_frames(folder: str, size: Size, paths: Iterable[str], root: str, worker
         )
     store = Path(folder, store_name(size))
     old = store.with_name(f"{store.name}.old")
-    with draft_of(store, "a packing") as draft:
+    with draft_of(store, "--out", "packing") as draft:
         records = _write_frames(draft / FRAMES, [names[name] for name in order], size, workers)
         _write_index(draft, size, order, records)
         if store.exists():  # moved aside at once; removing it takes a while

@@ -1,6 +1,5 @@
 """Fills the slots of a plan: candidates, judgement, PNG files and the manifest."""
 
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -21,8 +20,8 @@ from plugins.defense.balance.tables import (
     read_table,
     write_table,
 )
-from plugins.engine.checkpoint import write_atomically
 from plugins.errors import InputError
+from plugins.utils.io import read_json, write_atomically, write_json
 
 if TYPE_CHECKING:  # it needs diffusers
     from plugins.defense.balance.generator import Generator
@@ -143,18 +142,14 @@ def require_same_making(folder: Path, made_with: dict[str, object]) -> None:
     """Raise InputError if there are images made with something else; else say what makes them."""
     if (folder / MANIFEST).is_file():
         record = folder / MADE_WITH
-        try:
-            before = json.loads(record.read_text()) if record.is_file() else {}
-        except json.JSONDecodeError as error:
-            raise InputError(f"{record}: line {error.lineno} is no JSON") from error
+        before = read_json(record, "what made the images") if record.is_file() else {}
         for name, value in made_with.items():
             if before.get(name) != value:
                 raise InputError(
                     f"{record}: {name} was {before.get(name, 'not recorded')}, now it is {value}; "
                     f"move {MANIFEST} and {IMAGES} away to fill anew"
                 )
-    text = json.dumps(made_with, indent=1)
-    write_atomically(folder / MADE_WITH, lambda file: file.write(text.encode()))
+    write_json(folder / MADE_WITH, made_with, indent=1)
 
 
 def in_order(outcomes: dict[int, Outcome]) -> list[Outcome]:

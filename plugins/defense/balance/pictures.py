@@ -12,6 +12,7 @@ from plugins.defense.balance.photographs import Photograph, count_pairs
 from plugins.defense.balance.planner import FEW, ONE_CAMERA, REASONS
 from plugins.defense.balance.tables import Outcome
 from plugins.errors import InputError
+from plugins.utils.io import write_atomically
 
 ROWS = 24  # pairs on a sheet, evenly spaced over the plan
 IMAGES = 5  # of a pair, real and generated
@@ -90,7 +91,7 @@ def draw_sheet(
             sheet.paste(thumbnail(folder / row.path), corner)
             note = f"#{row.person_rank}, {row.camera_probability:.2f}"
             pen.text((corner[0], top + HEIGHT + 2), note, FAINT, text)
-    sheet.save(file)
+    write_atomically(file, lambda out: sheet.save(out, format="PNG"))
 
 
 def draw_charts(file: Path, photographs: Sequence[Photograph], outcomes: Sequence[Outcome]) -> None:
@@ -121,7 +122,7 @@ def draw_charts(file: Path, photographs: Sequence[Photograph], outcomes: Sequenc
             axis.set(xticks=[], xlabel=f"{len(names)} of them, the most frequent first")
         axis.set_ylim(0, 1.05 * bottom.max())
         axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    figure.savefig(file, dpi=100)
+    write_atomically(file, lambda out: figure.savefig(out, format="png", dpi=100))
 
 
 def tally(

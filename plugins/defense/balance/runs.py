@@ -5,7 +5,6 @@ Everything lies in the folder DATASETS.BALANCE.DIR. Only ``train``, ``measure`` 
 """
 
 import importlib.util
-import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,9 +45,9 @@ from plugins.defense.balance.tables import (
     unfinished,
     write_table,
 )
-from plugins.engine.checkpoint import file_digest, write_atomically
 from plugins.engine.trainer import load_model
 from plugins.errors import InputError
+from plugins.utils.io import file_digest, write_json
 
 if TYPE_CHECKING:  # it needs diffusers
     from plugins.defense.balance.generator import Generator
@@ -109,8 +108,7 @@ def measure(cfg: CfgNode) -> tuple[Judge, list[Precision]]:
     judges = build_filter(cfg, photographs, images)
     pairs = choose_pairs(photographs, MEASURED_PAIRS)
     rows = measure_precision(generator, judge, judges, pairs, MEASURED_IMAGES)
-    text = json.dumps(precision_document(judge, rows), indent=2)
-    write_atomically(balance_folder(cfg) / PRECISION, lambda file: file.write(text.encode()))
+    write_json(balance_folder(cfg) / PRECISION, precision_document(judge, rows))
     return judge, rows
 
 

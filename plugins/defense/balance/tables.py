@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from plugins.defense.balance.planner import Slot
-from plugins.engine.checkpoint import write_atomically
 from plugins.errors import InputError
+from plugins.utils.io import read_text, write_text
 
 PLAN, MANIFEST, MADE_WITH = "plan.csv", "manifest.csv", "made_with.json"
 
@@ -52,7 +52,7 @@ def write_table(path: Path, kind: type[Row], rows: Iterable[Row]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(kind._fields)
     writer.writerows(rows)
-    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+    write_text(path, text.getvalue())
 
 
 def unfinished(folder: Path, outcomes: Sequence[Outcome]) -> str | None:
@@ -80,8 +80,8 @@ def read_table(path: Path, kind: type[Row]) -> list[Row]:
     if not path.is_file():
         command = "plan" if kind is Slot else "generate"
         raise InputError(f"{path}: no such file; tools/balance_data.py {command} writes it")
-    with open(path, encoding="utf-8", newline="") as file:
-        header, *lines = [*csv.reader(file)] or [[]]
+    text = io.StringIO(read_text(path, keep_line_ends=True), newline="")
+    header, *lines = [*csv.reader(text)] or [[]]
     if tuple(header) != kind._fields:
         raise InputError(
             f"{path}:1: found the columns {','.join(header)}; expected {','.join(kind._fields)}"

@@ -22,8 +22,9 @@ from plugins.attacks.draws import row_generator
 from plugins.defense.balance.edm import denoising_loss, draw_sigma, to_unit
 from plugins.defense.balance.network import ConditionalUNet
 from plugins.defense.balance.photographs import Photograph, labels, read_photographs
-from plugins.engine.checkpoint import read_checkpoint, write_atomically
+from plugins.engine.checkpoint import read_checkpoint
 from plugins.errors import InputError
+from plugins.utils.io import write_tensors, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -172,12 +173,12 @@ class GeneratorTraining:
             "settings": dataclasses.asdict(self._settings),
             **self._training_set,
         }
-        write_atomically(folder / CHECKPOINT, lambda file: torch.save(data, file))
+        write_tensors(folder / CHECKPOINT, data)
         table = io.StringIO(newline="")
         csv.writer(table, lineterminator="\n").writerows(
             [("step", "loss"), *enumerate(self.losses, start=1)]
         )
-        write_atomically(folder / LOSSES, lambda file: file.write(table.getvalue().encode()))
+        write_text(folder / LOSSES, table.getvalue())
 
     def _load(self, path: Path) -> None:
         data = read_generator(path)

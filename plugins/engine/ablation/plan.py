@@ -11,9 +11,9 @@ from pathlib import Path
 
 from plugins.data.synthetic import HITSZ_VCM, LAYOUTS, SyntheticSettings, render_layout
 from plugins.data.synthetic.writers import RENDERER
-from plugins.engine.checkpoint import file_digest
 from plugins.errors import InputError
 from plugins.registry import nearest
+from plugins.utils.io import file_digest
 
 # Config keys that name a file of weights.
 START_KEYS = ("MODEL.BACKBONE.PRETRAIN_PATH", "MODEL.WEIGHTS")

@@ -18,8 +18,8 @@ from pathlib import Path
 from tabulate import tabulate
 
 from plugins.engine.ablation.plan import Ablation, difference
-from plugins.engine.checkpoint import write_atomically
 from plugins.errors import InputError
+from plugins.utils.io import read_json, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +32,7 @@ def read_results(file: Path) -> list[dict]:
     """
     if not file.exists():
         return []
-    try:
-        results = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(f"{file}: line {error.lineno} is no JSON; expected results") from error
+    results = read_json(file, "a list of results")
     keys = {"row", "dataset", "seed", "overrides", "metrics"}
     if not isinstance(results, list) or not all(
         isinstance(result, dict) and keys <= result.keys() for result in results
@@ -57,7 +54,7 @@ def record_result(ablation: Ablation, result: dict) -> None:
             key=lambda one: (order.get(one["row"], len(order)), one["row"], one["seed"]),
         )
         lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-        write_atomically(ablation.results, lambda file: file.write(f"[\n{lines}\n]\n".encode()))
+        write_text(ablation.results, f"[\n{lines}\n]\n")
     write_table(ablation)
 
 
@@ -69,7 +66,7 @@ def write_table(ablation: Ablation) -> Path:
         text = table(ablation, current)
         if stale:
             text += f"\nNot in the table, as the file now says otherwise: {', '.join(stale)}.\n"
-        write_atomically(path, lambda file: file.write(text.encode()))
+        write_text(path, text)
     return path
 
 

@@ -5,7 +5,6 @@ running process keeps a lock on its log, so that no folder is ever used by two.
 """
 
 import fcntl
-import json
 import keyword
 import os
 import shlex
@@ -19,9 +18,9 @@ from pathlib import Path
 import torch
 
 from plugins.engine.ablation.plan import Ablation, Row, difference
-from plugins.engine.checkpoint import write_atomically
 from plugins.engine.defaults import RESULTS
 from plugins.errors import InputError
+from plugins.utils.io import read_json, write_json
 
 MARKER, LOG, FINAL = "run.json", "train.log", "model_final.pth"
 
@@ -63,7 +62,7 @@ class Run:
         """
         file = self.folder / MARKER
         if file.is_file():
-            return json.loads(file.read_text())
+            return read_json(file, "what a run was started with")
         if any(path.name != LOG for path in self.folder.glob("[!.]*")):
             raise RunError(f"{self.folder}: has no {MARKER}, so it is left alone; move it away")
         return None
@@ -83,7 +82,7 @@ class Run:
         Raises:
             RunError: it is not of the last epoch, or lacks a metric.
         """
-        marker, saved = self.marker(), json.loads((self.folder / RESULTS).read_text())
+        marker, saved = self.marker(), read_json(self.folder / RESULTS)
         (blocks,) = saved["results"].values()
         blocks = {name: block for name, block in blocks.items() if isinstance(block, dict)}
         if self.row.settings.get("TEST.ATTACKS"):
@@ -149,7 +148,7 @@ class Job:
             raise RunError(f"wrote no {RESULTS}, see {self.run.folder / LOG}")
         if not self.resumed:
             seconds = round(time.monotonic() - self.started, 1)
-            write_json(self.run.folder / MARKER, self.run.marker() | {"seconds": seconds})
+            write_json(self.run.folder / MARKER, self.run.marker() | {"seconds": seconds}, indent=1)
         return self.run.result()
 
 
@@ -190,7 +189,7 @@ def start(run: Run, train_net: Path, threads: int) -> Job:
         about = {key: extended((marker or {}).get(key), value) for key, value in now.items()}
         about |= {"torch": torch.__version__, "threads": threads}
         about |= {"seconds": None}  # known when a run goes through at one go
-        write_json(run.folder / MARKER, run.ablation.wanted(run.row) | about)
+        write_json(run.folder / MARKER, run.ablation.wanted(run.row) | about, indent=1)
         command = run.command(train_net)
         log.write(f"$ {shlex.join(command)}\n")
         log.flush()
@@ -263,8 +262,3 @@ def device_name(settings: dict) -> str:
     device = str(settings.get("MODEL.DEVICE", "cuda"))
     wanted = device.startswith("cuda") and torch.cuda.is_available()
     return torch.cuda.get_device_name(device) if wanted else "CPU"
-
-
-def write_json(file: Path, value: dict) -> None:
-    """Write ``value`` atomically."""
-    write_atomically(file, lambda out: out.write(json.dumps(value, indent=1).encode()))

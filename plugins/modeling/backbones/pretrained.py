@@ -5,7 +5,6 @@ weight that the file should hold must be there and fit; anything else is an erro
 """
 
 import logging
-import pickle
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from plugins.config import one_line
 from plugins.errors import InputError
+from plugins.utils.io import read_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -132,14 +132,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: the file cannot be read or holds something else.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        # Their messages advise to switch the protection against foreign code off.
-        raise InputError(
-            f"{path}: not a readable file of weights ({type(error).__name__}); "
-            "expected what torch.save makes of a state dict"
-        ) from error
+    content = read_tensors(path, "file of weights")
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

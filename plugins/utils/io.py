@@ -1,0 +1,295 @@
+"""Files: one safe way to write one, one safe way to read one.
+
+A file is written under a temporary name of its own, synced and renamed, so that a reader sees the
+old contents or the new ones, whenever the writer is killed. A file is read whole and verified; a
+file that cannot be read or written raises an InputError of one line.
+"""
+
+import codecs
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+
+from plugins.errors import InputError
+
+# torch.hub and torchvision put the first hexadecimal digits of a file's SHA-256 into its name.
+HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
+FOREIGN_OBJECT = re.compile(r"GLOBAL ([\w.]+)")
+
+
+def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
+    """Call ``write(file)`` on a new file beside ``path``, then give the file that name.
+
+    Args:
+        path: file to write; its folder must exist.
+        write: writes the contents into a binary file that is open for writing.
+
+    Raises:
+        InputError: the disk is full or read-only, or the folder does not take the file. What was
+            at ``path`` is still there.
+    """
+    path = Path(path)
+    remove_leftovers(path)
+    with write_errors(path), _exclusive(path) as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+        os.replace(file.name, path)
+    _sync_folder(path.parent)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write ``text`` as UTF-8, with its line ends as they are; see :func:`write_atomically`."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path: str | os.PathLike, value: object, indent: int | None = 2) -> None:
+    """Write ``value`` as JSON, with a line end at the end; see :func:`write_atomically`."""
+    write_text(path, json.dumps(value, indent=indent) + "\n")
+
+
+def write_tensors(path: str | os.PathLike, value: object) -> None:
+    """Write tensors and plain values with ``torch.save``; see :func:`write_atomically`."""
+    write_atomically(path, lambda file: torch.save(value, file))
+
+
+def make_folder(path: str | os.PathLike, option: str = "") -> Path:
+    """Make a folder and those above it, and find out whether files can be written there.
+
+    Args:
+        path: of the folder; it may exist.
+        option: what names the folder, such as "OUTPUT_DIR", for the message.
+
+    Raises:
+        InputError: the folder cannot be made or does not take a file.
+    """
+    path = Path(path)
+    said = f"{option} {path}".strip()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with _exclusive(path / "probe") as file:
+            file.write(b"0")
+    except FileExistsError:
+        raise InputError(f"{said}: a file; expected a folder") from None
+    except NotADirectoryError:
+        (above,) = [p for p in path.parents if p.exists() and not p.is_dir()][:1]
+        raise InputError(f"{said}: {above} is a file; expected a folder") from None
+    except OSError as error:
+        raise InputError(f"{said}: cannot write there: {error.strerror}") from error
+    return path
+
+
+@contextlib.contextmanager
+def write_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Turn an operating system's refusal to write ``path`` into an InputError of one line.
+
+    The refusal may lie below another exception: torch.save covers a full disk with a RuntimeError.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        refusal: BaseException | None = error
+        while refusal is not None and not isinstance(refusal, OSError):
+            refusal = refusal.__cause__ or refusal.__context__
+        if refusal is None:
+            raise
+        raise InputError(
+            f"{path}: cannot be written: {refusal.strerror or refusal}; "
+            "what was saved before is kept"
+        ) from error
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path) -> Iterator[BinaryIO]:
+    """A new file beside ``path``, locked while it is written; afterwards its name is gone.
+
+    Yields:
+        The file, open for writing; its ``name`` is the temporary one.
+    """
+    file = _new_file(path)
+    try:
+        with file:
+            yield file
+    finally:
+        Path(file.name).unlink(missing_ok=True)
+
+
+def _new_file(path: Path) -> BinaryIO:
+    while True:
+        name = path.with_name(f".{path.name[:80]}.{secrets.token_hex(8)}.tmp")
+        # "x": a symbolic link that somebody has planted there is not followed.
+        file = open(name, "xb")  # noqa: SIM115
+        _lock(file)
+        if name.exists():  # else another process took it for a leftover before it was locked
+            return file
+        file.close()
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove temporary files of ``path`` whose writers were killed: nobody holds their locks."""
+    pattern = re.compile(rf"\.{re.escape(path.name[:80])}\.[0-9a-f]{{16}}\.tmp")
+    with contextlib.suppress(OSError):
+        for entry in [*os.scandir(path.parent)]:
+            if pattern.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with contextlib.suppress(OSError), open(entry, "rb") as file:
+                    if _lock(file, wait=False):
+                        os.unlink(entry)
+
+
+def _lock(file: BinaryIO, wait: bool = True) -> bool:
+    """Whether this process got the lock of an open file; False where there are no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name in the folder outlast a power failure, where the file system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A regular file, open for reading.
+
+    Raises:
+        InputError: there is no such file, it is none, or it cannot be read.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(f"{path}: not a regular file")
+    try:
+        file = open(path, "rb")  # noqa: SIM115
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    with file:
+        yield file
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """The contents of a regular file.
+
+    Raises:
+        InputError: there is no such file, it is none, or it cannot be read.
+    """
+    with _opened(path) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_text(path: str | os.PathLike, *, keep_line_ends: bool = False) -> str:
+    r"""The contents of a text file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: of the file.
+        keep_line_ends: leave ``\r\n`` and ``\r`` as they are, as the ``csv`` module wants them;
+            else every line ends in ``\n``.
+
+    Raises:
+        InputError: there is no such file, it cannot be read, or a byte is not UTF-8; the message
+            names the byte and its line.
+    """
+    data = read_bytes(path).removeprefix(codecs.BOM_UTF8)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        line, column = before.count(b"\n") + 1, error.start - data.rfind(b"\n", 0, error.start)
+        raise InputError(
+            f"{path}:{line}: byte {column} of the line, 0x{data[error.start]:02x}, is not UTF-8; "
+            "expected a text file in UTF-8: save it in that encoding"
+        ) from None
+    return text if keep_line_ends else text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_json(path: str | os.PathLike, expected: str = "JSON") -> object:
+    """The value in a JSON file.
+
+    Args:
+        path: of the file.
+        expected: what the file should hold, for the message.
+
+    Raises:
+        InputError: from :func:`read_text`, or the text is no JSON; the message names the line.
+    """
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}:{error.lineno}: {error.msg}; expected {expected}") from error
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply; expected {expected}") from None
+
+
+def read_tensors(path: str | os.PathLike, kind: str) -> object:
+    """What ``torch.save`` wrote: tensors and plain values, verified; no other object is made.
+
+    A zip file, as torch has written since version 1.6, is checked against its own checksums. An
+    older file is checked against the hash in its name, as in ``resnet50-19c8e357.pth``.
+
+    Args:
+        path: of the file.
+        kind: what the file should be, such as "checkpoint", for the message.
+
+    Raises:
+        InputError: there is no such file, it is damaged, or it holds other objects.
+    """
+    try:
+        with _opened(path) as file:
+            _verify(file, Path(path))
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
+    # A damaged pickle raises nearly anything: UnicodeDecodeError, KeyError, MemoryError ...
+    except Exception as error:
+        if foreign := FOREIGN_OBJECT.search(str(error)):
+            raise InputError(
+                f"{path}: holds {foreign[1]}, which is not read, for safety; expected tensors and "
+                "plain values: save its state dict alone"
+            ) from error
+        raise InputError(f"{path}: not a whole {kind} ({type(error).__name__})") from error
+
+
+def _verify(file: BinaryIO, path: Path) -> None:
+    """Raise InputError if the contents are not those that were written; rewinds the file."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise InputError(f"{path}: damaged: the checksum of its part {damaged} is wrong")
+    elif told := HASH_IN_NAME.search(path.name):
+        file.seek(0)
+        found = hashlib.file_digest(file, "sha256").hexdigest()[: len(told[1])]
+        if found != told[1]:
+            raise InputError(
+                f"{path}: damaged: its name tells the hash {told[1]}, its contents have {found}"
+            )
+    file.seek(0)
+
+
+def file_digest(path: str | os.PathLike) -> str:
+    """Twelve hexadecimal digits that tell a file's contents from others."""
+    with _opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
