@@ -160,8 +160,13 @@ def read_checkpoint(path: str, *, bare: bool = False) -> dict:
         checkpoint = read_tensors(path, "checkpoint")
     except InputError as error:
         raise InputError(f"{error}; others in its folder: {_others(path)}") from error
-    if bare and is_state_dict(checkpoint):
-        return {"model": checkpoint}
+    if is_state_dict(checkpoint):
+        if bare:
+            return {"model": checkpoint}
+        raise InputError(
+            f"{path}: a plain state dict, which holds weights alone; to start from them, set "
+            "MODEL.WEIGHTS and leave out --resume"
+        )
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
         raise InputError(f"{path}: not a checkpoint: it has no 'model' of named tensors")
     return checkpoint

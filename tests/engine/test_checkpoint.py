@@ -96,7 +96,7 @@ def test_a_truncated_file_is_named_and_the_others_listed(tmp_path, share):
 
 
 def test_a_foreign_file_is_refused(tmp_path):
-    path = tmp_path / "model.pth"
+    torch.save({"weights": [torch.zeros(1)]}, path)
     torch.save({"weights": torch.zeros(1)}, path)
     with pytest.raises(InputError, match=r"model\.pth: not a checkpoint: it has no 'model'"):
         Checkpointer(Small()).load(str(path))
@@ -112,6 +112,56 @@ def test_objects_are_never_unpickled(tmp_path):
     with pytest.raises(InputError, match=r"model\.pth: holds posix\.mkdir, which is not read"):
         Checkpointer(Small()).load(str(path))
     assert not (tmp_path / "harm").exists()
+
+
+def test_inverted_bytes_of_a_weight_are_refused(tmp_path):
+    good, bad = saved(tmp_path, "model_0000"), saved(tmp_path, "model_final")
+    data = bad.read_bytes()
+    weights = Small().backbone.weight.numel() * 4
+    start = data.index(read_checkpoint(str(bad))["model"]["backbone.weight"].numpy().tobytes())
+    inverted = bytes(255 - byte for byte in data[start : start + weights])
+    bad.write_bytes(data[:start] + inverted + data[start + weights :])
+    for checkpointables in (None, []):
+        with pytest.raises(InputError, match=r"model_final\.pth: damaged: the checksum") as caught:
+            Checkpointer(Small()).load(str(bad), checkpointables)
+        assert str(caught.value).endswith(f"others in its folder: {good}")
+
+
+class TestPlainStateDict:
+    def test_its_weights_are_loaded(self, tmp_path):
+        weights = Small().state_dict()
+        torch.save(weights, tmp_path / "weights.pth")
+        model = Small()
+        Checkpointer(model).load(str(tmp_path / "weights.pth"), checkpointables=[])
+        assert torch.equal(model.backbone.weight, weights["backbone.weight"])
+
+    def test_a_run_does_not_go_on_from_it(self, tmp_path):
+        torch.save(Small().state_dict(), tmp_path / "weights.pth")
+        with pytest.raises(InputError, match=r"a plain state dict, .* leave out --resume"):
+            Checkpointer(Small()).load(str(tmp_path / "weights.pth"))
+
+
+def test_numpy_scalars_are_named(tmp_path):
+    path = tmp_path / "model.pth"
+    torch.save({"model": Small().state_dict(), "metric": np.float64(1.5)}, path)
+    with pytest.raises(InputError, match=r"holds numpy.*scalar, which is not read, for safety"):
+        Checkpointer(Small()).load(str(path))
+
+
+class TestNewestCheckpoint:
+    @pytest.mark.parametrize("tag", ["", "model_0009.pth"])
+    def test_stands_in_where_last_checkpoint_names_none(self, tmp_path, caplog, tag):
+        saved(tmp_path, "model_0000")
+        newest, _ = saved(tmp_path, "model_0001"), saved(tmp_path, "model_best")
+        (tmp_path / "last_checkpoint").write_text(tag)
+        checkpointer = Checkpointer(Small(), str(tmp_path))
+        assert checkpointer.has_checkpoint()
+        assert checkpointer.get_checkpoint_file() == str(newest)
+        assert f"going on from the newest checkpoint beside it, {newest}" in caplog.text
+
+    def test_there_is_none_in_an_empty_folder(self, tmp_path):
+        assert not Checkpointer(Small(), str(tmp_path)).has_checkpoint()
+        assert not Checkpointer(Small(), str(tmp_path / "nowhere")).has_checkpoint()
 
 
 def test_a_missing_file_is_named():

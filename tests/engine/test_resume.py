@@ -1,6 +1,7 @@
 """A run that is killed and resumed ends where the uninterrupted run ends, to the bit."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from plugins.utils.locks import hold
 from tests.engine.small import ROOT, environment, train, train_and_kill
 
 
@@ -228,3 +230,13 @@ def test_every_loss_of_both_players_is_logged_by_name(uninterrupted):
         "loss_mod",
     ):
         assert f'"{name}"' in metrics
+
+
+def test_a_folder_in_use_is_refused(uninterrupted, datasets):
+    config = (uninterrupted / "config.yaml").read_bytes()
+    with hold(uninterrupted, "OUTPUT_DIR", "training"):
+        refused = train("--resume", datasets=datasets, output=uninterrupted)
+    assert refused.returncode == 2
+    (line,) = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
+    assert f"OUTPUT_DIR {uninterrupted}: in use by another training, process {os.getpid()}" in line
+    assert (uninterrupted / "config.yaml").read_bytes() == config
