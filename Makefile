@@ -1,4 +1,5 @@
-# make demo: from nothing to a trained and evaluated model. make test: every check.
+# make demo: from nothing to a trained and evaluated model. make test: every check. make soak: a long
+# trial of what may go wrong.
 PYTHON ?= python3
 VENV   ?= .venv
 DATA   ?= datasets
@@ -8,7 +9,7 @@ OPTIONS ?=
 
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test setup
+.PHONY: demo test soak setup
 
 demo: setup
 	$(VENV)/bin/python tools/make_synthetic.py --preset demo --out $(DATA)/HITSZ-VCM
@@ -20,6 +21,10 @@ test: setup
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+
+# Kills, damage, hostile inputs: about 20 minutes; figures go to soak.json.
+soak: setup
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.soak $(OPTIONS)
 
 setup: $(INSTALLED)
 

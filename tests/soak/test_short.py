@@ -1,0 +1,47 @@
+"""A short form of each soak; ``make soak`` does more of it."""
+
+import random
+
+import pytest
+
+from tests.soak.accidents import full_disk, lost_rank, two_runs
+from tests.soak.inputs import hostile_inputs
+from tests.soak.kills import kill_and_resume, subjects
+from tests.soak.mutations import mutate_checkpoints
+
+
+@pytest.mark.parametrize("name", ["SADSTRM", "DDDefense", "generator", "ablation"])
+def test_killed_runs_end_as_one_that_was_not_killed(name, datasets, market, tmp_path):
+    (subject,) = [each for each in subjects(datasets, market, tmp_path) if each.name == name]
+    found = kill_and_resume(subject, tmp_path / "runs", 1, random.Random(name))
+    assert found == {"kills": 1, "runs": 1, "different": []}
+
+
+def test_mutations_of_a_checkpoint_are_refused_or_read_as_written(tmp_path):
+    found = mutate_checkpoints(tmp_path, 60, random.Random(0))
+    assert found["silently different"] == found["tracebacks"] == found["payloads run"] == 0
+    assert found["refused"] >= 40
+
+
+def test_hostile_inputs_are_read_or_refused_in_one_line(tmp_path):
+    found = hostile_inputs(tmp_path, 25, random.Random(0))
+    assert found["tracebacks"] == []
+    assert found["payloads run"] == 0
+    assert found["refused"] > 0 < found["read"]
+
+
+def test_a_full_disk_is_the_last_line_and_the_last_checkpoint_stays(datasets, tmp_path):
+    found = full_disk(datasets, tmp_path, random.Random(0))
+    if found is None:
+        pytest.skip("a small disk cannot be mounted here")
+    assert found == {"status": 2, "tells": True, "whole": 1, "damaged": 0}
+
+
+def test_of_two_runs_in_one_folder_one_trains_and_one_is_refused(datasets, tmp_path):
+    assert two_runs(datasets, tmp_path) == {"statuses": [0, 2], "tells": True}
+
+
+def test_a_lost_rank_is_named_with_its_signal(datasets, tmp_path):
+    found = lost_rank(datasets, tmp_path)
+    assert found["status"] != 0
+    assert found["tells"]
