@@ -3,7 +3,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from plugins.data.synthetic import (
+from plugins.synthetic import (
     MARKET1501,
     SyntheticSettings,
     render_hitsz_vcm,

@@ -15,7 +15,7 @@ import pytest
 import torch
 from fastreid.modeling.backbones.resnet import Bottleneck, ResNet
 
-from plugins.data.synthetic import SyntheticSettings, render_hitsz_vcm
+from plugins.synthetic import SyntheticSettings, render_hitsz_vcm
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)

@@ -14,11 +14,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from plugins.data.synthetic.layouts import LAYOUTS
-from plugins.data.synthetic.settings import PRESETS, SyntheticSettings
-from plugins.data.synthetic.sheet import save_sheet
-from plugins.data.synthetic.writers import render_layout
 from plugins.errors import InputError, require_output
+from plugins.synthetic.layouts import LAYOUTS
+from plugins.synthetic.settings import PRESETS, SyntheticSettings
+from plugins.synthetic.sheet import save_sheet
+from plugins.synthetic.writers import render_layout
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -8,10 +8,10 @@ from PIL import Image
 from plugins.config import setup_cfg
 from plugins.data import build_dataset, build_test_loader, build_train_loader
 from plugins.data.datasets import INFRARED, VISIBLE, BUPTCampus
-from plugins.data.synthetic import BUPT_CAMPUS, SyntheticSettings, render_layout
-from plugins.data.synthetic.frame import render_walk
-from plugins.data.synthetic.layouts.bupt_campus import choose_queries
 from plugins.errors import InputError
+from plugins.synthetic import BUPT_CAMPUS, SyntheticSettings, render_layout
+from plugins.synthetic.frame import render_walk
+from plugins.synthetic.layouts.bupt_campus import choose_queries
 
 ROWS = {
     "train": ["1 RGB/IR CQ1 8535", "10 RGB/IR LS3 12", "1 RGB/IR TSG2 7"],

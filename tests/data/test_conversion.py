@@ -23,14 +23,14 @@ from plugins.data.datasets import (
     VideoDataset,
 )
 from plugins.data.datasets.tracklet import as_tracklet, is_image
-from plugins.data.synthetic import (
+from plugins.errors import InputError
+from plugins.synthetic import (
     BUPT_CAMPUS,
     HITSZ_VCM,
     MARKET1501,
     SyntheticSettings,
     render_layout,
 )
-from plugins.errors import InputError
 from tests.data.hitsz_tree import write_tree
 from tests.data.image_trees import write_llcm, write_regdb, write_sysu
 

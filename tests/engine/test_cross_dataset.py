@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from plugins.config import setup_cfg
-from plugins.data.synthetic import MARKET1501, SyntheticSettings, render_layout
 from plugins.engine import Trainer
 from plugins.engine.checkpoint import Checkpointer, read_checkpoint
 from plugins.errors import InputError
+from plugins.synthetic import MARKET1501, SyntheticSettings, render_layout
 from tests.data.image_trees import write_sysu
 from tests.engine.small import CONFIG, ROOT, command, environment, options
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from plugins.config import setup_cfg
-from plugins.data.synthetic import MARKET1501, SyntheticSettings, render_layout
 from plugins.engine import Trainer
+from plugins.synthetic import MARKET1501, SyntheticSettings, render_layout
 
 OPTIONS = {
     "MODEL.META_ARCHITECTURE": "Baseline",

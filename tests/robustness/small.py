@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from plugins.config import setup_cfg
-from plugins.data.synthetic import MARKET1501, SyntheticSettings, render_layout
 from plugins.engine import Trainer
+from plugins.synthetic import MARKET1501, SyntheticSettings, render_layout
 from tests.engine.small import ROOT
 
 MARKET = ROOT / "configs/Defense/synthetic/vanilla.yml"

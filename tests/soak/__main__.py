@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from plugins.data.synthetic import MARKET1501, SyntheticSettings, render_hitsz_vcm, render_layout
+from plugins.synthetic import MARKET1501, SyntheticSettings, render_hitsz_vcm, render_layout
 from plugins.utils.io import write_json
 from tests.soak.accidents import full_disk, lost_rank, two_runs
 from tests.soak.inputs import hostile_inputs

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from plugins.config import setup_cfg
-from plugins.data.synthetic import MARKET1501, SyntheticSettings, render_layout
 from plugins.defense.balance import runs
 from plugins.defense.balance.planner import Slot
 from plugins.defense.balance.tables import MANIFEST, PLAN, Outcome, read_table, write_table
 from plugins.engine import Trainer
+from plugins.synthetic import MARKET1501, SyntheticSettings, render_layout
 
 TOOL = Path(__file__).resolve().parents[2] / "tools/balance_data.py"
 CONFIG = """

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from plugins.data.synthetic import HITSZ_VCM, LAYOUTS, SyntheticSettings, render_layout
-from plugins.data.synthetic.writers import RENDERER
 from plugins.errors import InputError
 from plugins.registry import nearest
+from plugins.synthetic import HITSZ_VCM, LAYOUTS, SyntheticSettings, render_layout
+from plugins.synthetic.writers import RENDERER
 from plugins.utils.io import file_digest
 
 # Config keys that name a file of weights.
@@ -26,7 +26,7 @@ class Dataset:
     Attributes:
         name: for the record.
         render: settings of a rendered set; None for one that lies in FASTREID_DATASETS.
-        layout: of a rendered set, a name of ``plugins.data.synthetic.LAYOUTS``.
+        layout: of a rendered set, a name of ``plugins.synthetic.LAYOUTS``.
     """
 
     name: str

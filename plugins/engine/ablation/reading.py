@@ -13,11 +13,11 @@ from fastreid.config import CfgNode
 
 from plugins.config import check_values, flatten, merge, one_line, read_yaml, setup_cfg
 from plugins.data.datasets.wrapped import chain
-from plugins.data.synthetic import HITSZ_VCM, LAYOUTS, PRESETS, SyntheticSettings
 from plugins.engine.ablation.plan import Ablation, Dataset, Row
 from plugins.errors import InputError
 from plugins.evaluation.table import COLUMNS
 from plugins.registry import BACKBONE, HEADS, LOSS, META_ARCH, STEP, TEMPORAL, lookup, nearest
+from plugins.synthetic import HITSZ_VCM, LAYOUTS, PRESETS, SyntheticSettings
 
 KEYS = ("config", "dataset", "metrics", "seeds", "options", "rows")
 OPTIONAL_KEYS = ("options",)

@@ -12,12 +12,12 @@ from plugins.config import setup_cfg
 from plugins.data import build_dataset, build_train_loader
 from plugins.data.datasets.tracklet import VISIBLE, Tracklet
 from plugins.data.samplers import IdentitySampler
-from plugins.data.synthetic import MARKET1501, SyntheticSettings, render_layout
 from plugins.defense.balance.dataset import pseudo_items
 from plugins.defense.balance.planner import FEW, Slot
 from plugins.defense.balance.sampler import CappedIdentitySampler
 from plugins.defense.balance.tables import MANIFEST, PLAN, Outcome, write_table
 from plugins.errors import InputError
+from plugins.synthetic import MARKET1501, SyntheticSettings, render_layout
 from tests.defense.balance.small import write_photographs
 
 K = 4

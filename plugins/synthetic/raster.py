@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from plugins.data.synthetic.identity import Palette, Surface
+from plugins.synthetic.identity import Palette, Surface
 
 _SHADOW_OPACITY = 0.45
 _BLOCK = 8  # frames painted together, so that they fit into the cache

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from plugins.data import build_dataset
-from plugins.data.synthetic import HITSZ_VCM, MARKET1501, SyntheticSettings, render_layout
 from plugins.errors import InputError
+from plugins.synthetic import HITSZ_VCM, MARKET1501, SyntheticSettings, render_layout
 
 TOOL = str(Path(__file__).parents[2] / "tools" / "make_synthetic.py")
 SETTINGS = SyntheticSettings(

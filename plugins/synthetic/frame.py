@@ -5,14 +5,14 @@ Legend: T frames, H and W canvas (supersampled), C channels.
 
 import numpy as np
 
-from plugins.data.synthetic.figure import walking_figure
-from plugins.data.synthetic.identity import Identity, Palette, Surface, draw_identity
-from plugins.data.synthetic.plan import INFRARED, VISIBLE, Walk
-from plugins.data.synthetic.raster import Cloth, Shapes, paint
-from plugins.data.synthetic.scene import PANORAMA_HEIGHT, Camera, draw_camera, draw_panorama
-from plugins.data.synthetic.settings import SyntheticSettings
-from plugins.data.synthetic.streams import Stream, between, stream
-from plugins.data.synthetic.take import Take, draw_take
+from plugins.synthetic.figure import walking_figure
+from plugins.synthetic.identity import Identity, Palette, Surface, draw_identity
+from plugins.synthetic.plan import INFRARED, VISIBLE, Walk
+from plugins.synthetic.raster import Cloth, Shapes, paint
+from plugins.synthetic.scene import PANORAMA_HEIGHT, Camera, draw_camera, draw_panorama
+from plugins.synthetic.settings import SyntheticSettings
+from plugins.synthetic.streams import Stream, between, stream
+from plugins.synthetic.take import Take, draw_take
 
 _SUPERSAMPLING = 2
 

@@ -5,9 +5,9 @@ Legend: T frames. Body frame as in ``pose``.
 
 import numpy as np
 
-from plugins.data.synthetic.identity import Identity, Surface
-from plugins.data.synthetic.pose import SIDES, pose
-from plugins.data.synthetic.raster import Shapes
+from plugins.synthetic.identity import Identity, Surface
+from plugins.synthetic.pose import SIDES, pose
+from plugins.synthetic.raster import Shapes
 
 _UP, _BACK = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, -1.0])
 _ON_GROUND = np.array([1.0, 0.0, 1.0])  # times a point: its foot on the ground

@@ -1,8 +1,8 @@
 """Layouts that a rendered data set can have on disk, by name."""
 
-from plugins.data.synthetic.layouts.bupt_campus import BUPT_CAMPUS
-from plugins.data.synthetic.layouts.hitsz_vcm import HITSZ_VCM
-from plugins.data.synthetic.layouts.market1501 import MARKET1501
+from plugins.synthetic.layouts.bupt_campus import BUPT_CAMPUS
+from plugins.synthetic.layouts.hitsz_vcm import HITSZ_VCM
+from plugins.synthetic.layouts.market1501 import MARKET1501
 
 LAYOUTS = {layout.name: layout for layout in (HITSZ_VCM, BUPT_CAMPUS, MARKET1501)}
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from plugins.data.conversion import hitsz_vcm
 from plugins.data.conversion.item import Item
 from plugins.data.datasets.hitsz_vcm import MODALITY_FOLDERS
-from plugins.data.synthetic.plan import plan_split
-from plugins.data.synthetic.settings import LONGEST_TRACKLET, SyntheticSettings
-from plugins.data.synthetic.writers import Layout, Recording
+from plugins.synthetic.plan import plan_split
+from plugins.synthetic.settings import LONGEST_TRACKLET, SyntheticSettings
+from plugins.synthetic.writers import Layout, Recording
 
 SPLITS = ("train", "test")
 

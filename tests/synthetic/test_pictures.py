@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from plugins.data.synthetic.figure import walking_figure
-from plugins.data.synthetic.frame import render_person, render_walk
-from plugins.data.synthetic.identity import Palette, Surface, draw_identity
-from plugins.data.synthetic.plan import INFRARED, VISIBLE, Walk
-from plugins.data.synthetic.pose import ANKLE, SIDES, pose
-from plugins.data.synthetic.raster import Cloth, Shapes, paint
-from plugins.data.synthetic.settings import SyntheticSettings
-from plugins.data.synthetic.sheet import save_sheet
+from plugins.synthetic.figure import walking_figure
+from plugins.synthetic.frame import render_person, render_walk
+from plugins.synthetic.identity import Palette, Surface, draw_identity
+from plugins.synthetic.plan import INFRARED, VISIBLE, Walk
+from plugins.synthetic.pose import ANKLE, SIDES, pose
+from plugins.synthetic.raster import Cloth, Shapes, paint
+from plugins.synthetic.settings import SyntheticSettings
+from plugins.synthetic.sheet import save_sheet
 
 SMALL = SyntheticSettings(height=48, width=24)
 

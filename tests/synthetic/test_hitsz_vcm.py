@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from plugins.data.synthetic import SyntheticSettings, render_hitsz_vcm
 from plugins.errors import InputError
+from plugins.synthetic import SyntheticSettings, render_hitsz_vcm
 
 TOOL = str(Path(__file__).parents[2] / "tools" / "make_synthetic.py")
 SETTINGS = SyntheticSettings(train_ids=3, test_ids=3, height=32, width=16, max_frames=40)

@@ -15,10 +15,10 @@ from pathlib import Path
 from plugins.data.conversion import bupt_campus
 from plugins.data.conversion.bupt_campus import CAMERA_NAMES, frame_stem
 from plugins.data.conversion.item import Item
-from plugins.data.synthetic.plan import INFRARED, VISIBLE, Walk, plan_auxiliary, plan_split
-from plugins.data.synthetic.settings import SyntheticSettings
-from plugins.data.synthetic.writers import Layout, Recording
 from plugins.errors import InputError
+from plugins.synthetic.plan import INFRARED, VISIBLE, Walk, plan_auxiliary, plan_split
+from plugins.synthetic.settings import SyntheticSettings
+from plugins.synthetic.writers import Layout, Recording
 
 SPLITS = ("train", "auxiliary", "test")
 # In the real set nearly every training person has an auxiliary one beside it; half is enough here.

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plugins.data.synthetic.settings import (
+from plugins.synthetic.settings import (
     FIRST_AUXILIARY_ID,
     FIRST_TEST_ID,
     SHORTEST_TRACKLET,
     SyntheticSettings,
 )
-from plugins.data.synthetic.streams import Stream, stream
+from plugins.synthetic.streams import Stream, stream
 
 VISIBLE, INFRARED = 0, 1
 MODALITIES = ("visible", "infrared")

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from plugins.data.synthetic.frame import render_walk
-from plugins.data.synthetic.plan import INFRARED, VISIBLE, Walk, plan_split
-from plugins.data.synthetic.settings import SHORTEST_TRACKLET, SyntheticSettings
+from plugins.synthetic.frame import render_walk
+from plugins.synthetic.plan import INFRARED, VISIBLE, Walk, plan_split
+from plugins.synthetic.settings import SHORTEST_TRACKLET, SyntheticSettings
 
 _PEOPLE = 8
 _WALKS = 2  # per modality

@@ -19,11 +19,11 @@ import PIL
 from PIL import Image
 from tqdm import tqdm
 
-from plugins.data.synthetic.frame import render_walk
-from plugins.data.synthetic.plan import MODALITIES, Walk
-from plugins.data.synthetic.scene import draw_camera
-from plugins.data.synthetic.settings import SyntheticSettings
 from plugins.errors import InputError
+from plugins.synthetic.frame import render_walk
+from plugins.synthetic.plan import MODALITIES, Walk
+from plugins.synthetic.scene import draw_camera
+from plugins.synthetic.settings import SyntheticSettings
 
 logger = logging.getLogger(__name__)
 

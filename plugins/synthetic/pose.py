@@ -6,7 +6,7 @@ Legend: T frames.
 
 import numpy as np
 
-from plugins.data.synthetic.identity import Gait, Identity
+from plugins.synthetic.identity import Gait, Identity
 
 SIDES = {"left": 1.0, "right": -1.0}  # and the sign of that side on the body's left axis
 ANKLE = 0.035  # height of an ankle whose foot stands on the ground

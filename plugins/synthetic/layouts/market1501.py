@@ -8,11 +8,11 @@ and by camera.
 from collections import Counter
 from pathlib import Path
 
-from plugins.data.synthetic.plan import VISIBLE, Walk, plan_split
-from plugins.data.synthetic.settings import SyntheticSettings
-from plugins.data.synthetic.streams import Stream, stream
-from plugins.data.synthetic.writers import Layout, Recording
 from plugins.errors import InputError
+from plugins.synthetic.plan import VISIBLE, Walk, plan_split
+from plugins.synthetic.settings import SyntheticSettings
+from plugins.synthetic.streams import Stream, stream
+from plugins.synthetic.writers import Layout, Recording
 
 CAMERAS = 6  # Market-1501 has so many, and fastreid's reader takes no more
 FOLDERS = ("bounding_box_train", "query", "bounding_box_test")

@@ -9,8 +9,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from plugins.data.synthetic.plan import INFRARED, VISIBLE
-from plugins.data.synthetic.streams import Stream, between, stream
+from plugins.synthetic.plan import INFRARED, VISIBLE
+from plugins.synthetic.streams import Stream, between, stream
 
 PANORAMA_WIDTH = 5.0  # picture heights; the panorama is a closed ring
 PANORAMA_HEIGHT = 1.25

@@ -8,9 +8,9 @@ people.
 
 from functools import partial
 
-from plugins.data.synthetic.layouts import BUPT_CAMPUS, HITSZ_VCM, LAYOUTS, MARKET1501
-from plugins.data.synthetic.settings import PRESETS, SyntheticSettings
-from plugins.data.synthetic.writers import render_layout
+from plugins.synthetic.layouts import BUPT_CAMPUS, HITSZ_VCM, LAYOUTS, MARKET1501
+from plugins.synthetic.settings import PRESETS, SyntheticSettings
+from plugins.synthetic.writers import render_layout
 
 __all__ = [
     "BUPT_CAMPUS",

@@ -11,7 +11,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from plugins.data.synthetic.streams import Stream, between, stream
+from plugins.synthetic.streams import Stream, between, stream
 
 
 class Surface(IntEnum):

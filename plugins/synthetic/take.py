@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plugins.data.synthetic.identity import Identity
-from plugins.data.synthetic.plan import Walk
-from plugins.data.synthetic.scene import PANORAMA_WIDTH, Camera
-from plugins.data.synthetic.settings import SyntheticSettings
-from plugins.data.synthetic.streams import between
+from plugins.synthetic.identity import Identity
+from plugins.synthetic.plan import Walk
+from plugins.synthetic.scene import PANORAMA_WIDTH, Camera
+from plugins.synthetic.settings import SyntheticSettings
+from plugins.synthetic.streams import between
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.data.synthetic.plan import INFRARED, VISIBLE, cameras_of, plan_split
-from plugins.data.synthetic.settings import PRESETS, SHORTEST_TRACKLET, SyntheticSettings
 from plugins.errors import InputError
+from plugins.synthetic.plan import INFRARED, VISIBLE, cameras_of, plan_split
+from plugins.synthetic.settings import PRESETS, SHORTEST_TRACKLET, SyntheticSettings
 
 SPLITS = ("train", "test")
 
