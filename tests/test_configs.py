@@ -18,9 +18,9 @@ from plugins.data.datasets import HITSZVCM, MODALITIES
 from plugins.data.datasets.bupt_campus import OFFICIAL_BATCH
 from plugins.data.datasets.manifest import COLUMNS, SPLITS
 from plugins.engine import Trainer
-from plugins.engine.ablation import read_ablation
 from plugins.evaluation.table import COLUMNS as METRICS
 from plugins.evaluation.views import options_suffix
+from plugins.experiments import read_ablation
 from plugins.registry import DATASET, SAMPLER, known
 from plugins.synthetic import BUPT_CAMPUS, MARKET1501, SyntheticSettings, render_layout
 from tests.data.hitsz_tree import write_frame

@@ -18,7 +18,8 @@ from pathlib import Path
 # In an uninstalled checkout; in front, or a foreign `plugins` in site-packages would win.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from plugins.engine.ablation import (
+from plugins.errors import InputError, user_errors
+from plugins.experiments import (
     execute,
     plan_runs,
     read_ablation,
@@ -27,7 +28,6 @@ from plugins.engine.ablation import (
     split_stale,
     write_table,
 )
-from plugins.errors import InputError, user_errors
 
 TRAIN_NET = Path(__file__).resolve().with_name("train_net.py")
 LOGS = Path("logs/ablation")

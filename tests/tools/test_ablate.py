@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from plugins.engine.ablation.reading import OWN_KEYS
+from plugins.experiments.reading import OWN_KEYS
 from tests.engine.small import CONFIG, OPTIONS, ROOT
 
 TOOL = ROOT / "tools/ablate.py"

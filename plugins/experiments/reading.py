@@ -13,9 +13,9 @@ from fastreid.config import CfgNode
 
 from plugins.config import check_values, flatten, merge, one_line, read_yaml, setup_cfg
 from plugins.data.datasets.wrapped import chain
-from plugins.engine.ablation.plan import Ablation, Dataset, Row
 from plugins.errors import InputError
 from plugins.evaluation.table import COLUMNS
+from plugins.experiments.plan import Ablation, Dataset, Row
 from plugins.registry import BACKBONE, HEADS, LOSS, META_ARCH, STEP, TEMPORAL, lookup, nearest
 from plugins.synthetic import HITSZ_VCM, LAYOUTS, PRESETS, SyntheticSettings
 

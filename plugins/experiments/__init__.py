@@ -1,16 +1,16 @@
 """Ablations: rows of config overrides times seeds, run, recorded and set side by side."""
 
-from plugins.engine.ablation.jobs import execute
-from plugins.engine.ablation.plan import Ablation, Row, difference
-from plugins.engine.ablation.reading import read_ablation
-from plugins.engine.ablation.results import (
+from plugins.experiments.jobs import execute
+from plugins.experiments.plan import Ablation, Row, difference
+from plugins.experiments.reading import read_ablation
+from plugins.experiments.results import (
     read_results,
     record_result,
     split_stale,
     table,
     write_table,
 )
-from plugins.engine.ablation.runs import Run, plan_runs
+from plugins.experiments.runs import Run, plan_runs
 
 __all__ = [
     "Ablation",

@@ -16,7 +16,8 @@ import pytest
 import torch
 import yaml
 
-from plugins.engine.ablation import (
+from plugins.errors import InputError
+from plugins.experiments import (
     execute,
     plan_runs,
     read_ablation,
@@ -26,9 +27,9 @@ from plugins.engine.ablation import (
     table,
     write_table,
 )
-from plugins.engine.ablation.jobs import StopSignals, end
-from plugins.engine.ablation.plan import difference
-from plugins.engine.ablation.runs import (
+from plugins.experiments.jobs import StopSignals, end
+from plugins.experiments.plan import difference
+from plugins.experiments.runs import (
     LOG,
     MARKER,
     RunError,
@@ -37,7 +38,6 @@ from plugins.engine.ablation.runs import (
     spelt,
     start,
 )
-from plugins.errors import InputError
 from tests.engine.small import CONFIG, ROOT
 
 TREE = {

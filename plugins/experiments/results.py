@@ -17,8 +17,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from plugins.engine.ablation.plan import Ablation, difference
 from plugins.errors import InputError
+from plugins.experiments.plan import Ablation, difference
 from plugins.utils.io import read_json, write_text
 
 logger = logging.getLogger(__name__)

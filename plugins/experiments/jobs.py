@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from plugins.engine.ablation.runs import Job, Run, RunError, keep_only_final, start
+from plugins.experiments.runs import Job, Run, RunError, keep_only_final, start
 
 PATIENCE = 10.0  # seconds that a process has to end after SIGTERM
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import torch
 
-from plugins.engine.ablation.plan import Ablation, Row, difference
 from plugins.engine.defaults import RESULTS
 from plugins.errors import InputError
+from plugins.experiments.plan import Ablation, Row, difference
 from plugins.utils.io import read_json, write_json
 
 MARKER, LOG, FINAL = "run.json", "train.log", "model_final.pth"
@@ -244,7 +244,7 @@ def keep_only_final(folder: Path) -> None:
 
 def current_commit() -> str:
     """Hash of the checkout's commit, "+dirty" if more than results has changed since."""
-    root = Path(__file__).resolve().parents[3]
+    root = Path(__file__).resolve().parents[2]
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", root, *words], capture_output=True, text=True)
