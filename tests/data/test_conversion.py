@@ -471,5 +471,6 @@ def test_a_killed_conversion_leaves_nothing_that_looks_finished(tree, tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["mine.part"]
     assert not (tmp_path / "mine.part" / "manifest.csv").exists()
     assert len(list(tmp_path.rglob("*.jpg"))) == 4
-    with pytest.raises(InputError, match=r"mine\.part: a conversion is at work there, or one was"):
-        convert_to(monkeypatch, tree, "HITSZVCM", "manifest", tmp_path)
+    convert_to(monkeypatch, tree, "HITSZVCM", "manifest", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert not list((tmp_path / "mine").glob(".*"))

@@ -22,6 +22,7 @@ from plugins.data.frame_cache.store import FrameCache, digest, find_sizes
 from plugins.data.frames import read_frame
 from plugins.data.transforms import build_clip_transforms
 from plugins.errors import InputError
+from plugins.utils.locks import hold
 from tests.data.hitsz_tree import write_frame, write_tree
 
 SIZE = (16, 8)
@@ -362,14 +363,23 @@ def test_the_old_store_is_moved_aside_and_removed_only_after_that(store, frames,
     assert len(opened(store)) == 1
 
 
-def test_a_folder_that_another_packing_may_be_filling_is_left_alone(store, frames):
+def test_a_folder_that_another_packing_is_filling_is_left_alone(store, frames):
     other = store.with_name("16x8.part") / "frames.bin"
+    with hold(other.parent, "--out", "packing"):
+        other.touch()
+        with pytest.raises(InputError, match=r"16x8\.part: in use by another packing, process "):
+            pack_frames(str(store.parent), SIZE, frames, str(Path(frames[0]).parents[1]), workers=0)
+        assert other.exists()
+    opened(store).verify()
+
+
+def test_a_folder_that_no_packing_left_is_left_alone(store, frames):
+    other = store.with_name("16x8.part") / "mine"
     other.parent.mkdir()
     other.touch()
-    with pytest.raises(InputError, match=r"16x8\.part: a packing is at work there, or one was"):
+    with pytest.raises(InputError, match=r"16x8\.part: it is there already, and no packing has"):
         pack_frames(str(store.parent), SIZE, frames, str(Path(frames[0]).parents[1]), workers=0)
     assert other.exists()
-    opened(store).verify()
 
 
 def test_a_disk_without_room_is_told_before_packing(frames, tmp_path):

@@ -12,6 +12,7 @@ from plugins.data.conversion.videos import extract_frames
 from plugins.data.datasets.manifest import COLUMNS, ManifestDataset
 from plugins.data.frames import read_frame
 from plugins.errors import InputError
+from plugins.utils.locks import hold
 
 TOOL = Path(__file__).parents[2] / "tools/extract_frames.py"
 SHADES = (20, 80, 140, 200, 240)
@@ -113,10 +114,11 @@ def test_bad_input_is_one_line_and_leaves_nothing(videos):
     assert "--every 0: expected 1" in run(videos, "--every", "0").stderr
 
 
-def test_a_folder_that_another_extraction_may_be_filling_is_left_alone(videos):
+def test_a_folder_that_another_extraction_is_filling_is_left_alone(videos):
     frame = videos / "out.part" / "train" / "0001.png"
-    frame.parent.mkdir(parents=True)
-    frame.touch()
-    with pytest.raises(InputError, match=r"out\.part: an extraction is at work there, or one was"):
-        extract_frames(str(videos / "videos.csv"), videos / "out")
-    assert frame.exists()
+    with hold(videos / "out.part", "--out", "extraction"):
+        frame.parent.mkdir()
+        frame.touch()
+        with pytest.raises(InputError, match=r"out\.part: in use by another extraction, process "):
+            extract_frames(str(videos / "videos.csv"), videos / "out")
+        assert frame.exists()

@@ -29,9 +29,12 @@ def draft_of(out: Path, option: str, task: str) -> Iterator[Path]:
         task: what the draft is filled by, such as "conversion", for the message.
 
     Raises:
-        InputError: another process fills the draft, or nothing can be written there.
+        InputError: another process fills the draft, nothing can be written there, or a folder of
+            that name holds something else.
     """
     draft = out.with_name(f"{out.name}.part")
+    if draft.is_dir() and any(draft.iterdir()) and not (draft / f".{task}.lock").is_file():
+        raise InputError(f"{draft}: it is there already, and no {task} has left it; move it away")
     with hold(draft, option, task) as draft:
         try:
             _empty(draft)
