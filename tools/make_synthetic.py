@@ -3,12 +3,18 @@
 python tools/make_synthetic.py --preset quick --out datasets/HITSZ-VCM --seed 0
 python tools/make_synthetic.py --layout bupt-campus --out datasets/BUPTCampus
 python tools/make_synthetic.py --layout market1501 --out datasets/Market-1501-v15.09.15
+
+The same people at another site (--sheet-site shows both), and people whom gait alone tells apart:
+
+python tools/make_synthetic.py --site-seed 7 --out other/HITSZ-VCM --sheet two.png --sheet-site 0
+python tools/make_synthetic.py --gait-only --gait-speed --likeness 0.4 --out gait/HITSZ-VCM
 """
 
 import argparse
 import dataclasses
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -16,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from plugins.errors import InputError, require_output
 from plugins.synthetic.layouts import LAYOUTS
-from plugins.synthetic.settings import PRESETS, SyntheticSettings
+from plugins.synthetic.settings import PRESETS, SyntheticSettings, kind_of
 from plugins.synthetic.sheet import save_sheet
 from plugins.synthetic.writers import render_layout
 
@@ -30,15 +36,31 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--layout", choices=LAYOUTS, default="hitsz-vcm", help="on disk")
     parser.add_argument("--out", type=Path, required=True, help="folder of the data set")
     for field in dataclasses.fields(SyntheticSettings):
-        option = "--" + field.name.replace("_", "-")
-        presets = ", ".join(f"{name} {getattr(PRESETS[name], field.name)}" for name in PRESETS)
-        parser.add_argument(option, type=field.type, help=presets, default=argparse.SUPPRESS)
+        add_option(parser, field)
     parser.add_argument("--sheet", type=Path, help="also save a contact sheet, a PNG file")
+    parser.add_argument(
+        "--sheet-site", type=int, help="site_seed of a second site on the contact sheet"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a rendered data set of other settings"
     )
     return parser.parse_args()
+
+
+def add_option(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
+    """The option of one setting: its meaning, as documented there, and its value by preset."""
+    meaning = re.search(
+        rf"^ +{field.name}: (.*?)(?=^ +\w+: |\Z)", SyntheticSettings.__doc__, re.M | re.S
+    )
+    values = {name: getattr(PRESETS[name], field.name) for name in PRESETS}
+    told = ", ".join(f"{name} {value}" for name, value in values.items())
+    told = f"{field.default} by default" if len(set(values.values())) == 1 else told
+    text = " ".join(f"{meaning[1].replace('``', '')} [{told}]".split()).replace("%", "%%")
+    kind = kind_of(field)
+    how = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
+    option = "--" + field.name.replace("_", "-")
+    parser.add_argument(option, help=text, default=argparse.SUPPRESS, **how)
 
 
 def print_counts(counts: dict[str, dict[str, int]]) -> None:
@@ -66,6 +88,11 @@ def main() -> int:
         if arguments["sheet"]:
             require_output("--sheet", arguments["sheet"], ".png")
         settings = dataclasses.replace(PRESETS[arguments["preset"]], **chosen)
+        shown = [settings]
+        if arguments["sheet_site"] is not None:
+            if not arguments["sheet"]:
+                raise InputError(f"--sheet-site {arguments['sheet_site']}: expected --sheet, too")
+            shown.append(dataclasses.replace(settings, site_seed=arguments["sheet_site"]))
         counts = render_layout(
             LAYOUTS[arguments["layout"]],
             arguments["out"],
@@ -76,7 +103,7 @@ def main() -> int:
         print_counts(counts)
         print(f"data set: {arguments['out']}")
         if arguments["sheet"]:
-            save_sheet(arguments["sheet"], settings)
+            save_sheet(arguments["sheet"], *shown)
             print(f"contact sheet: {arguments['sheet']}")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

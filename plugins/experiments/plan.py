@@ -50,7 +50,7 @@ class Dataset:
         root = Path(os.environ.get("FASTREID_DATASETS", "datasets"))
         if self.render is None:
             return root
-        everything = [RENDERER, dataclasses.asdict(self.render)]
+        everything = [RENDERER, self.render.record()]
         digest = hashlib.sha256(json.dumps(everything).encode()).hexdigest()
         return root / "ablation" / f"{self.name}-{digest[:8]}"
 

@@ -6,7 +6,8 @@ Legend: T frames, H and W canvas (supersampled), C channels.
 import numpy as np
 
 from plugins.synthetic.figure import walking_figure
-from plugins.synthetic.identity import Identity, Palette, Surface, draw_identity
+from plugins.synthetic.identity import Identity, Palette, Surface
+from plugins.synthetic.likeness import person_of
 from plugins.synthetic.plan import INFRARED, VISIBLE, Walk
 from plugins.synthetic.raster import Cloth, Shapes, paint
 from plugins.synthetic.scene import PANORAMA_HEIGHT, Camera, draw_camera, draw_panorama
@@ -27,14 +28,13 @@ def render_walk(settings: SyntheticSettings, walk: Walk) -> np.ndarray:
     Returns:
         (T, height, width, 3) uint8, RGB; infrared has three equal channels.
     """
-    person = draw_identity(settings.seed, walk.pid, settings.difficulty)
-    return render_person(settings, walk, person)
+    return render_person(settings, walk, person_of(settings, walk.pid))
 
 
 def render_person(settings: SyntheticSettings, walk: Walk, person: Identity) -> np.ndarray:
     """``render_walk`` with a person of one's own making instead of the one that the seed draws."""
     rng = stream(settings.seed, Stream.WALK, walk.pid, walk.modality, walk.number)
-    camera = draw_camera(settings.seed, walk.camid, settings.difficulty)
+    camera = draw_camera(settings.site, walk.camid, settings.difficulty)
     moment = rng
     if walk.twin:
         moment = stream(settings.seed, Stream.WALK, walk.pid, VISIBLE, walk.number)
@@ -77,7 +77,7 @@ def _with_obstacle(rng: np.random.Generator, palette: Palette) -> Palette:
 def _background(settings: SyntheticSettings, walk: Walk, camera: Camera, take: Take) -> np.ndarray:
     """Windows of the camera's panorama that follow the walker; (T, H, W, C) float32."""
     height, width = _SUPERSAMPLING * settings.height, _SUPERSAMPLING * settings.width
-    panorama = draw_panorama(settings.seed, walk.camid, walk.modality, camera.tilt, height)
+    panorama = draw_panorama(settings.site, walk.camid, walk.modality, camera.tilt, height)
     spare = PANORAMA_HEIGHT - 1
     rise = np.clip(0.5 * spare + (0.5 + 0.46 * camera.zoom - take.y), 0, spare)
     rows = (rise * height).astype(int)[:, None] + np.arange(height)

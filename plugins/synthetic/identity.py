@@ -63,6 +63,7 @@ PATTERNS = {
     "checks": (0.5, 0.5, 0.0),
     "print": (0.0, 0.0, 1.0),
 }
+PERIODS = (0.06, 0.13)  # of stripes and folds
 SKIN_TONES = ((0.93, 0.76, 0.66), (0.85, 0.65, 0.52), (0.70, 0.50, 0.37), (0.44, 0.30, 0.22))
 HAIR_TONES = ((0.06, 0.05, 0.05), (0.20, 0.13, 0.09), (0.42, 0.27, 0.15), (0.72, 0.56, 0.34))
 
@@ -92,6 +93,28 @@ class Gait:
     asymmetry: float
     lean: float
     sway: float
+
+
+# What body and gait are drawn from, in this order, at a spread of 1.
+BODY_RANGES = {
+    "leg": (0.455, 0.525),
+    "arm": (0.30, 0.36),
+    "shoulder": (0.085, 0.135),
+    "hip": (0.068, 0.105),
+    "depth": (0.050, 0.085),
+    "girth": (0.75, 1.35),
+    "head": (0.90, 1.12),
+}
+GAIT_RANGES = {
+    "frequency": (0.040, 0.085),
+    "stride": (0.28, 0.58),
+    "knee": (0.6, 1.2),
+    "arm_swing": (0.10, 0.75),
+    "elbow": (0.10, 0.70),
+    "asymmetry": (-0.35, 0.35),
+    "lean": (-0.04, 0.16),
+    "sway": (0.0, 0.018),
+}
 
 
 @dataclass(frozen=True)
@@ -144,33 +167,21 @@ class Identity:
     infrared: Palette
 
 
+def spread_of(difficulty: float) -> float:
+    """Spread of body and gait where difficulty decides how alike people are, 1.5 to 0.3."""
+    return 1.5 - 1.2 * difficulty
+
+
 def draw_identity(seed: int, pid: int, difficulty: float) -> Identity:
     """The person ``pid``.
 
     The harder, the closer everybody is to the average one, and the fewer patterns show in infrared.
     """
-    spread = 1.5 - 1.2 * difficulty  # of body and gait; the ranges below are those at 0.42
+    spread = spread_of(difficulty)
     keep = 1.0 - 0.6 * difficulty
     rng = stream(seed, Stream.IDENTITY, pid)
-    body = Body(
-        leg=between(rng, 0.455, 0.525, spread),
-        arm=between(rng, 0.30, 0.36, spread),
-        shoulder=between(rng, 0.085, 0.135, spread),
-        hip=between(rng, 0.068, 0.105, spread),
-        depth=between(rng, 0.050, 0.085, spread),
-        girth=between(rng, 0.75, 1.35, spread),
-        head=between(rng, 0.90, 1.12, spread),
-    )
-    gait = Gait(
-        frequency=between(rng, 0.040, 0.085, spread),
-        stride=between(rng, 0.28, 0.58, spread),
-        knee=between(rng, 0.6, 1.2, spread),
-        arm_swing=between(rng, 0.10, 0.75, spread),
-        elbow=between(rng, 0.10, 0.70, spread),
-        asymmetry=between(rng, -0.35, 0.35, spread),
-        lean=between(rng, -0.04, 0.16, spread),
-        sway=between(rng, 0.0, 0.018, spread),
-    )
+    body = Body(**{name: between(rng, *BODY_RANGES[name], spread) for name in BODY_RANGES})
+    gait = Gait(**{name: between(rng, *GAIT_RANGES[name], spread) for name in GAIT_RANGES})
     top = _pick(rng, ("shirt", "shirt", "jacket", "coat"))
     outfit = Outfit(
         hair=_pick(rng, ("short", "short", "long", "bun", "bald", "cap")),
@@ -200,7 +211,7 @@ def _draw_cloth(
     ):
         material = MATERIALS[_pick(rng, materials)]
         pattern[surface] = PATTERNS[_pick(rng, patterns)]
-        period[surface] = between(rng, 0.06, 0.13)
+        period[surface] = between(rng, *PERIODS)
         relief[surface] = material.relief
         base[surface] = between(rng, *material.reflectance, keep)
         ink = 0.1 if base[surface, 0] > 0.5 else 0.9

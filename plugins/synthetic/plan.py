@@ -49,8 +49,9 @@ def cameras_of(modality: int, cameras: int) -> range:
 def plan_split(settings: SyntheticSettings, split: str) -> list[Walk]:
     """All walks of one split, ordered by person, modality, camera and time.
 
-    In training, each of camera, direction and light is the person's own habit with probability
-    ``settings.nuisance`` and an independent draw otherwise; in test always the latter.
+    Each of camera, direction and light is the person's own habit with probability
+    ``settings.nuisance``, in the test split ``settings.test_nuisance``, and an independent draw
+    otherwise.
 
     Args:
         settings: of the data set.
@@ -65,7 +66,7 @@ def plan_split(settings: SyntheticSettings, split: str) -> list[Walk]:
         count, nuisance = settings.train_cameras, settings.nuisance
     else:
         pids = range(FIRST_TEST_ID, FIRST_TEST_ID + settings.test_ids)
-        count, nuisance = settings.test_cameras, 0.0
+        count, nuisance = settings.test_cameras, settings.test_nuisance
     walks = []
     for pid in pids:
         for modality in (VISIBLE, INFRARED):

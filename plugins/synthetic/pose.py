@@ -11,6 +11,7 @@ from plugins.synthetic.identity import Gait, Identity
 SIDES = {"left": 1.0, "right": -1.0}  # and the sign of that side on the body's left axis
 ANKLE = 0.035  # height of an ankle whose foot stands on the ground
 _TORSO = 0.315  # hip joint to shoulder
+_PHASES = 96  # of a cycle, at which a stride is measured
 
 
 def pose(person: Identity, phase: np.ndarray) -> dict[str, np.ndarray]:
@@ -61,6 +62,21 @@ def pose(person: Identity, phase: np.ndarray) -> dict[str, np.ndarray]:
             f"{side} wrist": wrist,
         }
     return joints
+
+
+def stride_length(person: Identity) -> float:
+    """Body heights from one footprint to the next one of the same foot: two steps.
+
+    A step is as long as the ankles are apart, along the path, when that foot is farthest in front.
+    """
+    joints = pose(person, 2 * np.pi * np.arange(_PHASES) / _PHASES)
+    apart = joints["left ankle"][:, 2] - joints["right ankle"][:, 2]
+    return float(apart.max() - apart.min())
+
+
+def walking_speed(person: Identity) -> float:
+    """Body heights a frame: stride times frequency."""
+    return stride_length(person) * person.gait.frequency
 
 
 def _cycle(phase: np.ndarray, sign: float) -> np.ndarray:

@@ -43,7 +43,7 @@ class Camera:
 
 @lru_cache(maxsize=64)
 def draw_camera(seed: int, camid: int, difficulty: float) -> Camera:
-    """The camera ``camid``; the harder, the less alike the cameras are."""
+    """The camera ``camid`` of the site ``seed``; cameras differ more at higher difficulty."""
     rng = stream(seed, Stream.CAMERA, camid, 1)
     cast = colorsys.hsv_to_rgb(rng.random(), 0.35 * difficulty * rng.random(), 1.0)
     return Camera(
@@ -66,7 +66,7 @@ def draw_panorama(seed: int, camid: int, modality: int, tilt: float, height: int
     """The scene behind the walkers.
 
     Args:
-        seed: of the data set.
+        seed: of the site.
         camid: camera.
         modality: 0 visible, 1 infrared.
         tilt: of the camera; the more it looks down, the more floor it sees.

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import get_args
 
 from plugins.errors import InputError
 
@@ -9,7 +10,6 @@ MAX_IDENTITIES = 500  # of each split: training people are 1..500, test people 5
 FIRST_TEST_ID = 501
 FIRST_AUXILIARY_ID = 1001
 SHORTEST_TRACKLET = 12  # readers of HITSZ-VCM drop shorter ones
-LONGEST_TRACKLET = 24  # HITSZ-VCM cuts a walk after so many frames; the last piece is shorter
 
 _LIMITS = {
     "train_ids": (2, MAX_IDENTITIES),
@@ -25,7 +25,20 @@ _LIMITS = {
     "nuisance": (0.0, 1.0),
     "imbalance": (0.0, 1.0),
     "seed": (0, 2**31 - 1),
+    "site_seed": (0, 2**31 - 1),
+    "likeness": (0.0, 1.0),
+    "test_nuisance": (0.0, 1.0),
+    "tracklet_frames": (SHORTEST_TRACKLET, 120),
 }
+# Records of rendered sets are older than these settings: a set without them has their defaults.
+_LATER = (
+    "site_seed",
+    "likeness",
+    "gait_only",
+    "gait_speed",
+    "test_nuisance",
+    "tracklet_frames",
+)
 
 
 @dataclass(frozen=True)
@@ -45,12 +58,24 @@ class SyntheticSettings:
         min_frames: of a walk past a camera.
         max_frames: of a walk past a camera.
         difficulty: 0 easy to 1 hard: strength of light, occlusion, blur, jitter and noise; people
-            grow alike.
+            grow alike, unless ``likeness`` says how alike they are.
         nuisance: 0 to 1, how strongly cameras, walking direction and light go with the person in
             the training split (a shortcut that the test split does not have).
         imbalance: 0 to 1, how unevenly training images spread over people and over a person's
             cameras; only in layouts of images.
         seed: of every draw.
+        site_seed: of the site: its cameras, their lights and what stands behind the walkers; None
+            for ``seed``. Another one shows the same walks of the same people elsewhere, and another
+            ``seed`` shows other people at the same site.
+        likeness: 0 to 1, how alike people are in body, gait and outfit, whatever the difficulty: 0
+            as different as they get, 1 the same person everywhere; None lets the difficulty decide.
+        gait_only: everybody has the average body and one outfit, so that only gait tells people
+            apart; ``likeness`` is then that of their gait.
+        gait_speed: a walker advances by stride times frequency; otherwise all walk equally fast,
+            whatever their legs do.
+        test_nuisance: as ``nuisance``, in the test split: test people with habits, too.
+        tracklet_frames: longest tracklet of the layout hitsz-vcm, which cuts a walk after so many
+            frames; the last piece is shorter.
     """
 
     train_ids: int = 12
@@ -66,17 +91,16 @@ class SyntheticSettings:
     nuisance: float = 0.5
     imbalance: float = 0.0
     seed: int = 0
+    site_seed: int | None = None
+    likeness: float | None = None
+    gait_only: bool = False
+    gait_speed: bool = False
+    test_nuisance: float = 0.0
+    tracklet_frames: int = 24
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value, (low, high) = getattr(self, field.name), _LIMITS[field.name]
-            numeric = isinstance(value, int | field.type) and not isinstance(value, bool)
-            if not (numeric and low <= value <= high):
-                kind = "a whole number" if field.type is int else "a number"
-                raise InputError(
-                    f"synthetic data: {field.name} is {value!r}, "
-                    f"expected {kind} between {low} and {high}"
-                )
+            _check(field, getattr(self, field.name))
         if self.min_frames > self.max_frames:
             raise InputError(
                 f"synthetic data: min_frames is {self.min_frames}, "
@@ -89,6 +113,41 @@ class SyntheticSettings:
                     f"synthetic data: {name} is {getattr(self, name)}, expected at most {shared}, "
                     f"the cameras that record both modalities when there are {self.cameras}"
                 )
+
+    @property
+    def site(self) -> int:
+        """The seed of the site."""
+        return self.seed if self.site_seed is None else self.site_seed
+
+    def record(self) -> dict:
+        """The settings as a data set's record holds them.
+
+        A setting that the renderer learned later is in it unless it is the default, so that older
+        records, and what was named after them, stay valid.
+        """
+        values = dataclasses.asdict(self)
+        default = {field.name: field.default for field in dataclasses.fields(self)}
+        return {k: v for k, v in values.items() if k not in _LATER or v != default[k]}
+
+
+def kind_of(field: dataclasses.Field) -> type:
+    """The type of a setting's value where it has one: int, float or bool."""
+    return (get_args(field.type) or (field.type,))[0]
+
+
+def _check(field: dataclasses.Field, value: object) -> None:
+    kind, optional = kind_of(field), bool(get_args(field.type))
+    if (value is None and optional) or (kind is bool and isinstance(value, bool)):
+        return
+    expected = "True or False"
+    if kind is not bool:
+        low, high = _LIMITS[field.name]
+        numeric = isinstance(value, int | kind) and not isinstance(value, bool)
+        if numeric and low <= value <= high:
+            return
+        name = "a whole number" if kind is int else "a number"
+        expected = f"{name} between {low} and {high}{' or None' if optional else ''}"
+    raise InputError(f"synthetic data: {field.name} is {value!r}, expected {expected}")
 
 
 PRESETS = {

@@ -1,5 +1,6 @@
-"""A contact sheet for people: each row one person, visible light left, infrared right."""
+"""A contact sheet for people: each row one person, at one site or at several side by side."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,48 +14,86 @@ _PEOPLE = 8
 _WALKS = 2  # per modality
 _FRAMES = 4  # per walk
 _FRAME_HEIGHT = 144  # at least, pixels
-_GAP, _MARGIN, _HEADER = 6, 76, 64
+_GAP, _MARGIN, _HEADER, _TITLE = 6, 76, 64, 40
 _PAPER, _INK, _FAINT = (250, 249, 246), (40, 40, 40), (140, 138, 132)
+_TITLES = {VISIBLE: "visible light", INFRARED: "infrared"}
 
 
-def save_sheet(file: Path, settings: SyntheticSettings) -> None:
+def save_sheet(file: Path, *sets: SyntheticSettings) -> None:
     """Render the first test people and save them as one PNG file.
 
     Args:
         file: to write.
-        settings: of the data set; its frames are scaled up by a whole number.
+        sets: settings of a data set; of several, which differ in nothing but the site, each person
+            is shown at one site beside the next. Frames are scaled up by a whole number.
     """
+    factor = -(-_FRAME_HEIGHT // sets[0].height)
+    high, wide = factor * sets[0].height, factor * sets[0].width
+    block = _FRAMES * wide + _GAP
+    column = _WALKS * block + 2 * _GAP  # one modality at one site
+    site = 2 * column + 2 * _GAP
+    rows = [_walks_by_person(settings) for settings in sets]
+    people = list(rows[0])[:_PEOPLE]
+    top = _HEADER + (_TITLE if len(sets) > 1 else 0)
+    size = (_MARGIN + len(sets) * site - 3 * _GAP, top + len(people) * (high + _GAP) + _GAP)
+    sheet = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    small, large = ImageFont.load_default(14), ImageFont.load_default(20)
+
+    for row, pid in enumerate(people):
+        y = top + row * (high + _GAP)
+        draw.text((14, y + high // 2 - 10), f"{pid:04d}", _INK, large)
+    for index, (settings, walks) in enumerate(zip(sets, rows, strict=True)):
+        left = _MARGIN + index * site
+        if len(sets) > 1:
+            draw.text((left, 14), f"site {settings.site}", _INK, large)
+            draw.line((left, _TITLE + 4, left + site - 5 * _GAP, _TITLE + 4), _FAINT)
+        for half, modality in enumerate((VISIBLE, INFRARED)):
+            x = left + half * column
+            draw.text((x, top - 50), _TITLES[modality], _INK, large)
+            for row, pid in enumerate(people):
+                seen = [walk for walk in walks[pid] if walk.modality == modality][:_WALKS]
+                place = (x, top + row * (high + _GAP))
+                _paste(sheet, settings, seen, place, (wide, high), small)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(file)
+
+
+def _walks_by_person(settings: SyntheticSettings) -> dict[int, list[Walk]]:
+    """The walks of the test people that a reader of HITSZ-VCM does not pass over."""
     people: dict[int, list[Walk]] = {}
     for walk in plan_split(settings, "test"):
         if walk.frames >= SHORTEST_TRACKLET:
             people.setdefault(walk.pid, []).append(walk)
-    factor = -(-_FRAME_HEIGHT // settings.height)
-    high, wide = factor * settings.height, factor * settings.width
-    block = _FRAMES * wide + _GAP
-    rows = list(people.items())[:_PEOPLE]
-    width = _MARGIN + 2 * _WALKS * block + 3 * _GAP
-    sheet = Image.new("RGB", (width, _HEADER + len(rows) * (high + _GAP) + _GAP), _PAPER)
-    draw = ImageDraw.Draw(sheet)
-    small, large = ImageFont.load_default(14), ImageFont.load_default(20)
+    return people
 
-    for half, title in ((0, "visible light"), (1, "infrared")):
-        left = _MARGIN + half * (_WALKS * block + 2 * _GAP)
-        draw.text((left, 14), title, _INK, large)
-    for row, (pid, walks) in enumerate(rows):
-        top = _HEADER + row * (high + _GAP)
-        draw.text((14, top + high // 2 - 10), f"{pid:04d}", _INK, large)
-        for half, modality in enumerate((VISIBLE, INFRARED)):
-            chosen = [walk for walk in walks if walk.modality == modality][:_WALKS]
-            for place, walk in enumerate(chosen):
-                left = _MARGIN + half * (_WALKS * block + 2 * _GAP) + place * block
-                strip = Image.fromarray(_strip(settings, walk))
-                sheet.paste(
-                    strip.resize((_FRAMES * wide, high), Image.Resampling.NEAREST), (left, top)
-                )
-                tag = f"D{walk.camid}"
-                draw.text((left + 3, top + 1), tag, _PAPER, small, stroke_width=2, stroke_fill=_INK)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(file)
+
+def _paste(
+    sheet: Image.Image,
+    settings: SyntheticSettings,
+    walks: Sequence[Walk],
+    corner: tuple[int, int],
+    frame: tuple[int, int],
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+) -> None:
+    """Strips of walks side by side, each with the name of its camera, from ``corner`` on.
+
+    Args:
+        sheet: to paste into.
+        settings: of the data set.
+        walks: to render.
+        corner: left and top, pixels.
+        frame: width and height of a frame, pixels.
+        font: of the names.
+    """
+    wide, high = _FRAMES * frame[0], frame[1]
+    draw = ImageDraw.Draw(sheet)
+    for index, walk in enumerate(walks):
+        left, top = corner[0] + index * (wide + _GAP), corner[1]
+        strip = Image.fromarray(_strip(settings, walk))
+        sheet.paste(strip.resize((wide, high), Image.Resampling.NEAREST), (left, top))
+        name = f"D{walk.camid}"
+        draw.text((left + 3, top + 1), name, _PAPER, font, stroke_width=2, stroke_fill=_INK)
 
 
 def _strip(settings: SyntheticSettings, walk: Walk) -> np.ndarray:

@@ -9,9 +9,12 @@ import numpy as np
 
 from plugins.synthetic.identity import Identity
 from plugins.synthetic.plan import Walk
+from plugins.synthetic.pose import walking_speed
 from plugins.synthetic.scene import PANORAMA_WIDTH, Camera
 from plugins.synthetic.settings import SyntheticSettings
 from plugins.synthetic.streams import between
+
+_PACE = 0.055  # of everybody, picture heights a frame, where gait does not say it
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,10 @@ def draw_take(
     heading = camera.path + np.pi * walk.reverse + between(rng, -0.9, 0.9, 0.2 + 0.6 * hard)
     heading = heading + between(rng, -0.02, 0.02) * t
     phase = 2 * np.pi * (rng.random() + person.gait.frequency * t)
-    speed = 0.055 * np.sin(heading).round(6)  # the background slides past a walker seen from aside
+    pace = _PACE
+    if settings.gait_speed:
+        pace = round(walking_speed(person) * camera.zoom, 9)  # as the sines below are rounded
+    speed = pace * np.sin(heading).round(6)  # the background slides past a walker seen from aside
 
     def wander(size: float) -> np.ndarray:  # jitter of the person detector's box
         fast, steps = rng.random(frames) - 0.5, rng.random(frames + 4) - 0.5

@@ -100,7 +100,7 @@ def render_layout(
     record = {
         "renderer": RENDERER,
         "layout": layout.name,
-        "settings": dataclasses.asdict(settings),
+        "settings": settings.record(),
     }
     found = _read_record(root)
     if found and not record.items() <= found.items():
@@ -171,8 +171,9 @@ def _read_record(root: Path) -> dict | None:
 
 
 def _difference(found: dict, wanted: dict) -> str:
+    default = dataclasses.asdict(SyntheticSettings())
     old, new = (
-        {"renderer": r.get("renderer"), "layout": r["layout"]} | r["settings"]
+        {"renderer": r.get("renderer"), "layout": r["layout"]} | default | r["settings"]
         for r in (found, wanted)
     )
     keys = [key for key in new if old.get(key) != new[key]]
@@ -194,7 +195,7 @@ def _write_record(root: Path, record: dict) -> None:
 
 
 def _write_recording(root: Path, settings: SyntheticSettings, recording: Recording) -> int:
-    camera = draw_camera(settings.seed, recording.walk.camid, settings.difficulty)
+    camera = draw_camera(settings.site, recording.walk.camid, settings.difficulty)
     pixels = render_walk(settings, recording.walk)
     frames = [Image.fromarray(pixels[frame]) for frame in recording.frames]
     copies = list(zip(frames, recording.files, strict=True))

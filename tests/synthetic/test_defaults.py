@@ -10,6 +10,7 @@ import hashlib
 import numpy as np
 import pytest
 
+from plugins.engine.ablation.plan import Dataset
 from plugins.synthetic import LAYOUTS, PRESETS
 from plugins.synthetic.frame import render_walk
 from plugins.synthetic.scene import draw_camera
@@ -17,6 +18,12 @@ from plugins.synthetic.scene import draw_camera
 TINY = {"train_ids": 2, "test_ids": 2, "height": 32, "width": 16, "max_frames": 13}
 HARD = {"difficulty": 0.9, "nuisance": 1.0, "imbalance": 0.8, "max_frames": 30, "seed": 7}
 # Where a change of the drawing is meant: raise RENDERER in writers.py and renew the digests.
+# Folders of sets that recorded ablations rendered.
+UNEVEN = {"train_ids": 60, "test_ids": 40, "train_cameras": 4, "difficulty": 0.1, "nuisance": 0.3}
+FOLDERS = [
+    ("bench", "bench", {"test_ids": 45, "test_cameras": 6}, "bench-d12d8337"),
+    ("market-uneven", "quick", UNEVEN | {"imbalance": 0.7}, "market-uneven-f4d5a1d4"),
+]
 CASES = [
     ("hitsz-vcm", "quick", {}, "573c5ec7a988f666"),
     ("hitsz-vcm", "demo", {}, "535d35592bb84e63"),
@@ -33,7 +40,7 @@ def digest_of(layout, settings):
     digest = hashlib.sha256()
     for split, recordings in layout.plan(settings).items():
         for row in recordings:
-            camera = draw_camera(settings.seed, row.walk.camid, settings.difficulty)
+            camera = draw_camera(settings.site, row.walk.camid, settings.difficulty)
             names = (split, row.camera, row.files, row.tracklets, row.grey, camera.quality)
             digest.update(repr(names).encode())
             frames = render_walk(settings, row.walk)[list(row.frames)]
@@ -45,3 +52,10 @@ def digest_of(layout, settings):
 def test_a_small_set_is_as_recorded(layout, preset, changes, digest):
     settings = dataclasses.replace(PRESETS[preset], **(TINY | changes))
     assert digest_of(LAYOUTS[layout], settings) == digest
+
+
+@pytest.mark.parametrize(("name", "preset", "changes", "folder"), FOLDERS)
+def test_an_ablation_finds_the_set_that_it_rendered(name, preset, changes, folder):
+    settings = dataclasses.replace(PRESETS[preset], **changes)
+    assert Dataset(name, settings).root().name == folder
+    assert Dataset(name, dataclasses.replace(settings, site_seed=1)).root().name != folder

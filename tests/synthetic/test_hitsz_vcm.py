@@ -182,6 +182,7 @@ def test_a_damaged_record_is_named(tmp_path):
 def test_the_command_renders_counts_and_shows_from_any_folder(tmp_path):
     sizes = {"train-ids": 2, "test-ids": 2, "height": 32, "width": 16, "max-frames": 12}
     options = [f"--{name}={value}" for name, value in sizes.items()]
+    options += ["--likeness=0.5", "--gait-only", "--gait-speed", "--site-seed=3", "--sheet-site=4"]
     done = subprocess.run(
         [sys.executable, TOOL, "--out", "data", "--sheet", "new/sheet.png", *options],
         cwd=tmp_path,
@@ -191,7 +192,10 @@ def test_the_command_renders_counts_and_shows_from_any_folder(tmp_path):
     assert done.returncode == 0, done.stderr
     frames = len(list((tmp_path / "data").rglob("*.jpg")))
     assert done.stdout.splitlines()[-3].split()[-1] == str(frames)
-    assert Image.open(tmp_path / "new/sheet.png").width > 500
+    assert Image.open(tmp_path / "new/sheet.png").width > 1000
+    settings = json.loads((tmp_path / "data/synthetic.json").read_text())["settings"]
+    asked = {"likeness": 0.5, "gait_only": True, "gait_speed": True, "site_seed": 3}
+    assert asked.items() <= settings.items()
 
 
 @pytest.mark.parametrize(
@@ -202,6 +206,12 @@ def test_the_command_renders_counts_and_shows_from_any_folder(tmp_path):
         ("--sheet=people", "error: --sheet people: expected a file [*][.]png"),
         (f"--out={TOOL}/x", "error: --out .*make_synthetic.py is a file; expected a folder"),
         ("--workers=0", "error: --workers 0: expected 1 or more"),
+        ("--likeness=2", "error: synthetic data: likeness is 2.0, expected a number between 0.0 "),
+        ("--site-seed=-3", "error: synthetic data: site_seed is -3, expected a whole number"),
+        ("--tracklet-frames=5", "error: synthetic data: tracklet_frames is 5, expected"),
+        ("--gait-only=3", "ignored explicit argument '3'"),
+        ("--sheet-site=3", "error: --sheet-site 3: expected --sheet, too"),
+        ("--gait-speed", "error: .*gait_speed False .asked for: True"),
     ],
 )
 def test_the_command_refuses_in_words_and_with_exit_code_2(

@@ -185,3 +185,18 @@ def test_the_contact_sheet_shows_every_test_person_up_to_eight(tmp_path):
         heights.append(Image.open(tmp_path / "sheet.png").height)
     row = (heights[1] - heights[0]) / 2
     assert row > 144 and heights[2] - heights[0] == 6 * row
+
+
+def test_a_contact_sheet_of_two_sites_shows_the_same_people_side_by_side(tmp_path):
+    settings = dataclasses.replace(SMALL, height=32, width=16, test_ids=2)
+    other = dataclasses.replace(settings, site_seed=5)
+    sheets = {}
+    for name, sets in (("here", [settings]), ("there", [other]), ("both", [settings, other])):
+        save_sheet(tmp_path / f"{name}.png", *sets)
+        sheets[name] = np.asarray(Image.open(tmp_path / f"{name}.png"))
+    rows = 2 * (160 + 6)  # frames are 5 times as large, a gap below each
+    here, there, both = (sheets[name][-rows:] for name in ("here", "there", "both"))
+    width = here.shape[1] - 76  # without the names of the people
+    np.testing.assert_array_equal(both[:, : here.shape[1]], here)
+    np.testing.assert_array_equal(both[:, -width:], there[:, 76:])
+    assert (here != there).mean() > 0.2

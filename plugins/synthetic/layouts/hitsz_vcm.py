@@ -10,7 +10,7 @@ from plugins.data.conversion import hitsz_vcm
 from plugins.data.conversion.item import Item
 from plugins.data.datasets.hitsz_vcm import MODALITY_FOLDERS
 from plugins.synthetic.plan import plan_split
-from plugins.synthetic.settings import LONGEST_TRACKLET, SyntheticSettings
+from plugins.synthetic.settings import SyntheticSettings
 from plugins.synthetic.writers import Layout, Recording
 
 SPLITS = ("train", "test")
@@ -19,27 +19,28 @@ SPLITS = ("train", "test")
 def plan(settings: SyntheticSettings) -> dict[str, list[Recording]]:
     """The walks of each split with their places on disk, ordered by person, modality, camera.
 
-    Frames of a folder are numbered through all its walks; a walk is cut after every 24 frames, the
-    last piece is shorter.
+    Frames of a folder are numbered through all its walks; a walk is cut after every
+    ``settings.tracklet_frames`` frames, the last piece is shorter.
     """
     return {split: _plan_split(settings, split) for split in SPLITS}
 
 
 def _plan_split(settings: SyntheticSettings, split: str) -> list[Recording]:
     taken, recordings = Counter(), []
+    longest = settings.tracklet_frames
     for walk in plan_split(settings, split):
         camera = f"D{walk.camid}"
         folder = f"{split.title()}/{walk.pid:04d}/{MODALITY_FOLDERS[walk.modality]}/{camera}"
         first = 1 + taken[folder]
         taken[folder] += walk.frames
-        starts = range(0, walk.frames, LONGEST_TRACKLET)
+        starts = range(0, walk.frames, longest)
         recordings.append(
             Recording(
                 walk,
                 camera,
                 range(walk.frames),
                 tuple(f"{folder}/{first + frame}.jpg" for frame in range(walk.frames)),
-                tuple(range(start, min(start + LONGEST_TRACKLET, walk.frames)) for start in starts),
+                tuple(range(start, min(start + longest, walk.frames)) for start in starts),
             )
         )
     return recordings

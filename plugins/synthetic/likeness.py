@@ -1,0 +1,121 @@
+"""How alike people are: a person drawn as different as they get, pulled towards the average one.
+
+Legend: S surfaces of a palette.
+"""
+
+import dataclasses
+from typing import TypeVar
+
+import numpy as np
+
+from plugins.synthetic.identity import (
+    BODY_RANGES,
+    GAIT_RANGES,
+    HAIR_TONES,
+    PERIODS,
+    SKIN_TONES,
+    Body,
+    Gait,
+    Identity,
+    Outfit,
+    Palette,
+    Surface,
+    draw_identity,
+    spread_of,
+)
+from plugins.synthetic.settings import SyntheticSettings
+from plugins.synthetic.streams import Stream, stream
+
+Numbers = TypeVar("Numbers", Body, Gait, Palette)
+
+
+def _average_identity() -> Identity:
+    """The middle of body and gait in plain, muted clothes of the commonest cut."""
+    colors = {
+        Surface.SKIN: (SKIN_TONES[1], 0.62),
+        Surface.HAIR: (HAIR_TONES[1], 0.26),
+        Surface.TOP: ((0.34, 0.40, 0.46), 0.70),
+        Surface.BOTTOM: ((0.16, 0.17, 0.22), 0.48),
+        Surface.SHOES: ((0.12, 0.11, 0.10), 0.20),
+        Surface.BAG: ((0.24, 0.22, 0.20), 0.32),
+        Surface.SHADOW: ((0.02, 0.02, 0.02), 0.02),
+        Surface.OBSTACLE: ((0.0, 0.0, 0.0), 0.5),  # each walk has its own
+    }
+    visible = np.array([colors[surface][0] for surface in Surface])
+    infrared = np.array([[colors[surface][1]] for surface in Surface])
+    return Identity(
+        body=Body(**{name: sum(limits) / 2 for name, limits in BODY_RANGES.items()}),
+        gait=Gait(**{name: sum(limits) / 2 for name, limits in GAIT_RANGES.items()}),
+        outfit=Outfit("short", "shirt", 1.0, "trousers", looseness=0.012, carried="none"),
+        pattern=np.zeros((len(Surface), 3)),
+        period=np.full(len(Surface), sum(PERIODS) / 2),
+        relief=np.zeros(len(Surface)),
+        visible=Palette(visible, visible),
+        infrared=Palette(infrared, infrared),
+    )
+
+
+AVERAGE = _average_identity()
+
+
+def person_of(settings: SyntheticSettings, pid: int) -> Identity:
+    """The person ``pid`` of a data set, as alike to the others as ``settings`` say."""
+    likeness = settings.likeness
+    if likeness is None:
+        person = draw_identity(settings.seed, pid, settings.difficulty)
+    else:
+        person = draw_identity(settings.seed, pid, 0.0)
+        person = pull(person, likeness, stream(settings.seed, Stream.IDENTITY, pid, 2))
+    return dataclasses.replace(AVERAGE, gait=person.gait) if settings.gait_only else person
+
+
+def spread_of_people(settings: SyntheticSettings) -> float:
+    """Spread of body and gait over the people of a data set; 1 fills the ranges of ``identity``."""
+    if settings.likeness is None:
+        return spread_of(settings.difficulty)
+    return (1 - settings.likeness) * spread_of(0.0)
+
+
+def pull(person: Identity, likeness: float, rng: np.random.Generator) -> Identity:
+    """The person on the way to the average one.
+
+    Numbers and colors move along the straight line. What has no middle - hair, cut of top and
+    bottom, what is carried, the kind of pattern of each surface - is the average one's with
+    probability ``likeness``: the same draws serve every likeness, so a person who has become
+    average in something stays so.
+
+    Args:
+        person: at likeness 0.
+        likeness: 0 to 1, which is the average person.
+        rng: of this person alone.
+    """
+
+    def mix(own: float | np.ndarray, average: float | np.ndarray) -> float | np.ndarray:
+        return (1 - likeness) * own + likeness * average
+
+    def mix_all(own: Numbers, average: Numbers) -> Numbers:
+        names = [field.name for field in dataclasses.fields(own)]
+        return type(own)(*(mix(getattr(own, name), getattr(average, name)) for name in names))
+
+    # Whose hair, top, bottom and luggage the person has.
+    hair, top, bottom, carried = (
+        AVERAGE.outfit if draw < likeness else person.outfit for draw in rng.random(4)
+    )
+    plain = rng.random(len(Surface))[:, None] < likeness
+    return Identity(
+        body=mix_all(person.body, AVERAGE.body),
+        gait=mix_all(person.gait, AVERAGE.gait),
+        outfit=Outfit(
+            hair=hair.hair,
+            top=top.top,
+            sleeves=top.sleeves,
+            bottom=bottom.bottom,
+            looseness=mix(person.outfit.looseness, AVERAGE.outfit.looseness),
+            carried=carried.carried,
+        ),
+        pattern=np.where(plain, AVERAGE.pattern, person.pattern),
+        period=mix(person.period, AVERAGE.period),
+        relief=mix(person.relief, AVERAGE.relief),
+        visible=mix_all(person.visible, AVERAGE.visible),
+        infrared=mix_all(person.infrared, AVERAGE.infrared),
+    )
