@@ -21,6 +21,7 @@ LEAST = {
     "DATASETS.BALANCE.GENERATOR.LAYERS": 1,
     "DATASETS.BALANCE.GENERATOR.SAMPLING_STEPS": 1,
     "DATASETS.BALANCE.GENERATOR.STEPS": 1,
+    "INPUT.CLIP.STRIDE": 1,
     "MODEL.BACKBONE.LAST_STRIDE": 1,
     "MODEL.CROSS_MODAL_ATTENTION.DIM": 1,
     "MODEL.SELF_ATTACK.EPS": 0,
@@ -121,8 +122,11 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
 
     # ---- input -----------------------------------------------------------------------------------
     cfg.INPUT.CLIP = CfgNode({"LENGTH": 6})  # T: frames of a clip, and segments of a tracklet
-    # Frames of a test clip: segments (the first of each), or linspace (BUPTCampus's own code).
+    # Frames of a clip: segments (the first of each at test, a random one in training); linspace
+    # (BUPTCampus's own code at test, segments in training); or window: frames at equal distances
+    # of STRIDE, from a random start in training, in the middle at test.
     cfg.INPUT.CLIP.SAMPLING = "segments"
+    cfg.INPUT.CLIP.STRIDE = 1  # frames from one frame of a window to the next
     # A clip turns grey with random weights of its colours, so that colour is no identity (channel
     # augmentation, Ye et al., ICCV 2021, picks one of them); infrared clips stay as they are.
     cfg.INPUT.CHANNEL_MIX = CfgNode({"ENABLED": False, "PROB": 0.5})
@@ -224,6 +228,8 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     cfg.TEST.EVALUATOR = "VVIEvaluator"
     # Clips of a tracklet whose features are averaged: 1, the first frame of each of its T segments;
     # k, at most k such clips at offsets spread over the segments; 0, all its frames, T at a time.
+    # Of INPUT.CLIP.SAMPLING window: the one in the middle; at most k, evenly spread; as many as
+    # show every frame.
     cfg.TEST.CLIPS = 1
     # Names of the ATTACK registry, such as [SMA, FNA, RankMargin], as published or with "-strong"
     # added; when there are any, TEST.EVALUATOR is RobustEvaluator.
@@ -265,6 +271,7 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     cfg.ATTACK.QUERIES = 0
     cfg.ATTACK.BATCH = 16
     # Folder for the attacked images of one run, a data set per search and attack; empty saves none.
+    # They are read again with INPUT.CLIP.SAMPLING segments, whatever sampling took them.
     cfg.ATTACK.SAVE_IMAGES = ""
 
     # ---- defence: AdversarialStep ----------------------------------------------------------------

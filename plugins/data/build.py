@@ -99,6 +99,8 @@ def build_train_loader(cfg: CfgNode) -> DataLoader | CudaLoader:
         transform,
         clip_length(cfg),
         train=True,
+        sampling=clip_sampling(cfg),
+        stride=cfg.INPUT.CLIP.STRIDE,
         read=frame_reader(cfg, is_train=True),
     )
 
@@ -148,19 +150,34 @@ def build_test_loader(
             f"DATASETS.TESTS {dataset_name}: {names[0]}: no query sees its own person in the "
             "gallery; expected one that does, by another camera where the rule for junk is 'camera'"
         )
-    transform = build_clip_transforms(cfg, is_train=False)
-    dataset = ClipDataset(
+    dataset = build_test_clips(cfg, data.query, data.gallery)
+    batch_size = max(1, cfg.TEST.IMS_PER_BATCH // comm.get_world_size())
+    sampler = BatchSampler(InferenceSampler(len(dataset)), batch_size, drop_last=False)
+    return make_loader(cfg, dataset, sampler), data
+
+
+def build_test_clips(cfg: CfgNode, query: Sequence, gallery: Sequence) -> ClipDataset:
+    """The clips of query + gallery as the config tests them.
+
+    Args:
+        cfg: the config.
+        query: items of a data set.
+        gallery: items of a data set.
+
+    Raises:
+        InputError: from the transforms or the frame cache; or TEST.CLIPS is negative.
+    """
+    items = [*query, *gallery]
+    return ClipDataset(
         items,
-        transform,
+        build_clip_transforms(cfg, is_train=False),
         clip_length(cfg),
         train=False,
         clips=clip_number(cfg),
         sampling=clip_sampling(cfg),
+        stride=cfg.INPUT.CLIP.STRIDE,
         read=frame_reader(cfg, is_train=False),
     )
-    batch_size = max(1, cfg.TEST.IMS_PER_BATCH // comm.get_world_size())
-    sampler = BatchSampler(InferenceSampler(len(dataset)), batch_size, drop_last=False)
-    return make_loader(cfg, dataset, sampler), data
 
 
 def frame_reader(cfg: CfgNode, is_train: bool) -> Callable[[str], Tensor]:
@@ -241,10 +258,10 @@ def clip_sampling(cfg: CfgNode) -> str:
     """
     name = cfg.INPUT.CLIP.SAMPLING
     if name not in SAMPLINGS:
-        raise InputError(f"INPUT.CLIP.SAMPLING: '{name}'; expected {' or '.join(SAMPLINGS)}")
+        raise InputError(f"INPUT.CLIP.SAMPLING: '{name}'; expected {', '.join(SAMPLINGS)}")
     if name == "linspace" and cfg.TEST.CLIPS != 1:
         raise InputError(
             f"INPUT.CLIP.SAMPLING: linspace takes one clip of a tracklet, but TEST.CLIPS is "
-            f"{cfg.TEST.CLIPS}; set TEST.CLIPS to 1, or the sampling to segments"
+            f"{cfg.TEST.CLIPS}; set TEST.CLIPS to 1, or the sampling to segments or window"
         )
     return name

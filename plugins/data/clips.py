@@ -2,9 +2,12 @@
 
 Legend: L frames of a tracklet, S segments, T = S frames of a clip, H x W size of the input.
 
-A tracklet is padded with its last frame to S segments of n = ceil(L / S) frames. Testing takes the
-first frame of each segment, training a random one. A test of several clips takes further frames of
-each segment, or all frames.
+**segments**: a tracklet is padded with its last frame to S segments of n = ceil(L / S) frames.
+Testing takes the first frame of each segment, training a random one. A test of several clips takes
+further frames of each segment, or all frames. So the time between two frames of a clip depends on
+L, and in training it is random.
+
+**window**: T frames at equal distances, see ``windows``.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,9 +20,10 @@ from torch.utils.data import Dataset
 
 from plugins.data.datasets.tracklet import as_tracklet, is_image
 from plugins.data.frames import read_frame
+from plugins.data.windows import test_windows, train_window
 from plugins.errors import InputError
 
-SAMPLINGS = ("segments", "linspace")
+SAMPLINGS = ("segments", "linspace", "window")
 
 
 def test_segments(length: int, segments: int, offset: int = 0) -> list[int]:
@@ -91,6 +95,7 @@ class ClipDataset(Dataset):
         train: bool,
         clips: int = 1,
         sampling: str = "segments",
+        stride: int = 1,
         read: Callable[[str], Tensor] = read_frame,
     ) -> None:
         """Number people and cameras.
@@ -101,8 +106,10 @@ class ClipDataset(Dataset):
             length: T, frames of a clip.
             train: draw frames at random, and relabel people and cameras to 0, 1, ... in sorted
                 order; otherwise the same frames each time, and ids as they are.
-            clips: of a tracklet in testing, see ``test_clips``.
-            sampling: "segments", or "linspace" for the one clip of ``test_linspace`` in testing.
+            clips: of a tracklet in testing, see ``test_clips`` and ``test_windows``.
+            sampling: "segments"; "linspace" for the one clip of ``test_linspace`` in testing, and
+                segments in training; or "window".
+            stride: of a window, frames.
             read: image file -> (3, h, w) uint8.
 
         Raises:
@@ -117,19 +124,27 @@ class ClipDataset(Dataset):
         self._read_frame = read
         self._length = 1 if self._images else length
         self._train = train
+        self._sampling, self._stride = sampling, stride
         self._clips = [
             (row, frames)
             for row, item in enumerate([] if train else self.items)
-            for frames in self._test_clips(len(item.img_paths), clips, sampling)
+            for frames in self._test_clips(len(item.img_paths), clips)
         ]
         # Sorted: the order of a set differs between processes.
         self._labels = {p: i for i, p in enumerate(sorted({item.pid for item in self.items}))}
         self._cameras = {c: i for i, c in enumerate(sorted({item.camid for item in self.items}))}
 
-    def _test_clips(self, length: int, clips: int, sampling: str) -> list[list[int]]:
-        if sampling == "linspace":
+    def _test_clips(self, length: int, clips: int) -> list[list[int]]:
+        if self._sampling == "linspace":
             return [test_linspace(length, self._length)]
+        if self._sampling == "window":
+            return test_windows(length, self._length, self._stride, clips)
         return test_clips(length, self._length, clips)
+
+    def _train_clip(self, length: int) -> list[int]:
+        if self._sampling == "window":
+            return train_window(length, self._length, self._stride, torch.default_generator)
+        return train_segments(length, self._length, torch.default_generator)
 
     @property
     def num_classes(self) -> int:
@@ -171,7 +186,7 @@ class ClipDataset(Dataset):
     def _read(self, index: int) -> dict:
         if self._train:
             row, item = index, self.items[index]
-            frames = train_segments(len(item.img_paths), self._length, torch.default_generator)
+            frames = self._train_clip(len(item.img_paths))
         else:
             row, frames = self._clips[index]
             item = self.items[row]

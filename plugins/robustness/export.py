@@ -4,7 +4,8 @@ The images are what the network was given, at its input size: the attack was on 
 those of the camera. Evaluated at the same INPUT.SIZE_TEST, without INPUT.CROP and without a frame
 cache, they pass through the resize unchanged. What is left of the difference is the rounding to
 whole numbers, towards the clean pixel, and that a manifest knows one rule for junk (camera) and one
-CMC (items).
+CMC (items). Clips are stored in the order of INPUT.CLIP.SAMPLING segments, which reads them again
+whatever sampling took them.
 """
 
 import csv

@@ -12,12 +12,10 @@ from torch.utils.data import BatchSampler, SequentialSampler
 
 from plugins.attacks import Adapter
 from plugins.data import build_test_loader
-from plugins.data.build import clip_length, clip_number, clip_sampling, frame_reader
-from plugins.data.clips import ClipDataset
+from plugins.data.build import build_test_clips
 from plugins.data.datasets.protocol import Protocol, Trial, without_answer
 from plugins.data.datasets.tracklet import as_tracklet
 from plugins.data.loaders import make_loader
-from plugins.data.transforms import build_clip_transforms
 from plugins.evaluation.views import viewed
 from plugins.evaluation.vvi_evaluator import EvaluatedSet
 from plugins.robustness.batches import RowBatches
@@ -168,15 +166,7 @@ def evaluate_clean(cfg: CfgNode, model: nn.Module, name: str) -> RobustEvaluator
 
 def evaluate_set(cfg: CfgNode, model: nn.Module, data: SeenPeople, name: str) -> RobustEvaluator:
     """As ``evaluate_clean``, of a set that has no registered name."""
-    clips = ClipDataset(
-        [*data.query, *data.gallery],
-        build_clip_transforms(cfg, is_train=False),
-        clip_length(cfg),
-        train=False,
-        clips=clip_number(cfg),
-        sampling=clip_sampling(cfg),
-        read=frame_reader(cfg, is_train=False),
-    )
+    clips = build_test_clips(cfg, data.query, data.gallery)
     order = BatchSampler(SequentialSampler(clips), cfg.TEST.IMS_PER_BATCH, drop_last=False)
     return _evaluate(cfg, model, data, name, make_loader(cfg, clips, order))
 

@@ -217,10 +217,11 @@ def test_a_clip_needs_a_frame(cfg):
         build_train_loader(cfg)
 
 
-def test_a_sampling_of_test_frames_is_one_of_two(cfg):
+def test_a_sampling_of_frames_is_one_of_three(cfg):
     cfg.INPUT.CLIP.SAMPLING = "linspase"
-    with pytest.raises(InputError, match=r"SAMPLING: 'linspase'; expected segments or linspace"):
-        build_test_loader(cfg, "HITSZVCM")
+    for build in (build_train_loader, lambda cfg: build_test_loader(cfg, "HITSZVCM")):
+        with pytest.raises(InputError, match=r"'linspase'; expected segments, linspace, window"):
+            build(cfg)
     cfg.INPUT.CLIP.SAMPLING, cfg.TEST.CLIPS = "linspace", 0
     with pytest.raises(InputError, match=r"linspace takes one clip .* TEST.CLIPS is 0"):
         build_test_loader(cfg, "HITSZVCM")
