@@ -231,6 +231,11 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     # Of INPUT.CLIP.SAMPLING window: the one in the middle; at most k, evenly spread; as many as
     # show every frame.
     cfg.TEST.CLIPS = 1
+    # Frames as a worse camera records them, plugins/data/corruptions.py. KIND: none, noise, blur,
+    # jpeg or gamma; SEVERITY: 1 to 5; SEED: of the noise. ITEMS: all; query or gallery, where each
+    # is a list of its own; infrared: the queries of I2V and the gallery of V2I; or visible, the
+    # other way round.
+    cfg.TEST.CORRUPTION = CfgNode({"KIND": "none", "SEVERITY": 3, "ITEMS": "all", "SEED": 0})
     # Names of the ATTACK registry, such as [SMA, FNA, RankMargin], as published or with "-strong"
     # added; when there are any, TEST.EVALUATOR is RobustEvaluator.
     cfg.TEST.ATTACKS = []

@@ -5,7 +5,7 @@ Batch sizes of a config count all processes together; a loader gives each proces
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from fastreid.config import CfgNode
 from fastreid.data.samplers import InferenceSampler
@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader
 
 from plugins.data.clips import SAMPLINGS, ClipDataset
+from plugins.data.corruptions import build_corruption, check_corruption
 from plugins.data.datasets.image_set import ImageSet
-from plugins.data.datasets.protocol import SEARCHABLE, can_search, without_answer
+from plugins.data.datasets.protocol import SEARCHABLE, Protocol, can_search, without_answer
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.data.datasets.wrapped import chain
 from plugins.data.frame_cache.store import FrameCache
@@ -130,10 +131,11 @@ def build_test_loader(
         the clips of a tracklet may lie in two of them.
 
     Raises:
-        InputError: from the data set, the transforms or the frame cache; TEST.CLIPS is negative; or
-            no direction of the data set has queries and a gallery, or one has no query that could
-            be answered.
+        InputError: from the data set, the transforms, the frame cache or the corruption; TEST.CLIPS
+            is negative; or no direction of the data set has queries and a gallery, or one has no
+            query that could be answered.
     """
+    check_corruption(cfg)
     data = build_dataset(dataset_name, "DATASETS.TESTS", cfg=cfg)
     if comm.is_main_process():
         data.show_test()
@@ -150,22 +152,26 @@ def build_test_loader(
             f"DATASETS.TESTS {dataset_name}: {names[0]}: no query sees its own person in the "
             "gallery; expected one that does, by another camera where the rule for junk is 'camera'"
         )
-    dataset = build_test_clips(cfg, data.query, data.gallery)
+    dataset = build_test_clips(cfg, data.query, data.gallery, data.directions())
     batch_size = max(1, cfg.TEST.IMS_PER_BATCH // comm.get_world_size())
     sampler = BatchSampler(InferenceSampler(len(dataset)), batch_size, drop_last=False)
     return make_loader(cfg, dataset, sampler), data
 
 
-def build_test_clips(cfg: CfgNode, query: Sequence, gallery: Sequence) -> ClipDataset:
+def build_test_clips(
+    cfg: CfgNode, query: Sequence, gallery: Sequence, directions: Mapping[str, Protocol]
+) -> ClipDataset:
     """The clips of query + gallery as the config tests them.
 
     Args:
         cfg: the config.
         query: items of a data set.
         gallery: items of a data set.
+        directions: of the data set.
 
     Raises:
-        InputError: from the transforms or the frame cache; or TEST.CLIPS is negative.
+        InputError: from the transforms, the frame cache or the corruption; or TEST.CLIPS is
+            negative.
     """
     items = [*query, *gallery]
     return ClipDataset(
@@ -177,6 +183,7 @@ def build_test_clips(cfg: CfgNode, query: Sequence, gallery: Sequence) -> ClipDa
         sampling=clip_sampling(cfg),
         stride=cfg.INPUT.CLIP.STRIDE,
         read=frame_reader(cfg, is_train=False),
+        corruption=build_corruption(cfg, items, len(query), directions, datasets_root()),
     )
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from plugins.data.corruptions import Corruption
 from plugins.data.datasets.tracklet import as_tracklet, is_image
 from plugins.data.frames import read_frame
 from plugins.data.windows import test_windows, train_window
@@ -97,6 +98,7 @@ class ClipDataset(Dataset):
         sampling: str = "segments",
         stride: int = 1,
         read: Callable[[str], Tensor] = read_frame,
+        corruption: Corruption | None = None,
     ) -> None:
         """Number people and cameras.
 
@@ -111,6 +113,7 @@ class ClipDataset(Dataset):
                 segments in training; or "window".
             stride: of a window, frames.
             read: image file -> (3, h, w) uint8.
+            corruption: of the frames of some items; None for none.
 
         Raises:
             InputError: images and tracklets are mixed.
@@ -122,6 +125,7 @@ class ClipDataset(Dataset):
         self._images = kinds == {True}
         self._transform = transform
         self._read_frame = read
+        self._corruption = corruption
         self._length = 1 if self._images else length
         self._train = train
         self._sampling, self._stride = sampling, stride
@@ -191,7 +195,10 @@ class ClipDataset(Dataset):
             row, frames = self._clips[index]
             item = self.items[row]
         paths = [item.img_paths[frame] for frame in frames]
-        images = self._transform([self._read_frame(path) for path in paths])
+        read = [self._read_frame(path) for path in paths]
+        if self._corruption and row in self._corruption.rows:
+            read = [self._corruption(path, frame) for path, frame in zip(paths, read, strict=True)]
+        images = self._transform(read)
         return {
             "images": images[0] if self._images else images,
             "targets": self._labels[item.pid] if self._train else item.pid,

@@ -62,10 +62,14 @@ def average_clips(features: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
 
 
 def options_suffix(cfg: CfgNode) -> str:
-    """What the name of a result says of TEST.FLIP and TEST.CLIPS; nothing of their defaults.
+    """What the name of a result says of TEST.FLIP, CLIPS and CORRUPTION; nothing of their defaults.
 
-    "+flip" and "+clips=3", or "+clips=all" for whole tracklets.
+    "+flip"; "+clips=3", or "+clips=all" for whole tracklets; "+noise=3" for kind and severity, or
+    "+noise=3-infrared" where only these items are corrupted.
     """
     flip = "+flip" if cfg.TEST.FLIP.ENABLED else ""
     clips = "" if cfg.TEST.CLIPS == 1 else f"+clips={cfg.TEST.CLIPS or 'all'}"
-    return flip + clips
+    asked = cfg.TEST.CORRUPTION
+    only = "" if asked.ITEMS == "all" else f"-{asked.ITEMS}"
+    corruption = "" if asked.KIND == "none" else f"+{asked.KIND}={asked.SEVERITY}{only}"
+    return flip + clips + corruption

@@ -166,7 +166,7 @@ def evaluate_clean(cfg: CfgNode, model: nn.Module, name: str) -> RobustEvaluator
 
 def evaluate_set(cfg: CfgNode, model: nn.Module, data: SeenPeople, name: str) -> RobustEvaluator:
     """As ``evaluate_clean``, of a set that has no registered name."""
-    clips = build_test_clips(cfg, data.query, data.gallery)
+    clips = build_test_clips(cfg, data.query, data.gallery, data.directions())
     order = BatchSampler(SequentialSampler(clips), cfg.TEST.IMS_PER_BATCH, drop_last=False)
     return _evaluate(cfg, model, data, name, make_loader(cfg, clips, order))
 

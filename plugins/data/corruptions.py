@@ -1,0 +1,191 @@
+"""Frames as a worse camera would have recorded them: noise, blur, JPEG or gamma, at test only.
+
+A frame is corrupted at the input's size, after the resize, so that a packed frame and a decoded one
+end up the same. What is random comes from a seed and the frame's path below the folder of all data
+sets, so a frame looks the same in every clip, process and run.
+
+Kinds and five severities are as in ImageNet-C (Hendrycks and Dietterich, ICLR 2019), which lacks
+gamma. Its strengths are for pictures of 224 pixels and hardly leave a walker in frames of 64 x 32;
+noise here is half of its, JPEG files are larger, and blur is a share of the frame's height.
+
+Legend: H x W size of the input.
+"""
+
+import io
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+import torch
+from fastreid.config import CfgNode
+from PIL import Image
+from scipy import ndimage
+from torch import Tensor
+
+from plugins.data.datasets.protocol import Protocol
+from plugins.data.datasets.tracklet import MODALITIES, as_tracklet
+from plugins.data.frame_cache.store import digest, frame_name
+from plugins.data.frames import resize_frame
+from plugins.errors import InputError
+from plugins.registry import nearest
+
+SEVERITIES = (1, 2, 3, 4, 5)
+# By kind, the strength at each severity.
+STRENGTHS = {
+    "noise": (0.04, 0.06, 0.09, 0.13, 0.19),  # standard deviation, shares of 255
+    "blur": (0.008, 0.012, 0.018, 0.024, 0.032),  # sigma, shares of the height
+    "jpeg": (50, 35, 25, 15, 10),  # quality
+    "gamma": (1.25, 1.5, 1.75, 2.25, 3.0),  # exponent; above 1 darkens
+}
+ITEMS = ("all", "query", "gallery", *MODALITIES)
+
+
+def add_noise(frame: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian noise; the same in all channels of a gray frame, which stays gray.
+
+    Args:
+        frame: (H, W, 3) uint8.
+        deviation: shares of 255.
+        rng: of this frame alone.
+    """
+    gray = (frame == frame[..., :1]).all()
+    noise = rng.standard_normal((*frame.shape[:2], 1 if gray else 3))
+    return _whole(frame + 255 * deviation * noise)
+
+
+def blur(frame: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian blur of (H, W, 3) uint8; ``sigma`` as a share of H."""
+    reach = sigma * frame.shape[0]
+    return _whole(ndimage.gaussian_filter(frame.astype(float), (reach, reach, 0), mode="nearest"))
+
+
+def compress(frame: np.ndarray, quality: int, rng: np.random.Generator) -> np.ndarray:
+    """What is left of (H, W, 3) uint8 in a JPEG file."""
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, "JPEG", quality=quality)
+    return np.array(Image.open(file).convert("RGB"))
+
+
+def bend(frame: np.ndarray, gamma: float, rng: np.random.Generator) -> np.ndarray:
+    """The tone curve x ^ gamma on (H, W, 3) uint8."""
+    return _whole(255 * (frame / 255) ** gamma)
+
+
+KINDS: dict[str, Callable[[np.ndarray, float, np.random.Generator], np.ndarray]] = {
+    "noise": add_noise,
+    "blur": blur,
+    "jpeg": compress,
+    "gamma": bend,
+}
+
+
+class Corruption:
+    """Corrupts the frames of some items.
+
+    Attributes:
+        rows: of the corrupted items among all.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        severity: int,
+        rows: Collection[int],
+        size: Sequence[int],
+        root: str,
+        seed: int = 0,
+    ) -> None:
+        """Take what decides every pixel.
+
+        Args:
+            kind: of KINDS.
+            severity: 1 to 5.
+            rows: of the corrupted items.
+            size: H, W.
+            root: folder of all data sets.
+            seed: of what is random.
+        """
+        self.rows = rows
+        self._corrupt, self._strength = KINDS[kind], STRENGTHS[kind][severity - 1]
+        self._size, self._root, self._seed = tuple(size), root, seed
+
+    def __call__(self, path: str, frame: Tensor) -> Tensor:
+        """The corrupted frame.
+
+        Args:
+            path: of its file.
+            frame: (3, h, w) uint8, of any size.
+
+        Returns:
+            (3, H, W) uint8.
+        """
+        pixels = resize_frame(frame, self._size).permute(1, 2, 0).contiguous().numpy()
+        name = np.frombuffer(frame_name(path, self._root), np.uint8)
+        rng = np.random.default_rng([self._seed, digest(name)])
+        return torch.from_numpy(self._corrupt(pixels, self._strength, rng)).permute(2, 0, 1)
+
+
+def build_corruption(
+    cfg: CfgNode,
+    items: Sequence[tuple],
+    queries: int,
+    directions: Mapping[str, Protocol],
+    root: str,
+) -> Corruption | None:
+    """The corruption that TEST.CORRUPTION asks for; None for none.
+
+    Args:
+        cfg: the config.
+        items: query + gallery of a data set.
+        queries: how many of them are its query.
+        directions: of the data set.
+        root: folder of all data sets.
+
+    Raises:
+        InputError: a value that TEST.CORRUPTION cannot have; a direction in which query and gallery
+            change places, so that ITEMS does not say which of them is corrupted; or attacked images
+            are to be saved, which would be corrupted again when they are read.
+    """
+    asked = cfg.TEST.CORRUPTION
+    check_corruption(cfg)
+    if asked.KIND == "none":
+        return None
+    rows = range(len(items))
+    if asked.ITEMS in MODALITIES:
+        modality = MODALITIES.index(asked.ITEMS)
+        rows = {row for row in rows if as_tracklet(items[row]).modality == modality}
+    elif asked.ITEMS != "all":
+        for name, protocol in directions.items():
+            for query, gallery in protocol.trials:
+                if (query >= queries).any() or (gallery < queries).any():
+                    raise InputError(
+                        f"TEST.CORRUPTION.ITEMS: '{asked.ITEMS}', but in {name} query and gallery "
+                        f"of the data set change places; expected all, {' or '.join(MODALITIES)}"
+                    )
+        rows = rows[:queries] if asked.ITEMS == "query" else rows[queries:]
+    return Corruption(asked.KIND, asked.SEVERITY, rows, cfg.INPUT.SIZE_TEST, root, asked.SEED)
+
+
+def check_corruption(cfg: CfgNode) -> None:
+    """Raise InputError for a value that TEST.CORRUPTION cannot have."""
+    asked = cfg.TEST.CORRUPTION
+    for key, value, choices in (
+        ("KIND", asked.KIND, ["none", *KINDS]),
+        ("ITEMS", asked.ITEMS, list(ITEMS)),
+    ):
+        if value not in choices:
+            known = ", ".join(nearest(value, choices))
+            raise InputError(f"TEST.CORRUPTION.{key}: '{value}'; known: {known}")
+    if asked.SEVERITY not in SEVERITIES:
+        raise InputError(f"TEST.CORRUPTION.SEVERITY: {asked.SEVERITY}; expected 1 to 5")
+    if asked.SEED < 0:
+        raise InputError(f"TEST.CORRUPTION.SEED: {asked.SEED}; expected 0 or more")
+    if asked.KIND != "none" and cfg.ATTACK.SAVE_IMAGES:
+        raise InputError(
+            f"ATTACK.SAVE_IMAGES: {cfg.ATTACK.SAVE_IMAGES}; expected none with TEST.CORRUPTION, as "
+            "saved images would be corrupted again when they are read"
+        )
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    """Rounded gray levels."""
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
