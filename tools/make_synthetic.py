@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from plugins.errors import InputError, require_output
 from plugins.synthetic.layouts import LAYOUTS
+from plugins.synthetic.oracle import ceiling
 from plugins.synthetic.settings import PRESETS, SyntheticSettings, kind_of
 from plugins.synthetic.sheet import save_sheet
 from plugins.synthetic.writers import render_layout
@@ -40,6 +41,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sheet", type=Path, help="also save a contact sheet, a PNG file")
     parser.add_argument(
         "--sheet-site", type=int, help="site_seed of a second site on the contact sheet"
+    )
+    parser.add_argument(
+        "--ceiling",
+        action="store_true",
+        help="also print what an oracle reaches on the test people that sees their joints, located "
+        "to a pixel: a bound for what body and gait can tell, by clips of 8 frames at stride 2",
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument(
@@ -75,6 +82,17 @@ def print_counts(counts: dict[str, dict[str, int]]) -> None:
     print(f"{'total':39}" + "".join(f"{total:12,}" for total in totals))
 
 
+def print_ceiling(settings: SyntheticSettings) -> None:
+    """One line per direction: what walks tell in order, and as sets of frames."""
+    ordered, unordered = (ceiling(settings, ordered=order) for order in (True, False))
+    seen = "gait" if settings.gait_only else "body and gait"
+    for direction, scores in ordered.items():
+        print(
+            f"ceiling of {seen}, {direction}: mAP {scores['mAP']:.1f} in order, "
+            f"{unordered[direction]['mAP']:.1f} as a set of frames ({scores['queries']} queries)"
+        )
+
+
 def main() -> int:
     """Render, count, show."""
     arguments = vars(parse_arguments())
@@ -102,6 +120,8 @@ def main() -> int:
         )
         print_counts(counts)
         print(f"data set: {arguments['out']}")
+        if arguments["ceiling"]:
+            print_ceiling(settings)
         if arguments["sheet"]:
             save_sheet(arguments["sheet"], *shown)
             print(f"contact sheet: {arguments['sheet']}")

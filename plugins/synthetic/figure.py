@@ -13,12 +13,31 @@ _UP, _BACK = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, -1.0])
 _ON_GROUND = np.array([1.0, 0.0, 1.0])  # times a point: its foot on the ground
 
 
+def project(
+    point: np.ndarray, heading: np.ndarray, tilt: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points of the body frame as a camera sees them.
+
+    Args:
+        point: (..., 3), body frame.
+        heading: (...) of the walker, radians; 0 towards the camera, pi / 2 to the right.
+        tilt: of the camera, radians.
+
+    Returns:
+        (...) each, body heights from the origin: to the right, down, and nearer to the camera.
+    """
+    sin, cos = np.sin(heading), np.cos(heading)
+    left, up, forward = (point[..., axis] for axis in range(3))
+    depth = forward * cos - left * sin
+    return left * cos + forward * sin, depth * np.sin(tilt) - up * np.cos(tilt), depth
+
+
 class _Sketch:
     """Collects limbs of the body frame and projects them."""
 
     def __init__(self, heading: np.ndarray, tilt: float):
+        self.heading, self.tilt = heading, tilt
         self.sin, self.cos = np.sin(heading), np.cos(heading)
-        self.sin_tilt, self.cos_tilt = np.sin(tilt), np.cos(tilt)
         self.parts: list[tuple[np.ndarray, ...]] = []
 
     def limb(
@@ -44,7 +63,9 @@ class _Sketch:
             nearer: moves it towards the camera in the painting order.
             chest: carries the print, on its front.
         """
-        (x0, y0, z0), (x1, y1, z1) = self._project(start), self._project(end)
+        (x0, y0, z0), (x1, y1, z1) = (
+            project(point, self.heading, self.tilt) for point in (start, end)
+        )
         across, deep = np.array(width)[:, None], np.array(depth or width)[:, None]
         half = np.sqrt((across * self.cos) ** 2 + (deep * self.sin) ** 2).T
         frames = len(half)
@@ -59,12 +80,6 @@ class _Sketch:
                 np.clip(self.cos, 0, 1) if chest else np.zeros(frames),
             )
         )
-
-    def _project(self, point: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        left, up, forward = point.T
-        x = left * self.cos + forward * self.sin
-        z = forward * self.cos - left * self.sin
-        return x, z * self.sin_tilt - up * self.cos_tilt, z
 
     def shapes(self) -> Shapes:
         # Rounded: the last bit of a platform's sine must not reach a pixel.

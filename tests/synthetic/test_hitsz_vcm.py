@@ -182,7 +182,14 @@ def test_a_damaged_record_is_named(tmp_path):
 def test_the_command_renders_counts_and_shows_from_any_folder(tmp_path):
     sizes = {"train-ids": 2, "test-ids": 2, "height": 32, "width": 16, "max-frames": 12}
     options = [f"--{name}={value}" for name, value in sizes.items()]
-    options += ["--likeness=0.5", "--gait-only", "--gait-speed", "--site-seed=3", "--sheet-site=4"]
+    options += [
+        "--ceiling",
+        "--likeness=0.5",
+        "--gait-only",
+        "--gait-speed",
+        "--site-seed=3",
+        "--sheet-site=4",
+    ]
     done = subprocess.run(
         [sys.executable, TOOL, "--out", "data", "--sheet", "new/sheet.png", *options],
         cwd=tmp_path,
@@ -191,7 +198,11 @@ def test_the_command_renders_counts_and_shows_from_any_folder(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     frames = len(list((tmp_path / "data").rglob("*.jpg")))
-    assert done.stdout.splitlines()[-3].split()[-1] == str(frames)
+    total, _, *told = done.stdout.splitlines()[-5:]
+    assert total.split()[-1] == str(frames)
+    assert re.match(
+        r"ceiling of gait, I2V: mAP [\d.]+ in order, [\d.]+ as a set of frames", told[0]
+    )
     assert Image.open(tmp_path / "new/sheet.png").width > 1000
     settings = json.loads((tmp_path / "data/synthetic.json").read_text())["settings"]
     asked = {"likeness": 0.5, "gait_only": True, "gait_speed": True, "site_seed": 3}
