@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from plugins.synthetic.frame import render_walk
 from plugins.synthetic.plan import INFRARED, VISIBLE, Walk, plan_split
 from plugins.synthetic.settings import SHORTEST_TRACKLET, SyntheticSettings
+from plugins.utils.io import write_atomically
 
 _PEOPLE = 8
 _WALKS = 2  # per modality
@@ -56,7 +57,7 @@ def save_sheet(file: Path, *sets: SyntheticSettings) -> None:
                 place = (x, top + row * (high + _GAP))
                 _paste(sheet, settings, seen, place, (wide, high), small)
     file.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(file)
+    write_atomically(file, lambda out: sheet.save(out, format="PNG"))
 
 
 def _walks_by_person(settings: SyntheticSettings) -> dict[int, list[Walk]]:

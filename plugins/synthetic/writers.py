@@ -24,6 +24,7 @@ from plugins.synthetic.frame import render_walk
 from plugins.synthetic.plan import MODALITIES, Walk
 from plugins.synthetic.scene import draw_camera
 from plugins.synthetic.settings import SyntheticSettings
+from plugins.utils.io import write_errors, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -110,14 +111,14 @@ def render_layout(
                 f"{root / RECORD}: rendered with {_difference(found, record)}; "
                 f"choose another folder{' or pass --overwrite' if same else ''}"
             )
-        _write_record(root, found | {"finished": False})  # from now on, should this be killed
+        write_json(root / RECORD, found | {"finished": False})  # from now on, should this be killed
         _remove(root, layout.owned)
     elif found and found["finished"]:
         logger.info("%s: already there", root)
         return counts
     root.mkdir(parents=True, exist_ok=True)
     record["versions"] = {"numpy": np.__version__, "pillow": PIL.__version__}
-    _write_record(root, record | {"finished": False})
+    write_json(root / RECORD, record | {"finished": False})
 
     jobs = [recording for rows in recordings.values() for recording in rows]
     write = partial(_write_recording, root, settings)
@@ -131,7 +132,7 @@ def render_layout(
             for job in jobs:
                 bar.update(write(job))
     layout.write_index(root, recordings)
-    _write_record(root, record | {"finished": True, "counts": counts})
+    write_json(root / RECORD, record | {"finished": True, "counts": counts})
     return counts
 
 
@@ -188,12 +189,6 @@ def _remove(root: Path, owned: tuple[str, ...]) -> None:
             (root / name).unlink(missing_ok=True)
 
 
-def _write_record(root: Path, record: dict) -> None:
-    draft = root / f"{RECORD}.part"
-    draft.write_text(json.dumps(record, indent=2) + "\n")
-    draft.replace(root / RECORD)
-
-
 def _write_recording(root: Path, settings: SyntheticSettings, recording: Recording) -> int:
     camera = draw_camera(settings.site, recording.walk.camid, settings.difficulty)
     pixels = render_walk(settings, recording.walk)
@@ -205,5 +200,6 @@ def _write_recording(root: Path, settings: SyntheticSettings, recording: Recordi
     for picture, file in copies:
         path = root / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path, quality=camera.quality, subsampling=0)
+        with write_errors(path):
+            picture.save(path, quality=camera.quality, subsampling=0)
     return len(recording.files)

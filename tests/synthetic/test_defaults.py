@@ -10,7 +10,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from plugins.engine.ablation.plan import Dataset
+from plugins.experiments.plan import Dataset
 from plugins.synthetic import LAYOUTS, PRESETS
 from plugins.synthetic.frame import render_walk
 from plugins.synthetic.scene import draw_camera
