@@ -56,7 +56,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def add_option(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
-    """The option of one setting: its meaning, as documented there, and its value by preset."""
+    """Add the option of one setting, with its documented meaning and its value by preset."""
     meaning = re.search(
         rf"^ +{field.name}: (.*?)(?=^ +\w+: |\Z)", SyntheticSettings.__doc__, re.M | re.S
     )
@@ -83,7 +83,7 @@ def print_counts(counts: dict[str, dict[str, int]]) -> None:
 
 
 def print_ceiling(settings: SyntheticSettings) -> None:
-    """One line per direction: what walks tell in order, and as sets of frames."""
+    """Print a line per direction: what walks tell in order, and as sets of frames."""
     ordered, unordered = (ceiling(settings, ordered=order) for order in (True, False))
     seen = "gait" if settings.gait_only else "body and gait"
     for direction, scores in ordered.items():

@@ -161,7 +161,7 @@ def build_test_loader(
 def build_test_clips(
     cfg: CfgNode, query: Sequence, gallery: Sequence, directions: Mapping[str, Protocol]
 ) -> ClipDataset:
-    """The clips of query + gallery as the config tests them.
+    """Build the clips of query + gallery as the config tests them.
 
     Args:
         cfg: the config.

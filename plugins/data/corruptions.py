@@ -1,12 +1,13 @@
-"""Frames as a worse camera would have recorded them: noise, blur, JPEG or gamma, at test only.
+"""Corrupt the frames of a test as a worse camera would: by noise, blur, JPEG or gamma.
 
 A frame is corrupted at the input's size, after the resize, so that a packed frame and a decoded one
-end up the same. What is random comes from a seed and the frame's path below the folder of all data
-sets, so a frame looks the same in every clip, process and run.
+end up the same. A seed and the frame's path below the folder of all data sets decide every random
+number, so a frame looks the same in every clip, process and run.
 
-Kinds and five severities are as in ImageNet-C (Hendrycks and Dietterich, ICLR 2019), which lacks
-gamma. Its strengths are for pictures of 224 pixels and hardly leave a walker in frames of 64 x 32;
-noise here is half of its, JPEG files are larger, and blur is a share of the frame's height.
+The kinds, but for gamma, and five severities are those of ImageNet-C (Hendrycks and Dietterich,
+ICLR 2019). The strengths are not: ImageNet-C's are for pictures of 224 pixels and hardly leave a
+walker in frames of 64 x 32. Noise is half as strong here, JPEG files have more quality, and blur is
+a share of the frame's height.
 
 Legend: H x W size of the input.
 """
@@ -40,7 +41,7 @@ ITEMS = ("all", "query", "gallery", *MODALITIES)
 
 
 def add_noise(frame: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian noise; the same in all channels of a gray frame, which stays gray.
+    """Add Gaussian noise, the same to all channels of a gray frame, which stays gray.
 
     Args:
         frame: (H, W, 3) uint8.
@@ -53,20 +54,20 @@ def add_noise(frame: np.ndarray, deviation: float, rng: np.random.Generator) -> 
 
 
 def blur(frame: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian blur of (H, W, 3) uint8; ``sigma`` as a share of H."""
+    """Blur (H, W, 3) uint8 with a Gaussian; ``sigma`` is a share of H."""
     reach = sigma * frame.shape[0]
     return _whole(ndimage.gaussian_filter(frame.astype(float), (reach, reach, 0), mode="nearest"))
 
 
 def compress(frame: np.ndarray, quality: int, rng: np.random.Generator) -> np.ndarray:
-    """What is left of (H, W, 3) uint8 in a JPEG file."""
+    """Write (H, W, 3) uint8 as a JPEG file and read it again."""
     file = io.BytesIO()
     Image.fromarray(frame).save(file, "JPEG", quality=quality)
     return np.array(Image.open(file).convert("RGB"))
 
 
 def bend(frame: np.ndarray, gamma: float, rng: np.random.Generator) -> np.ndarray:
-    """The tone curve x ^ gamma on (H, W, 3) uint8."""
+    """Apply the tone curve x ^ gamma to (H, W, 3) uint8."""
     return _whole(255 * (frame / 255) ** gamma)
 
 
@@ -109,7 +110,7 @@ class Corruption:
         self._size, self._root, self._seed = tuple(size), root, seed
 
     def __call__(self, path: str, frame: Tensor) -> Tensor:
-        """The corrupted frame.
+        """Corrupt one frame.
 
         Args:
             path: of its file.
@@ -131,7 +132,7 @@ def build_corruption(
     directions: Mapping[str, Protocol],
     root: str,
 ) -> Corruption | None:
-    """The corruption that TEST.CORRUPTION asks for; None for none.
+    """Build the corruption that TEST.CORRUPTION asks for; None for none.
 
     Args:
         cfg: the config.
@@ -187,5 +188,5 @@ def check_corruption(cfg: CfgNode) -> None:
 
 
 def _whole(values: np.ndarray) -> np.ndarray:
-    """Rounded gray levels."""
+    """Round to gray levels."""
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)

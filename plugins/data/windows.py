@@ -1,4 +1,4 @@
-"""Windows of a tracklet: T frames, each s after the one before, so that motion looks alike.
+"""Windows of a tracklet take T frames, each s after the one before, so that motion looks alike.
 
 Training starts anywhere, testing in the middle. In a tracklet that is too short the window turns
 round at the last frame and walks back by the same steps; it does not repeat that frame to fill up,
@@ -11,7 +11,7 @@ import torch
 
 
 def window(length: int, frames: int, stride: int, start: int) -> list[int]:
-    """T frames, s apart, from ``start`` on; to and fro between it and the last one that it reaches.
+    """List T frames, s apart, to and fro between ``start`` and the last frame within reach.
 
     >>> window(24, 4, 2, start=5)
     [5, 7, 9, 11]
@@ -24,10 +24,10 @@ def window(length: int, frames: int, stride: int, start: int) -> list[int]:
 
 
 def window_starts(length: int, frames: int, stride: int) -> int:
-    """Number of starts, from 0 on, that windows of a tracklet can have.
+    """Count the starts, from 0 on, that windows of a tracklet can have.
 
-    Those of whole windows; in a tracklet that is too short for one, those of the first s frames
-    from which a window can take a step, as each reaches frames that the others do not.
+    A whole window must fit. In a tracklet that is too short for one, a window starts at one of the
+    first s frames, since each of them reaches frames that the others do not, and takes a step.
 
     >>> window_starts(24, 8, 2), window_starts(15, 8, 2), window_starts(14, 8, 2)
     (10, 1, 2)
@@ -37,24 +37,24 @@ def window_starts(length: int, frames: int, stride: int) -> int:
 
 
 def train_window(length: int, frames: int, stride: int, generator: torch.Generator) -> list[int]:
-    """A window that starts anywhere, each start as likely as the next."""
+    """Draw a window; each start is as likely as the next."""
     starts = window_starts(length, frames, stride)
     start = int(torch.randint(starts, (), generator=generator))
     return window(length, frames, stride, start)
 
 
 def test_windows(length: int, frames: int, stride: int, clips: int) -> list[list[int]]:
-    """Windows of a tracklet, one for each clip.
+    """Choose windows of a tracklet, one for each clip.
 
     Args:
         length: L.
         frames: T.
         stride: s.
         clips: k > 0 for at most k windows, evenly spread: the N possible starts are cut into
-            K = min(k, N) parts and the middle of each is taken, so that one window lies in the
-            middle and no two are the same. 0 for the fewest that show every frame which a window
-            can show: of each of the s grids of frames windows one after the other, the last moved
-            back to the grid's end.
+            K = min(k, N) parts, and a window starts in the middle of each part. So a single window
+            lies in the middle, and no two are the same. 0 for the fewest windows that show every
+            frame which a window can show: on each grid of every s-th frame, windows follow one
+            another, and the last is moved back to end with the grid.
 
     >>> test_windows(24, 8, 2, clips=1)
     [[4, 6, 8, 10, 12, 14, 16, 18]]

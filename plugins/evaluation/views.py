@@ -62,7 +62,7 @@ def average_clips(features: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
 
 
 def options_suffix(cfg: CfgNode) -> str:
-    """What the name of a result says of TEST.FLIP, CLIPS and CORRUPTION; nothing of their defaults.
+    """Say for the name of a result how TEST.FLIP, CLIPS and CORRUPTION differ from their defaults.
 
     "+flip"; "+clips=3", or "+clips=all" for whole tracklets; "+noise=3" for kind and severity, or
     "+noise=3-infrared" where only these items are corrupted.

@@ -16,7 +16,7 @@ _ON_GROUND = np.array([1.0, 0.0, 1.0])  # times a point: its foot on the ground
 def project(
     point: np.ndarray, heading: np.ndarray, tilt: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points of the body frame as a camera sees them.
+    """Project points of the body frame into the picture plane of a camera.
 
     Args:
         point: (..., 3), body frame.

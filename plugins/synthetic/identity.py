@@ -168,7 +168,7 @@ class Identity:
 
 
 def spread_of(difficulty: float) -> float:
-    """Spread of body and gait where difficulty decides how alike people are, 1.5 to 0.3."""
+    """Return the spread of body and gait, 1.5 to 0.3, where the difficulty decides it."""
     return 1.5 - 1.2 * difficulty
 
 

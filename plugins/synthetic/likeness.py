@@ -1,4 +1,4 @@
-"""How alike people are: a person drawn as different as they get, pulled towards the average one.
+"""Make people alike: each is drawn as different as people get, then pulled to the average person.
 
 Legend: S surfaces of a palette.
 """
@@ -30,7 +30,7 @@ Numbers = TypeVar("Numbers", Body, Gait, Palette)
 
 
 def _average_identity() -> Identity:
-    """The middle of body and gait in plain, muted clothes of the commonest cut."""
+    """Make the average person: mean body and gait in plain, muted clothes of the commonest cut."""
     colors = {
         Surface.SKIN: (SKIN_TONES[1], 0.62),
         Surface.HAIR: (HAIR_TONES[1], 0.26),
@@ -59,7 +59,7 @@ AVERAGE = _average_identity()
 
 
 def person_of(settings: SyntheticSettings, pid: int) -> Identity:
-    """The person ``pid`` of a data set, as alike to the others as ``settings`` say."""
+    """Draw the person ``pid`` of a data set, as alike to the others as ``settings`` say."""
     likeness = settings.likeness
     if likeness is None:
         person = draw_identity(settings.seed, pid, settings.difficulty)
@@ -70,19 +70,19 @@ def person_of(settings: SyntheticSettings, pid: int) -> Identity:
 
 
 def spread_of_people(settings: SyntheticSettings) -> float:
-    """Spread of body and gait over the people of a data set; 1 fills the ranges of ``identity``."""
+    """Return the spread of body and gait over people; 1 fills the ranges of ``identity``."""
     if settings.likeness is None:
         return spread_of(settings.difficulty)
     return (1 - settings.likeness) * spread_of(0.0)
 
 
 def pull(person: Identity, likeness: float, rng: np.random.Generator) -> Identity:
-    """The person on the way to the average one.
+    """Pull a person towards the average one.
 
-    Numbers and colors move along the straight line. What has no middle - hair, cut of top and
-    bottom, what is carried, the kind of pattern of each surface - is the average one's with
-    probability ``likeness``: the same draws serve every likeness, so a person who has become
-    average in something stays so.
+    Numbers and colors move along the straight line. Hair, cut of top and bottom, luggage and the
+    kind of pattern of each surface have no middle: each becomes the average person's with
+    probability ``likeness``. The same draws serve every likeness, so a person who has become
+    average in something stays so at a higher one.
 
     Args:
         person: at likeness 0.

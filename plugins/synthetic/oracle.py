@@ -1,4 +1,4 @@
-"""How well walks tell people apart at all: the ceiling of a bench, without a picture.
+"""Measure how well walks can tell people apart: the ceiling of a bench, without a picture.
 
 The oracle sees the joints of a clip, each located up to Gaussian noise, and knows the camera, where
 the walker is heading and how people are distributed. It knows neither the person nor the phase of
@@ -41,7 +41,7 @@ _STEP = 1e-4  # of central differences, standard deviations or radians
 
 @dataclass(frozen=True)
 class SeenClip:
-    """The frames of a clip.
+    """A clip as the oracle sees it.
 
     Attributes:
         walk: that they are of.
@@ -67,7 +67,7 @@ def ceiling(
     noise: float = 1.0,
     ordered: bool = True,
 ) -> dict[str, dict[str, float | int]]:
-    """Scores of the oracle on the test split, cut into tracklets as in the layout of HITSZ-VCM.
+    """Score the oracle on the test split, cut into tracklets as in the layout of HITSZ-VCM.
 
     Args:
         settings: of the data set.
@@ -109,7 +109,7 @@ def ceiling(
 
 
 def see_clips(settings: SyntheticSettings, frames: int, stride: int) -> list[SeenClip]:
-    """The middle window of every test tracklet that a reader does not pass over."""
+    """List the middle window of each test tracklet that a reader does not pass over."""
     clips = []
     for row in HITSZ_VCM.plan(settings)["test"]:
         walk = row.walk
@@ -133,7 +133,7 @@ def fisher_information(
     noise: float,
     ordered: bool,
 ) -> np.ndarray:
-    """Fisher information of a clip about the parameters of its person.
+    """Compute the Fisher information of a clip about the parameters of its person.
 
     Args:
         clip: what is seen.
@@ -143,7 +143,7 @@ def fisher_information(
         ordered: one phase is unknown; otherwise one of each frame.
 
     Returns:
-        (P, P), what is left of it when phases and places in the picture are unknown.
+        (P, P), with phases and the place in the picture unknown.
     """
     slope = np.stack([_slope(clip, key, scale[key][1], height) for key in scale], axis=-1)
     turn = _difference(clip, clip.person, clip.person, height, turn=_STEP) / (2 * _STEP)
@@ -167,7 +167,7 @@ def log_likelihood_ratio(
     gallery: np.ndarray,
     gallery_information: np.ndarray,
 ) -> np.ndarray:
-    """Evidence for one person against two, for each query and gallery clip.
+    """Weigh one person against two, for each query and gallery clip.
 
     A clip of a person z ~ N(0, I) with information F gives evidence y ~ N(F z, F).
 
@@ -198,7 +198,7 @@ def log_likelihood_ratio(
 
 
 def scales_of(settings: SyntheticSettings) -> Scales:
-    """What is unknown of a person: gait, and the body unless all have the same."""
+    """List what is unknown of a person: the gait, and the body unless all have the same."""
     ranges = {("gait", name): limits for name, limits in GAIT_RANGES.items()}
     if not settings.gait_only:
         ranges |= {("body", name): limits for name, limits in BODY_RANGES.items()}
@@ -207,7 +207,7 @@ def scales_of(settings: SyntheticSettings) -> Scales:
 
 
 def parameters_of(person: Identity, scale: Scales) -> np.ndarray:
-    """(P,) the person's parameters, standard deviations from the mean; 0 where all are alike."""
+    """Return the person's (P,) standard deviations from the mean; 0 where all are alike."""
     return np.array(
         [
             (getattr(getattr(person, part), name) - mean) / deviation if deviation else 0.0
@@ -217,7 +217,7 @@ def parameters_of(person: Identity, scale: Scales) -> np.ndarray:
 
 
 def _slope(clip: SeenClip, key: tuple[str, str], deviation: float, height: int) -> np.ndarray:
-    """(T, D) pixels that the joints move by for a standard deviation of a parameter."""
+    """Return the (T, D) pixels that joints move by for a standard deviation of a parameter."""
     part, name = key
     own = getattr(clip.person, part)
     value, step = getattr(own, name), _STEP * deviation
@@ -231,14 +231,14 @@ def _slope(clip: SeenClip, key: tuple[str, str], deviation: float, height: int) 
 def _difference(
     clip: SeenClip, one: Identity, other: Identity, height: int, turn: float = 0.0
 ) -> np.ndarray:
-    """(T, D) pixels between the joints of two people, phases ``turn`` ahead and behind."""
+    """Return the (T, D) pixels between two people's joints, phases ``turn`` ahead and behind."""
     return see_joints(clip, one, clip.phase + turn, height) - see_joints(
         clip, other, clip.phase - turn, height
     )
 
 
 def see_joints(clip: SeenClip, person: Identity, phase: np.ndarray, height: int) -> np.ndarray:
-    """(T, D) the joints of a person in the clip's place, pixels from their common middle."""
+    """Return the (T, D) joints of a person in the clip's place, pixels from their middle."""
     joints = np.stack(list(pose(person, phase).values()), axis=1)  # (T, J, 3)
     right, down, _ = project(joints, clip.heading[:, None], clip.camera.tilt)
     points = height * clip.camera.zoom * np.stack([right, down], axis=-1)
@@ -246,6 +246,6 @@ def see_joints(clip: SeenClip, person: Identity, phase: np.ndarray, height: int)
 
 
 def _root(matrix: np.ndarray) -> np.ndarray:
-    """The symmetric square root of a positive semidefinite matrix."""
+    """Return the symmetric square root of a positive semidefinite matrix."""
     values, vectors = np.linalg.eigh(matrix)
     return vectors * np.sqrt(np.clip(values, 0, None)) @ vectors.T

@@ -65,7 +65,7 @@ def pose(person: Identity, phase: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def stride_length(person: Identity) -> float:
-    """Body heights from one footprint to the next one of the same foot: two steps.
+    """Measure the stride, two steps from one footprint to the next of the same foot; body heights.
 
     A step is as long as the ankles are apart, along the path, when that foot is farthest in front.
     """
@@ -75,7 +75,7 @@ def stride_length(person: Identity) -> float:
 
 
 def walking_speed(person: Identity) -> float:
-    """Body heights a frame: stride times frequency."""
+    """Return stride times frequency, body heights a frame."""
     return stride_length(person) * person.gait.frequency
 
 

@@ -64,16 +64,17 @@ class SyntheticSettings:
         imbalance: 0 to 1, how unevenly training images spread over people and over a person's
             cameras; only in layouts of images.
         seed: of every draw.
-        site_seed: of the site: its cameras, their lights and what stands behind the walkers; None
-            for ``seed``. Another one shows the same walks of the same people elsewhere, and another
-            ``seed`` shows other people at the same site.
+        site_seed: of the site: its cameras, their lights and the backgrounds; None for ``seed``.
+            With another site_seed the same people walk at another site; with another ``seed`` and
+            this site_seed other people walk at the same site.
         likeness: 0 to 1, how alike people are in body, gait and outfit, whatever the difficulty: 0
             as different as they get, 1 the same person everywhere; None lets the difficulty decide.
         gait_only: everybody has the average body and one outfit, so that only gait tells people
             apart; ``likeness`` is then that of their gait.
-        gait_speed: a walker advances by stride times frequency; otherwise all walk equally fast,
-            whatever their legs do.
-        test_nuisance: as ``nuisance``, in the test split: test people with habits, too.
+        gait_speed: a walker advances by stride times frequency; otherwise everybody walks equally
+            fast, whatever the legs do.
+        test_nuisance: 0 to 1, as ``nuisance``, but in the test split: above 0 test people have
+            habits, too.
         tracklet_frames: longest tracklet of the layout hitsz-vcm, which cuts a walk after so many
             frames; the last piece is shorter.
     """
@@ -116,14 +117,14 @@ class SyntheticSettings:
 
     @property
     def site(self) -> int:
-        """The seed of the site."""
+        """The seed of the site's cameras and backgrounds."""
         return self.seed if self.site_seed is None else self.site_seed
 
     def record(self) -> dict:
-        """The settings as a data set's record holds them.
+        """Return the settings as the record of a data set holds them.
 
-        A setting that the renderer learned later is in it unless it is the default, so that older
-        records, and what was named after them, stay valid.
+        The record names a setting that the renderer learned later only where it is not the default,
+        so that older records, and folders named after them, stay valid.
         """
         values = dataclasses.asdict(self)
         default = {field.name: field.default for field in dataclasses.fields(self)}
@@ -131,7 +132,7 @@ class SyntheticSettings:
 
 
 def kind_of(field: dataclasses.Field) -> type:
-    """The type of a setting's value where it has one: int, float or bool."""
+    """Return the type of a setting's values other than None: int, float or bool."""
     return (get_args(field.type) or (field.type,))[0]
 
 

@@ -1,4 +1,4 @@
-"""A contact sheet for people: each row one person, at one site or at several side by side."""
+"""Contact sheets show one person in each row, at one site or at several side by side."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +61,7 @@ def save_sheet(file: Path, *sets: SyntheticSettings) -> None:
 
 
 def _walks_by_person(settings: SyntheticSettings) -> dict[int, list[Walk]]:
-    """The walks of the test people that a reader of HITSZ-VCM does not pass over."""
+    """List by person the test walks that a reader of HITSZ-VCM does not pass over."""
     people: dict[int, list[Walk]] = {}
     for walk in plan_split(settings, "test"):
         if walk.frames >= SHORTEST_TRACKLET:
@@ -77,7 +77,7 @@ def _paste(
     frame: tuple[int, int],
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> None:
-    """Strips of walks side by side, each with the name of its camera, from ``corner`` on.
+    """Paste strips of walks side by side, each with the name of its camera, from ``corner`` on.
 
     Args:
         sheet: to paste into.
