@@ -1,11 +1,13 @@
 """Every setting changes what it says, and nothing else."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from plugins.errors import InputError
 from plugins.synthetic import HITSZ_VCM, SyntheticSettings, render_hitsz_vcm
@@ -106,6 +108,40 @@ def test_another_site_shows_other_pictures_and_the_own_site_the_same(modality):
     there = render_walk(changed(site_seed=5), walk(modality=modality))
     np.testing.assert_array_equal(here, same)
     assert np.abs(here.astype(int) - there).mean() > 5
+
+
+def mean_picture(settings, camid):
+    """What a camera sees on average, 48 x 24 x 3: its background and its light."""
+    frames = [render_walk(settings, walk(pid=pid, camid=camid)) for pid in range(501, 511)]
+    return np.mean(frames, axis=(0, 1))
+
+
+@pytest.mark.parametrize("difficulty", [0.0, 1.0])
+def test_a_picture_shows_the_background_and_the_light_of_its_site(difficulty):
+    """Without difficulty cameras are alike in all but what stands behind; with it, in nothing."""
+    own, guests, elsewhere = (
+        changed(seed=seed, site_seed=site, difficulty=difficulty)
+        for seed, site in ((5, 5), (0, 5), (0, 0))
+    )
+    for camid in (3, 6):
+        here, there = mean_picture(own, camid), mean_picture(elsewhere, camid)
+        shown = mean_picture(guests, camid)
+        assert np.abs(shown - here).mean() < 0.5 * np.abs(shown - there).mean()
+
+
+def test_files_have_the_jpeg_quality_of_the_sites_camera(tmp_path):
+    settings = SyntheticSettings(
+        train_ids=2, test_ids=2, height=32, width=16, max_frames=12, site_seed=5
+    )
+    render_hitsz_vcm(tmp_path, settings)
+    row = HITSZ_VCM.plan(settings)["test"][0]
+    picture = Image.fromarray(render_walk(settings, row.walk)[0])
+    written = (tmp_path / row.files[0]).read_bytes()
+    for site in (5, 0):
+        file = io.BytesIO()
+        quality = draw_camera(site, row.walk.camid, settings.difficulty).quality
+        picture.save(file, "JPEG", quality=quality, subsampling=0)
+        assert (file.getvalue() == written) == (site == 5)
 
 
 def test_people_of_full_likeness_are_the_same_person_whatever_the_difficulty():
