@@ -11,6 +11,7 @@ from fastreid.config import CfgNode, get_cfg
 
 from plugins.errors import InputError
 from plugins.registry import nearest
+from plugins.utils.images import MAX_PIXELS
 
 # The least value of numbers that this package or fastreid divides by, counts, scales or waits with.
 LEAST = {
@@ -22,6 +23,7 @@ LEAST = {
     "DATASETS.BALANCE.GENERATOR.SAMPLING_STEPS": 1,
     "DATASETS.BALANCE.GENERATOR.STEPS": 1,
     "INPUT.CLIP.STRIDE": 1,
+    "INPUT.MAX_PIXELS": 1,
     "MODEL.BACKBONE.LAST_STRIDE": 1,
     "MODEL.CROSS_MODAL_ATTENTION.DIM": 1,
     "MODEL.SELF_ATTACK.EPS": 0,
@@ -130,6 +132,9 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     # A clip turns grey with random weights of its colours, so that colour is no identity (channel
     # augmentation, Ye et al., ICCV 2021, picks one of them); infrared clips stay as they are.
     cfg.INPUT.CHANNEL_MIX = CfgNode({"ENABLED": False, "PROB": 0.5})
+
+    # Pixels that an image file may have, width times height: a small file may unpack to gigabytes.
+    cfg.INPUT.MAX_PIXELS = MAX_PIXELS
 
     # Folder of frames that tools/cache_data.py packed at the input's size; empty
     # decodes the files.

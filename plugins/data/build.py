@@ -6,6 +6,7 @@ Batch sizes of a config count all processes together; a loader gives each proces
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from fastreid.config import CfgNode
 from fastreid.data.samplers import InferenceSampler
@@ -194,9 +195,14 @@ def frame_reader(cfg: CfgNode, is_train: bool) -> Callable[[str], Tensor]:
         InputError: the cache has no whole store of the input's size.
     """
     if not cfg.DATALOADER.FRAME_CACHE:
-        return read_frame
+        return frame_decoder(cfg)
     height, width = cfg.INPUT.SIZE_TRAIN if is_train else cfg.INPUT.SIZE_TEST
     return FrameCache(cfg.DATALOADER.FRAME_CACHE, (height, width), datasets_root()).read
+
+
+def frame_decoder(cfg: CfgNode) -> Callable[[str], Tensor]:
+    """How an image file is decoded: :func:`read_frame` within INPUT.MAX_PIXELS."""
+    return partial(read_frame, max_pixels=cfg.INPUT.MAX_PIXELS)
 
 
 def share_batch(cfg: CfgNode, processes: int) -> int:

@@ -2,9 +2,11 @@
 
 import multiprocessing
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
+from torch import Tensor
 from tqdm import tqdm
 
 from plugins.data.datasets.image_set import ImageSet
@@ -185,7 +187,9 @@ def _too_few_people(train: list[Tracklet]) -> Iterator[Complaint]:
         yield Complaint(True, "train", f"{len(people)} people; expected 2 or more to tell apart")
 
 
-def check_frames(splits: Splits, workers: int = 1) -> list[Complaint]:
+def check_frames(
+    splits: Splits, workers: int = 1, read: Callable[[str], Tensor] = read_frame
+) -> list[Complaint]:
     """Decode every file once.
 
     Fatal: it is missing or no whole image. Worth knowing: it is wider than high, or a side has
@@ -194,6 +198,7 @@ def check_frames(splits: Splits, workers: int = 1) -> list[Complaint]:
     Args:
         splits: to check.
         workers: processes.
+        read: image file -> (3, h, w) uint8.
     """
     places = {
         file: (split, row)
@@ -203,7 +208,7 @@ def check_frames(splits: Splits, workers: int = 1) -> list[Complaint]:
     }
     complaints = []
     with multiprocessing.Pool(workers) as pool:
-        found = pool.imap(_look_at, places, chunksize=32)
+        found = pool.imap(partial(_look_at, read=read), places, chunksize=32)
         for file, complaint in tqdm(found, total=len(places), unit="frame", desc="reading"):
             if complaint:
                 fatal, text = complaint
@@ -211,9 +216,9 @@ def check_frames(splits: Splits, workers: int = 1) -> list[Complaint]:
     return complaints
 
 
-def _look_at(file: str) -> tuple[str, tuple[bool, str] | None]:
+def _look_at(file: str, read: Callable[[str], Tensor]) -> tuple[str, tuple[bool, str] | None]:
     try:
-        _, height, width = read_frame(file).shape
+        _, height, width = read(file).shape
     except InputError as error:
         return file, (True, str(error).removeprefix(f"{file}: "))
     if min(height, width) < SHORTEST_SIDE or width > height:

@@ -1,9 +1,11 @@
 """A picture of a data set: some tracklets of each split and modality, for people to look at."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 from plugins.data.clips import test_segments
 from plugins.data.datasets.tracklet import MODALITIES, Tracklet
@@ -19,13 +21,18 @@ _LETTERS = 24  # of a file's name, which fit below
 _PAPER, _INK, _MISSING = (250, 249, 246), (40, 40, 40), (214, 210, 200)
 
 
-def save_sample_sheet(file: Path, splits: dict[str, list[Tracklet]]) -> None:
+def save_sample_sheet(
+    file: Path,
+    splits: dict[str, list[Tracklet]],
+    read: Callable[[str], Tensor] = read_frame,
+) -> None:
     """Draw, for each split and modality that occurs, tracklets spread evenly over its list.
 
     Args:
         file: PNG to write; its folder is made.
         splits: name -> tracklets; an image is told by its folder and name. A frame that cannot be
             read stays grey.
+        read: image file -> (3, h, w) uint8.
     """
     rows = []
     for split, items in splits.items():
@@ -48,7 +55,7 @@ def save_sample_sheet(file: Path, splits: dict[str, list[Tracklet]]) -> None:
             frames = test_segments(length, _FRAMES) if length > 1 else [0]
             for index, frame in enumerate(frames):
                 corner = (left + index * _WIDTH, top + _TITLE)
-                sheet.paste(_thumbnail(item.img_paths[frame]), corner)
+                sheet.paste(_thumbnail(item.img_paths[frame], read), corner)
             if length > 1:
                 caption = f"{item.pid}, camera {item.camid}, {length} frames"
             else:
@@ -58,9 +65,9 @@ def save_sample_sheet(file: Path, splits: dict[str, list[Tracklet]]) -> None:
     write_atomically(file, lambda out: sheet.save(out, format="PNG"))
 
 
-def _thumbnail(path: str) -> Image.Image:
+def _thumbnail(path: str, read: Callable[[str], Tensor]) -> Image.Image:
     try:
-        pixels = read_frame(path).permute(1, 2, 0).numpy()
+        pixels = read(path).permute(1, 2, 0).numpy()
     except InputError:
         return Image.new("RGB", (_WIDTH, _HEIGHT), _MISSING)
     return Image.fromarray(pixels).resize((_WIDTH, _HEIGHT), Image.Resampling.BILINEAR)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -10,6 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
+from plugins.utils.images import read_image
 from plugins.utils.io import write_atomically
 
 HOW_CHOSEN = "Queries evenly spaced by average precision (AP), from the worst to the best of all."
@@ -85,7 +87,7 @@ def draw_ranked_clips(
         frames: shown of each clip, evenly spaced over the tracklet; fewer if none is as long.
 
     Raises:
-        OSError: an image is missing or damaged; names it.
+        InputError: an image is missing or damaged; names it.
     """
     text, heading = (ImageFont.load_default(size) for size in (TEXT_SIZE, TITLE_SIZE))
     clips = [clip for row in rows for clip in (row.query, *row.gallery)]
@@ -139,7 +141,8 @@ def clip_strip(img_paths: Sequence[str], frames: int) -> Image.Image:
     """``frames`` frames of a tracklet side by side, evenly spaced; a short one repeats some."""
     strip = Image.new("RGB", (strip_width(frames), FRAME[1]), PAPER)
     for slot, index in enumerate(np.linspace(0, len(img_paths) - 1, frames).round().astype(int)):
-        with Image.open(img_paths[index]) as image:
-            frame = ImageOps.pad(image.convert("RGB"), FRAME, Image.Resampling.LANCZOS, PADDING)
+        # No limit on pixels: whoever ranked the clips has read the frame under the run's own.
+        image = read_image(img_paths[index], sys.maxsize)
+        frame = ImageOps.pad(image, FRAME, Image.Resampling.LANCZOS, PADDING)
         strip.paste(frame, (slot * (FRAME[0] + FRAME_GAP), 0))
     return strip

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageColor
 
+from plugins.errors import InputError
 from plugins.utils import pictures
 from plugins.utils.pictures import RankedRow, choose_queries, clip_strip, draw_ranked_clips
 
@@ -116,7 +117,7 @@ def test_a_missing_frame_is_an_error_that_names_it(make_clip, tmp_path):
     clip = make_clip(1)
     missing = clip._replace(img_paths=(str(tmp_path / "gone.jpg"),))
 
-    with pytest.raises(FileNotFoundError, match=r"gone\.jpg"):
+    with pytest.raises(InputError, match=r"gone\.jpg: no such frame"):
         draw_ranked_clips(
             tmp_path / "out.png", [RankedRow(clip, 0.5, [missing], [0.1])], "title", "caption"
         )

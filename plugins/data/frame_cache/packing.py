@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from plugins.data.build import build_dataset, datasets_root, training_items
+from plugins.data.build import build_dataset, datasets_root, frame_decoder, training_items
 from plugins.data.conversion.draft import draft_of
 from plugins.data.datasets.tracklet import as_tracklet
 from plugins.data.frame_cache.store import (
@@ -35,6 +35,7 @@ from plugins.errors import InputError
 BATCH = 8  # frames that a worker hands over at once; they lie in shared memory, which may be small
 
 Record = tuple[int, int, int]  # size, mtime_ns, digest
+Read = Callable[[str], Tensor]
 
 
 def pack_config(cfg: CfgNode, folder: str, workers: int) -> list[Path]:
@@ -43,9 +44,10 @@ def pack_config(cfg: CfgNode, folder: str, workers: int) -> list[Path]:
     Returns:
         The stores: one, or two if training and testing have different sizes.
     """
-    root = datasets_root()
+    root, read = datasets_root(), frame_decoder(cfg)
     return [
-        pack_frames(folder, size, paths, root, workers) for size, paths in find_frames(cfg).items()
+        pack_frames(folder, size, paths, root, workers, read)
+        for size, paths in find_frames(cfg).items()
     ]
 
 
@@ -66,7 +68,14 @@ def find_frames(cfg: CfgNode) -> dict[Size, set[str]]:
     return {size: paths for size, paths in found.items() if paths}
 
 
-def pack_frames(folder: str, size: Size, paths: Iterable[str], root: str, workers: int) -> Path:
+def pack_frames(
+    folder: str,
+    size: Size,
+    paths: Iterable[str],
+    root: str,
+    workers: int,
+    read: Read = read_frame,
+) -> Path:
     """Decode, resize and write frames; the store appears, or replaces an older one, when all is in.
 
     Args:
@@ -75,6 +84,7 @@ def pack_frames(folder: str, size: Size, paths: Iterable[str], root: str, worker
         paths: image files, one or more.
         root: folder of all data sets.
         workers: processes that decode; 0 for none but this one.
+        read: image file -> (3, h, w) uint8.
 
     Returns:
         The store's folder.
@@ -95,7 +105,8 @@ def pack_frames(folder: str, size: Size, paths: Iterable[str], root: str, worker
     store = Path(folder, store_name(size))
     old = store.with_name(f"{store.name}.old")
     with draft_of(store, "--out", "packing") as draft:
-        records = _write_frames(draft / FRAMES, [names[name] for name in order], size, workers)
+        files = SourceFrames([names[name] for name in order], size, read)
+        records = _write_frames(draft / FRAMES, files, store.name, workers)
         _write_index(draft, size, order, records)
         if store.exists():  # moved aside at once; removing it takes a while
             shutil.rmtree(old, ignore_errors=True)  # of a packing that was killed
@@ -107,10 +118,11 @@ def pack_frames(folder: str, size: Size, paths: Iterable[str], root: str, worker
 class SourceFrames(Dataset):
     """Image files as a store holds them, each with its record."""
 
-    def __init__(self, paths: list[str], size: Size) -> None:
+    def __init__(self, paths: list[str], size: Size, read: Read) -> None:
         """Take the files, in the order of the store."""
         self._paths = paths
         self._size = size
+        self._read = read
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -119,7 +131,7 @@ class SourceFrames(Dataset):
         """(H, W, 3) uint8 and the record."""
         path = self._paths[row]
         stamped = stamp(path)  # before it is read: a change in between will be noticed
-        frame = resize_frame(read_frame(path), self._size).permute(1, 2, 0).contiguous()
+        frame = resize_frame(self._read(path), self._size).permute(1, 2, 0).contiguous()
         return frame, (*stamped, digest(frame.numpy()))
 
 
@@ -128,15 +140,15 @@ def _collate(samples: list[tuple[Tensor, Record]]) -> tuple[Tensor, list[Record]
     return torch.stack(frames), list(records)
 
 
-def _write_frames(file: Path, paths: list[str], size: Size, workers: int) -> list[Record]:
-    loader = DataLoader(SourceFrames(paths, size), BATCH, num_workers=workers, collate_fn=_collate)
+def _write_frames(file: Path, frames: SourceFrames, store: str, workers: int) -> list[Record]:
+    loader = DataLoader(frames, BATCH, num_workers=workers, collate_fn=_collate)
     records: list[Record] = []
     with (
         open(file, "wb") as output,
-        tqdm(total=len(paths), unit="frame", desc=f"packing {store_name(size)}") as progress,
+        tqdm(total=len(frames), unit="frame", desc=f"packing {store}") as progress,
     ):
-        for frames, some in loader:
-            output.write(frames.numpy())
+        for batch, some in loader:
+            output.write(batch.numpy())
             records += some
             progress.update(len(some))
         output.flush()

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from plugins.data.datasets.tracklet import VISIBLE, as_tracklet
 from plugins.data.frames import read_frame, resize_frame
 from plugins.errors import InputError
+from plugins.utils.images import MAX_PIXELS
 
 
 class Photograph(NamedTuple):
@@ -47,12 +48,15 @@ def count_pairs(photographs: Iterable[Photograph]) -> Counter[tuple[str, str]]:
     return Counter((photograph.person, photograph.camera) for photograph in photographs)
 
 
-def read_photographs(photographs: Sequence[Photograph], size: Sequence[int]) -> Tensor:
+def read_photographs(
+    photographs: Sequence[Photograph], size: Sequence[int], max_pixels: int = MAX_PIXELS
+) -> Tensor:
     """All images in memory, 24 KB each at 128 x 64.
 
     Args:
         photographs: N of them.
         size: H, W.
+        max_pixels: that a file may have (INPUT.MAX_PIXELS).
 
     Returns:
         (N, 3, H, W) uint8, RGB.
@@ -62,7 +66,7 @@ def read_photographs(photographs: Sequence[Photograph], size: Sequence[int]) -> 
     """
     images = torch.empty((len(photographs), 3, *size), dtype=torch.uint8)
     for image, photograph in zip(images, tqdm(photographs, "reading", unit="image"), strict=True):
-        image.copy_(resize_frame(read_frame(photograph.path), size))
+        image.copy_(resize_frame(read_frame(photograph.path, max_pixels), size))
     return images
 
 

@@ -1,5 +1,6 @@
 """What a person looks at: real images beside generated ones, and the counts before and after."""
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from plugins.defense.balance.photographs import Photograph, count_pairs
 from plugins.defense.balance.planner import FEW, ONE_CAMERA, REASONS
 from plugins.defense.balance.tables import Outcome
 from plugins.errors import InputError
+from plugins.utils.images import read_image
 from plugins.utils.io import write_atomically
 
 ROWS = 24  # pairs on a sheet, evenly spaced over the plan
@@ -149,5 +151,6 @@ def evenly(rows: Sequence) -> list:
 
 def thumbnail(path: str | Path) -> Image.Image:
     """An image at the size of the sheet."""
-    with Image.open(path) as image:
-        return image.convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+    # No limit on pixels: a training has read the image under the run's own.
+    image = read_image(path, sys.maxsize)
+    return image.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)

@@ -75,7 +75,9 @@ def train(cfg: CfgNode) -> Path:
     from plugins.defense.balance.training import CHECKPOINT, GeneratorTraining, TrainingSettings
 
     settings = TrainingSettings.from_config(cfg)
-    training = GeneratorTraining(training_photographs(cfg), settings, cfg.MODEL.DEVICE)
+    training = GeneratorTraining(
+        training_photographs(cfg), settings, cfg.MODEL.DEVICE, cfg.INPUT.MAX_PIXELS
+    )
     keys = cfg.DATASETS.BALANCE.GENERATOR
     training.run(balance_folder(cfg), keys.STEPS, keys.CHECKPOINT_PERIOD)
     return balance_folder(cfg) / CHECKPOINT
@@ -89,7 +91,9 @@ def generate(cfg: CfgNode) -> tuple[Path, list[Outcome]]:
     outcomes = fill_slots(
         read_plan(cfg, photographs),
         build_generator(cfg, photographs),
-        lambda: build_filter(cfg, photographs, read_photographs(photographs, size)),
+        lambda: build_filter(
+            cfg, photographs, read_photographs(photographs, size, cfg.INPUT.MAX_PIXELS)
+        ),
         folder,
         candidates=cfg.DATASETS.BALANCE.CANDIDATES,
         seed=seed,
@@ -103,7 +107,7 @@ def measure(cfg: CfgNode) -> tuple[Judge, list[Precision]]:
     require_teacher(cfg)
     photographs, size = training_photographs(cfg), cfg.DATASETS.BALANCE.GENERATOR.SIZE
     generator = build_generator(cfg, photographs)
-    images = read_photographs(photographs, size)
+    images = read_photographs(photographs, size, cfg.INPUT.MAX_PIXELS)
     judge = train_judge(images, photographs, max(cfg.SEED, 0), cfg.MODEL.DEVICE)
     judges = build_filter(cfg, photographs, images)
     pairs = choose_pairs(photographs, MEASURED_PAIRS)

@@ -24,6 +24,7 @@ from plugins.defense.balance.network import ConditionalUNet
 from plugins.defense.balance.photographs import Photograph, labels, read_photographs
 from plugins.engine.checkpoint import read_checkpoint
 from plugins.errors import InputError
+from plugins.utils.images import MAX_PIXELS
 from plugins.utils.io import write_tensors, write_text
 
 logger = logging.getLogger(__name__)
@@ -90,9 +91,13 @@ class GeneratorTraining:
     """
 
     def __init__(
-        self, photographs: Sequence[Photograph], settings: TrainingSettings, device: str
+        self,
+        photographs: Sequence[Photograph],
+        settings: TrainingSettings,
+        device: str,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
-        """Random weights; the images are read at the first step.
+        """Random weights; the images, of at most ``max_pixels``, are read at the first step.
 
         Raises:
             InputError: there are no images, or the settings make no network.
@@ -103,6 +108,7 @@ class GeneratorTraining:
         self.people, self.cameras = self._training_set["people"], self._training_set["cameras"]
         self.step, self.losses = 0, []
         self._photographs, self._settings, self._device = photographs, settings, device
+        self._max_pixels = max_pixels
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(settings.seed)
             network = settings.network(len(self.people), len(self.cameras))
@@ -128,7 +134,7 @@ class GeneratorTraining:
             logger.info("%s: resumed at step %d", folder / CHECKPOINT, self.step)
         if self.step >= steps:
             return
-        images = read_photographs(self._photographs, self._settings.size)
+        images = read_photographs(self._photographs, self._settings.size, self._max_pixels)
         people = labels([photograph.person for photograph in self._photographs], self.people)
         cameras = labels([photograph.camera for photograph in self._photographs], self.cameras)
         with tqdm(total=steps, initial=self.step, desc="generator", unit="step") as bar:

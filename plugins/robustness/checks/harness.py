@@ -13,6 +13,7 @@ from plugins.attacks.projections import to_uint8
 from plugins.robustness.checks.verdict import FAIL, PASS, WARN, Verdict, at_least, at_most, skipped
 from plugins.robustness.lab import MEASURE, Lab, relative_change
 from plugins.robustness.records import hash_weights
+from plugins.utils.images import decode_image
 
 # float32 holds 255 to 1.5e-5, and a norm over 1e6 pixels to some 1e-3.
 ROUNDING = 1e-3
@@ -173,7 +174,7 @@ def through_png(images: Tensor) -> Tensor:
     for image in images.flatten(0, -4):
         file = io.BytesIO()
         Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(file, format="PNG")
-        read.append(torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1))
+        read.append(torch.from_numpy(np.array(decode_image(file, "a PNG file"))).permute(2, 0, 1))
     return torch.stack(read).view(images.shape)
 
 
