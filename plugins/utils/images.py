@@ -67,10 +67,14 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Image.I
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise InputError(f"{path}: not a regular file")
             return decode_image(file, str(path), max_pixels)
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such frame") from None
     except OSError as error:
         raise InputError(f"{path}: not a whole image: {error.strerror or error}") from error
+    except ValueError as error:  # a name that holds NUL
+        raise InputError(f"{str(path)!r}: no such frame: {error}") from error
 
 
 def decode_image(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:

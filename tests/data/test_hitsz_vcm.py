@@ -207,7 +207,7 @@ def test_damaged_bytes_are_named_with_their_line(tmp_path):
     folder = write_tree(tmp_path)
     path = folder / NAMES
     path.write_bytes(path.read_bytes().replace(b"F5.jpg", b"\xff\x00\xd8", 1))
-    assert f"{path}:5: found " in refusal(folder)
+    assert f"{path}:5: byte 11 of the line, 0xff, is not UTF-8" in refusal(folder)
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,11 @@ def test_of_a_stereo_camera_the_photograph_is_read(tmp_path):
     assert np.array_equal(read_image(path), Image.open(path).convert("RGB"))
 
 
+def test_a_name_that_no_file_has_is_one_line():
+    with pytest.raises(InputError, match="no such frame: embedded null byte"):
+        read_image("a\0.png")
+
+
 def test_an_open_file_is_decoded_from_its_beginning(tmp_path):
     path = tmp_path / "x.png"
     Image.fromarray(PIXELS).save(path)

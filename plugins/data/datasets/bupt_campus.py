@@ -6,12 +6,18 @@
 
 import json
 import os
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 from fastreid.config import CfgNode
 
-from plugins.data.datasets.index_files import read_lines, require_choice
+from plugins.data.datasets.index_files import (
+    read_lines,
+    read_text,
+    require_choice,
+    whole_number,
+)
 from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
 from plugins.data.datasets.video_dataset import VideoDataset
@@ -150,13 +156,22 @@ def read_index(path: str) -> dict:
     """``data_paths.json``: person -> modality -> camera -> tracklet -> paths below ``DATA/``.
 
     Raises:
-        InputError: not JSON, or not such a table.
+        InputError: not UTF-8, not JSON, or not such a table; or a name is in a table twice.
     """
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        try:
-            index = json.load(file)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+
+    def table(pairs: list[tuple[str, object]]) -> dict:
+        entries = dict(pairs)
+        if len(entries) < len(pairs):  # json itself keeps the last of the two
+            ((name, times),) = Counter(name for name, _ in pairs).most_common(1)
+            raise InputError(f"{path}: '{name}' is {times} times in one table; expected once")
+        return entries
+
+    try:
+        index = json.loads(read_text(path), object_pairs_hook=table)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply; expected a table of people") from None
     if not isinstance(index, dict):
         raise InputError(f"{path}: found a {type(index).__name__}, expected a table of people")
     return index
@@ -181,7 +196,7 @@ def read_rows(folder: str, split: str, paired: bool) -> list[Row]:
         words = text.split()
         if not words:
             continue
-        if len(words) != 4 or not words[0].isdecimal():
+        if len(words) != 4 or whole_number(words[0]) is None:
             raise InputError(
                 f"{path}:{line}: found {text.strip()!r}, expected: pid modality camera tracklet"
             )

@@ -10,7 +10,7 @@ import os
 import re
 from typing import NamedTuple
 
-from plugins.data.datasets.index_files import read_text
+from plugins.data.datasets.index_files import read_text, whole_number
 from plugins.data.datasets.tracklet import INFRARED, MODALITIES, VISIBLE, Tracklet
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.errors import InputError
@@ -139,11 +139,12 @@ def read_rows(track_file: str) -> list[Row]:
         columns = text.split()
         if not columns:
             continue
-        if len(columns) != 5 or not all(column.isdecimal() for column in columns):
+        numbers = [whole_number(column) for column in columns]
+        if len(columns) != 5 or None in numbers:
             raise InputError(
                 f"{track_file}:{line}: found {text.strip()!r}, expected five numbers: {COLUMNS}"
             )
-        code, start, end, pid, camid = map(int, columns)
+        code, start, end, pid, camid = numbers
         if code not in MODALITY_CODES:
             raise InputError(
                 f"{track_file}:{line}: modality {code}, expected 1 (infrared) or 2 (visible)"
@@ -239,11 +240,11 @@ def read_query_rows(folder: str, test: list[Row]) -> set[int]:
         InputError: a number is no infrared row, comes twice, or infrared rows are not listed.
     """
     path = os.path.join(folder, "info", "query_IDX.txt")
-    tokens = read_text(path).split()
+    tokens = read_text(path, keep_damage=True).split()
     missing = {number for number, row in enumerate(test, start=1) if row.modality == INFRARED}
     rows = set()
     for position, token in enumerate(tokens, start=1):
-        number = int(token) if token.isdecimal() else None
+        number = whole_number(token)
         if number not in missing:
             if position == len(tokens) and len(missing) == 1:
                 number = min(missing)

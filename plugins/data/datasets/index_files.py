@@ -5,6 +5,9 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from plugins.errors import InputError
+from plugins.utils import io
+
+LONGEST_NUMBER = 18  # digits; a tensor holds no longer one
 
 
 class IndexLine(NamedTuple):
@@ -21,17 +24,23 @@ class IndexLine(NamedTuple):
     label: int
 
 
-def read_text(path: str) -> str:
-    """A text file, with any line ends; damaged bytes are left for the line's reader to report.
+def read_text(path: str, *, keep_damage: bool = False) -> str:
+    """Read a text file of a data set, with any line ends.
+
+    Args:
+        path: of the file.
+        keep_damage: leave bytes that are not UTF-8 in the text, as U+FFFD, for the caller to
+            report. Only for text in which nothing but numbers is read: names would be merged.
 
     Raises:
-        InputError: missing or empty.
+        InputError: missing, empty or not UTF-8.
     """
-    try:
-        with open(path, encoding="utf-8-sig", errors="replace") as file:
-            text = file.read()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; it belongs to the data set") from None
+    if not os.path.lexists(path):
+        raise InputError(f"{path}: no such file; it belongs to the data set")
+    if keep_damage:
+        text = io.read_bytes(path).decode("utf-8-sig", errors="replace")
+    else:
+        text = io.read_text(path)
     if not text.strip():
         raise InputError(f"{path}: empty file")
     return text
@@ -42,6 +51,15 @@ def read_lines(path: str) -> list[str]:
     return read_text(path).rstrip().split("\n")
 
 
+def whole_number(text: str) -> int | None:
+    """The number that ``text`` is, None if it is none; one of more than 18 digits is none either.
+
+    >>> whole_number("0042"), whole_number("4.2"), whole_number("-1")
+    (42, None, None)
+    """
+    return int(text) if text.isdecimal() and len(text) <= LONGEST_NUMBER else None
+
+
 def read_people(path: str) -> list[int]:
     """People of an id file, ascending: its first line has all, separated by commas.
 
@@ -50,12 +68,13 @@ def read_people(path: str) -> list[int]:
     """
     people = set()
     for position, text in enumerate(read_lines(path)[0].split(","), start=1):
-        if not text.strip().isdecimal() or int(text) in people:
+        number = whole_number(text.strip())
+        if number is None or number in people:
             raise InputError(
                 f"{path}:1: number {position} is {text.strip()!r}, expected people separated by "
                 "commas, each once"
             )
-        people.add(int(text))
+        people.add(number)
     return sorted(people)
 
 
@@ -71,13 +90,14 @@ def read_index(path: str) -> list[IndexLine]:
         if not columns:
             continue
         where = f"{path}:{number}"
-        if len(columns) != 2 or not columns[1].isdecimal():
+        label = whole_number(columns[1]) if len(columns) == 2 else None
+        if label is None:
             raise InputError(f"{where}: found {text.strip()!r}, expected an image and its label")
-        image, label = columns
+        image = columns[0]
         if image in images:
             raise InputError(f"{where}: {image} is listed twice")
         images.add(image)
-        index.append(IndexLine(where, image, int(label)))
+        index.append(IndexLine(where, image, label))
     return index
 
 

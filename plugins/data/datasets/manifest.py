@@ -1,13 +1,15 @@
 """One's own clips or images: a table that lists every frame."""
 
 import csv
+import io
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from fastreid.config import CfgNode
 
+from plugins.data.datasets.index_files import whole_number
 from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.data.datasets.tracklet import (
     INFRARED,
@@ -19,6 +21,7 @@ from plugins.data.datasets.tracklet import (
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.errors import InputError
 from plugins.registry import DATASET, nearest
+from plugins.utils.io import read_text
 
 COLUMNS = ("path", "person", "camera", "modality", "tracklet", "frame", "split")
 SPLITS = ("train", "query", "gallery")
@@ -116,35 +119,34 @@ def read_csv(path: str) -> Iterator[Row]:
     """The rows of a CSV file with a header.
 
     Raises:
-        InputError: no such file, a column is missing or unknown, a row is wrong, or a quote is not
-            closed.
+        InputError: no such file, it is not UTF-8, a column is missing or unknown, a row is wrong,
+            or a quote is not closed.
     """
     if not os.path.isfile(path):
         raise InputError(
             f"DATASETS.MANIFEST.FILE: no file {path}; expected a table with the columns "
             f"{','.join(COLUMNS)}"
         )
-    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        reader = csv.DictReader(file)
-        try:
-            check_columns(path, reader.fieldnames or [])
-            for cells in reader:
-                place = f"{path}:{reader.line_num}"
-                if None in cells or None in cells.values():
-                    raise InputError(f"{place}: expected {len(COLUMNS)} cells, as in the header")
-                yield make_row(place, cells)
-        except csv.Error as error:
-            raise InputError(
-                f"{path}:{reader.line_num}: no row: {error}; a quote may not be closed"
-            ) from error
+    reader = csv.DictReader(io.StringIO(read_text(path, keep_line_ends=True), newline=""))
+    try:
+        check_columns(path, reader.fieldnames or [])
+        for cells in reader:
+            place = f"{path}:{reader.line_num}"
+            if None in cells or None in cells.values():
+                raise InputError(f"{place}: expected {len(COLUMNS)} cells, as in the header")
+            yield make_row(place, cells)
+    except csv.Error as error:
+        raise InputError(
+            f"{path}:{reader.line_num}: no row: {error}; a quote may not be closed"
+        ) from error
 
 
 def read_parquet(path: str) -> Iterator[Row]:
     """The rows of a Parquet file, numbered from 1 in messages.
 
     Raises:
-        InputError: pyarrow is not installed, no such file, a column is missing or unknown, or a row
-            is wrong.
+        InputError: pyarrow is not installed, no such file, a column is missing or unknown, a text
+            is not UTF-8, or a row is wrong.
     """
     try:
         from pyarrow import ArrowException, parquet
@@ -155,9 +157,26 @@ def read_parquet(path: str) -> Iterator[Row]:
     except (OSError, ArrowException) as error:
         raise InputError(f"{path}: no Parquet file: {error}") from error
     check_columns(path, table.column_names)
-    for number, cells in enumerate(table.to_pylist(), start=1):
-        texts = {name: "" if cell is None else str(cell) for name, cell in cells.items()}
-        yield make_row(f"{path}:{number}", texts)
+    columns = {name: texts_of(path, name, table[name]) for name in COLUMNS}
+    for number, cells in enumerate(zip(*columns.values(), strict=True), start=1):
+        yield make_row(f"{path}:{number}", dict(zip(COLUMNS, cells, strict=True)))
+
+
+def texts_of(path: str, name: str, column: Any) -> list[str]:
+    """The cells of a Parquet column as a CSV file would have them; an empty one is "".
+
+    Raises:
+        InputError: a text is not UTF-8, or a cell is neither text nor a number.
+    """
+    try:
+        cells = column.to_pylist()
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: a text in column {name} is not UTF-8") from None
+    for number, cell in enumerate(cells, start=1):
+        # bool is a number too, and not a number is one.
+        if isinstance(cell, bytes | bool) or cell != cell:
+            raise InputError(f"{path}:{number}: {name} is {cell!r}, expected text or a number")
+    return ["" if cell is None else str(cell) for cell in cells]
 
 
 def check_columns(path: str, found: list[str]) -> None:
@@ -178,6 +197,8 @@ def make_row(place: str, cells: dict[str, str]) -> Row:
     for name in ("path", "person", "camera"):
         if not cells[name]:
             raise InputError(f"{place}: {name} is empty")
+    if "\0" in cells["path"]:
+        raise InputError(f"{place}: path holds a NUL character, which no file's name does")
     for name, choices in (("modality", list(MODALITIES)), ("split", list(SPLITS))):
         if cells[name] not in choices:
             raise InputError(
@@ -185,9 +206,10 @@ def make_row(place: str, cells: dict[str, str]) -> Row:
                 f"{', '.join(nearest(cells[name], choices))}"
             )
     frame = cells["frame"] or ("" if cells["tracklet"] else "0")
-    if not frame.isdecimal():
+    number = whole_number(frame)
+    if number is None:
         raise InputError(f"{place}: frame is '{frame}', expected a whole number")
-    return Row(place, **{**cells, "frame": int(frame)})
+    return Row(place, **{**cells, "frame": number})
 
 
 def check_people_differ(rows: list[Row]) -> None:

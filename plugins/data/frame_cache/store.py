@@ -197,6 +197,8 @@ def stamp(path: str) -> tuple[int, int]:
         stat = os.stat(path)
     except OSError as error:
         raise InputError(f"{path}: no such frame ({error.strerror})") from None
+    except ValueError as error:  # a name that holds NUL
+        raise InputError(f"{path!r}: no such frame ({error})") from None
     return stat.st_size, stat.st_mtime_ns
 
 
