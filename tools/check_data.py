@@ -3,7 +3,8 @@
 python tools/check_data.py HITSZVCM --sheet samples.png
 python tools/check_data.py BUPTCampus DATASETS.BUPT.AUXILIARY True
 
-It is looked for in FASTREID_DATASETS. Exit status: 0 fit to use, 1 not, 2 unreadable.
+It is looked for in FASTREID_DATASETS, and its folders are searched for pictures that no list holds.
+Exit status: 0 fit to use, or to train or test alone; 1 not; 2 unreadable.
 """
 
 import argparse
@@ -18,16 +19,19 @@ from tabulate import tabulate
 import plugins  # noqa: F401  (registers the data sets)
 from plugins.config import setup_cfg
 from plugins.data import build_dataset
+from plugins.data.build import frame_decoder
 from plugins.data.checks import (
     Complaint,
     bin_names,
     check_frames,
     check_labels,
     check_searches,
+    check_unlisted,
     count_cells,
     count_lengths,
     read_splits,
     remarks,
+    verdict,
 )
 from plugins.data.sample_sheet import save_sample_sheet
 from plugins.errors import InputError, require_output, user_errors
@@ -76,16 +80,17 @@ def main() -> int:
     print("\ntracklets by length, frames")
     print(tabulate(count_lengths(splits), ["split", *bin_names()]))
 
-    complaints = check_labels(splits) + check_searches(data) + remarks(data)
+    complaints = check_labels(splits) + check_searches(data) + remarks(data) + check_unlisted(data)
+    read = frame_decoder(cfg)
     if not args.labels_only:
-        complaints += check_frames(splits, args.workers)
+        complaints += check_frames(splits, args.workers, read)
     fatal = [complaint for complaint in complaints if complaint.fatal]
     print_complaints("would break or bias a run", fatal)
     print_complaints("worth knowing", [c for c in complaints if not c.fatal])
     if args.sheet:
-        save_sample_sheet(args.sheet, splits)
+        save_sample_sheet(args.sheet, splits, read)
         print(f"\nsamples: {args.sheet}")
-    print(f"\n{args.dataset}: {'not fit to use' if fatal else 'fit to use'}")
+    print(f"\n{args.dataset}: {verdict(data, complaints)}")
     return int(bool(fatal))
 
 

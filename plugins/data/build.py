@@ -16,8 +16,10 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from plugins.data.clips import SAMPLINGS, ClipDataset
 from plugins.data.corruptions import build_corruption, check_corruption
+from plugins.data.datasets.fastreid_sets import check_names, explain
 from plugins.data.datasets.image_set import ImageSet
 from plugins.data.datasets.protocol import SEARCHABLE, Protocol, can_search, without_answer
+from plugins.data.datasets.unlisted import describe_unlisted, find_unlisted, folders_of
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.data.datasets.wrapped import chain
 from plugins.data.frame_cache.store import FrameCache
@@ -28,6 +30,11 @@ from plugins.errors import InputError
 from plugins.registry import DATASET, SAMPLER, lookup
 
 logger = logging.getLogger(__name__)
+
+# What fastreid's readers raise where a file's name or a list's line has not the form it should.
+MISREAD = (AttributeError, ValueError, LookupError)
+# Names and folders of the data sets that this process has looked into: a run reads a set often.
+_searched: set[tuple[str, tuple[str, ...]]] = set()
 
 # Samplers of fastreid that ours replace without a change of meaning.
 FASTREID_SAMPLERS = {
@@ -71,16 +78,18 @@ def build_dataset(
     if hasattr(reader, "directions"):
         return reader(root=root, **options)
     try:
-        return ImageSet(reader(root=root, **options))
+        data = ImageSet(reader(root=root, **options))
+        check_names(data.images)
     except InputError:
         raise
     # What fastreid's readers raise when a folder is missing, or a file has another set's name.
-    except (RuntimeError, OSError, AssertionError, AttributeError, ValueError, IndexError) as error:
-        if isinstance(error, (AttributeError, ValueError, IndexError)) or not str(error):
-            why = f"a file in '{root}' is not named as this set names its images: {error!r}"
+    except (RuntimeError, OSError, AssertionError, *MISREAD) as error:
+        if isinstance(error, MISREAD) or not str(error):
+            why = f"a file in '{root}' is not named as this set names its images: {explain(error)}"
         else:
             why = f"{error}; set FASTREID_DATASETS to the folder of all data sets (now '{root}')"
         raise InputError(f"{key} {name}: {why}") from error
+    return data
 
 
 def build_train_loader(cfg: CfgNode) -> DataLoader | CudaLoader:
@@ -140,9 +149,12 @@ def build_test_loader(
     data = build_dataset(dataset_name, "DATASETS.TESTS", cfg=cfg)
     if comm.is_main_process():
         data.show_test()
+        warn_of_unlisted(data, dataset_name)
     items = [*data.query, *data.gallery]
     if not items:
-        raise InputError(f"DATASETS.TESTS {dataset_name}: it has neither queries nor a gallery")
+        raise InputError(
+            f"DATASETS.TESTS {dataset_name}: it has neither queries nor a gallery{_instead(data)}"
+        )
     if not can_search(data.directions()):
         raise InputError(
             f"DATASETS.TESTS {dataset_name}: {len(data.query)} queries, {len(data.gallery)} "
@@ -188,6 +200,32 @@ def build_test_clips(
     )
 
 
+def warn_of_unlisted(data: VideoDataset | ImageSet, name: str) -> None:
+    """Warn, once in a process, of pictures that a reader's pattern passes over.
+
+    Where lists name the files, a run does not look for others: see ``Folders.by_pattern``.
+
+    Args:
+        data: the data set.
+        name: under which it is registered.
+
+    Raises:
+        InputError: a folder of the set cannot be read.
+    """
+    folders = folders_of(data)
+    if not folders.by_pattern or (name, folders.roots) in _searched:
+        return
+    _searched.add((name, folders.roots))
+    if unlisted := find_unlisted(folders):
+        logger.warning("%s: %s", name, describe_unlisted(unlisted))
+
+
+def _instead(data: VideoDataset | ImageSet) -> str:
+    """What an empty set's folders hold instead, for a message; nothing if they are empty too."""
+    unlisted = find_unlisted(folders_of(data))
+    return f": {describe_unlisted(unlisted)}" if unlisted else ""
+
+
 def frame_reader(cfg: CfgNode, is_train: bool) -> Callable[[str], Tensor]:
     """How an image file becomes a frame: decoded, or with DATALOADER.FRAME_CACHE from there.
 
@@ -227,8 +265,9 @@ def training_items(cfg: CfgNode) -> list[tuple]:
         data = build_dataset(name, combineall=cfg.DATASETS.COMBINEALL, cfg=cfg)
         if comm.is_main_process():
             data.show_train()
+            warn_of_unlisted(data, name)
         if not data.train:
-            raise InputError(f"DATASETS.NAMES {name}: it has no training items")
+            raise InputError(f"DATASETS.NAMES {name}: it has no training items{_instead(data)}")
         items += data.train if len(names) == 1 else [named(item, name) for item in data.train]
     return items
 

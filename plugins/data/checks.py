@@ -2,7 +2,7 @@
 
 import multiprocessing
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from tqdm import tqdm
 from plugins.data.datasets.image_set import ImageSet
 from plugins.data.datasets.protocol import SEARCHABLE, can_search, without_answer
 from plugins.data.datasets.tracklet import MODALITIES, Tracklet, as_tracklet
+from plugins.data.datasets.unlisted import describe_unlisted, find_unlisted, folders_of
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.data.datasets.wrapped import innermost
 from plugins.data.frames import read_frame
@@ -42,16 +43,20 @@ def read_splits(data: VideoDataset | ImageSet) -> Splits:
     """Tracklets of each split; an image is a tracklet of one frame.
 
     fastreid's training sets, also inside another, put their name before a person's number; it is
-    taken off, so that people can be compared between splits.
+    taken off, so that people can be compared between splits. Test people and cameras that are text
+    have their names again.
     """
     inner = innermost(data)
-    splits = {}
-    for split in SPLITS:
-        items = [as_tracklet(item) for item in getattr(data, split)]
-        if isinstance(inner, ImageSet):
-            prefix = f"{inner.images.dataset_name}_"
-            items = [item._replace(pid=str(item.pid).removeprefix(prefix)) for item in items]
-        splits[split] = items
+    splits = {split: [as_tracklet(item) for item in getattr(data, split)] for split in SPLITS}
+    if not isinstance(inner, ImageSet):
+        return splits
+    prefix = f"{getattr(inner.images, 'dataset_name', '')}_"
+    for split, items in splits.items():
+        if split != "train" and inner.people:
+            items = [item._replace(pid=inner.people[item.pid]) for item in items]
+        if split != "train" and inner.cameras:
+            items = [item._replace(camid=inner.cameras[item.camid]) for item in items]
+        splits[split] = [item._replace(pid=str(item.pid).removeprefix(prefix)) for item in items]
     return splits
 
 
@@ -93,21 +98,45 @@ def check_labels(splits: Splits) -> list[Complaint]:
     """What can be told without opening a file.
 
     Fatal: a person, or a file, is both in train and in test; a file shows two people, or is of two
-    cameras or modalities; fewer than two people to train on. Worth knowing: a training person lacks
-    a modality that others have; a query's person is not in the gallery.
+    cameras or modalities; one person alone to train on. Worth knowing: nobody to train on; a
+    training person lacks a modality that others have; a query's person is not in the gallery.
     """
     return [
         *_leaks(splits),
         *_shared_files(splits),
         *_missing_modalities(splits["train"]),
         *_lonely_queries(splits),
-        *_too_few_people(splits["train"]),
+        *_too_few_people(splits),
     ]
+
+
+def verdict(data: VideoDataset | ImageSet, complaints: Iterable[Complaint]) -> str:
+    """What the set is fit for, in the words of the last line of a check."""
+    if any(complaint.fatal for complaint in complaints):
+        return "not fit to use"
+    if not data.train:
+        return "fit to test, not to train"
+    return "fit to use" if can_search(data.directions()) else "fit to train, not to test"
 
 
 def remarks(data: VideoDataset | ImageSet) -> list[Complaint]:
     """What the set itself tells about its splits: worth knowing."""
     return [Complaint(False, *remark) for remark in getattr(data, "remarks", {}).items()]
+
+
+def check_unlisted(data: VideoDataset | ImageSet) -> list[Complaint]:
+    """Pictures in the set's folders that no list holds.
+
+    Fatal where the reader takes what fits a pattern, worth knowing where lists name the files.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+    folders = folders_of(data)
+    unlisted = find_unlisted(folders)
+    if not unlisted:
+        return []
+    return [Complaint(folders.by_pattern, "folders", describe_unlisted(unlisted))]
 
 
 def check_searches(data: VideoDataset | ImageSet) -> list[Complaint]:
@@ -181,9 +210,11 @@ def _lonely_queries(splits: Splits) -> Iterator[Complaint]:
             yield Complaint(False, _where("query", row, item.img_paths[0]), text)
 
 
-def _too_few_people(train: list[Tracklet]) -> Iterator[Complaint]:
-    people = {item.pid for item in train}
-    if len(people) < 2:
+def _too_few_people(splits: Splits) -> Iterator[Complaint]:
+    people = {item.pid for item in splits["train"]}
+    if not people and (splits["query"] or splits["gallery"]):
+        yield Complaint(False, "train", "nobody to train on: the set only tests")
+    elif len(people) < 2:
         yield Complaint(True, "train", f"{len(people)} people; expected 2 or more to tell apart")
 
 

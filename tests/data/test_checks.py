@@ -111,11 +111,21 @@ def test_a_query_without_a_match_is_worth_knowing():
     assert found.where == "query row 2 (7/0/1/0.jpg)"
 
 
-@pytest.mark.parametrize("people", [0, 1])
-def test_one_person_is_too_few_to_train_on(people):
-    splits = clean() | {"train": [tracklet(1) for _ in range(people)]}
+@pytest.mark.parametrize("rest", [{}, {"query": [], "gallery": []}])
+def test_one_person_is_too_few_to_train_on(rest):
+    splits = clean() | {"train": [tracklet(1)]} | rest
     assert checks.check_labels(splits) == [
-        (True, "train", f"{people} people; expected 2 or more to tell apart")
+        (True, "train", "1 people; expected 2 or more to tell apart")
+    ]
+
+
+def test_a_set_without_people_to_train_on_may_test_and_an_empty_one_is_good_for_nothing():
+    splits = clean() | {"train": []}
+    assert checks.check_labels(splits) == [
+        (False, "train", "nobody to train on: the set only tests")
+    ]
+    assert checks.check_labels({split: [] for split in splits}) == [
+        (True, "train", "0 people; expected 2 or more to tell apart")
     ]
 
 

@@ -7,6 +7,7 @@
 import json
 import os
 from collections import Counter
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from plugins.data.datasets.index_files import (
 )
 from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
+from plugins.data.datasets.unlisted import Folders
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.errors import InputError
 from plugins.registry import DATASET
@@ -28,6 +30,7 @@ from plugins.registry import DATASET
 CAMERAS = {"LS3": 1, "G25": 2, "CQ1": 3, "W4": 4, "TSG1": 5, "TSG2": 6}
 MODALITY_CODES = {"RGB": VISIBLE, "IR": INFRARED}
 PAIR = "RGB/IR"
+TRANSLATED = "FakeIR"  # folder of frames that a generator made of the visible ones
 PROTOCOLS = ("full", "official")
 # AuxNet's test batches of visible clips are whole batches of this size; the rest is left out.
 OFFICIAL_BATCH = 64
@@ -94,6 +97,7 @@ class BUPTCampus(VideoDataset):
                 f"python tools/make_synthetic.py --layout bupt-campus --out {folder}"
             )
         self.protocol = protocol
+        self._index_file = index_file
         index = read_index(index_file)
         splits = ("train", "train_auxiliary") if auxiliary else ("train",)
         train = [row for split in splits for row in read_rows(folder, split, paired=True)]
@@ -114,6 +118,15 @@ class BUPTCampus(VideoDataset):
         """DATASETS.BUPT."""
         bupt = cfg.DATASETS.BUPT
         return {"protocol": bupt.PROTOCOL, "auxiliary": bupt.AUXILIARY, "fake_ir": bupt.FAKE_IR}
+
+    def folders(self) -> Folders:
+        """``DATA``: rows take what they want of the index, and nobody lists translated frames."""
+        root = os.path.join(os.path.dirname(self._index_file), "DATA")
+        files = (os.path.join(root, path) for path in listed_files(read_index(self._index_file)))
+        translated = f"{os.sep}{TRANSLATED}{os.sep}"
+        return Folders(
+            (root,), files, lambda path: translated in path[len(root) :], by_pattern=False
+        )
 
     def directions(self) -> dict[str, Protocol]:
         """I2V and V2I, with the protocol in their names: "I2V full"; not one without rows.
@@ -177,6 +190,15 @@ def read_index(path: str) -> dict:
     return index
 
 
+def listed_files(index: object) -> Iterator[str]:
+    """All paths in ``data_paths.json``, or in a part of it."""
+    if isinstance(index, str):
+        yield index
+    elif isinstance(index, dict | list):
+        for part in index.values() if isinstance(index, dict) else index:
+            yield from listed_files(part)
+
+
 def read_rows(folder: str, split: str, paired: bool) -> list[Row]:
     """The rows of ``<split>.txt``; blank lines are skipped.
 
@@ -224,7 +246,8 @@ def make_pair(row: Row, index: dict, frames: str, fake_ir: bool) -> list[Trackle
         # Only below DATA: the data set itself may lie in a folder named RGB.
         start = len(frames)
         translated = tuple(
-            path[:start] + path[start:].replace("/RGB/", "/FakeIR/") for path in visible.img_paths
+            path[:start] + path[start:].replace("/RGB/", f"/{TRANSLATED}/")
+            for path in visible.img_paths
         )
         pair.append(visible._replace(img_paths=translated, modality=INFRARED, is_pseudo=True))
     return pair

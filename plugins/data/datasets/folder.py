@@ -6,20 +6,23 @@ from math import ceil
 from fastreid.config import CfgNode
 from fastreid.data.datasets.bases import ImageDataset
 
+from plugins.data.datasets.unlisted import Folders, describe_unlisted, find_unlisted
 from plugins.errors import InputError
 from plugins.registry import DATASET
+from plugins.utils.images import ENDINGS
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp")
-SHAPE = "<person>/<camera>_<anything>.jpg"
+SHAPE = "<person>/<camera>_<anything>.jpg or <person>/<camera>/<anything>.jpg"
 
 
 @DATASET.register()
 class FolderDataset(ImageDataset):
-    """Pictures ``<person>/<camera>_<anything>.<jpg, jpeg, png or bmp>``; other files are ignored.
+    """Pictures ``<person>/<camera>_<anything>.jpg`` or ``<person>/<camera>/<anything>.jpg``.
 
-    So are files and folders whose names start with a dot, such as macOS's ``._01_1.jpg``. The first
-    people, by sorted folder names, are trained on, the others tested: pictures of the first camera,
-    by name, are the queries, those of the others the gallery.
+    Names may end in any of ``ENDINGS``, in upper or lower case. Pictures that end otherwise, or lie
+    deeper, are counted and told; files and folders whose names start with a dot, such as macOS's
+    ``._01_1.jpg``, are passed over. The first people, by sorted folder names, are trained on, the
+    others tested: pictures of the first camera, by name, are the queries, those of the others the
+    gallery.
     """
 
     dataset_name = "folder"
@@ -70,6 +73,12 @@ class FolderDataset(ImageDataset):
                 f"'{cameras[first]}'; expected two or more cameras, {SHAPE}"
             )
         super().__init__(train, query, gallery, combineall=combineall)
+        self._folder = folder
+
+    def folders(self) -> Folders:
+        """Where the pictures are: in the whole folder."""
+        files = (item[0] for item in (*self.train, *self.query, *self.gallery))
+        return Folders((self._folder,), files)
 
     @classmethod
     def options(cls, cfg: CfgNode) -> dict:
@@ -89,19 +98,52 @@ def list_people(folder: str) -> dict[str, list[tuple[str, str]]]:
             f"DATASETS.FOLDER.ROOT: no folder {folder}; expected pictures {SHAPE} in it"
         )
     people = {}
-    for person in sorted(os.listdir(folder)):
-        place = os.path.join(folder, person)
-        if person.startswith(".") or not os.path.isdir(place):
-            continue
-        for name in sorted(os.listdir(place)):
-            if name.startswith(".") or not name.lower().endswith(EXTENSIONS):
-                continue
-            camera, underscore, _ = name.partition("_")
-            if not (camera and underscore):
-                raise InputError(
-                    f"{os.path.join(place, name)}: its name tells no camera; expected {SHAPE}"
-                )
-            people.setdefault(person, []).append((camera, os.path.join(place, name)))
+    for person in names_in(folder):
+        if pictures := list_pictures(os.path.join(folder, person)):
+            people[person] = pictures
     if not people:
-        raise InputError(f"{folder}: no pictures there; expected {SHAPE}")
+        unlisted = find_unlisted(Folders((folder,), ()))
+        found = f"; {describe_unlisted(unlisted)}" if unlisted else ""
+        raise InputError(f"{folder}: no pictures there that fit {SHAPE}{found}")
     return people
+
+
+def list_pictures(folder: str) -> list[tuple[str, str]]:
+    """(camera, path) of each picture in a person's folder, sorted by name.
+
+    Raises:
+        InputError: a picture's name tells no camera.
+    """
+    pictures = []
+    for name in names_in(folder):
+        path = os.path.join(folder, name)
+        if os.path.isdir(path):
+            below = (os.path.join(path, picture) for picture in names_in(path))
+            pictures += [(name, file) for file in below if is_picture(file)]
+        elif is_picture(name):
+            pictures.append((camera_of(path), path))
+    return pictures
+
+
+def names_in(folder: str) -> list[str]:
+    """What is in a folder, sorted, without names that start with a dot; of a file nothing."""
+    if not os.path.isdir(folder):
+        return []
+    return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+
+
+def is_picture(path: str) -> bool:
+    """Whether a file's name ends like those that are read."""
+    return path.lower().endswith(ENDINGS) and not os.path.isdir(path)
+
+
+def camera_of(path: str) -> str:
+    """The camera in the name of a picture.
+
+    Raises:
+        InputError: it tells none.
+    """
+    camera, underscore, _ = os.path.basename(path).partition("_")
+    if not (camera and underscore):
+        raise InputError(f"{path}: its name tells no camera; expected {SHAPE}")
+    return camera

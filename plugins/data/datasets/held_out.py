@@ -13,6 +13,7 @@ from plugins.data.build import build_dataset
 from plugins.data.datasets.galleries import group_rows, seeded_galleries
 from plugins.data.datasets.protocol import Protocol, Trial, without_answer
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, as_tracklet, is_image
+from plugins.data.datasets.unlisted import Folders, folders_of
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.data.datasets.wrapped import OuterDataset, chain
 from plugins.errors import InputError
@@ -76,6 +77,10 @@ class HeldOutPeople(OuterDataset, VideoDataset):
     def directions(self) -> dict[str, Protocol]:
         """I2V and V2I, or Q2G, by the rules of the set's direction of that name."""
         return searches(self.query, self.gallery, self._one_modality, self._rules)
+
+    def folders(self) -> Folders:
+        """Where the pictures of the set are; its test items are left out by intent."""
+        return folders_of(self._base)
 
     def show_test(self) -> None:
         """Log who is held out, and a table of queries and gallery."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from plugins.data.datasets.index_files import read_text, whole_number
 from plugins.data.datasets.tracklet import INFRARED, MODALITIES, VISIBLE, Tracklet
+from plugins.data.datasets.unlisted import Folders
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.errors import InputError
 from plugins.registry import DATASET
@@ -80,6 +81,11 @@ class HITSZVCM(VideoDataset):
             "gallery": [tracklet for row, tracklet in enumerate(test) if row not in queries],
         }
         long = {name: self._long(tracklets) for name, tracklets in subsets.items()}
+        self._short = [item for item in (*train, *test) if len(item.img_paths) < self.min_frames]
+        self._roots = tuple(
+            frames_folder(folder, split, listed[0].pid)
+            for split, listed in (("Train", rows), ("Test", test_rows))
+        )
         super().__init__(**long, combineall=combineall)
         for name, tracklets in subsets.items():
             if short := len(tracklets) - len(long[name]):
@@ -94,6 +100,12 @@ class HITSZVCM(VideoDataset):
                     f"{len(breaks)} of {len(listed)} rows do not start after the end of another, "
                     f"the first in line {breaks[0]}; a row may be lost or doubled"
                 )
+
+    def folders(self) -> Folders:
+        """The folders of both splits; short tracklets are left out by intent and told of."""
+        items = (*self.train, *self.query, *self.gallery, *self._short)
+        files = (path for item in items for path in item.img_paths)
+        return Folders(self._roots, files, by_pattern=False)
 
     def _long(self, tracklets: list[Tracklet]) -> list[Tracklet]:
         return [tracklet for tracklet in tracklets if len(tracklet.img_paths) >= self.min_frames]

@@ -1,9 +1,18 @@
 """Fastreid's image data sets, in the shape of ours."""
 
+import os
+from collections.abc import Iterable, Sequence
+from numbers import Real
+
 import numpy as np
 from fastreid.data.datasets.bases import ImageDataset
 
+from plugins.data.datasets.fastreid_sets import image_folders
 from plugins.data.datasets.protocol import Protocol, Trial
+from plugins.data.datasets.unlisted import Folders
+from plugins.errors import InputError
+
+PERSON, CAMERA = 1, 2  # places in an image (path, pid, camid)
 
 
 class ImageSet:
@@ -14,17 +23,27 @@ class ImageSet:
     Attributes:
         images: fastreid's data set.
         train: training images, (path, pid, camid).
-        query: query images, likewise.
+        query: query images, likewise; people and cameras are numbers.
         gallery: gallery images, likewise.
+        people: names of the test people where the set has text, by their numbers; else empty.
+        cameras: names of the test cameras, likewise.
     """
 
     def __init__(self, images: ImageDataset) -> None:
-        """Read the lists of fastreid's data set."""
+        """Read the lists of fastreid's data set.
+
+        Raises:
+            InputError: some people or cameras of a list are text, others numbers.
+        """
         self.images = images
-        self.train, self.query, self.gallery = (
-            sorted(items, key=lambda item: item[0])
+        self.train, query, gallery = (
+            sorted((as_text_path(item) for item in items), key=lambda item: item[0])
             for items in (images.train, images.query, images.gallery)
         )
+        for place in (PERSON, CAMERA):
+            of_text(self.train, place)
+        self.people, (query, gallery) = number_text(PERSON, query, gallery)
+        self.cameras, (self.query, self.gallery) = number_text(CAMERA, query, gallery)
 
     def directions(self) -> dict[str, Protocol]:
         """Q2G: all queries in the whole gallery, without images of the query's person and camera.
@@ -35,6 +54,13 @@ class ImageSet:
         query, gallery = rows[: len(self.query)], rows[len(self.query) :]
         return {"Q2G": Protocol((Trial(query, gallery),))}
 
+    def folders(self) -> Folders:
+        """Where the pictures are, as the data set itself says or as is known of it."""
+        if hasattr(self.images, "folders"):
+            return self.images.folders()
+        files = [item[0] for item in (*self.train, *self.query, *self.gallery)]
+        return image_folders(self.images, files)
+
     def show_train(self) -> None:
         """Log fastreid's table of the training set."""
         self.images.show_train()
@@ -42,3 +68,57 @@ class ImageSet:
     def show_test(self) -> None:
         """Log fastreid's table of queries and gallery."""
         self.images.show_test()
+
+
+def as_text_path(item: Sequence) -> Sequence:
+    """An image whose path is a str, as every part of the package expects it."""
+    return item if isinstance(item[0], str) else (os.fspath(item[0]), *item[1:])
+
+
+def of_text(images: Iterable[Sequence], place: int) -> bool:
+    """Whether the people or the cameras of images are text rather than numbers.
+
+    Args:
+        images: (path, pid, camid).
+        place: PERSON or CAMERA.
+
+    Raises:
+        InputError: some are, some are not, or one is neither.
+    """
+    kinds: dict[str, Sequence] = {}
+    for image in images:
+        label = image[place]
+        kind = "text" if isinstance(label, str) else "a number"
+        if not isinstance(label, str | Real):
+            kind = type(label).__name__
+        kinds.setdefault(kind, image)
+    if kinds.keys() not in ({"text"}, {"a number"}, set()):
+        what = "person" if place == PERSON else "camera"
+        found = ", ".join(f"{what} {i[place]!r} of {i[0]} is {kind}" for kind, i in kinds.items())
+        raise InputError(f"{found}; expected all {what}s of a list to be numbers, or all text")
+    return "text" in kinds
+
+
+def number_text(place: int, *sides: list[Sequence]) -> tuple[list[str], Sequence[list[Sequence]]]:
+    """Number people or cameras that are text, from 0 in sorted order, as training does.
+
+    Args:
+        place: PERSON or CAMERA.
+        sides: lists of images (path, pid, camid) that share the numbers.
+
+    Returns:
+        (names in the order of their numbers, the lists); without text no names, and the lists as
+        they are.
+
+    Raises:
+        InputError: see :func:`of_text`.
+    """
+    images = [image for side in sides for image in side]
+    if not of_text(images, place):
+        return [], sides
+    names = sorted({image[place] for image in images})
+    numbers = {name: number for number, name in enumerate(names)}
+    return names, [
+        [(*image[:place], numbers[image[place]], *image[place + 1 :]) for image in side]
+        for side in sides
+    ]

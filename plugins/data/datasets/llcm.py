@@ -18,6 +18,7 @@ from plugins.data.datasets.index_files import (
 )
 from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
+from plugins.data.datasets.unlisted import Folders
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.errors import InputError
 from plugins.registry import DATASET
@@ -25,6 +26,7 @@ from plugins.registry import DATASET
 MODES = ("sampled-gallery", "deen-script", "full-gallery")
 NAME = re.compile(r"(\d{4})_c(\d+)_.+_(vis|nir)\.(?:jpg|jpeg|png|bmp)", re.IGNORECASE)
 MODALITY_NAMES = {VISIBLE: "vis", INFRARED: "nir"}
+IMAGE_FOLDERS = ("vis", "nir", "test_vis", "test_nir")
 
 
 @DATASET.register()
@@ -67,12 +69,21 @@ class LLCM(VideoDataset):
         visible, infrared = (read_part(folder, "train", kind, people) for kind in MODALITY_NAMES)
         gallery, query = (read_part(folder, "test", kind, people) for kind in MODALITY_NAMES)
         super().__init__(visible + infrared, query, gallery, combineall)
-        self._mode = mode
+        self._mode, self._folder = mode, folder
 
     @classmethod
     def options(cls, cfg: CfgNode) -> dict:
         """DATASETS.LLCM."""
         return {"mode": cfg.DATASETS.LLCM.MODE}
+
+    def folders(self) -> Folders:
+        """All four; the test images are in two of them, and the lists name one of both copies."""
+        files = [item.img_paths[0] for item in (*self.train, *self.query, *self.gallery)]
+        names = {os.path.basename(file) for file in files}
+        roots = (os.path.join(self._folder, name) for name in IMAGE_FOLDERS)
+        return Folders(
+            tuple(roots), files, lambda path: os.path.basename(path) in names, by_pattern=False
+        )
 
     def directions(self) -> dict[str, Protocol]:
         """I2V and V2I; the name says the mode."""

@@ -13,6 +13,7 @@ from fastreid.config import CfgNode
 from plugins.data.datasets.index_files import read_index, require_choice, require_part
 from plugins.data.datasets.protocol import Protocol
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
+from plugins.data.datasets.unlisted import Folders
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.errors import InputError
 from plugins.registry import DATASET
@@ -67,6 +68,12 @@ class RegDB(VideoDataset):
     def options(cls, cfg: CfgNode) -> dict:
         """DATASETS.REGDB."""
         return {"trial": cfg.DATASETS.REGDB.TRIAL}
+
+    def folders(self) -> Folders:
+        """``Visible`` and ``Thermal``; every split lists all people."""
+        files = [item.img_paths[0] for item in (*self.train, *self.query, *self.gallery)]
+        roots = dict.fromkeys(os.path.dirname(os.path.dirname(file)) for file in files)
+        return Folders(tuple(roots), files, by_pattern=False)
 
     def directions(self) -> dict[str, Protocol]:
         """I2V and V2I; the name says which split."""

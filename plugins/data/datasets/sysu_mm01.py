@@ -16,6 +16,7 @@ from plugins.data.datasets.galleries import TRIALS, group_rows, seeded_galleries
 from plugins.data.datasets.index_files import read_people, require_choice, require_part
 from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
+from plugins.data.datasets.unlisted import Folders
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.errors import InputError
 from plugins.registry import DATASET
@@ -77,6 +78,7 @@ class SYSUMM01(VideoDataset):
         require_part(folder, "exp", "SYSU-MM01", self.dataset_url)
         trained, tested = read_splits(os.path.join(folder, "exp"))
         train, test = list_images(folder, trained), list_images(folder, tested)
+        self._folder, self._images = folder, [*train, *test]
         infrared, visible = (
             [i for i in test if i.modality == kind] for kind in (INFRARED, VISIBLE)
         )
@@ -101,6 +103,12 @@ class SYSUMM01(VideoDataset):
         """DATASETS.SYSU."""
         sysu = cfg.DATASETS.SYSU
         return {"mode": sysu.MODE, "shot": sysu.SHOT, "draw": sysu.DRAW}
+
+    def folders(self) -> Folders:
+        """The six cameras'; what the mode leaves out of the gallery is listed as well."""
+        roots = (os.path.join(self._folder, f"cam{camera}") for camera in CAMERAS)
+        files = [image.img_paths[0] for image in self._images]
+        return Folders(tuple(roots), files)
 
     def directions(self) -> dict[str, Protocol]:
         """I2V over ten galleries; the name says mode, shots and draw."""

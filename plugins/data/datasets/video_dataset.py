@@ -16,6 +16,9 @@ logger = logging.getLogger(__name__)
 class VideoDataset:
     """Tracklets to train on, queries, and a gallery to find them in.
 
+    A subclass that knows where all of its pictures are has a method ``folders()``, see
+    ``unlisted.Folders``; of others the folders of the listed frames are known.
+
     Attributes:
         train: training tracklets.
         query: infrared test tracklets.

@@ -6,6 +6,7 @@ from typing import Any
 from fastreid.config import CfgNode
 
 from plugins.data.datasets.protocol import Protocol
+from plugins.data.datasets.unlisted import Folders, folders_of
 from plugins.errors import InputError
 from plugins.registry import DATASET, lookup
 
@@ -67,6 +68,10 @@ class WrappedDataset(OuterDataset):
     def directions(self) -> dict[str, Protocol]:
         """Directions of the set inside."""
         return self.base.directions()
+
+    def folders(self) -> Folders:
+        """Where the pictures of the set inside are; what this one leaves out of them is no loss."""
+        return folders_of(self.base)
 
     def show_train(self) -> None:
         """Log the table of the set inside."""
