@@ -1,9 +1,12 @@
 """From a table that lists videos to one that lists their frames."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -13,6 +16,18 @@ from plugins.data.conversion.item import Item
 from plugins.data.datasets.manifest import Row, read_table
 from plugins.data.datasets.tracklet import MODALITIES
 from plugins.errors import InputError
+
+if TYPE_CHECKING:
+    import av
+
+logger = logging.getLogger(__name__)
+
+REMEDY = "to take what is left of it, write it anew: ffmpeg -i OLD NEW"
+TS_PACKETS = (188, 192, 204)  # bytes: plain, with time codes, with error correction
+# A sound may end later than its last packet says, seconds.
+OTHER_STREAMS = 0.25
+# Share of steps between frames beyond which a rate is not steady.
+IRREGULAR = 0.1
 
 
 def extract_frames(table: str, out: Path, every: int = 1) -> tuple[int, int]:
@@ -66,21 +81,98 @@ def extract(row: Row, number: int, folder: str, out: Path, every: int) -> Item:
 def decode(path: str, place: str) -> Iterator[Image.Image]:
     """The frames of a video, RGB, as a player shows them.
 
+    What a decoder conceals without saying so cannot be known, nor where a recording without a
+    header, such as MPEG-TS, was to end. Frames missing from a steady rate are warned of: a camera
+    may have dropped them, or the file has lost them.
+
     Args:
         path: of the video.
         place: where it is listed, for the message.
 
     Raises:
-        InputError: PyAV is not installed, or it cannot read the file to its end.
+        InputError: PyAV is not installed, the file is no video, a frame is damaged, or the file
+            ends before its header says.
     """
     try:
         import av  # of the extra "video"
     except ImportError:
         raise InputError(f"{path}: reading videos needs PyAV: pip install av") from None
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(f"{place}: {path}: not a regular file")
     try:
-        with av.open(path) as container:
-            for frame in container.decode(video=0):
-                # A phone films lying down and notes by how many degrees, counter-clockwise.
-                yield frame.to_image().rotate(frame.rotation, expand=True)
+        # A playlist may be called .mp4 as well; it shall fetch nothing.
+        options = {"protocol_whitelist": "file"}
+        with av.open(path, options=options, metadata_errors="replace") as container:
+            video = container.streams.video[0]
+            packets, end, times = 0, 0.0, []
+            for packet in container.demux():
+                packets += packet.stream is video and packet.size > 0
+                end = max(end, end_of(packet))
+                for frame in packet.decode() if packet.stream is video else ():
+                    times.append(frame.time)
+                    if frame.is_corrupt or packet.is_corrupt:
+                        when = "" if frame.time is None else f", at {frame.time:.2f} s"
+                        raise InputError(
+                            f"{place}: {path}: frame {len(times)}{when} is damaged; {REMEDY}"
+                        )
+                    # A phone films lying down and notes by how many degrees, counter-clockwise.
+                    yield frame.to_image().rotate(frame.rotation, expand=True)
+            if lack := find_lack(container, path, packets, end):
+                raise InputError(f"{place}: {path}: {lack}: it is cut off or damaged; {REMEDY}")
+            if gap := find_gap(times, float(video.time_base)):
+                logger.warning("%s: %s: %s", place, path, gap)
     except (OSError, av.error.FFmpegError, IndexError) as error:
         raise InputError(f"{place}: {path}: not a whole video: {error}") from error
+
+
+def end_of(packet: "av.Packet") -> float:
+    """When a packet ends, seconds; 0 if it does not say."""
+    start = packet.dts if packet.pts is None else packet.pts
+    return 0.0 if start is None else float((start + (packet.duration or 0)) * packet.time_base)
+
+
+def find_lack(container: "av.container.InputContainer", path: str, packets: int, end: float) -> str:
+    """What a container promised and did not hold, as far as its format tells; "" for nothing.
+
+    Args:
+        container: that has been read to its end.
+        path: of the file.
+        packets: of the first video stream that held something.
+        end: of the last packet of all streams, seconds.
+    """
+    video, kind = container.streams.video[0], container.format.name
+    # Only AVI: an edit list of MP4 may leave out some of the frames that it counts.
+    if kind == "avi" and packets < video.frames:
+        return f"it holds {packets} of {video.frames} frames"
+    if kind == "mpegts" and all(os.path.getsize(path) % size for size in TS_PACKETS):
+        return "it ends within a packet"
+    told = (container.duration or 0) / 1e6  # microseconds
+    tolerance = 1.5 / float(video.average_rate or 10) + OTHER_STREAMS * (len(container.streams) > 1)
+    if end < told - tolerance:
+        return f"it ends after {end:.2f} of {told:.2f} s"
+    return ""
+
+
+def find_gap(times: list[float | None], tick: float) -> str:
+    """Frames that are missing from a steady rate; "" for none, or if the rate is not steady.
+
+    Args:
+        times: of the frames, seconds.
+        tick: to which they are rounded, seconds.
+
+    >>> find_gap([0.0, 0.04, 0.08, 0.12, 0.16, 0.2, 0.24, 0.28, 0.32, 0.36, 0.48], 0.001)
+    '2 frames are missing from a steady 25 a second, the first after 0.36 s'
+    """
+    if len(times) < 3 or None in times:
+        return ""
+    steps = np.diff(times)
+    usual = np.median(steps)
+    odd = np.abs(steps - usual) > 1.5 * tick
+    missing = np.where(odd, np.round(steps / usual) - 1, 0) if usual > 0 else np.zeros(1)
+    if odd.mean() > IRREGULAR or missing.max() < 1:
+        return ""
+    first = times[int(np.argmax(missing))]
+    return (
+        f"{int(missing.sum())} frames are missing from a steady {1 / usual:.3g} a second, the "
+        f"first after {first:.2f} s"
+    )
