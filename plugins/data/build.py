@@ -3,9 +3,11 @@
 Batch sizes of a config count all processes together; a loader gives each process its share.
 """
 
+import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from fastreid.config import CfgNode
@@ -78,7 +80,8 @@ def build_dataset(
     if hasattr(reader, "directions"):
         return reader(root=root, **options)
     try:
-        data = ImageSet(reader(root=root, **options))
+        with own_draws():
+            data = ImageSet(reader(root=root, **options))
         check_names(data.images)
     except InputError:
         raise
@@ -90,6 +93,21 @@ def build_dataset(
             why = f"{error}; set FASTREID_DATASETS to the folder of all data sets (now '{root}')"
         raise InputError(f"{key} {name}: {why}") from error
     return data
+
+
+@contextlib.contextmanager
+def own_draws() -> Iterator[None]:
+    """Let Python's global generator draw the same each time, and be afterwards as it was before.
+
+    fastreid's VehicleID shuffles its test items with it (vehicleid.py, process_dir): each process
+    of a run would search another gallery, and so would each run.
+    """
+    state = random.getstate()
+    random.seed(0)
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 def build_train_loader(cfg: CfgNode) -> DataLoader | CudaLoader:

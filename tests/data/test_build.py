@@ -284,6 +284,15 @@ def test_a_file_that_is_none_of_the_set_is_one_line(
     assert "FASTREID_DATASETS" not in str(caught.value)
 
 
+def test_a_run_reads_images_within_the_limit_of_its_config(cfg):
+    cfg.INPUT.MAX_PIXELS = 24 * 12
+    assert len(list(build_test_loader(cfg, "HITSZVCM")[0])) > 0
+    cfg.INPUT.MAX_PIXELS -= 1
+    for loader in (build_train_loader(cfg), build_test_loader(cfg, "HITSZVCM")[0]):
+        with pytest.raises(InputError, match=r"12 x 24 pixels; expected at most 287; .*MAX_PIXELS"):
+            next(iter(loader))
+
+
 @DATASET.register()
 class Twin(HITSZVCM):
     """The same files under another name: its people count as others."""

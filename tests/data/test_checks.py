@@ -263,3 +263,47 @@ def test_the_command_takes_options_of_the_data_set(tmp_path, monkeypatch, capsys
     options = ("--workers", "1", "DATASETS.FOLDER.ROOT", "mine")
     assert run_tool(monkeypatch, "FolderDataset", *options) == 0
     assert "gallery" in capsys.readouterr().out
+
+
+def write_images(folder, splits):
+    """A table of visible images, two cameras for each person."""
+    lines = [
+        f"{person}{camera}.jpg,{person},{camera},visible,,,{split}"
+        for person, split in splits
+        for camera in ("north", "south")
+    ]
+    header = "path,person,camera,modality,tracklet,frame,split"
+    (folder / "manifest.csv").write_text("\n".join([header, *lines]))
+
+
+@pytest.mark.parametrize(
+    ("splits", "status", "words"),
+    [
+        ("ann train bob train", 0, "fit to train, not to test"),
+        ("cat query dan gallery cat gallery", 0, "fit to test, not to train"),
+        ("ann train bob train cat query cat gallery", 0, "fit to use"),
+        ("ann train cat query cat gallery", 1, "not fit to use"),
+        ("ann train bob train cat query dan gallery", 1, "not fit to use"),
+        ("cat query", 1, "not fit to use"),
+    ],
+)
+def test_the_last_line_says_what_a_set_is_fit_for(
+    tmp_path, monkeypatch, capsys, splits, status, words
+):
+    words_of = splits.split()
+    write_images(tmp_path, list(zip(words_of[::2], words_of[1::2], strict=True)))
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    assert run_tool(monkeypatch, "ManifestDataset", "--labels-only") == status
+    assert capsys.readouterr().out.splitlines()[-1] == f"ManifestDataset: {words}"
+
+
+def test_the_limit_on_pixels_is_that_of_the_config(tmp_path, monkeypatch, capsys):
+    write_images(tmp_path, [("ann", "train"), ("bob", "train")])
+    for name in ("ann", "bob"):
+        for camera in ("north", "south"):
+            Image.new("RGB", (24, 48)).save(tmp_path / f"{name}{camera}.jpg")
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    limit = ("INPUT.MAX_PIXELS", "1151")
+    assert run_tool(monkeypatch, "ManifestDataset", "--workers=1", *limit) == 1
+    assert "24 x 48 pixels; expected at most 1151" in capsys.readouterr().out
+    assert run_tool(monkeypatch, "ManifestDataset", "--workers=1", limit[0], "1152") == 0

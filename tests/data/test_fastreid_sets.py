@@ -1,6 +1,7 @@
 """fastreid's readers, used as they are: what they misread is refused by the file's name."""
 
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,21 @@ class TestReasons:
         assert f'"{root}/{MARKET}/{part}" is not found; set FASTREID_DATASETS' in refusal(
             "Market1501"
         )
+
+
+def test_a_reader_that_draws_draws_the_same_in_every_process(root):
+    """VehicleID takes one item of each car for the gallery, from the global generator."""
+    tree = write_fastreid(root, "VehicleID")
+    lines = "".join(f"{image} {image // 4}\n" for image in range(400, 480))
+    (root / "vehicleid/train_test_split/test_list_13164.txt").write_text(lines)
+    assert tree.lists
+    reads = []
+    for seed in (1, 2):
+        random.seed(seed)
+        state = random.getstate()
+        reads.append([item[0] for item in build_dataset("VehicleID").gallery])
+        assert random.getstate() == state
+    assert reads[0] == reads[1] and len(reads[0]) == 20
 
 
 class Worded(ImageDataset):

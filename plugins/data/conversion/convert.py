@@ -11,7 +11,7 @@ from fastreid.config import CfgNode
 from tqdm import tqdm
 
 from plugins.data.build import build_dataset, datasets_root
-from plugins.data.checks import SPLITS
+from plugins.data.checks import SPLITS, check_unlisted
 from plugins.data.conversion import bupt_campus, hitsz_vcm, manifest
 from plugins.data.conversion.draft import draft_of, require_new
 from plugins.data.conversion.item import Item, Plan, read_items
@@ -73,6 +73,7 @@ def convert(name: str, target: str, out: Path, cfg: CfgNode, placement: str = "c
         copy = layout.open_set(draft)
         check_copy(plan, read_items(copy, str(draft / manifest.TABLE)), draft)
     losses = plan.losses + compare_protocols(data.directions(), copy.directions())
+    losses += [complaint.text for complaint in check_unlisted(data)]
     if generated := sum(len(getattr(data, split)) for split in SPLITS) - len(items):
         losses.append(f"{generated} generated tracklets are left out")
     return Conversion(len(plan.items), sum(len(item.files) for item in plan.items), losses)

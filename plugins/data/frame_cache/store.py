@@ -137,7 +137,7 @@ class FrameCache:
             header = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(header, dict):
                 raise ValueError("no JSON object")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{path}: not a header of frames: {error}; {self._remedy}") from error
         for key, expected in make_header(size).items():
             if header.get(key) != expected:
