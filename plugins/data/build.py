@@ -3,11 +3,9 @@
 Batch sizes of a config count all processes together; a loader gives each process its share.
 """
 
-import contextlib
 import logging
 import os
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from fastreid.config import CfgNode
@@ -18,10 +16,14 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from plugins.data.clips import SAMPLINGS, ClipDataset
 from plugins.data.corruptions import build_corruption, check_corruption
-from plugins.data.datasets.fastreid_sets import check_names, explain
+from plugins.data.datasets.fastreid_sets import check_names, fixed_draws
 from plugins.data.datasets.image_set import ImageSet
 from plugins.data.datasets.protocol import SEARCHABLE, Protocol, can_search, without_answer
-from plugins.data.datasets.unlisted import describe_unlisted, find_unlisted, folders_of
+from plugins.data.datasets.reader_errors import explain
+from plugins.data.datasets.unlisted import (
+    explain_emptiness,
+    warn_of_unlisted,
+)
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.data.datasets.wrapped import chain
 from plugins.data.frame_cache.store import FrameCache
@@ -33,11 +35,8 @@ from plugins.registry import DATASET, SAMPLER, lookup
 
 logger = logging.getLogger(__name__)
 
-# What fastreid's readers raise where a file's name or a list's line has not the form it should.
+# fastreid's readers raise these for a file's name, or a line of a list, that they cannot parse.
 MISREAD = (AttributeError, ValueError, LookupError)
-# Names and folders of the data sets that this process has looked into: a run reads a set often.
-_searched: set[tuple[str, tuple[str, ...]]] = set()
-
 # Samplers of fastreid that ours replace without a change of meaning.
 FASTREID_SAMPLERS = {
     "TrainingSampler": "ShuffleSampler",
@@ -80,7 +79,7 @@ def build_dataset(
     if hasattr(reader, "directions"):
         return reader(root=root, **options)
     try:
-        with own_draws():
+        with fixed_draws(reader):
             data = ImageSet(reader(root=root, **options))
         check_names(data.images)
     except InputError:
@@ -93,21 +92,6 @@ def build_dataset(
             why = f"{error}; set FASTREID_DATASETS to the folder of all data sets (now '{root}')"
         raise InputError(f"{key} {name}: {why}") from error
     return data
-
-
-@contextlib.contextmanager
-def own_draws() -> Iterator[None]:
-    """Let Python's global generator draw the same each time, and be afterwards as it was before.
-
-    fastreid's VehicleID shuffles its test items with it (vehicleid.py, process_dir): each process
-    of a run would search another gallery, and so would each run.
-    """
-    state = random.getstate()
-    random.seed(0)
-    try:
-        yield
-    finally:
-        random.setstate(state)
 
 
 def build_train_loader(cfg: CfgNode) -> DataLoader | CudaLoader:
@@ -171,7 +155,8 @@ def build_test_loader(
     items = [*data.query, *data.gallery]
     if not items:
         raise InputError(
-            f"DATASETS.TESTS {dataset_name}: it has neither queries nor a gallery{_instead(data)}"
+            f"DATASETS.TESTS {dataset_name}: it has neither queries nor a gallery"
+            f"{explain_emptiness(data)}"
         )
     if not can_search(data.directions()):
         raise InputError(
@@ -218,32 +203,6 @@ def build_test_clips(
     )
 
 
-def warn_of_unlisted(data: VideoDataset | ImageSet, name: str) -> None:
-    """Warn, once in a process, of pictures that a reader's pattern passes over.
-
-    Where lists name the files, a run does not look for others: see ``Folders.by_pattern``.
-
-    Args:
-        data: the data set.
-        name: under which it is registered.
-
-    Raises:
-        InputError: a folder of the set cannot be read.
-    """
-    folders = folders_of(data)
-    if not folders.by_pattern or (name, folders.roots) in _searched:
-        return
-    _searched.add((name, folders.roots))
-    if unlisted := find_unlisted(folders):
-        logger.warning("%s: %s", name, describe_unlisted(unlisted))
-
-
-def _instead(data: VideoDataset | ImageSet) -> str:
-    """What an empty set's folders hold instead, for a message; nothing if they are empty too."""
-    unlisted = find_unlisted(folders_of(data))
-    return f": {describe_unlisted(unlisted)}" if unlisted else ""
-
-
 def frame_reader(cfg: CfgNode, is_train: bool) -> Callable[[str], Tensor]:
     """How an image file becomes a frame: decoded, or with DATALOADER.FRAME_CACHE from there.
 
@@ -257,7 +216,7 @@ def frame_reader(cfg: CfgNode, is_train: bool) -> Callable[[str], Tensor]:
 
 
 def frame_decoder(cfg: CfgNode) -> Callable[[str], Tensor]:
-    """How an image file is decoded: :func:`read_frame` within INPUT.MAX_PIXELS."""
+    """Return :func:`read_frame` with the limit INPUT.MAX_PIXELS."""
     return partial(read_frame, max_pixels=cfg.INPUT.MAX_PIXELS)
 
 
@@ -285,7 +244,9 @@ def training_items(cfg: CfgNode) -> list[tuple]:
             data.show_train()
             warn_of_unlisted(data, name)
         if not data.train:
-            raise InputError(f"DATASETS.NAMES {name}: it has no training items{_instead(data)}")
+            raise InputError(
+                f"DATASETS.NAMES {name}: it has no training items{explain_emptiness(data)}"
+            )
         items += data.train if len(names) == 1 else [named(item, name) for item in data.train]
     return items
 

@@ -111,7 +111,7 @@ def check_labels(splits: Splits) -> list[Complaint]:
 
 
 def verdict(data: VideoDataset | ImageSet, complaints: Iterable[Complaint]) -> str:
-    """What the set is fit for, in the words of the last line of a check."""
+    """Say what the set is fit for, in the words of the last line of a check."""
     if any(complaint.fatal for complaint in complaints):
         return "not fit to use"
     if not data.train:
@@ -125,7 +125,7 @@ def remarks(data: VideoDataset | ImageSet) -> list[Complaint]:
 
 
 def check_unlisted(data: VideoDataset | ImageSet) -> list[Complaint]:
-    """Pictures in the set's folders that no list holds.
+    """Look for pictures in the set's folders that no list holds.
 
     Fatal where the reader takes what fits a pattern, worth knowing where lists name the files.
 

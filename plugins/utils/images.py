@@ -1,8 +1,8 @@
-"""Images: the one place that opens a file of pixels and decodes it.
+"""Open and decode image files; no other module does.
 
-A file is named by anybody and may hold anything, whatever its ending says. Five formats are read,
-all of which Pillow decodes by itself; others would start another program (EPS starts Ghostscript)
-or come with decoders that are attacked more often than they are needed here.
+A file may hold anything, whatever its name ends with. Five formats are read, which Pillow decodes
+by itself; others start another program (EPS starts Ghostscript) or come with decoders that are
+attacked more often than they are needed here.
 """
 
 import os
@@ -101,7 +101,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 def _identify(file: BinaryIO, name: str) -> ImageFile:
-    """The file with its header read.
+    """Open a file with Pillow's reader of its format, which reads the header.
 
     Raises:
         InputError: it begins like none of the formats that are read.
@@ -131,7 +131,7 @@ def _check_header(image: ImageFile, name: str, max_pixels: int) -> None:
 
 
 def _has_deep_channels(image: ImageFile) -> bool:
-    """Whether a channel has more than 8 bits in the file.
+    """Tell whether a channel has more than 8 bits in the file.
 
     The mode does not always tell: Pillow reads the high bytes of 16-bit RGB and calls it RGB.
     """

@@ -81,9 +81,9 @@ def extract(row: Row, number: int, folder: str, out: Path, every: int) -> Item:
 def decode(path: str, place: str) -> Iterator[Image.Image]:
     """The frames of a video, RGB, as a player shows them.
 
-    What a decoder conceals without saying so cannot be known, nor where a recording without a
-    header, such as MPEG-TS, was to end. Frames missing from a steady rate are warned of: a camera
-    may have dropped them, or the file has lost them.
+    A decoder conceals some damage without saying so, and a recording without a header, such as
+    MPEG-TS, does not say where it was to end; neither can be noticed. Frames that are missing from
+    a steady rate are warned of: the camera dropped them, or the file has lost them.
 
     Args:
         path: of the video.
@@ -106,19 +106,24 @@ def decode(path: str, place: str) -> Iterator[Image.Image]:
             video = container.streams.video[0]
             packets, end, times = 0, 0.0, []
             for packet in container.demux():
-                packets += packet.stream is video and packet.size > 0
                 end = max(end, end_of(packet))
-                for frame in packet.decode() if packet.stream is video else ():
+                if packet.stream is not video:
+                    continue
+                packets += packet.size > 0
+                if packet.is_corrupt:  # its frame may come later, and look whole
+                    raise InputError(f"{place}: {path}: packet {packets} is damaged; {REMEDY}")
+                for frame in packet.decode():
                     times.append(frame.time)
-                    if frame.is_corrupt or packet.is_corrupt:
-                        when = "" if frame.time is None else f", at {frame.time:.2f} s"
+                    if frame.is_corrupt:
                         raise InputError(
-                            f"{place}: {path}: frame {len(times)}{when} is damaged; {REMEDY}"
+                            f"{place}: {path}: frame {len(times)} is damaged; {REMEDY}"
                         )
                     # A phone films lying down and notes by how many degrees, counter-clockwise.
                     yield frame.to_image().rotate(frame.rotation, expand=True)
-            if lack := find_lack(container, path, packets, end):
-                raise InputError(f"{place}: {path}: {lack}: it is cut off or damaged; {REMEDY}")
+            if shortfall := find_shortfall(container, path, packets, end):
+                raise InputError(
+                    f"{place}: {path}: {shortfall}: it is cut off or damaged; {REMEDY}"
+                )
             if gap := find_gap(times, float(video.time_base)):
                 logger.warning("%s: %s: %s", place, path, gap)
     except (OSError, av.error.FFmpegError, IndexError) as error:
@@ -126,19 +131,24 @@ def decode(path: str, place: str) -> Iterator[Image.Image]:
 
 
 def end_of(packet: "av.Packet") -> float:
-    """When a packet ends, seconds; 0 if it does not say."""
+    """Return when a packet ends, seconds; 0 if it does not say."""
     start = packet.dts if packet.pts is None else packet.pts
     return 0.0 if start is None else float((start + (packet.duration or 0)) * packet.time_base)
 
 
-def find_lack(container: "av.container.InputContainer", path: str, packets: int, end: float) -> str:
-    """What a container promised and did not hold, as far as its format tells; "" for nothing.
+def find_shortfall(
+    container: "av.container.InputContainer", path: str, packets: int, end: float
+) -> str:
+    """Compare what a container holds with what its header promises.
 
     Args:
         container: that has been read to its end.
         path: of the file.
         packets: of the first video stream that held something.
         end: of the last packet of all streams, seconds.
+
+    Returns:
+        What the file lacks, in words; "" for nothing, or if its format promises nothing.
     """
     video, kind = container.streams.video[0], container.format.name
     # Only AVI: an edit list of MP4 may leave out some of the frames that it counts.
@@ -146,19 +156,22 @@ def find_lack(container: "av.container.InputContainer", path: str, packets: int,
         return f"it holds {packets} of {video.frames} frames"
     if kind == "mpegts" and all(os.path.getsize(path) % size for size in TS_PACKETS):
         return "it ends within a packet"
-    told = (container.duration or 0) / 1e6  # microseconds
+    duration = (container.duration or 0) / 1e6  # microseconds
     tolerance = 1.5 / float(video.average_rate or 10) + OTHER_STREAMS * (len(container.streams) > 1)
-    if end < told - tolerance:
-        return f"it ends after {end:.2f} of {told:.2f} s"
+    if end < duration - tolerance:
+        return f"it ends after {end:.2f} of {duration:.2f} s"
     return ""
 
 
 def find_gap(times: list[float | None], tick: float) -> str:
-    """Frames that are missing from a steady rate; "" for none, or if the rate is not steady.
+    """Count the frames that are missing from a steady rate.
 
     Args:
         times: of the frames, seconds.
         tick: to which they are rounded, seconds.
+
+    Returns:
+        How many are missing and where, in words; "" for none, or if the rate is not steady.
 
     >>> find_gap([0.0, 0.04, 0.08, 0.12, 0.16, 0.2, 0.24, 0.28, 0.32, 0.36, 0.48], 0.001)
     '2 frames are missing from a steady 25 a second, the first after 0.36 s'

@@ -120,7 +120,7 @@ class BUPTCampus(VideoDataset):
         return {"protocol": bupt.PROTOCOL, "auxiliary": bupt.AUXILIARY, "fake_ir": bupt.FAKE_IR}
 
     def folders(self) -> Folders:
-        """``DATA``: rows take what they want of the index, and nobody lists translated frames."""
+        """Return ``DATA``; the index lists its frames, used or not, but for translated ones."""
         root = os.path.join(os.path.dirname(self._index_file), "DATA")
         files = (os.path.join(root, path) for path in listed_files(read_index(self._index_file)))
         translated = f"{os.sep}{TRANSLATED}{os.sep}"
@@ -191,7 +191,7 @@ def read_index(path: str) -> dict:
 
 
 def listed_files(index: object) -> Iterator[str]:
-    """All paths in ``data_paths.json``, or in a part of it."""
+    """Yield all paths in ``data_paths.json``, or in a part of it."""
     if isinstance(index, str):
         yield index
     elif isinstance(index, dict | list):

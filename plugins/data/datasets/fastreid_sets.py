@@ -1,14 +1,14 @@
-"""What fastreid's readers know and do not say: where pictures are, and what is left out.
+"""Check what fastreid's readers, which are used as they are, make of their files.
 
-The readers are used as they are. They take what fits a pattern, pass over the rest, and read the
-first digits of a number; so what they found is compared with the folders and with the names.
+They take what fits a pattern, pass over the rest, and read the first digits of a number; so their
+lists are compared with their folders and with the names of their files.
 """
 
-import linecache
+import contextlib
 import os
+import random
 import re
 from collections.abc import Callable, Iterator
-from types import FrameType, TracebackType
 from typing import Any, NamedTuple
 
 from fastreid.data import datasets as fastreid_sets
@@ -23,14 +23,15 @@ FOLDERS = ("train_dir", "query_dir", "gallery_dir", "test_dir", "train_path")
 
 
 class Layout(NamedTuple):
-    """What is known of one reader.
+    """Describe what one reader knows and does not say.
 
     Attributes:
-        folders: attributes of the reader that hold its folders, each with the part below it that
-            is meant; empty for the folders of the files that it found.
-        by_pattern: as of ``Folders``.
-        known: what the set leaves out by its own rules: the reader -> whether, by a file's path.
-        name: person and camera in a file's name, whole; empty where the reader reads names whole.
+        folders: attributes of the reader that hold its folders, each with the part below the folder
+            that is meant; empty for the folders of the files that the reader lists.
+        by_pattern: as in ``Folders``.
+        known: makes ``Folders.known`` for a reader.
+        name: pattern of the person and the camera in a file's name; empty where the reader's own
+            pattern takes them whole.
     """
 
     folders: tuple[str, ...] = FOLDERS
@@ -40,14 +41,14 @@ class Layout(NamedTuple):
 
 
 def _validation_files(reader: fastreid_sets.MSMT17) -> Callable[[str], bool]:
-    """``list_val.txt``, on which fastreid does not train, names the rest of the training files."""
+    """Know the files of ``list_val.txt``, on which fastreid does not train."""
     lines = read_text(reader.list_val_path).splitlines()
     names = {os.path.abspath(os.path.join(reader.train_dir, line.split(" ")[0])) for line in lines}
     return names.__contains__
 
 
 def _junk(reader: fastreid_sets.Market1501) -> Callable[[str], bool]:
-    """Person -1 is no person: detections that show too little of one."""
+    """Know person -1: detections that show too little of anybody."""
     return lambda path: os.path.basename(path).startswith("-1_")
 
 
@@ -73,16 +74,16 @@ LAYOUTS: dict[type, Layout] = {
 
 
 def layout_of(reader: ImageDataset) -> Layout:
-    """What is known of a reader or of the one that it extends; of others, what is usual."""
+    """Return the layout of a reader, or of the one that it extends; the usual one for others."""
     return next((LAYOUTS[kind] for kind in type(reader).__mro__ if kind in LAYOUTS), Layout())
 
 
 def image_folders(reader: ImageDataset, files: list[str]) -> Folders:
-    """Where a reader's pictures are.
+    """Return where a reader keeps its pictures.
 
     Args:
         reader: fastreid's or a user's.
-        files: that it found.
+        files: that it lists.
     """
     layout = layout_of(reader)
     roots = []
@@ -107,80 +108,43 @@ def check_names(reader: ImageDataset) -> None:
         InputError: names the first file whose name says something else.
     """
     layout = layout_of(reader)
-    if not layout.name or type(reader).process_dir not in _own_methods():
+    if not layout.name or type(reader).process_dir not in _name_readers():
         return
     pattern = re.compile(layout.name)
     prefix = re.compile(rf"{re.escape(reader.dataset_name)}_(test_)?")
-    for path, pid, camid in (*reader.train, *reader.query, *reader.gallery):
-        found = tuple(int(prefix.sub("", str(label), count=1)) for label in (pid, camid))
+    for path, *labels in (*reader.train, *reader.query, *reader.gallery):
+        pid, camid = (int(prefix.sub("", str(label), count=1)) for label in labels)
         match = pattern.search(os.path.basename(path))
-        if not match or (int(match[1]), int(match[2]) - 1) != found:
-            said = f"person {int(match[1])}, camera {int(match[2])}" if match else "neither"
+        if not match or (int(match[1]), int(match[2]) - 1) != (pid, camid):
+            named = f"person {int(match[1])}, camera {int(match[2])}" if match else "neither"
             raise InputError(
-                f"{path}: its name says {said}, but fastreid's reader takes person {found[0]}, "
-                f"camera {found[1] + 1}; expected a name such as 0002_c1s1_000151_01.jpg, and no "
+                f"{path}: its name says {named}, but fastreid's reader takes person {pid}, "
+                f"camera {camid + 1}; expected a name such as 0002_c1s1_000151_01.jpg, and no "
                 "folder above it with such a name"
             )
 
 
-def _own_methods() -> list[Callable]:
-    """The methods of fastreid that read names; a subclass may have another one."""
+def _name_readers() -> list[Callable]:
+    """Return fastreid's methods that read people from names; a subclass may have another one."""
     return [kind.process_dir for kind, layout in LAYOUTS.items() if layout.name]
 
 
-def explain(error: BaseException) -> str:
-    """Which file a reader of fastreid stumbled over, and why, as far as its variables tell."""
-    reason = f"{type(error).__name__}: {error}"
-    for frame, line in _frames(error.__traceback__):
-        if isinstance(error, AssertionError) and line.startswith("assert "):
-            reason = _broken_condition(frame, line)
-        if where := _file_in(frame):
-            if isinstance(error, UnicodeDecodeError):
-                return _undecodable(where)
-            return f"{where}: {reason}"
-    return reason
+@contextlib.contextmanager
+def fixed_draws(reader: Any) -> Iterator[None]:
+    """Let a reader of fastreid draw the same each time, and leave the global generator as it was.
 
+    VehicleID shuffles its test items with Python's global generator (vehicleid.py, process_dir), so
+    that each process of a run would search another gallery, and so would each run.
 
-def _undecodable(file: str) -> str:
-    """The line and the byte that is not UTF-8; Python's own message holds the file's contents."""
+    Args:
+        reader: registered as a data set; a user's own draws as it likes.
+    """
+    if not getattr(reader, "__module__", "").startswith("fastreid."):
+        yield
+        return
+    state = random.getstate()
+    random.seed(0)
     try:
-        read_text(file)
-    except InputError as error:
-        return str(error)
-    return f"{file}: not text in this machine's encoding"
-
-
-def _frames(trace: TracebackType | None) -> Iterator[tuple[FrameType, str]]:
-    """Frames of a traceback with the line that each stopped at, the innermost first."""
-    frames = []
-    while trace:
-        code = trace.tb_frame.f_code
-        line = linecache.getline(code.co_filename, trace.tb_lineno)
-        frames.append((trace.tb_frame, line.split("#")[0].strip()))
-        trace = trace.tb_next
-    return reversed(frames)
-
-
-def _broken_condition(frame: FrameType, line: str) -> str:
-    """An assertion and the numbers in it: "camid is 9, expected 1 <= camid <= 6"."""
-    condition = line.removeprefix("assert ")
-    values = {
-        name: frame.f_locals[name]
-        for name in re.findall(r"[a-zA-Z_]\w*", condition)
-        if isinstance(frame.f_locals.get(name), int)
-    }
-    found = ", ".join(f"{name} is {value}" for name, value in values.items())
-    return f"{found or 'not so'}, expected {condition}"
-
-
-def _file_in(frame: FrameType) -> str:
-    """The first file among a function's variables, with the line of it that another one holds."""
-    texts = [value for value in frame.f_locals.values() if isinstance(value, str)]
-    file = next((text for text in texts if os.path.isfile(text)), "")
-    for lines in frame.f_locals.values():
-        if isinstance(lines, list) and lines and isinstance(lines[0], str) and file not in lines:
-            stripped = [line.strip() for line in lines]
-            for text in texts:
-                if text.strip() in stripped:
-                    return f"{file}:{stripped.index(text.strip()) + 1}"
-    return file
+        yield
+    finally:
+        random.setstate(state)

@@ -76,7 +76,7 @@ class FolderDataset(ImageDataset):
         self._folder = folder
 
     def folders(self) -> Folders:
-        """Where the pictures are: in the whole folder."""
+        """Return the folder of the set."""
         files = (item[0] for item in (*self.train, *self.query, *self.gallery))
         return Folders((self._folder,), files)
 
@@ -109,7 +109,10 @@ def list_people(folder: str) -> dict[str, list[tuple[str, str]]]:
 
 
 def list_pictures(folder: str) -> list[tuple[str, str]]:
-    """(camera, path) of each picture in a person's folder, sorted by name.
+    """List the pictures in a person's folder, sorted by name.
+
+    Returns:
+        (camera, path) of each.
 
     Raises:
         InputError: a picture's name tells no camera.
@@ -126,19 +129,26 @@ def list_pictures(folder: str) -> list[tuple[str, str]]:
 
 
 def names_in(folder: str) -> list[str]:
-    """What is in a folder, sorted, without names that start with a dot; of a file nothing."""
+    """List a folder, sorted, without names that start with a dot; a file has no names in it.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
     if not os.path.isdir(folder):
         return []
-    return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed: {error.strerror}") from error
 
 
 def is_picture(path: str) -> bool:
-    """Whether a file's name ends like those that are read."""
+    """Tell whether a file's name ends like those that are read."""
     return path.lower().endswith(ENDINGS) and not os.path.isdir(path)
 
 
 def camera_of(path: str) -> str:
-    """The camera in the name of a picture.
+    """Return the camera in the name of a picture.
 
     Raises:
         InputError: it tells none.

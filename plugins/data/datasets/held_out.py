@@ -79,7 +79,7 @@ class HeldOutPeople(OuterDataset, VideoDataset):
         return searches(self.query, self.gallery, self._one_modality, self._rules)
 
     def folders(self) -> Folders:
-        """Where the pictures of the set are; its test items are left out by intent."""
+        """Return those of the set inside, whose test items are left out by intent."""
         return folders_of(self._base)
 
     def show_test(self) -> None:

@@ -102,7 +102,7 @@ class HITSZVCM(VideoDataset):
                 )
 
     def folders(self) -> Folders:
-        """The folders of both splits; short tracklets are left out by intent and told of."""
+        """Return the folders of both splits; short tracklets are left out and told by a remark."""
         items = (*self.train, *self.query, *self.gallery, *self._short)
         files = (path for item in items for path in item.img_paths)
         return Folders(self._roots, files, by_pattern=False)

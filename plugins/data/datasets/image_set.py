@@ -12,7 +12,7 @@ from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.data.datasets.unlisted import Folders
 from plugins.errors import InputError
 
-PERSON, CAMERA = 1, 2  # places in an image (path, pid, camid)
+PERSON, CAMERA = 1, 2  # fields of an image (path, pid, camid)
 
 
 class ImageSet:
@@ -40,8 +40,8 @@ class ImageSet:
             sorted((as_text_path(item) for item in items), key=lambda item: item[0])
             for items in (images.train, images.query, images.gallery)
         )
-        for place in (PERSON, CAMERA):
-            of_text(self.train, place)
+        for field in (PERSON, CAMERA):
+            of_text(self.train, field)
         self.people, (query, gallery) = number_text(PERSON, query, gallery)
         self.cameras, (self.query, self.gallery) = number_text(CAMERA, query, gallery)
 
@@ -55,7 +55,7 @@ class ImageSet:
         return {"Q2G": Protocol((Trial(query, gallery),))}
 
     def folders(self) -> Folders:
-        """Where the pictures are, as the data set itself says or as is known of it."""
+        """Return where the pictures are, as the reader says or as is known of it."""
         if hasattr(self.images, "folders"):
             return self.images.folders()
         files = [item[0] for item in (*self.train, *self.query, *self.gallery)]
@@ -71,39 +71,41 @@ class ImageSet:
 
 
 def as_text_path(item: Sequence) -> Sequence:
-    """An image whose path is a str, as every part of the package expects it."""
+    """Return an image whose path is a str, as every part of the package expects it."""
     return item if isinstance(item[0], str) else (os.fspath(item[0]), *item[1:])
 
 
-def of_text(images: Iterable[Sequence], place: int) -> bool:
-    """Whether the people or the cameras of images are text rather than numbers.
+def of_text(images: Iterable[Sequence], field: int) -> bool:
+    """Tell whether the people or the cameras of images are text rather than numbers.
 
     Args:
         images: (path, pid, camid).
-        place: PERSON or CAMERA.
+        field: PERSON or CAMERA.
 
     Raises:
         InputError: some are, some are not, or one is neither.
     """
     kinds: dict[str, Sequence] = {}
     for image in images:
-        label = image[place]
+        label = image[field]
         kind = "text" if isinstance(label, str) else "a number"
         if not isinstance(label, str | Real):
             kind = type(label).__name__
         kinds.setdefault(kind, image)
     if kinds.keys() not in ({"text"}, {"a number"}, set()):
-        what = "person" if place == PERSON else "camera"
-        found = ", ".join(f"{what} {i[place]!r} of {i[0]} is {kind}" for kind, i in kinds.items())
-        raise InputError(f"{found}; expected all {what}s of a list to be numbers, or all text")
+        what = "person" if field == PERSON else "camera"
+        examples = (f"{what} {i[field]!r} of {i[0]} is {kind}" for kind, i in kinds.items())
+        raise InputError(
+            f"{', '.join(examples)}; expected all {what}s of a list to be numbers, or all text"
+        )
     return "text" in kinds
 
 
-def number_text(place: int, *sides: list[Sequence]) -> tuple[list[str], Sequence[list[Sequence]]]:
+def number_text(field: int, *sides: list[Sequence]) -> tuple[list[str], Sequence[list[Sequence]]]:
     """Number people or cameras that are text, from 0 in sorted order, as training does.
 
     Args:
-        place: PERSON or CAMERA.
+        field: PERSON or CAMERA.
         sides: lists of images (path, pid, camid) that share the numbers.
 
     Returns:
@@ -114,11 +116,11 @@ def number_text(place: int, *sides: list[Sequence]) -> tuple[list[str], Sequence
         InputError: see :func:`of_text`.
     """
     images = [image for side in sides for image in side]
-    if not of_text(images, place):
+    if not of_text(images, field):
         return [], sides
-    names = sorted({image[place] for image in images})
+    names = sorted({image[field] for image in images})
     numbers = {name: number for number, name in enumerate(names)}
     return names, [
-        [(*image[:place], numbers[image[place]], *image[place + 1 :]) for image in side]
+        [(*image[:field], numbers[image[field]], *image[field + 1 :]) for image in side]
         for side in sides
     ]

@@ -52,7 +52,7 @@ def read_lines(path: str) -> list[str]:
 
 
 def whole_number(text: str) -> int | None:
-    """The number that ``text`` is, None if it is none; one of more than 18 digits is none either.
+    """Return the number that ``text`` is; None if it is none, or has more than 18 digits.
 
     >>> whole_number("0042"), whole_number("4.2"), whole_number("-1")
     (42, None, None)

@@ -77,7 +77,7 @@ class LLCM(VideoDataset):
         return {"mode": cfg.DATASETS.LLCM.MODE}
 
     def folders(self) -> Folders:
-        """All four; the test images are in two of them, and the lists name one of both copies."""
+        """Return all four; the test images lie in two of them, and the lists name either copy."""
         files = [item.img_paths[0] for item in (*self.train, *self.query, *self.gallery)]
         names = {os.path.basename(file) for file in files}
         roots = (os.path.join(self._folder, name) for name in IMAGE_FOLDERS)

@@ -163,7 +163,7 @@ def read_parquet(path: str) -> Iterator[Row]:
 
 
 def texts_of(path: str, name: str, column: Any) -> list[str]:
-    """The cells of a Parquet column as a CSV file would have them; an empty one is "".
+    """Return the cells of a Parquet column as a CSV file would have them; an empty one is "".
 
     Raises:
         InputError: a text is not UTF-8, or a cell is neither text nor a number.

@@ -70,7 +70,7 @@ class RegDB(VideoDataset):
         return {"trial": cfg.DATASETS.REGDB.TRIAL}
 
     def folders(self) -> Folders:
-        """``Visible`` and ``Thermal``; every split lists all people."""
+        """Return ``Visible`` and ``Thermal``; every split lists all people."""
         files = [item.img_paths[0] for item in (*self.train, *self.query, *self.gallery)]
         roots = dict.fromkeys(os.path.dirname(os.path.dirname(file)) for file in files)
         return Folders(tuple(roots), files, by_pattern=False)

@@ -105,7 +105,7 @@ class SYSUMM01(VideoDataset):
         return {"mode": sysu.MODE, "shot": sysu.SHOT, "draw": sysu.DRAW}
 
     def folders(self) -> Folders:
-        """The six cameras'; what the mode leaves out of the gallery is listed as well."""
+        """Return those of the six cameras; images that a mode leaves out are listed as well."""
         roots = (os.path.join(self._folder, f"cam{camera}") for camera in CAMERAS)
         files = [image.img_paths[0] for image in self._images]
         return Folders(tuple(roots), files)

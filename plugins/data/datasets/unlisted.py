@@ -1,10 +1,11 @@
-"""Pictures that lie in a data set's folders and are in none of its lists.
+"""Find pictures that lie in a data set's folders and are in none of its lists.
 
 A reader that takes what fits a pattern passes over the rest without a word: ``*.jpg`` passes over
-half of the people if their files end in ``.png``. A set says where its pictures are and what it
-leaves out by its own rules; what else lies there is found here.
+half of the people if their files end in ``.png``. A set says where it keeps its pictures and what
+it leaves out by its own rules; everything else that lies there is unlisted.
 """
 
+import logging
 import os
 import re
 from collections import Counter, defaultdict
@@ -15,23 +16,28 @@ from plugins.data.datasets.tracklet import as_tracklet
 from plugins.errors import InputError
 from plugins.utils.images import ENDINGS, OTHER_ENDINGS
 
+logger = logging.getLogger(__name__)
+
 # An ending anywhere in the name: "0001.jpg.part" was to be a picture as well.
 PICTURE = re.compile(
     rf"(?:{'|'.join(map(re.escape, ENDINGS + OTHER_ENDINGS))})(?![a-z0-9])", re.IGNORECASE
 )
+EXAMPLES = 3
+# Names and folders of the data sets that this process has searched: a run reads a set often.
+_searched: set[tuple[str, tuple[str, ...]]] = set()
 
 
 class Folders(NamedTuple):
-    """Where a data set's pictures are.
+    """Describe where a data set keeps its pictures.
 
     Attributes:
-        roots: folders to look into.
+        roots: folders to search.
         listed: files of the set, used or not.
-        known: whether the set leaves a file out by its own rules, by the file's path.
-        deep: whether to look into the folders below the roots as well.
-        by_pattern: whether the reader lists the folders itself and takes what fits a pattern. Then
-            a run looks too. Otherwise lists name the files, up to half a million of them in
-            thousands of folders, and only ``tools/check_data.py`` looks.
+        known: tells, by a file's path, whether the set leaves the file out by its own rules.
+        deep: whether to search the folders below the roots as well.
+        by_pattern: whether the reader itself lists the folders and takes what fits a pattern. A run
+            then searches them too. Other sets have lists that name their files, up to half a
+            million of them in thousands of folders; only ``tools/check_data.py`` searches those.
     """
 
     roots: tuple[str, ...]
@@ -42,7 +48,11 @@ class Folders(NamedTuple):
 
 
 def folders_of(data: Any) -> Folders:
-    """Where a data set's pictures are, as it says; of one that does not, around its files."""
+    """Return what a data set says of its folders; a set that says nothing has those of its files.
+
+    Args:
+        data: a data set of any reader; it says so by a method ``folders()``.
+    """
     if hasattr(data, "folders"):
         return data.folders()
     items = map(as_tracklet, (*data.train, *data.query, *data.gallery))
@@ -50,7 +60,7 @@ def folders_of(data: Any) -> Folders:
 
 
 def folders_around(files: Iterable[str]) -> Folders:
-    """The folders that hold ``files``, without those below."""
+    """Return the folders that hold ``files``, without those below."""
     files = list(files)
     roots = dict.fromkeys(os.path.dirname(file) for file in files)
     return Folders(tuple(roots), files, deep=False, by_pattern=False)
@@ -65,18 +75,18 @@ def find_unlisted(folders: Folders) -> list[str]:
     Raises:
         InputError: a folder cannot be read.
     """
-    listed: dict[str, set[str]] = defaultdict(set)
+    names_by_folder: dict[str, set[str]] = defaultdict(set)
     for file in folders.listed:
         folder, name = os.path.split(file)
-        listed[folder].add(name)
-    held: dict[str, set[str]] = defaultdict(set)
-    for folder, names in listed.items():
-        held[os.path.realpath(folder)] |= names
+        names_by_folder[folder].add(name)
+    listed: dict[str, set[str]] = defaultdict(set)
+    for folder, names in names_by_folder.items():
+        listed[os.path.realpath(folder)] |= names
     unlisted = []
-    # One that is missing holds nothing; whoever reads the listed files will say that they are gone.
+    # A missing folder holds nothing; whoever reads the listed files will say that they are gone.
     roots = filter(os.path.isdir, map(os.path.abspath, folders.roots))
     for folder, names in _walk(roots, folders.deep):
-        for name in set(names) - held[os.path.realpath(folder)]:
+        for name in set(names) - listed[os.path.realpath(folder)]:
             path = os.path.join(folder, name)
             if PICTURE.search(name) and not name.startswith(".") and not folders.known(path):
                 unlisted.append(path)
@@ -84,7 +94,7 @@ def find_unlisted(folders: Folders) -> list[str]:
 
 
 def _walk(roots: Iterable[str], deep: bool) -> Iterator[tuple[str, list[str]]]:
-    """Folders with the names of their files, each once; links to folders are followed."""
+    """Yield each folder once, with the names of its files; links to folders are followed."""
     seen = set()
 
     def fail(error: OSError) -> None:
@@ -102,13 +112,38 @@ def _walk(roots: Iterable[str], deep: bool) -> Iterator[tuple[str, list[str]]]:
 
 
 def describe_unlisted(files: list[str]) -> str:
-    """Say how many pictures are unlisted, how their names end, and which is the first.
+    """Say how many pictures are unlisted, how their names end, and give examples.
 
-    >>> describe_unlisted(["a/1.JPG", "a/1.png", "a/2.png"])
-    'no list holds 3 of the pictures in its folders (2 *.png, 1 *.JPG), such as a/1.JPG'
+    >>> describe_unlisted(["a/1.JPG", "a/1.png"])
+    'no list holds 2 of the pictures in its folders (1 *.JPG, 1 *.png), such as a/1.JPG, a/1.png'
     """
     endings = Counter(os.path.splitext(file)[1] for file in files)
     counts = ", ".join(f"{count} *{ending}" for ending, count in endings.most_common())
     return (
-        f"no list holds {len(files)} of the pictures in its folders ({counts}), such as {files[0]}"
+        f"no list holds {len(files)} of the pictures in its folders ({counts}), such as "
+        f"{', '.join(files[:EXAMPLES])}"
     )
+
+
+def warn_of_unlisted(data: Any, name: str) -> None:
+    """Warn, once in a process, of pictures that a reader's pattern passes over.
+
+    Args:
+        data: the data set; one whose lists name the files is not searched.
+        name: under which it is registered.
+
+    Raises:
+        InputError: a folder of the set cannot be read.
+    """
+    folders = folders_of(data)
+    if not folders.by_pattern or (name, folders.roots) in _searched:
+        return
+    _searched.add((name, folders.roots))
+    if unlisted := find_unlisted(folders):
+        logger.warning("%s: %s", name, describe_unlisted(unlisted))
+
+
+def explain_emptiness(data: Any) -> str:
+    """Say, for the end of a message, which pictures an empty set has but does not list."""
+    unlisted = find_unlisted(folders_of(data))
+    return f": {describe_unlisted(unlisted)}" if unlisted else ""

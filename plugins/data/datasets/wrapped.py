@@ -70,7 +70,7 @@ class WrappedDataset(OuterDataset):
         return self.base.directions()
 
     def folders(self) -> Folders:
-        """Where the pictures of the set inside are; what this one leaves out of them is no loss."""
+        """Return those of the set inside; what this set leaves out of it is left out by intent."""
         return folders_of(self.base)
 
     def show_train(self) -> None:
