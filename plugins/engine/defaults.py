@@ -22,7 +22,7 @@ from plugins.engine.checkpoint import Checkpointer, check_schedule
 from plugins.engine.launch import world_size
 from plugins.engine.trainer import Trainer, load_model
 from plugins.errors import InputError, without_traceback
-from plugins.evaluation import verify_expected
+from plugins.evaluation import Evaluation, verify_expected, write_queries
 from plugins.registry import DATASET, lookup
 from plugins.utils.io import write_json
 from plugins.utils.locks import hold
@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 # In OUTPUT_DIR: what the last evaluation of a training gave, and what --eval-only gave.
 RESULTS, EVALUATION = "results.json", "evaluation.json"
+# Beside them, what each query found; see plugins.evaluation.queries.
+QUERIES, EVALUATION_QUERIES = "queries.npz", "evaluation_queries.npz"
 
 
 def parse_arguments(description: str, arguments: list[str] | None = None) -> argparse.Namespace:
@@ -146,16 +148,17 @@ def _run(cfg: CfgNode, args: argparse.Namespace) -> None:
     setup_run(cfg, args)
     if args.eval_only:
         model = load_model(cfg, cfg.MODEL.WEIGHTS)
-        results = Trainer.test(cfg, model, Trainer.build_tests(cfg, model))
+        results, queries = Trainer.test_queries(cfg, model, Trainer.build_tests(cfg, model))
     else:
         trainer = Trainer(cfg)
         trainer.resume_or_load(args.resume)
         results = trainer.train()
+        queries = trainer.queries
     if comm.is_main_process():
         logger.info("Checkpoints, log and metrics: %s", os.path.abspath(cfg.OUTPUT_DIR))
         if len(cfg.DATASETS.TESTS) == 1:
             results = {cfg.DATASETS.TESTS[0]: results}
-        save_results(cfg, results, args.eval_only)
+        save_results(cfg, results, queries, args.eval_only)
         misses = verify_expected(cfg.TEST.EXPECTED_RESULTS, results)
         for miss in misses:
             logger.error("TEST.EXPECTED_RESULTS: %s", miss)
@@ -165,14 +168,17 @@ def _run(cfg: CfgNode, args: argparse.Namespace) -> None:
             logger.info("TEST.EXPECTED_RESULTS: all met")
 
 
-def save_results(cfg: CfgNode, results: dict, eval_only: bool) -> None:
-    """Write ``{"epochs": SOLVER.MAX_EPOCH, "results": {data set: {direction: ...}}}``.
+def save_results(cfg: CfgNode, results: dict, queries: Evaluation, eval_only: bool) -> None:
+    """Write ``{"epochs": SOLVER.MAX_EPOCH, "results": {data set: {direction: ...}}}`` as JSON.
 
     With ``eval_only`` "weights" instead of "epochs", into a file of its own: the folder may be that
-    of the training.
+    of the training. What each query found goes into a file beside it, and first, so that whoever
+    finds results finds it too.
     """
     if eval_only:
-        name, about = EVALUATION, {"weights": cfg.MODEL.WEIGHTS}
+        name, queries_name, about = EVALUATION, EVALUATION_QUERIES, {"weights": cfg.MODEL.WEIGHTS}
     else:
-        name, about = RESULTS, {"epochs": cfg.SOLVER.MAX_EPOCH}
+        name, queries_name, about = RESULTS, QUERIES, {"epochs": cfg.SOLVER.MAX_EPOCH}
+    told = Evaluation(queries.rows, {**queries.run, **about})
+    write_queries(Path(cfg.OUTPUT_DIR, queries_name), told)
     write_json(Path(cfg.OUTPUT_DIR, name), {**about, "results": results})

@@ -38,8 +38,9 @@ from plugins.engine.hooks import (
     PeriodicWriter,
 )
 from plugins.engine.pictures import draw_rankings
+from plugins.engine.queries import name_queries
 from plugins.errors import InputError
-from plugins.evaluation import VVIEvaluator, check_expected, results_table
+from plugins.evaluation import Evaluation, VVIEvaluator, check_expected, results_table
 from plugins.evaluation.views import viewed
 from plugins.modeling.backbones.pretrained import build_pretrained
 from plugins.modeling.dual_norm import add_dual_norm, check_branches
@@ -63,6 +64,7 @@ class Trainer(DefaultTrainer):
         average: its moving average, or None without SOLVER.EMA_DECAY.
         deployed: what is evaluated, saved as "model" and loaded: the averaged network if there is
             one, else ``model``.
+        queries: what each query of the last evaluation found, on the main process.
 
     Raises:
         InputError: from any part that the config names wrongly, or when an epoch has no iteration.
@@ -104,6 +106,7 @@ class Trainer(DefaultTrainer):
         self.cfg = cfg
         self.start_epoch = self.epoch = 0
         self._evaluated = False
+        self.queries = Evaluation([])
         self.max_epoch = cfg.SOLVER.MAX_EPOCH
         self.max_iter = self.max_epoch * self.iters_per_epoch
         self.warmup_iters = solver.warmup_iters(cfg, self.iters_per_epoch)
@@ -164,7 +167,7 @@ class Trainer(DefaultTrainer):
         if self.start_epoch >= self.max_epoch:
             logger.info("All %d epochs are done already; evaluating", self.max_epoch)
             if self._evaluated or self.start_epoch > self.max_epoch:
-                return self.test(self.cfg, self.deployed, self._tests)
+                return self.evaluate()
         # Where no epoch is left, the hooks do what a kill in the last evaluation left undone.
         return super().train()
 
@@ -174,8 +177,10 @@ class Trainer(DefaultTrainer):
         super().run_step()
 
     def evaluate(self) -> dict:
-        """Results of :meth:`test` for the network as it is now."""
-        self._last_eval_results = self.test(self.cfg, self.deployed, self._tests)
+        """Results of :meth:`test` for the network as it is now; keeps those of each query too."""
+        self._last_eval_results, self.queries = self.test_queries(
+            self.cfg, self.deployed, self._tests
+        )
         return self._last_eval_results
 
     def build_hooks(self) -> list[HookBase]:
@@ -258,15 +263,25 @@ class Trainer(DefaultTrainer):
             On the main process {direction: {metric: percent}, "metric": percent}, under the
             dataset's name if there are several; elsewhere empty blocks.
         """
-        results = OrderedDict()
+        return cls.test_queries(cfg, model, tests)[0]
+
+    @classmethod
+    def test_queries(
+        cls, cfg: CfgNode, model: nn.Module, tests: Tests | None = None
+    ) -> tuple[dict, Evaluation]:
+        """As :meth:`test`, with what each query found, on the main process."""
+        results, queries = OrderedDict(), []
         for name, (loader, dataset) in (tests or read_tests(cfg)).items():
             evaluator = build_evaluator(cfg, model, name, loader, dataset)
             results[name] = inference_on_dataset(viewed(model, cfg), loader, evaluator)
-            if cfg.TEST.RANK_PICTURE and comm.is_main_process():
-                draw_rankings(cfg, name, dataset, evaluator)
+            if comm.is_main_process():
+                queries += name_queries(name, dataset, evaluator, results[name])
+                if cfg.TEST.RANK_PICTURE:
+                    draw_rankings(cfg, name, dataset, evaluator)
         if comm.is_main_process():
             logger.info("Evaluation results:\n%s", results_table(results))
-        return next(iter(results.values())) if len(results) == 1 else results
+        blocks = next(iter(results.values())) if len(results) == 1 else results
+        return blocks, Evaluation(queries, {"seed": cfg.SEED})
 
     @staticmethod
     def scale_to_data(cfg: CfgNode, data_loader: DataLoader) -> CfgNode:

@@ -1,6 +1,13 @@
 """Evaluation: distances, ranking, the evaluator of visible-infrared sets and its table."""
 
 from plugins.evaluation.distance import distances
+from plugins.evaluation.queries import (
+    Evaluation,
+    QueryResults,
+    pack_queries,
+    read_queries,
+    write_queries,
+)
 from plugins.evaluation.ranking import (
     RankingResult,
     evaluate_distances,
@@ -12,14 +19,19 @@ from plugins.evaluation.views import FlipAverage
 from plugins.evaluation.vvi_evaluator import VVIEvaluator
 
 __all__ = [
+    "Evaluation",
     "FlipAverage",
+    "QueryResults",
     "RankingResult",
     "VVIEvaluator",
     "check_expected",
     "distances",
     "evaluate_distances",
     "evaluate_ranking",
+    "pack_queries",
     "ranked_lists",
+    "read_queries",
     "results_table",
     "verify_expected",
+    "write_queries",
 ]

@@ -37,12 +37,50 @@ class RankingResult:
         inverse_negative_penalty: (Q,) float64, number of positives / rank of the last one (Ye et
             al., "Deep Learning for Person Re-identification: A Survey and Outlook"); NaN likewise.
         valid: (Q,) bool, the query has a positive.
+        first_rank: (Q,) int64 from 1, where the CMC finds the query's person; 0 where not valid.
+        last_rank: (Q,) int64, of the last positive among the items; 0 likewise.
+        positives: (Q,) int64, number of positives.
     """
 
     cmc: Tensor
     average_precision: Tensor
     inverse_negative_penalty: Tensor
     valid: Tensor
+    first_rank: Tensor
+    last_rank: Tensor
+    positives: Tensor
+
+    @classmethod
+    def of_queries(
+        cls,
+        average_precision: Tensor,
+        first_rank: Tensor,
+        last_rank: Tensor,
+        positives: Tensor,
+        max_rank: int,
+    ) -> "RankingResult":
+        """The scores of queries of whom the rest is known; see the attributes.
+
+        Raises:
+            InputError: no query has a positive.
+        """
+        valid = first_rank > 0
+        if not valid.any():
+            raise InputError(
+                f"none of the {len(valid)} queries has a gallery item of its person that is not "
+                "junk"
+            )
+        hits_at = first_rank[valid].bincount(minlength=max_rank + 1)[1 : max_rank + 1]
+        return cls(
+            cmc=hits_at.cumsum(0).double() / valid.sum(),
+            average_precision=average_precision,
+            # 0 / 0 where there is no positive gives the NaN of an invalid query.
+            inverse_negative_penalty=positives / last_rank.double(),
+            valid=valid,
+            first_rank=first_rank,
+            last_rank=last_rank,
+            positives=positives,
+        )
 
     @property
     def num_valid(self) -> int:
@@ -184,7 +222,7 @@ def _score(
 
     With ``people`` of the gallery, the CMC is that of identities.
     """
-    first_ranks, precisions, penalties = [], [], []
+    first_ranks, last_ranks, numbers, precisions = [], [], [], []
     for block, (positive, junk) in zip(blocks, matches, strict=True):
         if block.isnan().any():
             raise InputError("a distance is NaN; expected finite features")
@@ -195,21 +233,16 @@ def _score(
         # A running sum, because the order of sum() depends on the width and so on the chunk. 0 / 0
         # where there is no positive gives the NaN of an invalid query.
         precisions.append((hits / ranks).where(found, 0).cumsum(dim=1)[:, -1] / number)
-        penalties.append(number / ranks.amax(dim=1).double())
+        last_ranks.append(ranks.amax(dim=1))
+        numbers.append(number)
         if people is not None:
             kept = nearest_of_each_person(block, junk, people)
             ranks = positive_ranks(block, positive & kept, ~kept)
         first_ranks.append(ranks[:, 0])
-    first_rank, average_precision = torch.cat(first_ranks), torch.cat(precisions)
-    valid = first_rank > 0
-    if not valid.any():
-        raise InputError(
-            f"none of the {len(valid)} queries has a gallery item of its person that is not junk"
-        )
-    hits_at = first_rank[valid].bincount(minlength=max_rank + 1)[1 : max_rank + 1]
-    return RankingResult(
-        cmc=hits_at.cumsum(0).double() / valid.sum(),
-        average_precision=average_precision,
-        inverse_negative_penalty=torch.cat(penalties),
-        valid=valid,
+    return RankingResult.of_queries(
+        average_precision=torch.cat(precisions),
+        first_rank=torch.cat(first_ranks),
+        last_rank=torch.cat(last_ranks),
+        positives=torch.cat(numbers),
+        max_rank=max_rank,
     )

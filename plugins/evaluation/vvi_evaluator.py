@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -16,10 +16,10 @@ from plugins.errors import InputError
 from plugins.evaluation.distance import check_metric
 from plugins.evaluation.ranking import RankingResult, evaluate_distances, evaluate_ranking
 from plugins.evaluation.rerank import check_parameters, rerank
+from plugins.evaluation.scores import RANKS, mean_scores, scores
 from plugins.evaluation.views import average_clips, options_suffix
 from plugins.registry import EVALUATOR
 
-RANKS = (1, 5, 10, 20)
 UNSUPPORTED = ("AQE", "ROC")
 
 
@@ -35,6 +35,18 @@ class SearchProtocol(Protocol):
     trials: Sequence[tuple[np.ndarray, np.ndarray]]
     junk: str
     cmc: str
+
+
+class SearchedTrial(NamedTuple):
+    """What the queries of one trial found.
+
+    Attributes:
+        rows: (Q,) int64 rows of ``query + gallery``.
+        ranking: of these queries, in the same order.
+    """
+
+    rows: np.ndarray
+    ranking: RankingResult
 
 
 class EvaluatedSet(Protocol):
@@ -57,6 +69,7 @@ class VVIEvaluator(DatasetEvaluator):
     After ``evaluate``, on the main process, ``features`` (N, D) float32, ``pids`` (N,) and
     ``camids`` (N,) hold what was collected, an entry per item, and ``rankings`` the RankingResult
     of each direction's first trial; under the direction's name + "+rerank" the re-ranked one.
+    ``searched`` holds every row of the table: what each of its trials' queries found.
     """
 
     def __init__(self, cfg: CfgNode, dataset: EvaluatedSet):
@@ -100,6 +113,7 @@ class VVIEvaluator(DatasetEvaluator):
         self.pids: Tensor | None = None
         self.camids: Tensor | None = None
         self.rankings: dict[str, RankingResult] = {}
+        self.searched: dict[str, list[SearchedTrial]] = {}
 
     def row_names(self) -> list[str]:
         """Names of the rows of the table that ``evaluate`` will give."""
@@ -108,6 +122,10 @@ class VVIEvaluator(DatasetEvaluator):
             for direction in self.directions
             for suffix in self.searches
         ]
+
+    def plain_rows(self) -> set[str]:
+        """Names of the rows that test a direction as the config says: not re-ranked, no attack."""
+        return {direction + self.options for direction in self.directions}
 
     def process(self, inputs: dict, outputs: Tensor) -> None:
         """Keep the (B, D) features of one batch and whose they are, on the CPU."""
@@ -142,7 +160,12 @@ class VVIEvaluator(DatasetEvaluator):
                     raise InputError(f"{direction}: {error}") from error
                 block = mean_scores([scores(ranking) for ranking in rankings])
                 self.rankings[direction + suffix] = rankings[0]
-                results[direction + self.options + suffix] = block
+                name = direction + self.options + suffix
+                results[name] = block
+                self.searched[name] = [
+                    SearchedTrial(np.asarray(query_rows), ranking)
+                    for (query_rows, _), ranking in zip(protocol.trials, rankings, strict=True)
+                ]
                 if not suffix:
                     plain.append(block["metric"])
         results["metric"] = float(np.mean(plain))
@@ -198,29 +221,6 @@ class VVIEvaluator(DatasetEvaluator):
 def pick(values: Tensor, query_rows: np.ndarray, gallery_rows: np.ndarray) -> tuple[Tensor, Tensor]:
     """The entries of the queries and those of the gallery."""
     return values[torch.as_tensor(query_rows)], values[torch.as_tensor(gallery_rows)]
-
-
-def scores(ranking: RankingResult) -> dict[str, float | int]:
-    """A direction's row of the table.
-
-    Returns:
-        "Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP" and "metric", the mean of mAP and
-        Rank-1 as in fastreid, in percent; "queries", the number of valid ones.
-    """
-    block = {f"Rank-{rank}": 100 * float(ranking.cmc[rank - 1]) for rank in RANKS}
-    block["mAP"] = 100 * ranking.mean_average_precision
-    block["mINP"] = 100 * ranking.mean_inverse_negative_penalty
-    block["metric"] = (block["mAP"] + block["Rank-1"]) / 2
-    block["queries"] = ranking.num_valid
-    return block
-
-
-def mean_scores(trials: list[dict[str, float | int]]) -> dict[str, float | int]:
-    """Mean of each entry over the trials; "queries" stays whole if it is."""
-    block = {name: float(np.mean([trial[name] for trial in trials])) for name in trials[0]}
-    if block["queries"].is_integer():
-        block["queries"] = int(block["queries"])
-    return block
 
 
 def concatenate(parts: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

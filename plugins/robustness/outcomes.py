@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from plugins.evaluation import RankingResult
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:
@@ -111,6 +113,23 @@ def worst_case(outcomes: Mapping[str, Scores]) -> tuple[dict[str, float | int], 
     alone = (~hits).sum(dim=0) == 1
     wins = (~hits & alone).sum(dim=1).tolist()
     return block, dict(zip(outcomes, wins, strict=True))
+
+
+def worst_ranking(rankings: Sequence[RankingResult]) -> RankingResult:
+    """The per-query worst of several rankings of the same queries, as :func:`worst_scores` has it.
+
+    Args:
+        rankings: under each attack, and the clean one.
+    """
+    first = rankings[0]
+    assert all(torch.equal(one.positives, first.positives) for one in rankings), "other queries"
+    return RankingResult.of_queries(
+        average_precision=torch.stack([one.average_precision for one in rankings]).amin(dim=0),
+        first_rank=torch.stack([one.first_rank for one in rankings]).amax(dim=0),
+        last_rank=torch.stack([one.last_rank for one in rankings]).amax(dim=0),
+        positives=first.positives,
+        max_rank=len(first.cmc),
+    )
 
 
 def person_deviation(scores: Scores, people: Tensor) -> float:

@@ -18,7 +18,8 @@ from plugins.attacks import Adapter, Attack, build_attack
 from plugins.data.clips import ClipDataset
 from plugins.errors import InputError
 from plugins.evaluation import RankingResult, VVIEvaluator
-from plugins.evaluation.vvi_evaluator import RANKS, EvaluatedSet, scores
+from plugins.evaluation.scores import RANKS, scores
+from plugins.evaluation.vvi_evaluator import EvaluatedSet, SearchedTrial
 from plugins.registry import EVALUATOR
 from plugins.robustness.aims import aimed_success
 from plugins.robustness.batches import RowBatches
@@ -28,6 +29,7 @@ from plugins.robustness.outcomes import (
     Scores,
     person_deviation,
     worst_case,
+    worst_ranking,
     worst_scores,
 )
 from plugins.robustness.records import Record, fingerprint
@@ -158,16 +160,22 @@ class RobustEvaluator(VVIEvaluator):
         clean_scores = search.score(rows, features, clean)
         drawn = search.side == "query" and len(rows) < len(search.candidates())
         others = drawn or search.trials > 1
+        rankings = {}
         if others or search.side == "query":
             name = f"{search.name}+clean" if others else search.name
             blocks[name] = scores(clean) | deviation(clean_scores, people)
+            rankings[name] = clean
         outcomes = self.outcomes[search.name] = {}
         for name in self.attacks:
-            outcomes[name], blocks[f"{search.name}+{name}"] = self._attack_once(name, search, rows)
+            row = f"{search.name}+{name}"
+            outcomes[name], rankings[row], blocks[row] = self._attack_once(name, search, rows)
         everything = {"clean": clean_scores, **outcomes}
         worst, wins = worst_case(everything)
         worst |= deviation(worst_scores(everything), people)
         blocks[f"{search.name}+worst"] = worst
+        rankings[f"{search.name}+worst"] = worst_ranking([clean, *rankings.values()])
+        scored = search.scored_rows(rows).cpu().numpy()
+        self.searched |= {name: [SearchedTrial(scored, each)] for name, each in rankings.items()}
         if comm.is_main_process():
             aims = {
                 name: {
@@ -186,8 +194,8 @@ class RobustEvaluator(VVIEvaluator):
 
     def _attack_once(
         self, name: str, search: Search, rows: Tensor
-    ) -> tuple[Outcomes, dict[str, float | int]]:
-        """The outcomes of one attack, from its record or now, and its row of the table."""
+    ) -> tuple[Outcomes, RankingResult, dict[str, float | int]]:
+        """The outcomes of one attack, from its record or now, their ranking and its row."""
         stem = f"{self.name}_{search.name}_{name}".replace(" ", "_")
         key = fingerprint(
             self.cfg,
@@ -211,7 +219,8 @@ class RobustEvaluator(VVIEvaluator):
                     f"and saves images only while it runs: delete {record.path} to attack anew"
                 )
             logger.info("%s %s: read from its record", search.name, name)
-            return outcomes, self._block(name, search, outcomes)
+            ranking = search.ranking(outcomes.rows, outcomes.features)
+            return outcomes, ranking, self._block(name, search, outcomes, ranking)
         others = ()
         if self.attacks[name].both_sides:
             others = self.batches(self._draw(search.other_side()))
@@ -232,14 +241,14 @@ class RobustEvaluator(VVIEvaluator):
             if exported:
                 logger.info("Attacked images: %s", exported.write_manifest(search, outcomes.rows))
             record.keep(outcomes, self._summary(name, search, outcomes, block))
-        return outcomes, block
+        return outcomes, ranking, block
 
     def _block(
-        self, name: str, search: Search, outcomes: Outcomes, ranking: RankingResult | None = None
+        self, name: str, search: Search, outcomes: Outcomes, ranking: RankingResult
     ) -> dict[str, float | int]:
-        """The row of the table; ``ranking`` saves computing it again."""
+        """The row of the table, from the outcomes and their ranking."""
         rows, features = outcomes.rows, outcomes.features
-        block = scores(ranking or search.ranking(rows, features))
+        block = scores(ranking)
         block |= deviation(outcomes, search.people(rows))
         return block | aimed_success(self.attacks[name], search, rows, features, RANKS)
 

@@ -158,9 +158,13 @@ class Search:
         found = self.score(rows, features, ranking)
         return Outcomes(**vars(attacked), **vars(found))
 
+    def scored_rows(self, rows: Tensor) -> Tensor:
+        """Rows (S,) of the queries that are scored when these rows (R,) are attacked."""
+        return rows if self.side == "query" else self._scored
+
     def people(self, rows: Tensor) -> Tensor:
         """Persons (S,) of the queries that are scored when these rows (R,) are attacked."""
-        return self.pids[rows if self.side == "query" else self._scored].cpu()
+        return self.pids[self.scored_rows(rows)].cpu()
 
     def reranked(self, rows: Tensor, features: Tensor, **parameters: float) -> RankingResult:
         """As ``ranking``, of lists that are re-ranked with k1, k2 and lambda_value."""

@@ -1,0 +1,243 @@
+"""What each query found: the record from which the tables, and differences of tables, are made.
+
+Legend: N queries over all trials of one row of the table.
+
+A file is an ``.npz`` that holds no pickled object. Its entry ``about`` is JSON in UTF-8: "format",
+"version", "run" (plain values, such as the seed), "queries" (lists "dataset", "path", "person" and
+"camera") and "rows" (of the table, each with "dataset", "name" and "plain"). Its other entries are
+columns with a number for each row, trial and query: ``row`` and ``query`` are places in those
+lists, ``trial`` counts from 0, and the others are as in :class:`QueryResults`.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from plugins.errors import InputError
+from plugins.evaluation.ranking import RankingResult
+from plugins.evaluation.scores import RANKS, mean_scores, scores
+from plugins.utils.io import read_bytes, write_atomically
+
+FORMAT, VERSION = "fastreid-plugins: results of each query", 1
+NAMES = ("dataset", "path", "person", "camera")
+COLUMNS = ("row", "trial", "query", "average_precision", "first_rank", "last_rank", "positives")
+
+
+@dataclass(frozen=True, eq=False)
+class QueryResults:
+    """One row of the table of results, query by query.
+
+    Attributes:
+        dataset: as in DATASETS.TESTS.
+        row: of the table, such as "I2V" or "I2V+FNA".
+        plain: whether the row is a direction as the config tests it: no re-ranked list, no attack.
+        trial: (N,) int64 from 0.
+        path: (N,) str, first file of the query, from the folder of all data sets on.
+        person: (N,) str, the data set's name of the query's person.
+        camera: (N,) str, likewise.
+        average_precision: (N,) float64, a fraction; NaN where the query has no positive.
+        first_rank: (N,) int64 from 1, where the CMC finds the person; 0 where there is none.
+        last_rank: (N,) int64, of the last positive among the items; 0 likewise.
+        positives: (N,) int64, right items that the query can see; only those above 0 count.
+    """
+
+    dataset: str
+    row: str
+    plain: bool
+    trial: np.ndarray
+    path: np.ndarray
+    person: np.ndarray
+    camera: np.ndarray
+    average_precision: np.ndarray
+    first_rank: np.ndarray
+    last_rank: np.ndarray
+    positives: np.ndarray
+
+    @property
+    def task(self) -> str:
+        """Data set and row as the table names them: "HITSZVCM/I2V"."""
+        return f"{self.dataset}/{self.row}"
+
+    def block(self) -> dict[str, float | int]:
+        """The row's means as the evaluator gave them; see ``plugins.evaluation.scores``."""
+        return mean_scores(
+            [
+                scores(
+                    RankingResult.of_queries(
+                        average_precision=torch.from_numpy(self.average_precision[chosen]),
+                        first_rank=torch.from_numpy(self.first_rank[chosen]),
+                        last_rank=torch.from_numpy(self.last_rank[chosen]),
+                        positives=torch.from_numpy(self.positives[chosen]),
+                        max_rank=max(RANKS),
+                    )
+                )
+                for chosen in (self.trial == trial for trial in np.unique(self.trial))
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All rows of one evaluation.
+
+    Attributes:
+        rows: in the order of the table.
+        run: plain values that say which evaluation this was, such as {"seed": 0}.
+    """
+
+    rows: Sequence[QueryResults]
+    run: Mapping[str, object] = field(default_factory=dict)
+
+
+def pack_queries(evaluation: Evaluation, precision: type = np.float64) -> bytes:
+    """The contents of a file; equal evaluations give equal bytes.
+
+    Args:
+        evaluation: what to keep.
+        precision: of the average precisions. With float64 means come back to the last bit; float16
+            takes a quarter of the space and moves one by at most 0.025 percent points.
+    """
+    queries: dict[tuple[str, ...], int] = {}
+    columns: dict[str, list[np.ndarray]] = {name: [np.empty(0, np.int64)] for name in COLUMNS}
+    for number, row in enumerate(evaluation.rows):
+        names = zip(row.path.tolist(), row.person.tolist(), row.camera.tolist(), strict=True)
+        places = [queries.setdefault((row.dataset, *each), len(queries)) for each in names]
+        columns["row"].append(np.full(len(places), number))
+        columns["query"].append(np.array(places, dtype=np.int64))
+        for name in ("trial", "average_precision", "first_rank", "last_rank", "positives"):
+            columns[name].append(getattr(row, name))
+    about = {
+        "format": FORMAT,
+        "version": VERSION,
+        "run": dict(evaluation.run),
+        "rows": [
+            {"dataset": row.dataset, "name": row.row, "plain": row.plain} for row in evaluation.rows
+        ],
+        "queries": {name: [query[place] for query in queries] for place, name in enumerate(NAMES)},
+    }
+    text = json.dumps(about, ensure_ascii=False, separators=(",", ":")).encode()
+    precisions = np.concatenate(columns.pop("average_precision")).astype(precision)
+    arrays = {name: _smallest(np.concatenate(parts)) for name, parts in columns.items()}
+    arrays["average_precision"] = precisions
+    file = io.BytesIO()
+    np.savez_compressed(file, about=np.frombuffer(text, dtype=np.uint8), **arrays)
+    return file.getvalue()
+
+
+def write_queries(path: Path, evaluation: Evaluation, precision: type = np.float64) -> None:
+    """Write a file atomically; see :func:`pack_queries`."""
+    contents = pack_queries(evaluation, precision)
+    write_atomically(path, lambda file: file.write(contents))
+
+
+def read_queries(path: Path) -> Evaluation:
+    """Read a file that holds what :func:`pack_queries` gave.
+
+    Raises:
+        InputError: there is no such file, it is damaged, or it is of a format or a version that
+            this function does not know.
+    """
+    contents = read_bytes(path)
+    try:
+        with zipfile.ZipFile(io.BytesIO(contents)) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise zipfile.BadZipFile(damaged)
+        with np.load(io.BytesIO(contents), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        about = json.loads(arrays.pop("about").tobytes())
+    # A damaged file makes zipfile and numpy raise nearly anything.
+    except Exception as error:
+        raise InputError(
+            f"{path}: expected results of each query, found a file that is damaged or another's "
+            f"({type(error).__name__})"
+        ) from error
+    found = (about.get("format"), about.get("version")) if isinstance(about, dict) else (None, None)
+    if found != (FORMAT, VERSION):
+        raise InputError(
+            f"{path}: format {found[0]!r}, version {found[1]!r}; expected {FORMAT!r}, {VERSION}"
+        )
+    if why := _misfit(about, arrays):
+        raise InputError(f"{path}: {why}")
+    return Evaluation(_rows(about, arrays), about["run"])
+
+
+def _smallest(values: np.ndarray) -> np.ndarray:
+    """Whole numbers from 0 in the smallest type that holds them."""
+    return values.astype(np.min_scalar_type(int(values.max(initial=0))))
+
+
+def _misfit(about: dict, arrays: dict[str, np.ndarray]) -> str | None:
+    """What of a file's contents is not as the head of this module says; None if all is."""
+    keys = {"format", "version", "run", "rows", "queries"}
+    if about.keys() != keys:
+        return f"about has the keys {sorted(about)}, expected {sorted(keys)}"
+    if arrays.keys() != set(COLUMNS):
+        return f"has the columns {sorted(arrays)}, expected {sorted(COLUMNS)}"
+    if not isinstance(about["run"], dict):
+        return "run is no mapping"
+    rows, queries = about["rows"], about["queries"]
+    kinds = {"dataset": str, "name": str, "plain": bool}
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict)
+        and row.keys() == kinds.keys()
+        and all(isinstance(row[key], kind) for key, kind in kinds.items())
+        for row in rows
+    ):
+        return f"rows: expected a list of mappings with {', '.join(kinds)}"
+    if not (
+        isinstance(queries, dict)
+        and queries.keys() == set(NAMES)
+        and all(isinstance(names, list) for names in queries.values())
+        and all(isinstance(name, str) for names in queries.values() for name in names)
+        and len({len(names) for names in queries.values()}) == 1
+    ):
+        return f"queries: expected lists of text of one length, {', '.join(NAMES)}"
+    if len({array.shape for array in arrays.values()}) != 1 or arrays["row"].ndim != 1:
+        return "the columns differ in length"
+    for name, array in arrays.items():
+        kind = "f" if name == "average_precision" else "u"
+        if array.dtype.kind != kind:
+            return f"column {name}: of type {array.dtype}"
+    for name, number in (("row", len(rows)), ("query", len(queries["path"]))):
+        if arrays[name].max(initial=0) >= max(number, 1):
+            return f"column {name}: {arrays[name].max()}, but there are {number}"
+    counted = arrays["positives"] > 0
+    for name in ("first_rank", "last_rank"):
+        if not np.array_equal(arrays[name] > 0, counted):
+            return f"column {name}: above 0 elsewhere than positives"
+    precisions = arrays["average_precision"]
+    if not np.array_equal(~np.isnan(precisions), counted):
+        return "column average_precision: a number elsewhere than positives are above 0"
+    if not ((precisions[counted] >= 0) & (precisions[counted] <= 1)).all():
+        return "column average_precision: a number outside 0 to 1"
+    return None
+
+
+def _rows(about: dict, arrays: dict[str, np.ndarray]) -> list[QueryResults]:
+    names = {key: np.array(values, dtype=str) for key, values in about["queries"].items()}
+    rows = []
+    for number, row in enumerate(about["rows"]):
+        chosen = arrays["row"] == number
+        places = arrays["query"][chosen]
+        rows.append(
+            QueryResults(
+                dataset=row["dataset"],
+                row=row["name"],
+                plain=row["plain"],
+                trial=arrays["trial"][chosen].astype(np.int64),
+                average_precision=arrays["average_precision"][chosen].astype(np.float64),
+                **{key: names[key][places] for key in ("path", "person", "camera")},
+                **{
+                    key: arrays[key][chosen].astype(np.int64)
+                    for key in ("first_rank", "last_rank", "positives")
+                },
+            )
+        )
+    return rows
