@@ -26,6 +26,8 @@ from plugins.utils.io import read_bytes, write_atomically
 
 FORMAT, VERSION = "fastreid-plugins: results of each query", 1
 NAMES = ("dataset", "path", "person", "camera")
+# Those of the table that are means over queries.
+METRICS = (*(f"Rank-{rank}" for rank in RANKS), "mAP", "mINP", "metric")
 COLUMNS = ("row", "trial", "query", "average_precision", "first_rank", "last_rank", "positives")
 
 
@@ -63,6 +65,29 @@ class QueryResults:
     def task(self) -> str:
         """Data set and row as the table names them: "HITSZVCM/I2V"."""
         return f"{self.dataset}/{self.row}"
+
+    def values(self, metric: str) -> np.ndarray:
+        """(N,) what each query adds to a mean, percent; NaN where the query has no positive.
+
+        Args:
+            metric: one of ``METRICS``.
+        """
+        if metric == "metric":
+            return (self.values("mAP") + self.values("Rank-1")) / 2
+        if metric == "mAP":
+            shares = self.average_precision
+        elif metric == "mINP":
+            shares = self.positives / np.maximum(self.last_rank, 1)
+        else:
+            shares = self.first_rank <= int(metric.removeprefix("Rank-"))
+        return np.where(self.positives > 0, 100.0 * shares, np.nan)
+
+    def weights(self) -> np.ndarray:
+        """(N,) how much each query counts in the row's mean; they sum to 1."""
+        counted = (self.positives > 0).astype(np.float64)
+        _, member = np.unique(self.trial, return_inverse=True)
+        queries = np.bincount(member, counted)
+        return counted / (queries[member] * len(queries))
 
     def block(self) -> dict[str, float | int]:
         """The row's means as the evaluator gave them; see ``plugins.evaluation.scores``."""

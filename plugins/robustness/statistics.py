@@ -34,16 +34,22 @@ def bootstrap_interval(values: Tensor, clusters: Tensor, seed: int = 0) -> tuple
     _, member = clusters.unique(return_inverse=True)
     sums = torch.zeros(int(member.max()) + 1, dtype=torch.float64)
     sums = sums.index_add(0, member, values.double())
-    sizes = member.bincount().double()
-    number = len(sums)
-    counts = np.random.default_rng(seed).multinomial(
-        number, np.full(number, 1 / number), size=RESAMPLES
-    )
-    counts = torch.from_numpy(counts).double()
-    means = (counts @ sums) / (counts @ sizes)
+    counts = resampled_counts(len(sums), seed)
+    means = (counts @ sums) / (counts @ member.bincount().double())
     tail = (1 - CONFIDENCE) / 2
     low, high = means.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return low, high
+
+
+def resampled_counts(number: int, seed: int) -> Tensor:
+    """How often each of ``number`` clusters is drawn when as many are drawn with replacement.
+
+    Returns:
+        (RESAMPLES, number) float64.
+    """
+    generator = np.random.default_rng(seed)
+    counts = generator.multinomial(number, np.full(number, 1 / number), size=RESAMPLES)
+    return torch.from_numpy(counts).double()
 
 
 def wilson_interval(share: float, number: int) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from plugins.config import default_cfg
 from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.errors import InputError
 from plugins.evaluation import Evaluation, QueryResults, VVIEvaluator, pack_queries, read_queries
-from plugins.evaluation.queries import COLUMNS, FORMAT, VERSION
+from plugins.evaluation.queries import COLUMNS, FORMAT, METRICS, VERSION
 from tests.evaluation.test_vvi_evaluator import GALLERY, NUM_ITEMS, QUERY, data_set, feed, items
 
 FIELDS = ("trial", "path", "person", "camera", *COLUMNS[3:])
@@ -74,6 +74,14 @@ def test_the_file_gives_back_the_means_of_the_table_to_the_last_bit(
     assert [row.plain for row in found.rows] == ["rerank" not in row.row for row in found.rows]
     for row, given_row in zip(found.rows, rows, strict=True):
         assert row.block() == results[row.row]
+        weights = row.weights()
+        counted = weights > 0
+        assert weights.sum() == pytest.approx(1)
+        for metric in METRICS:
+            values = row.values(metric)
+            assert np.array_equal(np.isnan(values), ~counted)
+            mean = weights[counted] @ values[counted]
+            assert mean == pytest.approx(results[row.row][metric], abs=1e-9)
         assert row.task == f"Toy/{row.row}"
         for name in FIELDS:
             np.testing.assert_array_equal(getattr(row, name), getattr(given_row, name))
