@@ -116,9 +116,7 @@ def test_the_second_road_is_calibrated_too():
 @settings(max_examples=40)
 @given(seed=st.integers(0, 999), seeds=st.integers(1, 6), mean=st.floats(-3, 3))
 def test_the_p_value_is_below_5_percent_where_the_interval_leaves_out_0(seed, seeds, mean):
-    found = components(
-        mean + np.random.default_rng(seed).normal(size=(9, seeds)), np.arange(1, 10)
-    )
+    found = components(mean + np.random.default_rng(seed).normal(size=(9, seeds)), np.arange(1, 10))
     low, high = found.interval
     assert (found.p < 0.05) == (not low <= 0 <= high)
     assert 0 <= found.p <= 1
@@ -135,7 +133,7 @@ def test_one_seed_is_students_test_over_people():
 
 @pytest.mark.parametrize(("setting", "seeds"), [("even", 5), ("even", 8), ("seeds", 8)])
 def test_the_detectable_difference_is_shown_4_times_in_5(setting, seeds):
-    of_seeds, of_people, rest, people = SETTINGS[setting]
+    people = SETTINGS[setting][3]
     generator = np.random.default_rng(4)
     sizes = [components(drawn(generator, setting, seeds), np.ones(people)) for _ in range(200)]
     truth = float(np.median([each.detectable for each in sizes]))
