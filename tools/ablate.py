@@ -2,9 +2,11 @@
 
 ``python tools/ablate.py projects/sadstrm/ablation.yml`` runs what is not recorded yet and goes on
 with what was interrupted; ``--dry-run`` says what that is, ``--table`` rewrites the table.
-Results: ``results/ablation.json`` and ``ablation.md`` beside the file; logs: ``logs/ablation``. To
-run one again, delete its folder there and its line in the JSON; to run all again beside what is
-recorded, give them another name, ``--name mine``.
+Results: ``results/ablation.json`` and ``ablation.md`` beside the file, and what each query found in
+``ablation_queries``; logs: ``logs/ablation``. To run one again, delete its folder there and its
+line in the JSON; to run all again beside what is recorded, give them another name, ``--name mine``.
+From what each query found come ``results/differences.json`` and ``differences.md``: how much every
+row differs from the first, with 95 % intervals over people and seeds.
 """
 
 import argparse
@@ -20,12 +22,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from plugins.errors import InputError, user_errors
 from plugins.experiments import (
+    Ablation,
+    differences_table,
     execute,
     plan_runs,
     read_ablation,
     read_results,
     record_result,
     split_stale,
+    write_differences,
     write_table,
 )
 
@@ -45,7 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--threads-per-job", type=int, default=1, help="OMP threads of a run")
     parser.add_argument("--dry-run", action="store_true", help="say what would run")
-    parser.add_argument("--table", action="store_true", help="only rewrite the table")
+    parser.add_argument("--table", action="store_true", help="only rewrite table and differences")
     arguments = parser.parse_args()
     for name in ("jobs", "threads_per_job"):
         if getattr(arguments, name) < 1:
@@ -68,23 +73,26 @@ def main() -> int:
     for name, why in stale.items():
         print(f"{name}: the recorded result is stale: {why}")
     if arguments.table:
-        print(f"table: {write_table(ablation)}")
+        report(ablation)
         return 0
 
-    seeds = ablation.seeds if arguments.seeds is None else dict.fromkeys(arguments.seeds)
     recorded = {(result["row"], result["seed"]) for result in current}
-    runs = plan_runs(ablation, ablation.choose(arguments.rows), list(seeds), LOGS)
+    runs = plan_runs(ablation, ablation.choose(arguments.rows), arguments.seeds, LOGS)
     missing = [run for run in runs if (run.row.name, run.seed) not in recorded]
     print(f"{len(runs)} runs, {len(runs) - len(missing)} recorded already in {ablation.results}")
     if not missing:
         print("nothing to run; --name NAME records runs of your own")
     if arguments.dry_run:
         for run in missing:
-            print(f"{run}: {run.state()}\n    {shlex.join(run.command(TRAIN_NET))}")
+            print(f"{run}: {run.state()}")
+            for command in run.commands(TRAIN_NET):
+                print(f"    {shlex.join(command)}")
         return 0
 
-    if missing:
-        ablation.dataset.prepare(os.cpu_count() or 1)
+    for dataset in {
+        each.root(): each for run in missing for each in run.ablation.datasets()
+    }.values():
+        dataset.prepare(os.cpu_count() or 1)
     failures, stopped_by = execute(
         missing,
         TRAIN_NET,
@@ -92,11 +100,20 @@ def main() -> int:
         arguments.threads_per_job,
         functools.partial(record_result, ablation),
     )
-    print(f"table: {write_table(ablation)}")
+    report(ablation)
     if stopped_by:
         print("stopped; the same command goes on", file=sys.stderr)
         return 128 + stopped_by
     return 1 if failures else 0
+
+
+def report(ablation: Ablation) -> None:
+    """Write the table and the differences, and print the latter."""
+    print(f"table: {write_table(ablation)}")
+    if found := write_differences(ablation):
+        print(f"\n{differences_table(found)}")
+    else:
+        print("no differences: of fewer than two rows is recorded what each query found")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,15 @@
-"""Ablations: rows of config overrides times seeds, run, recorded and set side by side."""
+"""Ablations: rows of config overrides times seeds, run, recorded and set side by side.
 
+``plan`` says what an ablation is and ``reading`` reads its file; ``runs``, ``stages``,
+``processes`` and ``jobs`` run it; ``gather`` and ``results`` keep what was found. ``pairing`` sets
+runs side by side query by query, ``paired`` says how far a difference can be trusted, and
+``differences`` does both for an ablation.
+"""
+
+from plugins.experiments.differences import differences_table, write_differences
 from plugins.experiments.jobs import execute
+from plugins.experiments.paired import Difference, holm, paired_difference
+from plugins.experiments.pairing import Tested, by_dataset, compare
 from plugins.experiments.plan import Ablation, Row, difference
 from plugins.experiments.reading import read_ablation
 from plugins.experiments.results import (
@@ -14,15 +23,23 @@ from plugins.experiments.runs import Run, plan_runs
 
 __all__ = [
     "Ablation",
+    "Difference",
     "Row",
     "Run",
+    "Tested",
+    "by_dataset",
+    "compare",
     "difference",
+    "differences_table",
     "execute",
+    "holm",
+    "paired_difference",
     "plan_runs",
     "read_ablation",
     "read_results",
     "record_result",
     "split_stale",
     "table",
+    "write_differences",
     "write_table",
 ]

@@ -7,12 +7,15 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
-from plugins.experiments.runs import Job, Run, RunError, keep_only_final, start
+from plugins.errors import InputError
+from plugins.evaluation import Evaluation
+from plugins.experiments.processes import Job, keep_only_final, start
+from plugins.experiments.runs import Run
 
 PATIENCE = 10.0  # seconds that a process has to end after SIGTERM
 
@@ -51,7 +54,7 @@ def execute(
     train_net: Path,
     jobs: int,
     threads: int,
-    finished: Callable[[dict], None],
+    finished: Callable[[dict, Evaluation | None], None],
 ) -> tuple[dict[str, str], int | None]:
     """Run all, ``jobs`` at a time; a failing one is told and does not stop the others.
 
@@ -62,41 +65,48 @@ def execute(
         train_net: path of the training tool.
         jobs: processes at a time.
         threads: OMP threads of each.
-        finished: gets every result as its run ends.
+        finished: gets the result of every run as it ends, and what each query found.
 
     Returns:
         (run to why it failed, the signal that stopped us or None).
     """
     waiting, running, failures = deque(runs), [], {}
 
-    def fail(run: Run, error: RunError) -> None:
-        failures[str(run)] = str(error)
-        tqdm.write(f"failed: {run}: {error}", file=sys.stderr)
+    @contextlib.contextmanager
+    def failing(run: Run) -> Iterator[None]:
+        try:
+            yield
+        except InputError as error:
+            failures[str(run)] = str(error)
+            tqdm.write(f"failed: {run}: {error}", file=sys.stderr)
+            bar.update()
+
+    def record(run: Run) -> None:
+        found = None
+        with failing(run):
+            found = run.result(), run.queries()
+        if found:
+            finished(*found)  # what cannot be recorded ends everything
+            keep_only_final(run.folder)
+            bar.update()
 
     with StopSignals() as stop, tqdm(total=len(runs), unit="run") as bar:
         try:
             while (waiting or running) and stop.signal is None:
                 while waiting and len(running) < jobs:
-                    run = waiting.popleft()
-                    try:
-                        if run.state() == "finished":  # and we were killed before we recorded it
-                            finished(run.result())
-                            keep_only_final(run.folder)
-                            bar.update()
-                        else:
+                    run, state = waiting.popleft(), None
+                    with failing(run):
+                        state = run.state()
+                        if state != "finished":
                             running.append(start(run, train_net, threads))
-                    except RunError as error:
-                        fail(run, error)
-                        bar.update()
+                    if state == "finished":  # and we were killed before we recorded it
+                        record(run)
                 bar.set_postfix_str(", ".join(str(job.run) for job in running))
                 for job in wait_for_some(running, stop):
                     running.remove(job)
-                    try:
-                        finished(job.result())
-                        keep_only_final(job.run.folder)
-                    except RunError as error:
-                        fail(job.run, error)
-                    bar.update()
+                    with failing(job.run):
+                        job.check()
+                        waiting.appendleft(job.run)  # to be tested, or recorded
         finally:
             end([job.process for job in running])
     return failures, stop.signal

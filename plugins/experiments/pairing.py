@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from plugins.errors import InputError
-from plugins.evaluation.queries import METRICS, QueryResults
+from plugins.evaluation.queries import METRICS, Evaluation, QueryResults
 from plugins.experiments.paired import Difference, paired_difference
 from plugins.registry import nearest
 
@@ -34,6 +34,14 @@ class Tested:
         return [name for name, row in self.rows.items() if row.plain]
 
 
+def by_dataset(label: str, evaluation: Evaluation) -> dict[str, Tested]:
+    """A run's rows by data set, in their order."""
+    rows: dict[str, dict[str, QueryResults]] = {}
+    for row in evaluation.rows:
+        rows.setdefault(row.dataset, {})[row.row] = row
+    return {dataset: Tested(label, dataset, own) for dataset, own in rows.items()}
+
+
 def split_metric(metric: str, source: str) -> tuple[str | None, str]:
     """Row and metric of "I2V/mAP"; None and metric of "mAP", which averages the directions.
 
@@ -54,7 +62,7 @@ def split_metric(metric: str, source: str) -> tuple[str | None, str]:
 
 
 def compare(
-    ours: Sequence[Tested], theirs: Sequence[Tested], metric: str
+    ours: Sequence[Tested], theirs: Sequence[Tested], metric: str, unit: str = "person"
 ) -> tuple[Difference, int]:
     """The mean of ``ours`` minus that of ``theirs``, pair by pair and query by query.
 
@@ -62,6 +70,8 @@ def compare(
         ours: (S,) runs of one way of training, on one data set.
         theirs: (S,) of the other, in the same order of seeds.
         metric: "I2V/mAP", or "mAP" for the mean over the directions.
+        unit: "person", or "site", the first folder of a query, for tests in several parts: what
+            counts as ``people`` of the difference.
 
     Returns:
         The difference in percent points, and the number of queries that it counts.
@@ -78,7 +88,7 @@ def compare(
     for row in names:
         first, values = _side_by_side([*ours, *theirs], row, metric)
         counted = first.positives > 0
-        people.append(first.person[counted])
+        people.append((first.person if unit == "person" else sites(first))[counted])
         weights.append(first.weights()[counted] / len(names))
         differences.append((values[:, : len(ours)] - values[:, len(ours) :])[counted])
         queries += len(set(first.path[counted].tolist()))
@@ -88,6 +98,11 @@ def compare(
     np.add.at(of_people, member, weights)
     np.add.at(sums, member, weights[:, None] * differences)
     return paired_difference(sums / of_people[:, None], of_people), queries
+
+
+def sites(row: QueryResults) -> np.ndarray:
+    """(N,) the first folder of each query."""
+    return np.array([path.partition("/")[0] for path in row.path.tolist()], dtype=str)
 
 
 def _side_by_side(runs: Sequence[Tested], row: str, metric: str) -> tuple[QueryResults, np.ndarray]:

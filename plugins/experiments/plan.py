@@ -1,27 +1,42 @@
-"""An ablation: rows of config overrides, times seeds, all on one data set."""
+"""An ablation: rows of config overrides, times seeds, trained on one data set."""
 
 import dataclasses
 import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from plugins.errors import InputError
 from plugins.registry import nearest
-from plugins.synthetic import HITSZ_VCM, LAYOUTS, SyntheticSettings, render_layout
+from plugins.synthetic import (
+    BUPT_CAMPUS,
+    HITSZ_VCM,
+    LAYOUTS,
+    MARKET1501,
+    SyntheticSettings,
+    render_layout,
+)
 from plugins.synthetic.writers import RENDERER
 from plugins.utils.io import file_digest
 
 # Config keys that name a file of weights.
 START_KEYS = ("MODEL.BACKBONE.PRETRAIN_PATH", "MODEL.WEIGHTS")
+# Layout of a rendered set -> the registered data set that reads it.
+READERS = {
+    HITSZ_VCM.name: "HITSZVCM",
+    BUPT_CAMPUS.name: "BUPTCampus",
+    MARKET1501.name: "Market1501",
+}
+# Parts of a record whose keys are config keys; those of others stand behind the part's name.
+CONFIG_PARTS = ("overrides", "settings")
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What all runs train and test on.
+    """What runs train or are tested on.
 
     Attributes:
         name: for the record.
@@ -62,6 +77,29 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class FurtherTest:
+    """What every run is tested on after its training, besides what its config tests it on.
+
+    Attributes:
+        name: for the table and the record.
+        parts: data sets whose scores are averaged, such as one for each site.
+        options: config key to value, of the evaluation.
+    """
+
+    name: str
+    parts: tuple[Dataset, ...]
+    options: dict[str, object]
+
+    def record(self) -> dict[str, object]:
+        """What decides the result besides the weights, flat."""
+        found = {}
+        for number, part in enumerate(self.parts, start=1):
+            prefix = f"{number}." if len(self.parts) > 1 else ""
+            found |= {f"{prefix}{key}": value for key, value in (part.record() or {}).items()}
+        return found | self.options
+
+
+@dataclass(frozen=True)
 class Row:
     """One configuration of the grid.
 
@@ -72,6 +110,8 @@ class Row:
         options: config key to value, those that all rows share and the row's overrides.
         settings: config key to value, all that base config and ``options`` set.
         epochs: SOLVER.MAX_EPOCH.
+        seeds: of its runs.
+        tests: DATASETS.TESTS.
         files: below the folder of all data sets, which decide what trains besides the data set.
     """
 
@@ -81,6 +121,8 @@ class Row:
     options: dict[str, object]
     settings: dict[str, object]
     epochs: int
+    seeds: tuple[int, ...]
+    tests: tuple[str, ...]
     files: tuple[Path, ...] = ()
 
     def start(self) -> str | None:
@@ -90,17 +132,37 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Contrast:
+    """A comparison.
+
+    Attributes:
+        row: name of a row.
+        against: name of the row that is subtracted.
+        dataset: what both are tested on.
+        metric: "I2V/mAP", or "mAP" for the mean over the directions.
+    """
+
+    row: str
+    against: str
+    dataset: str
+    metric: str
+
+
+@dataclass(frozen=True)
 class Ablation:
-    """A file, read and checked.
+    """A file, read and checked, as one seed has it: with its number in place of every "{seed}".
 
     Attributes:
         file: the YAML file.
         name: of its logs and its results, the file's unless it is told another.
         config: path of the base config.
-        dataset: of all runs.
-        metrics: (direction, metric), the columns of the table.
-        seeds: of every row.
+        dataset: that all runs train on, and are tested on as their config says.
+        metrics: (task, metric), the columns of the table; a task is a direction, or of several data
+            sets "DATASET/DIRECTION".
         rows: by name, in the order of the file; the first is what the others are compared with.
+        tests: by name, further data sets that every run is tested on.
+        primary: the comparisons for which the ablation is made, named beforehand.
+        at: reads the file as another seed has it.
     """
 
     file: Path
@@ -108,8 +170,10 @@ class Ablation:
     config: str
     dataset: Dataset
     metrics: tuple[tuple[str, str], ...]
-    seeds: tuple[int, ...]
     rows: dict[str, Row]
+    tests: dict[str, FurtherTest]
+    primary: tuple[Contrast, ...]
+    at: Callable[[int], "Ablation"] = field(repr=False, compare=False)
 
     @property
     def folder(self) -> Path:
@@ -120,6 +184,25 @@ class Ablation:
     def results(self) -> Path:
         """Where results are recorded; the table lies beside it."""
         return self.file.parent / "results" / f"{self.name}.json"
+
+    def queries(self, row: str, seed: int) -> Path:
+        """Where is recorded what each query of a run found."""
+        return self.results.with_name(f"{self.name}_queries") / f"{row}_seed{seed}.npz"
+
+    def trained_on(self, row: Row) -> dict[str, str]:
+        """Data set in DATASETS.TESTS, what a row's training ends with -> its name in the record."""
+        if len(row.tests) == 1:
+            return {row.tests[0]: self.dataset.name}
+        return {name: name for name in row.tests}
+
+    def tested_on(self) -> list[str]:
+        """Names of all data sets that rows are tested on."""
+        names = [name for row in self.rows.values() for name in self.trained_on(row).values()]
+        return [*dict.fromkeys(names), *self.tests]
+
+    def datasets(self) -> list[Dataset]:
+        """All data sets that a run of this seed needs."""
+        return [self.dataset, *(part for test in self.tests.values() for part in test.parts)]
 
     def choose(self, rows: list[str] | None) -> list[Row]:
         """The named rows, in the order of the file; None for all.
@@ -147,6 +230,19 @@ class Ablation:
         found = {"start": row.start(), "images": images}
         return wanted | {name: digests for name, digests in found.items() if digests}
 
+    def stale(self, result: dict) -> list[str]:
+        """What a recorded result of this seed was measured otherwise than the file says.
+
+        Tests that are not in the file, or no longer, make no result stale.
+        """
+        row = self.rows.get(result["row"])
+        if row is None:
+            return ["no such row"]
+        tests = result.get("tests", {})
+        found = result | {f"tests.{name}": tests.get(name) for name in self.tests}
+        wanted = {f"tests.{name}": test.record() for name, test in self.tests.items()}
+        return difference(found, self.wanted(row) | wanted)
+
 
 def _digests(files: Iterable[Path]) -> str | None:
     """Digests of those files that are there; None if none is."""
@@ -173,7 +269,7 @@ def difference(found: dict, wanted: dict) -> list[str]:
             if was != now:
                 lines[part] = f"{part} {_shown(was)} (now {_shown(now)})"
             continue
-        prefix = "render." if part == "render" else ""
+        prefix = "" if part in CONFIG_PARTS else f"{part}."
         for key in {**was, **now}:
             if was.get(key) != now.get(key):
                 text = f"{_shown(was.get(key))} (now {_shown(now.get(key))})"

@@ -1,8 +1,10 @@
 """What an ablation measured: the record in JSON, and the table made of it.
 
-A result is ``{row, dataset, seed, overrides, commit, metrics: {direction: {metric: percent}}}``
-with ``render``, ``settings``, ``start``, ``epochs``, ``seconds``, ``torch``, ``threads``,
-``device``, where there is none a CPU, and ``images`` of a row that trains on generated ones.
+A result is ``{row, dataset, seed, overrides, commit, metrics: {task: {metric: percent}}}`` with
+``render``, ``settings``, ``start``, ``epochs``, ``seconds``, ``torch``, ``threads``, ``device``,
+where there is none a CPU, and ``images`` of a row that trains on generated ones. A task is a
+direction, or where a run is tested on several data sets "DATASET/DIRECTION". ``tests`` says how
+these were made, and ``queries`` is the digest of the file that holds what each query found.
 """
 
 import contextlib
@@ -15,11 +17,13 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from tabulate import tabulate
 
 from plugins.errors import InputError
-from plugins.experiments.plan import Ablation, difference
-from plugins.utils.io import read_json, write_text
+from plugins.evaluation import Evaluation, read_queries, write_queries
+from plugins.experiments.plan import Ablation
+from plugins.utils.io import file_digest, read_json, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +45,22 @@ def read_results(file: Path) -> list[dict]:
     return results
 
 
-def record_result(ablation: Ablation, result: dict) -> None:
+def record_result(ablation: Ablation, result: dict, queries: Evaluation | None = None) -> None:
     """Put ``result`` in the place of the one of its row, data set and seed; write record and table.
 
     Other processes may record into the same file meanwhile.
+
+    Args:
+        ablation: whose record.
+        result: see the head of this module.
+        queries: what each query found, which is written first.
     """
-    with _alone(ablation.results.parent):
+    with alone(ablation.results.parent):
+        if queries:
+            file = ablation.queries(result["row"], result["seed"])
+            file.parent.mkdir(exist_ok=True)
+            write_queries(file, queries, precision=np.float16)
+            result = result | {"queries": file_digest(file)}
         kept = [one for one in read_results(ablation.results) if _place(one) != _place(result)]
         order = {name: number for number, name in enumerate(ablation.rows)}
         rows = sorted(
@@ -61,7 +75,7 @@ def record_result(ablation: Ablation, result: dict) -> None:
 def write_table(ablation: Ablation) -> Path:
     """Write the Markdown table beside the record; returns its path."""
     path = ablation.results.with_suffix(".md")
-    with _alone(path.parent):
+    with alone(path.parent):
         current, stale = split_stale(ablation, read_results(ablation.results))
         text = table(ablation, current)
         if stale:
@@ -71,7 +85,7 @@ def write_table(ablation: Ablation) -> Path:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Waits until no other process is in here with the same folder, which is made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
@@ -90,15 +104,28 @@ def split_stale(ablation: Ablation, results: list[dict]) -> tuple[list[dict], di
     """
     current, stale = [], {}
     for result in results:
-        name = f"{result['row']}/seed{result['seed']}"
-        row = ablation.rows.get(result["row"])
-        if row is None:
-            stale[name] = "no such row"
-        elif differences := difference(result, ablation.wanted(row)):
-            stale[name] = ", ".join(differences)
+        if differences := ablation.at(result["seed"]).stale(result):
+            stale[f"{result['row']}/seed{result['seed']}"] = ", ".join(differences)
         else:
             current.append(result)
     return current, stale
+
+
+def recorded_queries(ablation: Ablation, result: dict) -> Evaluation | None:
+    """What each query of a recorded result found; None of a result that is older than such records.
+
+    Raises:
+        InputError: the file is not there, damaged, or not the one that the result names.
+    """
+    if "queries" not in result:
+        return None
+    file = ablation.queries(result["row"], result["seed"])
+    if (found := file_digest(file)) != result["queries"]:
+        raise InputError(
+            f"{file}: has the digest {found}, {ablation.results} names {result['queries']}; "
+            "expected both files from one recording"
+        )
+    return read_queries(file)
 
 
 def table(ablation: Ablation, results: list[dict]) -> str:
@@ -131,8 +158,8 @@ def table(ablation: Ablation, results: list[dict]) -> str:
     columns = (f"{direction} {metric}" for direction, metric in ablation.metrics)
     grid = tabulate(lines, ["row", *columns, "n", ""], tablefmt="pipe", disable_numparse=True)
     notes = (
-        f"{ablation.dataset.name}, last epoch, percent: mean ± sample standard deviation over n "
-        f"seeds (differences to `{first}`, seed by seed)."
+        f"{', '.join(ablation.tested_on())}, last epoch, percent: mean ± sample standard deviation "
+        f"over n seeds (differences to `{first}`, seed by seed)."
     )
     return f"{grid}\n\n{notes}\n{_origin(ablation, results)}"
 

@@ -29,15 +29,9 @@ from plugins.experiments import (
 )
 from plugins.experiments.jobs import StopSignals, end
 from plugins.experiments.plan import difference
-from plugins.experiments.runs import (
-    LOG,
-    MARKER,
-    RunError,
-    current_commit,
-    device_name,
-    spelt,
-    start,
-)
+from plugins.experiments.processes import current_commit, device_name, start
+from plugins.experiments.runs import LOG, MARKER, RunError
+from plugins.experiments.stages import spelt
 from tests.engine.small import CONFIG, ROOT
 
 TREE = {
@@ -442,9 +436,9 @@ def test_failing_runs_stop_no_other_and_are_told_with_their_errors_and_logs(tmp_
     tool.write_text(STAND_IN)
     ablation = read_ablation(write(tmp_path, seeds=[0, 1, 2, 3]))
     rows = ablation.choose(["margin"])
-    runs = plan_runs(ablation, rows, list(ablation.seeds), tmp_path / "logs")
+    runs = plan_runs(ablation, rows, None, tmp_path / "logs")
     results = []
-    failures, stopped_by = execute(runs, tool, jobs, 1, results.append)
+    failures, stopped_by = execute(runs, tool, jobs, 1, lambda one, _: results.append(one))
     assert stopped_by is None
     assert sorted(result["metrics"]["I2V"]["Rank-1"] for result in results) == [0.0, 3.0]
     log = runs[1].folder / LOG
@@ -467,7 +461,7 @@ def test_an_interrupted_run_goes_on_in_its_folder_and_names_both_commits_and_mac
     assert one.state() == "resumed"
 
     results = []
-    assert execute([one], tool, 1, 1, results.append) == ({}, None)
+    assert execute([one], tool, 1, 1, lambda each, _: results.append(each)) == ({}, None)
     assert results[0]["commit"] == f"before, {marker['commit']}"
     assert results[0]["device"] == f"another, {marker['device']}"
     assert results[0]["seconds"] is None
