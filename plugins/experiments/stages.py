@@ -33,6 +33,10 @@ class Stage:
     name: str
     folder: Path
 
+    def __str__(self) -> str:
+        """As in messages."""
+        return self.name
+
     def wanted(self) -> dict:
         """What its folder must have been started with."""
         return {"render": self.part.record(), "options": self.test.options}
