@@ -9,7 +9,7 @@ runs side by side query by query, ``paired`` says how far a difference can be tr
 from plugins.experiments.differences import differences_table, write_differences
 from plugins.experiments.jobs import execute
 from plugins.experiments.paired import Difference, holm, paired_difference
-from plugins.experiments.pairing import Tested, by_dataset, compare
+from plugins.experiments.pairing import DatasetResults, by_dataset, compare
 from plugins.experiments.plan import Ablation, Row, difference
 from plugins.experiments.reading import read_ablation
 from plugins.experiments.results import (
@@ -23,10 +23,10 @@ from plugins.experiments.runs import Run, plan_runs
 
 __all__ = [
     "Ablation",
+    "DatasetResults",
     "Difference",
     "Row",
     "Run",
-    "Tested",
     "by_dataset",
     "compare",
     "difference",

@@ -18,7 +18,7 @@ from tabulate import tabulate
 from plugins.errors import InputError
 from plugins.evaluation.queries import METRICS
 from plugins.experiments.paired import holm
-from plugins.experiments.pairing import Tested, by_dataset, compare, split_metric
+from plugins.experiments.pairing import DatasetResults, by_dataset, compare, split_metric
 from plugins.experiments.plan import Ablation, Contrast
 from plugins.experiments.results import alone, read_results, recorded_queries, split_stale
 from plugins.utils.io import read_json, write_text
@@ -27,7 +27,7 @@ PRIMARY, EXPLORATORY, NULL = "primary", "exploratory", "null"
 FEWEST_NULL_SEEDS = 4
 KEYS = ("row", "against", "dataset", "metric", "difference", "low", "high", "queries")
 # Row -> seed -> data set -> what was found there.
-Runs = dict[str, dict[int, dict[str, Tested]]]
+Runs = dict[str, dict[int, dict[str, DatasetResults]]]
 
 
 def write_differences(ablation: Ablation) -> list[dict]:
@@ -168,7 +168,7 @@ def _contrasts(ablation: Ablation, runs: Runs, row: str, against: str) -> list[C
     return contrasts
 
 
-def _pairs(runs: Runs, contrast: Contrast) -> tuple[list[Tested], list[Tested]]:
+def _pairs(runs: Runs, contrast: Contrast) -> tuple[list[DatasetResults], list[DatasetResults]]:
     """Runs of both rows on the data set, with the seeds that both have."""
     ours, theirs = (
         {
@@ -183,7 +183,11 @@ def _pairs(runs: Runs, contrast: Contrast) -> tuple[list[Tested], list[Tested]]:
 
 
 def _entry(
-    ablation: Ablation, contrast: Contrast, kind: str, ours: list[Tested], theirs: list[Tested]
+    ablation: Ablation,
+    contrast: Contrast,
+    kind: str,
+    ours: list[DatasetResults],
+    theirs: list[DatasetResults],
 ) -> dict | None:
     """A difference; None if no pair of runs is recorded."""
     if not ours:

@@ -15,7 +15,7 @@ from plugins.registry import nearest
 
 
 @dataclass(frozen=True, eq=False)
-class Tested:
+class DatasetResults:
     """One run's rows of the table on one data set.
 
     Attributes:
@@ -34,12 +34,12 @@ class Tested:
         return [name for name, row in self.rows.items() if row.plain]
 
 
-def by_dataset(label: str, evaluation: Evaluation) -> dict[str, Tested]:
+def by_dataset(label: str, evaluation: Evaluation) -> dict[str, DatasetResults]:
     """A run's rows by data set, in their order."""
     rows: dict[str, dict[str, QueryResults]] = {}
     for row in evaluation.rows:
         rows.setdefault(row.dataset, {})[row.row] = row
-    return {dataset: Tested(label, dataset, own) for dataset, own in rows.items()}
+    return {dataset: DatasetResults(label, dataset, own) for dataset, own in rows.items()}
 
 
 def split_metric(metric: str, source: str) -> tuple[str | None, str]:
@@ -62,7 +62,10 @@ def split_metric(metric: str, source: str) -> tuple[str | None, str]:
 
 
 def compare(
-    ours: Sequence[Tested], theirs: Sequence[Tested], metric: str, unit: str = "person"
+    ours: Sequence[DatasetResults],
+    theirs: Sequence[DatasetResults],
+    metric: str,
+    unit: str = "person",
 ) -> tuple[Difference, int]:
     """The mean of ``ours`` minus that of ``theirs``, pair by pair and query by query.
 
@@ -105,7 +108,9 @@ def sites(row: QueryResults) -> np.ndarray:
     return np.array([path.partition("/")[0] for path in row.path.tolist()], dtype=str)
 
 
-def _side_by_side(runs: Sequence[Tested], row: str, metric: str) -> tuple[QueryResults, np.ndarray]:
+def _side_by_side(
+    runs: Sequence[DatasetResults], row: str, metric: str
+) -> tuple[QueryResults, np.ndarray]:
     """A row of the first run, its queries in an order of their own, and (N, R) values of all.
 
     Raises:
