@@ -2,10 +2,11 @@
 
 ``plan`` says what an ablation is and ``reading`` reads its file; ``runs``, ``stages``,
 ``processes`` and ``jobs`` run it; ``gather`` and ``results`` keep what was found. ``pairing`` sets
-runs side by side query by query, ``paired`` says how far a difference can be trusted, and
-``differences`` does both for an ablation.
+runs side by side query by query, ``paired`` says how far a difference can be trusted,
+``differences`` does both for an ablation and ``comparison`` for any runs.
 """
 
+from plugins.experiments.comparison import compare_runs, comparison_table
 from plugins.experiments.differences import differences_table, write_differences
 from plugins.experiments.jobs import execute
 from plugins.experiments.paired import Difference, holm, paired_difference
@@ -29,6 +30,8 @@ __all__ = [
     "Run",
     "by_dataset",
     "compare",
+    "compare_runs",
+    "comparison_table",
     "difference",
     "differences_table",
     "execute",

@@ -17,14 +17,28 @@ from tabulate import tabulate
 
 from plugins.errors import InputError
 from plugins.evaluation.queries import METRICS
-from plugins.experiments.paired import holm
-from plugins.experiments.pairing import DatasetResults, by_dataset, compare, split_metric
+from plugins.experiments.paired import Difference, holm
+from plugins.experiments.pairing import DatasetResults, by_dataset, compare, share_queries
 from plugins.experiments.plan import Ablation, Contrast
 from plugins.experiments.results import alone, read_results, recorded_queries, split_stale
 from plugins.utils.io import read_json, write_text
 
 PRIMARY, EXPLORATORY, NULL = "primary", "exploratory", "null"
 FEWEST_NULL_SEEDS = 4
+NUMBER_HEADERS = (
+    "difference",
+    "95 % interval",
+    "second road",
+    "p",
+    "people",
+    "seeds",
+    "80 % power",
+)
+LEGEND = (
+    "Percent points, query by query. Intervals are over people and seeds, of one seed over people "
+    "alone; the second road resamples both. A true difference as large as under 80 % power would "
+    "have been shown 4 times in 5."
+)
 KEYS = ("row", "against", "dataset", "metric", "difference", "low", "high", "queries")
 # Row -> seed -> data set -> what was found there.
 Runs = dict[str, dict[int, dict[str, DatasetResults]]]
@@ -97,55 +111,61 @@ def differences(ablation: Ablation, runs: Runs) -> list[dict]:
     for entry, corrected in zip(primary, holm([e["p"] for e in primary]), strict=True):
         entry["holm"] = _rounded(corrected)
     first = next(iter(ablation.rows))
-    others, null = [], []
-    for name in ablation.rows:
-        for contrast in _contrasts(ablation, runs, name, first):
-            if name != first and contrast not in ablation.primary:
-                pairs = _pairs(runs, contrast)
-                others.append(_entry(ablation, contrast, EXPLORATORY, *pairs))
-            elif name == first and len(seeds := sorted(runs[first])) >= FEWEST_NULL_SEEDS:
-                halves = seeds[0 : len(seeds) // 2 * 2 : 2], seeds[1::2]
-                sides = (
-                    [runs[first][seed].get(contrast.dataset) for seed in half] for half in halves
-                )
-                null.append(_entry(ablation, contrast, NULL, *sides))
+    others = [
+        _entry(ablation, contrast, EXPLORATORY, *_pairs(runs, contrast))
+        for name in ablation.rows
+        if name != first
+        for contrast in _contrasts(ablation, runs, name, first)
+        if contrast not in ablation.primary
+    ]
+    null = [
+        _entry(ablation, contrast, NULL, *halves)
+        for contrast in _contrasts(ablation, runs, first, first)
+        if (halves := _halves(runs[first], contrast.dataset))
+    ]
     return primary + [entry for entry in (*others, *null) if entry]
+
+
+def _halves(
+    runs: dict[int, dict[str, DatasetResults]], dataset: str
+) -> tuple[list[DatasetResults], list[DatasetResults]] | None:
+    """Every other seed of a row, and the others; None of too few, or where their queries differ."""
+    found = [runs[seed][dataset] for seed in sorted(runs) if dataset in runs[seed]]
+    if len(found) < FEWEST_NULL_SEEDS or not share_queries(found):
+        return None
+    even = len(found) // 2 * 2
+    return found[0:even:2], found[1:even:2]
 
 
 def differences_table(entries: Iterable[dict]) -> str:
     """Markdown: a line for each difference, and what they are."""
-    headers = ["", "row", "against", "data set", "metric", "difference", "95 % interval"]
-    headers += ["second road", "p", "people", "seeds", "80 % power at"]
-    lines = []
-    for entry in entries:
-        p = f"{entry['p']:.3f}" if entry["p"] is not None else "-"
-        interval = _interval(entry["low"], entry["high"])
-        if entry.get("sites"):
-            over = _interval(entry["sites_low"], entry["sites_high"])
-            interval += f"; over {entry['sites']} sites {over}"
-        lines.append(
-            [
-                entry["kind"],
-                *(f"`{entry[key]}`" for key in ("row", "against")),
-                entry["dataset"],
-                entry["metric"],
-                f"{entry['difference']:+.2f}",
-                interval,
-                _interval(entry["resampled_low"], entry["resampled_high"]),
-                f"{p}, Holm {entry['holm']:.3f}" if "holm" in entry else p,
-                entry["people"],
-                entry["seeds"],
-                "-" if entry["detectable"] is None else f"{entry['detectable']:.1f}",
-            ]
-        )
+    names = ("kind", "row", "against", "dataset", "metric")
+    lines = [[*(entry[name] for name in names), *number_cells(entry)] for entry in entries]
+    headers = ["", "row", "against", "data set", "metric", *NUMBER_HEADERS]
     grid = tabulate(lines, headers, tablefmt="pipe", disable_numparse=True)
     return (
-        f"{grid}\n\nPercent points, `row` minus `against`, query by query. Intervals are over "
-        "people and seeds, of one seed over people alone; the second road resamples both. A true "
-        "difference as large as in the last column would have been shown 4 times in 5. Primary "
-        "comparisons were named beforehand; every other one is exploratory, and `null` compares "
-        "seeds of one row, where nothing is to be found.\n"
+        f"{grid}\n\nRow minus against. {LEGEND} Primary comparisons were named beforehand, and "
+        "their p-values are corrected for their number after Holm; every other one is exploratory, "
+        "and null compares seeds of one row, where nothing is to be found.\n"
     )
+
+
+def number_cells(entry: dict) -> list[str]:
+    """What stands under ``NUMBER_HEADERS``."""
+    interval = _interval(entry["low"], entry["high"])
+    if entry.get("sites"):
+        over = _interval(entry["sites_low"], entry["sites_high"])
+        interval += f"; over {entry['sites']} sites {over}"
+    p = f"{entry['p']:.3f}" if entry["p"] is not None else "-"
+    return [
+        f"{entry['difference']:+.2f}",
+        interval,
+        _interval(entry["resampled_low"], entry["resampled_high"]),
+        f"{p}, Holm {entry['holm']:.3f}" if "holm" in entry else p,
+        f"{entry['people']}{'' if entry['crossed'] else ', each seed its own'}",
+        str(entry["seeds"]),
+        "-" if entry["detectable"] is None else f"{entry['detectable']:.1f}",
+    ]
 
 
 def _contrasts(ablation: Ablation, runs: Runs, row: str, against: str) -> list[Contrast]:
@@ -192,15 +212,8 @@ def _entry(
     """A difference; None if no pair of runs is recorded."""
     if not ours:
         return None
-    split_metric(contrast.metric, "metric")
-    found, queries = compare(ours, theirs, contrast.metric)
     entry = {"ablation": ablation.name, "kind": kind, **vars(contrast)}
-    entry |= {"difference": _rounded(found.mean)}
-    entry |= dict(zip(("low", "high"), map(_rounded, found.interval), strict=True))
-    bounds = map(_rounded, found.resampled_interval)
-    entry |= dict(zip(("resampled_low", "resampled_high"), bounds, strict=True))
-    entry |= {"p": _rounded(found.p), "detectable": _rounded(found.detectable)}
-    entry |= {"queries": queries, "people": found.people, "seeds": found.seeds}
+    entry |= numbers(*compare(ours, theirs, contrast.metric))
     test = ablation.tests.get(contrast.dataset)
     if test and len(test.parts) > 1:
         of_sites, _ = compare(ours, theirs, contrast.metric, unit="site")
@@ -208,6 +221,25 @@ def _entry(
         bounds = map(_rounded, of_sites.interval)
         entry |= dict(zip(("sites_low", "sites_high"), bounds, strict=True))
     return entry
+
+
+def numbers(found: Difference, queries: int) -> dict[str, float | int | None]:
+    """A difference and the number of its queries as plain values, four digits behind the point."""
+    low, high = map(_rounded, found.interval)
+    resampled_low, resampled_high = map(_rounded, found.resampled_interval)
+    return {
+        "difference": _rounded(found.mean),
+        "low": low,
+        "high": high,
+        "resampled_low": resampled_low,
+        "resampled_high": resampled_high,
+        "p": _rounded(found.p),
+        "detectable": _rounded(found.detectable),
+        "queries": queries,
+        "people": found.people,
+        "seeds": found.seeds,
+        "crossed": found.crossed,
+    }
 
 
 def _rounded(value: float) -> float | None:

@@ -13,6 +13,9 @@ are much of it, such an interval holds 97 to 100 % of the time instead of 95. So
 that of Cochran and Cox (Experimental Designs, 2nd edition, 1957, section 4.14): the two quantiles,
 weighted by the two parts of the variance. Whatever these are, the interval holds 93.9 to 97.8 % of
 the time with two seeds, 95.0 to 97.1 % with three and 95.0 to 96.7 % with more.
+
+Where each seed is tested on people of its own, these are no more than a part of what makes seeds
+differ, and Student's t with S - 1 is exact.
 """
 
 import functools
@@ -45,6 +48,8 @@ class Difference:
         people_freedom: degrees of freedom of ``person_part``; P - 1 where all people weigh the
             same.
         resampled_error: standard error of ``mean`` by resampling people and seeds.
+        crossed: whether every seed was tested on the same people. Otherwise what other people would
+            change is in ``seed_part``, and ``people`` are those of all seeds.
     """
 
     mean: float
@@ -54,6 +59,7 @@ class Difference:
     seeds: int
     people_freedom: float
     resampled_error: float
+    crossed: bool = True
 
     @property
     def error(self) -> float:
@@ -130,6 +136,27 @@ def paired_difference(differences: np.ndarray, weights: np.ndarray) -> Differenc
         seeds=seeds,
         people_freedom=max(1 / float(weights @ weights) - 1, 1.0),
         resampled_error=resampled_error(differences, weights),
+    )
+
+
+def nested_difference(of_seeds: np.ndarray, people: int) -> Difference:
+    """As :func:`paired_difference`, where each seed was tested on people of its own.
+
+    Args:
+        of_seeds: (S,) the mean of each seed over its people; S is 2 or more.
+        people: number of people of all seeds.
+    """
+    seeds = len(of_seeds)
+    drawn = draws(seeds, seed=1) @ of_seeds / seeds
+    return Difference(
+        mean=float(of_seeds.mean()),
+        seed_part=float(of_seeds.var(ddof=1) / seeds),
+        person_part=0.0,
+        people=people,
+        seeds=seeds,
+        people_freedom=1.0,
+        resampled_error=float(math.sqrt(drawn.var() * seeds / (seeds - 1))),
+        crossed=False,
     )
 
 

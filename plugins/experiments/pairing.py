@@ -10,7 +10,7 @@ import numpy as np
 
 from plugins.errors import InputError
 from plugins.evaluation.queries import METRICS, Evaluation, QueryResults
-from plugins.experiments.paired import Difference, paired_difference
+from plugins.experiments.paired import Difference, nested_difference, paired_difference
 from plugins.registry import nearest
 
 
@@ -77,30 +77,72 @@ def compare(
             counts as ``people`` of the difference.
 
     Returns:
-        The difference in percent points, and the number of queries that it counts.
+        The difference in percent points, and the number of queries that it counts. Where another
+        seed was tested on other queries, its people are its own: see ``Difference.crossed``.
 
     Raises:
-        InputError: there is no such metric or row, or two runs were tested on different queries.
+        InputError: there is no such metric or row, or the runs of a pair were tested on different
+            queries.
     """
     assert len(ours) == len(theirs) > 0, "expected pairs of runs"
     name, metric = split_metric(metric, "metric")
     names = [name] if name else ours[0].directions
     if not names:
         raise InputError(f"{ours[0].label}: {ours[0].dataset} has no direction to average")
-    people, weights, differences, queries = [], [], [], 0
-    for row in names:
-        first, values = _side_by_side([*ours, *theirs], row, metric)
-        counted = first.positives > 0
-        people.append((first.person if unit == "person" else sites(first))[counted])
-        weights.append(first.weights()[counted] / len(names))
-        differences.append((values[:, : len(ours)] - values[:, len(ours) :])[counted])
-        queries += len(set(first.path[counted].tolist()))
-    people, member = np.unique(np.concatenate(people), return_inverse=True)
-    weights, differences = np.concatenate(weights), np.concatenate(differences)
-    of_people, sums = np.zeros(len(people)), np.zeros((len(people), len(ours)))
-    np.add.at(of_people, member, weights)
-    np.add.at(sums, member, weights[:, None] * differences)
-    return paired_difference(sums / of_people[:, None], of_people), queries
+    pairs = [
+        [_side_by_side(first, second, row, metric) for row in names]
+        for first, second in zip(ours, theirs, strict=True)
+    ]
+    queries = [(row.row, path) for pair in pairs for row, _ in pair for path in _counted(row)]
+    found = [_by_person(pair, unit) for pair in pairs]
+    weights = found[0][1]
+    if all(
+        _mismatch(first, other) is None
+        for pair in pairs[1:]
+        for (first, _), (other, _) in zip(pairs[0], pair, strict=True)
+    ):
+        columns = np.stack([differences for _, _, differences in found], axis=1)
+        return paired_difference(columns, weights), len(set(queries))
+    means = np.array([own @ differences for _, own, differences in found])
+    people = sum(len(own) for own, _, _ in found)
+    return nested_difference(means, people), len(queries)
+
+
+def share_queries(runs: Sequence[DatasetResults]) -> bool:
+    """Whether all runs were tested on the same queries."""
+    first, *others = ({name: _sorted(row) for name, row in run.rows.items()} for run in runs)
+    return all(
+        other.keys() == first.keys()
+        and all(_mismatch(first[name], row) is None for name, row in other.items())
+        for other in others
+    )
+
+
+def _by_person(
+    pair: list[tuple[QueryResults, np.ndarray]], unit: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(P,) people, their weights, which sum to 1, and their mean differences, of one pair of runs.
+
+    Args:
+        pair: for each direction a row and the (N,) differences of its queries.
+        unit: see :func:`compare`.
+    """
+    people, weights, differences = [], [], []
+    for row, values in pair:
+        counted = row.positives > 0
+        people.append((row.person if unit == "person" else sites(row))[counted])
+        weights.append(row.weights()[counted] / len(pair))
+        differences.append(values[counted])
+    names, member = np.unique(np.concatenate(people), return_inverse=True)
+    of_queries = np.concatenate(weights)
+    of_people = np.bincount(member, of_queries)
+    sums = np.bincount(member, of_queries * np.concatenate(differences))
+    return names, of_people, sums / of_people
+
+
+def _counted(row: QueryResults) -> list[str]:
+    """Queries with a positive; of several trials each once."""
+    return list(dict.fromkeys(row.path[row.positives > 0].tolist()))
 
 
 def sites(row: QueryResults) -> np.ndarray:
@@ -109,25 +151,24 @@ def sites(row: QueryResults) -> np.ndarray:
 
 
 def _side_by_side(
-    runs: Sequence[DatasetResults], row: str, metric: str
+    ours: DatasetResults, theirs: DatasetResults, name: str, metric: str
 ) -> tuple[QueryResults, np.ndarray]:
-    """A row of the first run, its queries in an order of their own, and (N, R) values of all.
+    """A row of the first run, its queries in an order of their own, and (N,) differences.
 
     Raises:
-        InputError: a run lacks the row, or has other queries than the first.
+        InputError: a run lacks the row, or they have different queries.
     """
-    for run in runs:
-        if row not in run.rows:
+    for run in (ours, theirs):
+        if name not in run.rows:
             raise InputError(
-                f"{run.label}: {run.dataset} has no row '{row}'; known: {', '.join(run.rows)}"
+                f"{run.label}: {run.dataset} has no row '{name}'; known: {', '.join(run.rows)}"
             )
-    rows = [_sorted(run.rows[row]) for run in runs]
-    for run, other in zip(runs[1:], rows[1:], strict=True):
-        if why := _mismatch(rows[0], other):
-            raise InputError(
-                f"{runs[0].label} and {run.label} cannot be paired on {run.dataset}/{row}: {why}"
-            )
-    return rows[0], np.stack([each.values(metric) for each in rows], axis=1)
+    first, second = (_sorted(run.rows[name]) for run in (ours, theirs))
+    if why := _mismatch(first, second):
+        raise InputError(
+            f"{ours.label} and {theirs.label} cannot be paired on {ours.dataset}/{name}: {why}"
+        )
+    return first, first.values(metric) - second.values(metric)
 
 
 def _sorted(row: QueryResults) -> QueryResults:

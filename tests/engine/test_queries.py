@@ -1,6 +1,8 @@
 """What each query found, of real evaluations: the files that a run leaves beside its results."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from plugins.engine import Trainer
 from plugins.engine.checkpoint import Checkpointer
 from plugins.engine.queries import item_names
 from plugins.evaluation import Evaluation, pack_queries, read_queries
-from tests.engine.small import CONFIG, options, train
+from tests.engine.small import CONFIG, ROOT, options, train
 from tests.robustness.small import save_weights
 
 
@@ -49,7 +51,8 @@ def test_training_and_eval_only_leave_files_that_tell_their_tables(datasets, tmp
     before = (tmp_path / "queries.npz").read_bytes()
 
     weights = str(tmp_path / "model_final.pth")
-    done = train("--eval-only", datasets=datasets, output=tmp_path, MODEL__WEIGHTS=weights, SEED=0)
+    changes = {"MODEL__WEIGHTS": weights, "SEED": 0, "TEST__FLIP__ENABLED": True}
+    done = train("--eval-only", datasets=datasets, output=tmp_path, **changes)
     assert done.returncode == 0, done.stderr
     tested = read_queries(tmp_path / "evaluation_queries.npz")
     assert tested.run == {"seed": 0, "weights": weights}
@@ -61,6 +64,16 @@ def test_training_and_eval_only_leave_files_that_tell_their_tables(datasets, tmp
     assert set(first.person) == {"501", "502", "503", "504"}
     for path, person in zip(first.path, first.person, strict=True):
         assert (datasets / path).is_file() and person in path
+
+    # The same network twice: nothing differs, and nothing is in doubt.
+    files = [str(tmp_path / name) for name in ("queries.npz", "evaluation_queries.npz")]
+    command = [sys.executable, str(ROOT / "tools/compare_runs.py"), *files]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if "| I2V+flip/mAP " in line)
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[2] == cells[3] == f"{first.block()['mAP']:.2f}"
+    assert cells[4:7] == ["+0.00", "[+0.00, +0.00]", "[+0.00, +0.00]"]
 
 
 @pytest.fixture(scope="module")

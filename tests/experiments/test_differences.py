@@ -17,7 +17,7 @@ from plugins.experiments import (
     write_differences,
 )
 from plugins.experiments.differences import read_differences, read_runs
-from plugins.experiments.results import read_results
+from plugins.experiments.results import read_results, recorded_queries
 from tests.experiments.test_ablation import write
 from tests.experiments.test_several_sets import SEVERAL, rows_of
 
@@ -142,7 +142,7 @@ def test_other_ablations_of_the_project_keep_their_differences(tmp_path):
 def test_a_table_of_differences_is_read_by_people(tmp_path):
     text = differences_table(write_differences(recorded(tmp_path)))
     line = next(line for line in text.splitlines() if line.startswith("| primary"))
-    assert "`margin`" in line and "Holm 0.0" in line and "over 2 sites [" in line
+    assert "| margin " in line and "Holm 0.0" in line and "over 2 sites [" in line
     assert re.search(r"\+[78]\.\d\d", line)
 
 
@@ -154,3 +154,22 @@ def test_two_seeds_have_no_null_and_one_row_no_difference(tmp_path):
     ablation = recorded(tmp_path, rows=rows, primary=[])
     assert write_differences(ablation) == []
     assert not ablation.results.with_name("differences.json").exists()
+
+
+def test_seeds_with_people_of_their_own_are_told_and_have_no_null(tmp_path):
+    ablation = recorded(tmp_path, primary=[])
+    for result in read_results(ablation.results):
+        evaluation = recorded_queries(ablation, result)
+        rows = [
+            replace(row, path=np.char.add(f"{result['seed']}-", row.path)) if row.dataset == "tiny"
+            else row for row in evaluation.rows
+        ]  # fmt: skip
+        record_result(ablation, result, Evaluation(rows, evaluation.run))
+    entries = write_differences(ablation)
+    own = {(entry["dataset"], entry["kind"]): entry["crossed"] for entry in entries}
+    assert own == {
+        ("tiny", "exploratory"): False,
+        ("other-sites", "exploratory"): True,
+        ("other-sites", "null"): True,
+    }
+    assert "| 24, each seed its own |" in differences_table(entries)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from plugins.errors import InputError
 from plugins.evaluation import Evaluation, QueryResults
@@ -135,12 +136,19 @@ def test_other_queries_are_refused_in_one_line_that_names_the_first(change, mess
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_seed_with_other_queries_is_refused_too():
-    rows = rows_of(1)
-    other = [chosen(rows[0], slice(1, None)), rows[1]]
-    runs = [results(rows, "A0"), results(other, "A1")]
-    with pytest.raises(InputError, match="A0 and A1 cannot be paired"):
-        compare(runs, runs, "mAP")
+def test_where_a_seed_has_other_queries_its_people_are_its_own():
+    """Students t over the seeds' means, whatever their people."""
+    ours, theirs = ([rows_of(n), rows_of(n + 1), rows_of(n + 2)] for n in (1, 11))
+    for side in (ours, theirs):
+        side[1] = [chosen(side[1][0], slice(1, None)), side[1][1]]
+    found, queries = compare([*map(results, ours)], [*map(results, theirs)], "I2V/mAP")
+    means = [a[0].block()["mAP"] - b[0].block()["mAP"] for a, b in zip(ours, theirs, strict=True)]
+    expected = stats.ttest_1samp(means, 0)
+    assert not found.crossed
+    assert (found.mean, found.p) == pytest.approx((np.mean(means), expected.pvalue))
+    assert found.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert found.resampled_error == pytest.approx(found.error, rel=0.1)
+    assert (found.people, queries) == (18, 17 + 16 + 17)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from plugins.evaluation import read_queries
 from plugins.experiments.reading import OWN_KEYS
 from tests.engine.small import CONFIG, OPTIONS, ROOT
 
@@ -22,7 +23,16 @@ TREE = {
         "name": "tiny",
         "render": {"preset": "quick", "train_ids": 6, "test_ids": 4, "height": 32, "width": 16},
     },
-    "metrics": ["I2V/Rank-1", "I2V/mAP", "V2I/Rank-1", "V2I/mAP"],
+    "tests": {
+        "other": {
+            "render": {
+                **{"preset": "quick", "train_ids": 2, "test_ids": 3, "height": 32, "width": 16},
+                "seed": "{seed+5}",
+            },
+        },
+    },
+    "metrics": ["tiny/I2V/Rank-1", "tiny/I2V/mAP", "other/V2I/Rank-1", "other/V2I/mAP"],
+    "primary": [{"row": "full", "dataset": "other", "metric": "mAP"}],
     "seeds": [0, 1],
     "options": {
         **{key: value for key, value in OPTIONS.items() if key not in OWN_KEYS},
@@ -113,7 +123,25 @@ def test_a_stopped_grid_goes_on_and_has_each_run_once(ablate, tmp_path):
     log = tmp_path / "logs/ablation/toy/ablation/full/seed0"
     assert {"train.log", "results.json", "model_final.pth"} <= {p.name for p in log.iterdir()}
     saved = json.loads((log / "results.json").read_text())["results"]["HITSZVCM"]
-    assert results[2]["metrics"] == {name: saved[name] for name in ("I2V", "V2I")}
+    tested = json.loads((log / "tests/other/evaluation.json").read_text())["results"]["HITSZVCM"]
+    blocks = {f"tiny/{name}": saved[name] for name in ("I2V", "V2I")}
+    blocks |= {f"other/{name}": tested[name] for name in ("I2V", "V2I")}
+    assert results[2]["metrics"] == blocks and tested["I2V"] != saved["I2V"]
+    queries = read_queries(file.parent / "results/ablation_queries/full_seed0.npz")
+    assert [row.task for row in queries.rows] == list(blocks)
+    for row in queries.rows:
+        assert row.block() == pytest.approx(blocks[row.task], abs=0.05)
+    primary, *_ = differences = json.loads((file.parent / "results/differences.json").read_text())
+    means = [(r["metrics"]["other/I2V"]["mAP"] + r["metrics"]["other/V2I"]["mAP"]) / 2
+             for r in results]  # fmt: skip
+    expected = (means[2] + means[3] - means[0] - means[1]) / 2
+    assert primary["difference"] == pytest.approx(expected, abs=0.05)
+    # The renderer's seed says who is seen where: each seed is tested on people of its own.
+    assert (primary["kind"], primary["people"], primary["seeds"]) == ("primary", 6, 2)
+    assert [d["crossed"] for d in differences] == [d["dataset"] == "tiny" for d in differences]
+    assert primary["low"] < primary["difference"] < primary["high"]
+    assert {(d["dataset"], d["metric"]) for d in differences} >= {("tiny", "I2V/Rank-1")}
+    assert "| primary" in out and "Holm" in out
     printed = (log / "log.txt").read_text()
     assert f"{saved['I2V']['mAP']:.2f}" in printed and f"{saved['V2I']['Rank-1']:.2f}" in printed
 
@@ -124,6 +152,8 @@ def test_a_stopped_grid_goes_on_and_has_each_run_once(ablate, tmp_path):
     record.write_text(json.dumps(results[:3]))
     assert ablate(file)[0] == 0
     assert json.loads(record.read_text()) == results
+    again = json.loads((file.parent / "results/differences.json").read_text())
+    assert again == differences
 
     # Changed settings would make it run again.
     write(tmp_path, config=str(base), options={**TREE["options"], "SOLVER.BASE_LR": 0.002})

@@ -1,0 +1,64 @@
+"""Compare two ways of training, query by query: the difference with its 95 % interval.
+
+``python tools/compare_runs.py logs/mine logs/theirs`` takes two OUTPUT_DIRs. With several seeds of
+each, ``python tools/compare_runs.py logs/mine0 logs/mine1 --against logs/theirs0 logs/theirs1``
+pairs them in their order, and the interval also says what other seeds would change. A file, such as
+``logs/mine/evaluation_queries.npz``, stands for one evaluation.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+# In an uninstalled checkout; in front, or a foreign `plugins` in site-packages would win.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from plugins.errors import InputError, require_output, user_errors
+from plugins.experiments import compare_runs, comparison_table
+from plugins.utils.io import write_json
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=Path, nargs="+", help="OUTPUT_DIRs or files: A, or A and B")
+    parser.add_argument("--against", type=Path, nargs="+", help="B, as many as A")
+    parser.add_argument(
+        "--metric",
+        nargs="+",
+        default=[],
+        help="such as I2V/Rank-5, or mAP for the mean over the directions; default: mAP and Rank-1",
+    )
+    parser.add_argument("--out", type=Path, help="write the differences here too, as JSON")
+    arguments = parser.parse_args()
+    if arguments.against is None:
+        if len(arguments.runs) != 2:
+            raise InputError(
+                f"{len(arguments.runs)} runs; expected two, or several seeds: A1 A2 --against B1 B2"
+            )
+        arguments.runs, arguments.against = arguments.runs[:1], arguments.runs[1:]
+    if arguments.out:
+        require_output("--out", arguments.out, ".json")
+    return arguments
+
+
+@user_errors
+def main() -> None:
+    """Compare, print, and write where it was asked for."""
+    arguments = parse_arguments()
+    entries, remarks = compare_runs(arguments.runs, arguments.against, arguments.metric)
+    for remark in remarks:
+        print(remark)
+    print(comparison_table(entries))
+    if len(arguments.runs) == 1:
+        print("One run each: another seed may differ by more than the interval says.")
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(arguments.out, entries)
+        print(f"differences: {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
