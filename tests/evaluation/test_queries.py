@@ -131,7 +131,8 @@ def rewritten(path, change) -> None:
 
 def replace(name, index, value):
     def change(about, arrays):
-        values = arrays[name].astype(np.float64 if name == COLUMNS[3] else np.uint64)
+        kinds = {COLUMNS[3]: np.float64, "step": np.int64}
+        values = arrays[name].astype(kinds.get(name, np.uint64))
         values[index] = value
         arrays[name] = values
 
@@ -149,12 +150,13 @@ def replace(name, index, value):
         (lambda about, _: about["rows"][0].update(plain="yes"), "rows: expected a list"),
         (lambda about, _: about["queries"]["path"].pop(), "queries: expected lists of text"),
         (lambda about, _: about["queries"].update(person=[1] * 30), "queries: expected lists"),
-        (lambda about, _: about["rows"].pop(), "column row: 1, but there are 1"),
+        (lambda about, _: about["rows"].pop(), "column row: leads to 1, but there are 1"),
         (lambda _, arrays: arrays.update(more=arrays["row"]), "has the columns"),
         (lambda _, arrays: arrays.pop("trial"), "has the columns"),
         (lambda _, arrays: arrays.update(trial=arrays["trial"][1:]), "differ in length"),
         (lambda _, arrays: arrays.update(trial=arrays["trial"] * 1.0), "column trial: of type"),
-        (replace("query", 3, 30), "column query: 30, but there are 30"),
+        (replace("step", 3, 30), "column step: leads to .*, but there are 30"),
+        (replace("step", 3, -20), "column step: leads to"),
         (replace("first_rank", 3, 0), "column first_rank: above 0 elsewhere"),
         (replace("average_precision", 3, np.nan), "a number elsewhere"),
         (replace("average_precision", 3, 1.5), "outside 0 to 1"),
