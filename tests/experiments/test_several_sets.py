@@ -1,6 +1,7 @@
 """An ablation with further tests, seeds of its own for a row, and values that follow the seed."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from plugins.experiments.gather import attack_names
 from plugins.experiments.processes import start
 from plugins.experiments.reading import at_seed
 from plugins.experiments.results import recorded_queries
+from tests.engine.small import ROOT
 from tests.experiments.test_ablation import write
 
 SITE = {"preset": "quick", "train_ids": 2, "test_ids": 2, "height": 32, "width": 16}
@@ -348,3 +350,16 @@ def test_rows_under_attack_are_named_by_attack_where_there_is_one_direction():
     names = ["Q2G+flip", "Q2G+flip+rerank"]
     assert attack_names(names) == {name: name for name in names}
     assert attack_names(["I2V", "I2V+FNA", "V2I"])["I2V+FNA"] == "I2V+FNA"
+
+
+def test_the_readme_s_ablation_is_one(tmp_path):
+    readme = (ROOT / "README.md").read_text()
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", readme, re.M | re.S)
+    file = tmp_path / "ablation.yml"
+    file.write_text(block.replace("config: ", f"config: {ROOT}/"))
+    ablation = read_ablation(file)
+    assert [row.seeds for row in ablation.rows.values()] == [(0, 1, 2, 3, 4)] * 2 + [(0, 1)]
+    assert ablation.tested_on() == ["site", "other-sites", "flipped"]
+    start = ablation.at(3).rows["stig"].settings["MODEL.BACKBONE.PRETRAIN_PATH"]
+    assert start == "logs/trunk/seed3/model_final.pth"
+    assert ablation.primary[0].against == "mean"
