@@ -5,8 +5,10 @@ with what was interrupted; ``--dry-run`` says what that is, ``--table`` rewrites
 Results: ``results/ablation.json`` and ``ablation.md`` beside the file, and what each query found in
 ``ablation_queries``; logs: ``logs/ablation``. To run one again, delete its folder there and its
 line in the JSON; to run all again beside what is recorded, give them another name, ``--name mine``.
+
 From what each query found come ``results/differences.json`` and ``differences.md``: how much every
-row differs from the first, with 95 % intervals over people and seeds.
+row differs from the first, with 95 % intervals over people and seeds. What the file can say stands
+in the head of ``plugins/experiments/reading.py``.
 """
 
 import argparse
@@ -100,10 +102,11 @@ def main() -> int:
         arguments.threads_per_job,
         functools.partial(record_result, ablation),
     )
-    report(ablation)
     if stopped_by:
+        print(f"table: {write_table(ablation)}")
         print("stopped; the same command goes on", file=sys.stderr)
         return 128 + stopped_by
+    report(ablation)
     return 1 if failures else 0
 
 

@@ -1,13 +1,13 @@
 """Ablations: rows of config overrides times seeds, run, recorded and set side by side.
 
-``plan`` says what an ablation is and ``reading`` reads its file; ``runs``, ``stages``,
-``processes`` and ``jobs`` run it; ``gather`` and ``results`` keep what was found. ``pairing`` sets
-runs side by side query by query, ``paired`` says how far a difference can be trusted,
-``differences`` does both for an ablation and ``comparison`` for any runs.
+``plan`` says what an ablation is, ``datasets`` what it trains and is tested on, and ``reading``
+reads its file; ``runs``, ``stages``, ``processes`` and ``jobs`` run it; ``gather`` and ``results``
+keep what was found. ``pairing`` sets runs side by side query by query, ``paired`` says how far a
+difference can be trusted, ``differences`` does both for an ablation, ``comparison`` for any runs.
 """
 
 from plugins.experiments.comparison import compare_runs, comparison_table
-from plugins.experiments.differences import differences_table, write_differences
+from plugins.experiments.differences import write_differences
 from plugins.experiments.jobs import execute
 from plugins.experiments.paired import Difference, holm, paired_difference
 from plugins.experiments.pairing import DatasetResults, by_dataset, compare
@@ -21,6 +21,7 @@ from plugins.experiments.results import (
     write_table,
 )
 from plugins.experiments.runs import Run, plan_runs
+from plugins.experiments.tables import differences_table
 
 __all__ = [
     "Ablation",

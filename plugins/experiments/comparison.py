@@ -10,8 +10,9 @@ from tabulate import tabulate
 from plugins.engine.defaults import EVALUATION_QUERIES, QUERIES
 from plugins.errors import InputError
 from plugins.evaluation import read_queries
-from plugins.experiments.differences import LEGEND, NUMBER_HEADERS, number_cells, numbers
+from plugins.experiments.differences import numbers
 from plugins.experiments.pairing import DatasetResults, by_dataset, compare, split_metric
+from plugins.experiments.tables import LEGEND, NUMBER_HEADERS, number_cells
 
 DEFAULT_METRICS = ("mAP", "Rank-1")
 Run = dict[str, DatasetResults]  # by data set

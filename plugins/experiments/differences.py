@@ -10,10 +10,7 @@ an experiment shows 4 times in 5.
 
 import json
 import math
-from collections.abc import Iterable
 from pathlib import Path
-
-from tabulate import tabulate
 
 from plugins.errors import InputError
 from plugins.evaluation.queries import METRICS
@@ -21,24 +18,11 @@ from plugins.experiments.paired import Difference, holm
 from plugins.experiments.pairing import DatasetResults, by_dataset, compare, share_queries
 from plugins.experiments.plan import Ablation, Contrast
 from plugins.experiments.results import alone, read_results, recorded_queries, split_stale
+from plugins.experiments.tables import differences_table
 from plugins.utils.io import read_json, write_text
 
 PRIMARY, EXPLORATORY, NULL = "primary", "exploratory", "null"
 FEWEST_NULL_SEEDS = 4
-NUMBER_HEADERS = (
-    "difference",
-    "95 % interval",
-    "second road",
-    "p",
-    "people",
-    "seeds",
-    "80 % power",
-)
-LEGEND = (
-    "Percent points, query by query. Intervals are over people and seeds, of one seed over people "
-    "alone; the second road resamples both. A true difference as large as under 80 % power would "
-    "have been shown 4 times in 5."
-)
 KEYS = ("row", "against", "dataset", "metric", "difference", "low", "high", "queries")
 # Row -> seed -> data set -> what was found there.
 Runs = dict[str, dict[int, dict[str, DatasetResults]]]
@@ -104,12 +88,14 @@ def read_runs(ablation: Ablation, results: list[dict]) -> Runs:
 def differences(ablation: Ablation, runs: Runs) -> list[dict]:
     """The primary comparisons, corrected, then every other row against the first, then the null."""
     primary = [
-        entry
+        _entry(ablation, contrast, PRIMARY, *_pairs(runs, contrast))
         for contrast in ablation.primary
-        if (entry := _entry(ablation, contrast, PRIMARY, *_pairs(runs, contrast)))
     ]
-    for entry, corrected in zip(primary, holm([e["p"] for e in primary]), strict=True):
-        entry["holm"] = _rounded(corrected)
+    # One that is not recorded yet, or says nothing, counts among those that were named.
+    corrected = holm([1.0 if e is None or e["p"] is None else e["p"] for e in primary])
+    for entry, value in zip(primary, corrected, strict=True):
+        if entry:
+            entry["holm"] = _rounded(value)
     first = next(iter(ablation.rows))
     others = [
         _entry(ablation, contrast, EXPLORATORY, *_pairs(runs, contrast))
@@ -123,7 +109,7 @@ def differences(ablation: Ablation, runs: Runs) -> list[dict]:
         for contrast in _contrasts(ablation, runs, first, first)
         if (halves := _halves(runs[first], contrast.dataset))
     ]
-    return primary + [entry for entry in (*others, *null) if entry]
+    return [entry for entry in (*primary, *others, *null) if entry]
 
 
 def _halves(
@@ -135,37 +121,6 @@ def _halves(
         return None
     even = len(found) // 2 * 2
     return found[0:even:2], found[1:even:2]
-
-
-def differences_table(entries: Iterable[dict]) -> str:
-    """Markdown: a line for each difference, and what they are."""
-    names = ("kind", "row", "against", "dataset", "metric")
-    lines = [[*(entry[name] for name in names), *number_cells(entry)] for entry in entries]
-    headers = ["", "row", "against", "data set", "metric", *NUMBER_HEADERS]
-    grid = tabulate(lines, headers, tablefmt="pipe", disable_numparse=True)
-    return (
-        f"{grid}\n\nRow minus against. {LEGEND} Primary comparisons were named beforehand, and "
-        "their p-values are corrected for their number after Holm; every other one is exploratory, "
-        "and null compares seeds of one row, where nothing is to be found.\n"
-    )
-
-
-def number_cells(entry: dict) -> list[str]:
-    """What stands under ``NUMBER_HEADERS``."""
-    interval = _interval(entry["low"], entry["high"])
-    if entry.get("sites"):
-        over = _interval(entry["sites_low"], entry["sites_high"])
-        interval += f"; over {entry['sites']} sites {over}"
-    p = f"{entry['p']:.3f}" if entry["p"] is not None else "-"
-    return [
-        f"{entry['difference']:+.2f}",
-        interval,
-        _interval(entry["resampled_low"], entry["resampled_high"]),
-        f"{p}, Holm {entry['holm']:.3f}" if "holm" in entry else p,
-        f"{entry['people']}{'' if entry['crossed'] else ', each seed its own'}",
-        str(entry["seeds"]),
-        "-" if entry["detectable"] is None else f"{entry['detectable']:.1f}",
-    ]
 
 
 def _contrasts(ablation: Ablation, runs: Runs, row: str, against: str) -> list[Contrast]:
@@ -245,7 +200,3 @@ def numbers(found: Difference, queries: int) -> dict[str, float | int | None]:
 def _rounded(value: float) -> float | None:
     """Four digits behind the point; JSON has no NaN."""
     return None if math.isnan(value) else round(value, 4)
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return "-" if low is None else f"[{low:+.2f}, {high:+.2f}]"

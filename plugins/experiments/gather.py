@@ -13,7 +13,8 @@ import numpy as np
 from plugins.engine.defaults import EVALUATION, EVALUATION_QUERIES, QUERIES, RESULTS
 from plugins.errors import InputError
 from plugins.evaluation import Evaluation, QueryResults, read_queries
-from plugins.experiments.plan import Ablation, FurtherTest, Row
+from plugins.experiments.datasets import FurtherTest
+from plugins.experiments.plan import Ablation, Row
 from plugins.experiments.stages import Stage, single
 from plugins.utils.io import read_json
 

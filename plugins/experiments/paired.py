@@ -79,10 +79,10 @@ class Difference:
     @property
     def p(self) -> float:
         """Two-sided p-value of "there is no difference"; NaN of one person."""
-        if math.isnan(self.error) or self.mean == 0:
+        if self.mean == 0 or math.isnan(self.error):
             return 1.0 if self.mean == 0 else math.nan
         ratio = abs(self.mean) / self.error if self.error else math.inf
-        if self._quantile(tail=LEAST_P / 2) <= ratio:
+        if ratio >= self._quantile(tail=LEAST_P / 2):
             return 0.0
         log_p = brentq(
             lambda log: self._quantile(tail=math.exp(log) / 2) - ratio, math.log(LEAST_P), 0.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from plugins.engine.defaults import EVALUATION
 from plugins.errors import InputError
-from plugins.experiments.plan import READERS, Dataset, FurtherTest
+from plugins.experiments.datasets import READERS, Dataset, FurtherTest
 from plugins.utils.io import read_json
 
 TESTS, TEST_MARKER = "tests", "test.json"

@@ -128,6 +128,22 @@ def test_primary_comparisons_are_corrected_for_their_number(tmp_path):
     assert all(entry["holm"] >= entry["p"] for entry in named)
 
 
+def test_a_primary_comparison_that_is_not_recorded_counts_in_the_correction(tmp_path):
+    primary = [
+        {"row": row, "dataset": "tiny", "metric": "mAP"} for row in ("margin", "missing", "absent")
+    ]
+    overrides = {"MODEL.SELF_ATTACK.MARGIN": 0.7}
+    rows = {
+        "baseline": {"seeds": [0, 1]},
+        "margin": {"overrides": {"MODEL.SELF_ATTACK.MARGIN": 0.5}, "seeds": [0, 1]},
+        "missing": {"overrides": overrides, "seeds": [7]},
+        "absent": {"overrides": overrides, "seeds": [8]},
+    }
+    entries = write_differences(recorded(tmp_path, gain=0.01, rows=rows, primary=primary))
+    (entry,) = [entry for entry in entries if entry["kind"] == "primary"]
+    assert entry["holm"] == pytest.approx(min(1, 3 * entry["p"]), abs=2e-4)
+
+
 def test_other_ablations_of_the_project_keep_their_differences(tmp_path):
     ablation = recorded(tmp_path)
     file = ablation.results.with_name("differences.json")

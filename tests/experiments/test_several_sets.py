@@ -18,9 +18,9 @@ from plugins.experiments import (
     record_result,
     split_stale,
 )
+from plugins.experiments.checks import at_seed
 from plugins.experiments.gather import attack_names
 from plugins.experiments.processes import start
-from plugins.experiments.reading import at_seed
 from plugins.experiments.results import recorded_queries
 from tests.engine.small import ROOT
 from tests.experiments.test_ablation import write

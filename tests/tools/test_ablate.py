@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from plugins.evaluation import read_queries
-from plugins.experiments.reading import OWN_KEYS
+from plugins.experiments.checks import OWN_KEYS
 from tests.engine.small import CONFIG, OPTIONS, ROOT
 
 TOOL = ROOT / "tools/ablate.py"

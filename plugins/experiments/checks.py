@@ -1,0 +1,99 @@
+"""Checks of a value in an ablation's YAML file; every mistake names the file and the key."""
+
+import re
+from pathlib import Path
+
+import yaml
+from fastreid.config import CfgNode
+
+from plugins.config import check_values, flatten, one_line
+from plugins.errors import InputError
+from plugins.registry import BACKBONE, HEADS, LOSS, META_ARCH, STEP, TEMPORAL, lookup, nearest
+
+# "{seed}" or "{seed+100}" in a value.
+SEED = re.compile(r"\{seed(?: *\+ *(\d+))?\}")
+# A run sets these itself.
+OWN_KEYS = ("SEED", "OUTPUT_DIR", "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS")
+# Those that name a registered part.
+PART_KEYS = {
+    "MODEL.META_ARCHITECTURE": META_ARCH,
+    "MODEL.BACKBONE.NAME": BACKBONE,
+    "MODEL.HEADS.NAME": HEADS,
+    "MODEL.TEMPORAL.NAME": TEMPORAL,
+    "SOLVER.STEP": STEP,
+}
+
+
+def load_tree(file: Path) -> dict:
+    """The mapping in a YAML file."""
+    if not file.is_file():
+        raise InputError(f"{file}: no such file")
+    try:
+        tree = yaml.safe_load(file.read_text())
+    except yaml.YAMLError as error:
+        raise InputError(f"{file}: not YAML: {one_line(error)}") from error
+    return mapping(tree, str(file))
+
+
+def at_seed(value: object, seed: int) -> object:
+    """A value of a YAML file with a seed's number for "{seed}"; alone it is a whole number.
+
+    >>> at_seed({"seed": "{seed}", "path": "logs/seed{seed+1}.pth", "T": [8]}, 3)
+    {'seed': 3, 'path': 'logs/seed4.pth', 'T': [8]}
+    """
+    if isinstance(value, dict):
+        return {key: at_seed(each, seed) for key, each in value.items()}
+    if isinstance(value, list):
+        return [at_seed(each, seed) for each in value]
+    if not isinstance(value, str):
+        return value
+    text = SEED.sub(lambda match: str(seed + int(match[1] or 0)), value)
+    return int(text) if SEED.fullmatch(value) else text
+
+
+def mapping(value: object, source: str) -> dict:
+    """The value, which must be a mapping."""
+    if not isinstance(value, dict):
+        raise InputError(f"{source}: found {value!r}, expected KEY: VALUE lines")
+    return value
+
+
+def check_keys(tree: dict, known: tuple[str, ...], source: str) -> None:
+    """Raise InputError for a key that is not known, naming the nearest."""
+    for key in tree:
+        if key not in known:
+            choices = ", ".join(nearest(str(key), list(known)))
+            raise InputError(f"{source}: no key '{key}'; known: {choices}")
+
+
+def check_choice(name: str, choices: list[str], why: str) -> None:
+    """Raise InputError unless ``name`` is one of ``choices``."""
+    if name not in choices:
+        raise InputError(f"{why} '{name}'; known: {', '.join(nearest(str(name), choices))}")
+
+
+def check_name(name: str, source: str) -> None:
+    """Raise InputError for a name that cannot be that of a folder."""
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise InputError(f"{source}: expected a name of letters, digits, '_', '-' and '.'")
+
+
+def read_seeds(seeds: object, source: str) -> tuple[int, ...]:
+    """Different whole numbers from 0."""
+    whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
+    if not (whole and seeds and len(set(seeds)) == len(seeds)):
+        raise InputError(f"{source}: found {seeds!r}, expected different whole numbers from 0")
+    return tuple(seeds)
+
+
+def check_cfg(cfg: CfgNode, source: str) -> None:
+    """Raise InputError for a value that no run can have, or a part that nobody registered."""
+    try:
+        check_values(cfg)
+        values = dict(flatten(cfg))
+        for key, registry in PART_KEYS.items():
+            lookup(registry, values[key], key)
+        for name in cfg.MODEL.LOSSES.NAME:
+            lookup(LOSS, name, "MODEL.LOSSES.NAME")
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error

@@ -1,0 +1,90 @@
+"""What the runs of an ablation train and are tested on."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from plugins.synthetic import (
+    BUPT_CAMPUS,
+    HITSZ_VCM,
+    LAYOUTS,
+    MARKET1501,
+    SyntheticSettings,
+    render_layout,
+)
+from plugins.synthetic.writers import RENDERER
+
+# Layout of a rendered set -> the registered data set that reads it.
+READERS = {
+    HITSZ_VCM.name: "HITSZVCM",
+    BUPT_CAMPUS.name: "BUPTCampus",
+    MARKET1501.name: "Market1501",
+}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What runs train or are tested on.
+
+    Attributes:
+        name: for the record.
+        render: settings of a rendered set; None for one that lies in FASTREID_DATASETS.
+        layout: of a rendered set, a name of ``plugins.synthetic.LAYOUTS``.
+    """
+
+    name: str
+    render: SyntheticSettings | None
+    layout: str = HITSZ_VCM.name
+
+    def record(self) -> dict | None:
+        """What decides the bytes of a rendered set: the settings that are not the default.
+
+        A setting that the renderer learns later makes no result stale.
+        """
+        if self.render is None:
+            return None
+        default = dataclasses.asdict(SyntheticSettings())
+        chosen = dataclasses.asdict(self.render).items()
+        layout = {} if self.layout == HITSZ_VCM.name else {"layout": self.layout}
+        return {"renderer": RENDERER} | layout | {k: v for k, v in chosen if v != default[k]}
+
+    def root(self) -> Path:
+        """The FASTREID_DATASETS of the runs; other settings have another folder."""
+        root = Path(os.environ.get("FASTREID_DATASETS", "datasets"))
+        if self.render is None:
+            return root
+        everything = [RENDERER, self.render.record()]
+        digest = hashlib.sha256(json.dumps(everything).encode()).hexdigest()
+        return root / "ablation" / f"{self.name}-{digest[:8]}"
+
+    def prepare(self, workers: int) -> None:
+        """Render the set unless it is there."""
+        if self.render is not None:
+            layout = LAYOUTS[self.layout]
+            render_layout(layout, self.root() / layout.folder, self.render, workers)
+
+
+@dataclass(frozen=True)
+class FurtherTest:
+    """What every run is tested on after its training, besides what its config tests it on.
+
+    Attributes:
+        name: for the table and the record.
+        parts: data sets whose scores are averaged, such as one for each site.
+        options: config key to value, of the evaluation.
+    """
+
+    name: str
+    parts: tuple[Dataset, ...]
+    options: dict[str, object]
+
+    def record(self) -> dict[str, object]:
+        """What decides the result besides the weights, flat."""
+        found = {}
+        for number, part in enumerate(self.parts, start=1):
+            prefix = f"{number}." if len(self.parts) > 1 else ""
+            found |= {f"{prefix}{key}": value for key, value in (part.record() or {}).items()}
+        return found | self.options
