@@ -7,7 +7,7 @@ from tabulate import tabulate
 NUMBER_HEADERS = (
     "difference",
     "95 % interval",
-    "second road",
+    "resampled",
     "p",
     "people",
     "seeds",
@@ -15,8 +15,8 @@ NUMBER_HEADERS = (
 )
 LEGEND = (
     "Percent points, query by query. Intervals are over people and seeds, of one seed over people "
-    "alone; the second road resamples both. A true difference as large as under 80 % power would "
-    "have been shown 4 times in 5."
+    "alone; the second one is by resampling both. The last column is the true difference that such "
+    "an experiment shows 4 times in 5."
 )
 
 
