@@ -5,13 +5,18 @@ A comment gives the unit, the choices and, where there is one, the paper's symbo
 
 import os
 import re
+from collections.abc import Sequence
 
-import yaml
 from fastreid.config import CfgNode, get_cfg
 
 from plugins.errors import InputError
 from plugins.registry import nearest
 from plugins.utils.images import MAX_PIXELS
+from plugins.utils.values import as_type_of, shortened
+from plugins.utils.yaml_files import read_yaml
+
+BASE = "_BASE_"
+ASSIGNMENT = re.compile(r"([A-Za-z_][\w.]*)=")
 
 # The least value of numbers that this package or fastreid divides by, counts, scales or waits with.
 LEAST = {
@@ -335,12 +340,12 @@ def default_cfg() -> CfgNode:
     return add_plugin_keys(get_cfg())
 
 
-def setup_cfg(config_file: str = "", opts: list[str] | None = None) -> CfgNode:
-    """Read a config: defaults, then the file with its ``_BASE_`` chain, then ``KEY VALUE`` pairs.
+def setup_cfg(config_file: str = "", opts: Sequence | None = None) -> CfgNode:
+    """Read a config: defaults, then the file with its ``_BASE_`` chain, then the overrides.
 
     Args:
         config_file: path of a YAML file; empty for the defaults.
-        opts: alternating keys and values, as on the command line.
+        opts: keys and values by turns, or KEY=VALUE, as on the command line.
 
     Returns:
         A CfgNode, not frozen.
@@ -351,65 +356,135 @@ def setup_cfg(config_file: str = "", opts: list[str] | None = None) -> CfgNode:
     """
     cfg = default_cfg()
     if config_file:
-        merge(cfg, read_yaml(config_file), source=config_file)
-    opts = list(opts or [])
-    if len(opts) % 2:
-        raise InputError(
-            f"command line: '{opts[-1]}' has no value; overrides are KEY VALUE pairs, "
-            "such as OUTPUT_DIR logs/run"
-        )
-    for key, value in zip(opts[0::2], opts[1::2], strict=True):
+        merge(cfg, read_config(config_file), source=config_file)
+    for key, value in split_overrides(opts or []):
         check_key(cfg, key, source="command line")
-        try:
-            cfg.merge_from_list([key, value])
-        except (ValueError, AssertionError, TypeError) as error:
-            raise InputError(f"command line: {key}: {one_line(error)}") from error
+        set_value(cfg, key, value, source="command line")
     check_values(cfg)
     return cfg
 
 
-def read_yaml(config_file: str) -> dict:
+def split_overrides(words: Sequence) -> list[tuple[str, object]]:
+    """The pairs in KEY VALUE and KEY=VALUE overrides.
+
+    Raises:
+        InputError: the last key has no value.
+
+    >>> split_overrides(["SEED", "1", "OUTPUT_DIR=logs/a=b"])
+    [('SEED', '1'), ('OUTPUT_DIR', 'logs/a=b')]
+    """
+    pairs, rest = [], list(words)
+    while rest:
+        key = str(rest.pop(0))
+        if joined := ASSIGNMENT.match(key):
+            pairs.append((joined[1], key[joined.end() :]))
+        elif rest:
+            pairs.append((key, rest.pop(0)))
+        else:
+            raise InputError(
+                f"command line: '{key}' has no value; expected KEY VALUE or KEY=VALUE, such as "
+                "OUTPUT_DIR logs/run"
+            )
+    return pairs
+
+
+def read_config(config_file: str) -> dict:
     """The file and its ``_BASE_`` chain as one dictionary.
 
     Raises:
-        InputError: a file of the chain is missing, is not YAML, or changes a section into a value.
+        InputError: a file of the chain is missing, is not UTF-8 or not YAML, or changes a section
+            into a value; or the chain does not end.
     """
     if not os.path.isfile(config_file):
         raise InputError(f"--config-file {config_file}: no such file")
-    try:
-        loaded = CfgNode.load_yaml_with_base(config_file)
-    except FileNotFoundError as error:
-        raise InputError(f"{config_file}: its _BASE_ {error.filename} does not exist") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{config_file}: not YAML: {one_line(error)}") from error
-    except AssertionError as error:
-        raise InputError(f"{config_file}: {one_line(error)}") from error
-    except TypeError:
-        loaded = None  # an empty file
-    if not isinstance(loaded, dict):
-        raise InputError(f"{config_file}: expected KEY: VALUE lines")
-    return loaded
+    tree, base = read_link(config_file)
+    chain = [config_file]
+    while base:
+        if any(os.path.samefile(base, file) for file in chain):
+            raise InputError(f"{chain[-1]}: its _BASE_ leads back to {base}")
+        chain.append(base)
+        below, base = read_link(chain[-1])
+        tree = inherit(below, tree, chain[-2])
+    return tree
+
+
+def read_link(file: str) -> tuple[dict, str]:
+    """What one file of a chain holds itself, and the path of its ``_BASE_``, empty without one.
+
+    Raises:
+        InputError: the file is not a readable file of KEY: VALUE lines, or its _BASE_ is none.
+    """
+    tree = read_yaml(file)
+    if not isinstance(tree, dict):
+        raise InputError(f"{file}: expected KEY: VALUE lines")
+    if BASE not in tree:
+        return tree, ""
+    base = tree.pop(BASE)
+    if not (isinstance(base, str) and base):
+        raise InputError(f"{file}: {BASE}: {shortened(base)}; expected the path of one file")
+    path = os.path.join(os.path.dirname(file), os.path.expanduser(base))
+    if not os.path.isfile(path):
+        what = "is a folder" if os.path.isdir(path) else "does not exist"
+        raise InputError(f"{file}: its {BASE} {path} {what}; expected a file")
+    return tree, path
+
+
+def inherit(base: dict, tree: dict, source: str) -> dict:
+    """``base`` with the entries of ``tree`` in it, section by section.
+
+    Raises:
+        InputError: a section of ``tree`` is a value in ``base``.
+    """
+    merged = dict(base)
+    for key, value in tree.items():
+        if isinstance(value, dict) and key in base:
+            if not isinstance(base[key], dict):
+                raise InputError(
+                    f"{source}: {key} is a section here and a value in its {BASE}; expected one"
+                )
+            merged[key] = inherit(base[key], value, source)
+        else:
+            merged[key] = value
+    return merged
 
 
 def merge(cfg: CfgNode, loaded: dict, source: str) -> None:
-    """Merge a nested dictionary into ``cfg``, each value through yacs' own type check."""
+    """Merge a nested dictionary into ``cfg``, each value as one of its key's type.
+
+    Raises:
+        InputError: names ``source`` and the key.
+    """
     for key, value in flatten(loaded):
+        if value == {} and is_section(cfg, key):
+            continue  # a section in which nothing is set
         check_key(cfg, key, source)
-        try:
-            cfg.merge_from_list([key, value])
-        except (ValueError, AssertionError, TypeError) as error:
-            raise InputError(f"{source}: {key}: {one_line(error)}") from error
+        set_value(cfg, key, value, source)
+
+
+def set_value(cfg: CfgNode, key: str, value: object, source: str) -> None:
+    """Set a key of ``cfg`` to ``value``, as a value of the type that it has.
+
+    Raises:
+        InputError: it is of another type, see :func:`plugins.utils.values.as_type_of`.
+    """
+    *sections, name = key.split(".")
+    for section in sections:
+        cfg = cfg[section]
+    try:
+        cfg[name] = as_type_of(cfg[name], value)
+    except ValueError as error:
+        raise InputError(f"{source}: {key}: {error}") from error
 
 
 def flatten(tree: dict, prefix: str = "") -> list[tuple[str, object]]:
-    """Leaves of a nested dictionary as (dotted key, value).
+    """Leaves of a nested dictionary as (dotted key, value); an empty dictionary is a leaf.
 
     >>> flatten({"A": {"B": 1}, "C": 2})
     [('A.B', 1), ('C', 2)]
     """
     leaves = []
     for key, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             leaves += flatten(value, f"{prefix}{key}.")
         else:
             leaves.append((f"{prefix}{key}", value))
@@ -421,11 +496,18 @@ def check_key(cfg: CfgNode, key: str, source: str) -> None:
     leaves = [leaf for leaf, _ in flatten(cfg)]
     if key in leaves:
         return
-    if any(leaf.startswith(f"{key}.") for leaf in leaves):
+    if is_section(cfg, key):
         raise InputError(f"{source}: {key} is a section, not a key; expected {key}.NAME VALUE")
-    raise InputError(
-        f"{source}: no config key '{key}'; nearest: {', '.join(nearest(key, leaves)[:3])}"
-    )
+    close = ", ".join(nearest(key[:60], leaves)[:3])
+    raise InputError(f"{source}: no config key {shortened(key)}; nearest: {close}")
+
+
+def is_section(cfg: CfgNode, key: str) -> bool:
+    """Whether ``key`` names a section of ``cfg``."""
+    node = cfg
+    for name in key.split("."):
+        node = node.get(name) if isinstance(node, CfgNode) else None
+    return isinstance(node, CfgNode)
 
 
 def check_values(cfg: CfgNode) -> None:

@@ -3,12 +3,12 @@
 import re
 from pathlib import Path
 
-import yaml
 from fastreid.config import CfgNode
 
-from plugins.config import check_values, flatten, one_line
+from plugins.config import check_values, flatten
 from plugins.errors import InputError
 from plugins.registry import BACKBONE, HEADS, LOSS, META_ARCH, STEP, TEMPORAL, lookup, nearest
+from plugins.utils.yaml_files import read_yaml
 
 # "{seed}" or "{seed+100}" in a value.
 SEED = re.compile(r"\{seed(?: *\+ *(\d+))?\}")
@@ -26,13 +26,7 @@ PART_KEYS = {
 
 def load_tree(file: Path) -> dict:
     """The mapping in a YAML file."""
-    if not file.is_file():
-        raise InputError(f"{file}: no such file")
-    try:
-        tree = yaml.safe_load(file.read_text())
-    except yaml.YAMLError as error:
-        raise InputError(f"{file}: not YAML: {one_line(error)}") from error
-    return mapping(tree, str(file))
+    return mapping(read_yaml(file), str(file))
 
 
 def at_seed(value: object, seed: int) -> object:

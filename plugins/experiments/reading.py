@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from plugins.config import flatten, merge, read_yaml, setup_cfg
+from plugins.config import flatten, merge, read_config, setup_cfg
 from plugins.data.datasets.wrapped import chain
 from plugins.errors import InputError
 from plugins.evaluation.queries import METRICS
@@ -115,7 +115,7 @@ def _read_row(
     check_keys(row, ("description", "seeds", "overrides"), source)
     overrides = mapping(row.get("overrides") or {}, f"{source}.overrides")
 
-    base = read_yaml(config)
+    base = read_config(config)
     cfg = setup_cfg(config)
     merge(cfg, options, f"{file}: options")
     merge(cfg, overrides, f"{source}.overrides")
