@@ -28,6 +28,7 @@ from plugins.config import CfgNode, setup_cfg
 from plugins.defense.balance import runs
 from plugins.defense.balance.filling import acceptance_table
 from plugins.defense.balance.precision import precision_table
+from plugins.engine import parse_with_overrides
 from plugins.engine.defaults import take_available_device
 from plugins.errors import user_errors
 from plugins.utils.locks import hold
@@ -40,8 +41,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("task", choices=("plan", "train", "measure", "generate", "inspect"))
     parser.add_argument("--config-file", default="", help="its DATASETS.BALANCE")
-    parser.add_argument("opts", nargs="*", default=[], help="config keys and values")
-    return parser.parse_intermixed_args()
+    return parse_with_overrides(parser)
 
 
 @user_errors

@@ -20,6 +20,7 @@ from plugins.config import setup_cfg
 from plugins.data import datasets_root
 from plugins.data.frame_cache.packing import pack_config
 from plugins.data.frame_cache.store import FrameCache, find_sizes, store_name
+from plugins.engine import parse_with_overrides
 from plugins.errors import InputError, require_output, user_errors
 
 
@@ -33,8 +34,7 @@ def parse_arguments() -> argparse.Namespace:
     task.add_argument("--out", type=Path, help="folder of the cache")
     task.add_argument("--verify", metavar="DIR", help="compare a cache with its digests")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("opts", nargs="*", default=[], help="config keys and values")
-    return parser.parse_intermixed_args()
+    return parse_with_overrides(parser)
 
 
 def pack(args: argparse.Namespace) -> None:

@@ -34,6 +34,7 @@ from plugins.data.checks import (
     verdict,
 )
 from plugins.data.sample_sheet import save_sample_sheet
+from plugins.engine import parse_with_overrides
 from plugins.errors import InputError, require_output, user_errors
 
 SHOWN = 20  # complaints of a kind
@@ -49,8 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--labels-only", action="store_true", help="do not open the frames")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--sheet", type=Path, help="also save a picture of samples, a PNG file")
-    parser.add_argument("opts", nargs="*", default=[], help="config keys and values")
-    return parser.parse_intermixed_args()
+    return parse_with_overrides(parser)
 
 
 def print_complaints(title: str, complaints: list[Complaint]) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from plugins.config import setup_cfg
+from plugins.engine import parse_with_overrides
 from plugins.engine.defaults import take_available_device
 from plugins.errors import InputError, user_errors
 from plugins.robustness.comparison import compare
@@ -39,8 +40,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar=("NAME", "OPTS"),
         help="its name, another for each, and config keys and values in one word; may be repeated",
     )
-    parser.add_argument("opts", nargs="*", default=[], help="config keys and values of all columns")
-    return parser.parse_intermixed_args()
+    return parse_with_overrides(parser)
 
 
 @user_errors

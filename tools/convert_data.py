@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import plugins  # noqa: F401  (registers the data sets)
 from plugins.config import setup_cfg
 from plugins.data.conversion import PLACEMENTS, TARGETS, convert
+from plugins.engine import parse_with_overrides
 from plugins.errors import require_output, user_errors
 
 
@@ -30,8 +31,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--root", help="folder of all data sets; default: FASTREID_DATASETS")
     parser.add_argument("--frames", choices=PLACEMENTS, default="copy", help="how they get there")
     parser.add_argument("--config-file", default="", help="where the data set's options are")
-    parser.add_argument("opts", nargs="*", default=[], help="config keys and values")
-    return parser.parse_intermixed_args()
+    return parse_with_overrides(parser)
 
 
 @user_errors

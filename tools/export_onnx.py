@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from plugins.config import setup_cfg
+from plugins.engine import parse_with_overrides
 from plugins.engine.onnx_export import (
     TOLERANCE,
     export_onnx,
@@ -30,8 +31,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--config-file", required=True, help="of the run, its config.yaml")
     parser.add_argument("--out", type=Path, required=True, help="an .onnx file")
-    parser.add_argument("opts", nargs="*", default=[], help="config keys and values")
-    return parser.parse_intermixed_args()
+    return parse_with_overrides(parser)
 
 
 @user_errors

@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from plugins.config import setup_cfg
+from plugins.engine import parse_with_overrides
 from plugins.engine.defaults import take_available_device
 from plugins.errors import InputError, user_errors
 from plugins.robustness.report import report
@@ -37,8 +38,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="WEIGHTS",
         help="weights of the same config trained with another seed; may be repeated",
     )
-    parser.add_argument("opts", nargs="*", default=[], help="config keys and values")
-    return parser.parse_intermixed_args()
+    return parse_with_overrides(parser)
 
 
 @user_errors

@@ -1,4 +1,4 @@
-"""What a run starts with: arguments, config, log, seeds; and the two things it can do."""
+"""What a run starts with: config, log, seeds; and the two things it can do."""
 
 import argparse
 import contextlib
@@ -9,14 +9,13 @@ from pathlib import Path
 
 import torch
 from fastreid.config import CfgNode
-from fastreid.engine import default_argument_parser
 from fastreid.utils import comm
 from fastreid.utils.collect_env import collect_env_info
 from fastreid.utils.env import seed_all_rng
 from fastreid.utils.logger import setup_logger
 from torch import nn
 
-from plugins.config import flatten, setup_cfg
+from plugins.config import setup_cfg
 from plugins.data.build import share_batch
 from plugins.engine.checkpoint import Checkpointer, check_schedule
 from plugins.engine.launch import world_size
@@ -33,22 +32,6 @@ logger = logging.getLogger(__name__)
 RESULTS, EVALUATION = "results.json", "evaluation.json"
 # Beside them, what each query found; see plugins.evaluation.queries.
 QUERIES, EVALUATION_QUERIES = "queries.npz", "evaluation_queries.npz"
-
-
-def parse_arguments(description: str, arguments: list[str] | None = None) -> argparse.Namespace:
-    """Fastreid's command line; ``--resume`` also takes the path of a checkpoint.
-
-    fastreid reads the path in ``--resume logs/run/model_0010.pth`` as a config key.
-    """
-    parser = default_argument_parser()
-    parser.description = description
-    args = parser.parse_args(arguments)
-    known = {key for key, _ in flatten(setup_cfg())}
-    if args.resume and len(args.opts) % 2 and args.opts[0] not in known:
-        args.resume = args.opts.pop(0)
-        if not os.path.isfile(args.resume):
-            raise InputError(f"--resume {args.resume}: no such file")
-    return args
 
 
 def read_cfg(args: argparse.Namespace) -> CfgNode:

@@ -1,0 +1,114 @@
+"""The command lines: fastreid's flags, anywhere among overrides written either way."""
+
+import argparse
+import importlib.util
+import itertools
+import sys
+
+import pytest
+from fastreid.engine import default_argument_parser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plugins.config import setup_cfg
+from plugins.engine import parse_arguments, parse_with_overrides
+from plugins.engine.arguments import run_parser, take_stray
+from plugins.errors import InputError
+from tests.engine.small import ROOT
+
+FLAGS = [["--eval-only"], ["--num-gpus", "2"], ["--config-file", "c.yml"], ["--dist-url=x"]]
+PAIRS = [["SEED", "1"], ["OUTPUT_DIR=o"], ["SOLVER.BASE_LR", "-1e-3"], ["DATASETS.NAMES", "A,B"]]
+
+
+def test_the_flags_are_fastreids():
+    ours, theirs = run_parser(""), default_argument_parser()
+    flags = lambda parser: {  # noqa: E731
+        (*action.option_strings,): (action.dest, action.default, action.type, action.nargs)
+        for action in parser._actions
+        if action.option_strings
+    }
+    assert flags(ours) == flags(theirs)
+
+
+def test_flags_first_are_read_as_fastreid_reads_them():
+    words = list(itertools.chain(*FLAGS, ["SEED", "1", "OUTPUT_DIR", "o"]))
+    ours, theirs = parse_arguments("", words), default_argument_parser().parse_args(words)
+    assert vars(ours) == vars(theirs)
+
+
+@given(st.permutations(FLAGS + PAIRS))
+def test_flags_may_stand_anywhere(parts):
+    args = parse_arguments("", list(itertools.chain(*parts)))
+    assert (args.eval_only, args.num_gpus, args.config_file) == (True, 2, "c.yml")
+    assert (args.dist_url, args.resume) == ("x", False)
+    with pytest.raises(InputError, match=r"SOLVER\.BASE_LR: -0\.001; expected 0 or more"):
+        setup_cfg(opts=args.opts)
+    cfg = setup_cfg(opts=[*args.opts, "SOLVER.BASE_LR=1"])
+    assert (cfg.SEED, cfg.OUTPUT_DIR, cfg.DATASETS.NAMES) == (1, "o", ("A", "B"))
+
+
+@pytest.mark.parametrize("flag", [["--resume"], ["--resume", "PATH"]])
+@given(place=st.integers(0, 4))
+def test_resume_takes_a_path_anywhere(tmp_path_factory, flag, place):
+    path = tmp_path_factory.getbasetemp() / "model_0010.pth"
+    path.touch()
+    parts = [["SEED", "1"], ["OUTPUT_DIR=o"], ["--eval-only"], ["SOLVER.STEPS", "3"]]
+    parts.insert(place, [str(path) if word == "PATH" else word for word in flag])
+    args = parse_arguments("", list(itertools.chain(*parts)))
+    assert args.resume == (str(path) if len(flag) > 1 else True)
+    assert args.opts == ["SEED", "1", "OUTPUT_DIR=o", "SOLVER.STEPS", "3"]
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "rest"),
+    [
+        ("", "", ""),
+        ("x.pth", "x.pth", ""),
+        ("SEDE 1", "", "SEDE 1"),
+        ("SEDE=1", "", "SEDE=1"),
+        ("x.pth SEDE 1", "x.pth", "SEDE 1"),
+        ("OUTPUT_DIR x.pth x.pth SEED=1", "x.pth", "OUTPUT_DIR x.pth SEED=1"),
+        ("logs/a=b.pth SEED 1", "logs/a=b.pth", "SEED 1"),
+    ],
+)
+def test_a_path_is_told_from_keys(words, path, rest):
+    assert take_stray(words.split()) == (path, rest.split())
+
+
+def test_a_misspelt_key_after_resume_is_told_as_a_key():
+    args = parse_arguments("", ["--resume", "SEDE", "1"])
+    assert args.resume is True
+    with pytest.raises(InputError, match="command line: no config key 'SEDE'; nearest: SEED"):
+        setup_cfg(opts=args.opts)
+
+
+TAKING_PAIRS = {
+    "balance_data": ["plan"],
+    "cache_data": ["--out", "c"],
+    "check_data": ["HITSZVCM"],
+    "compare_attacks": ["--config-file", "c.yml", "--column", "a", "SEED 1"],
+    "convert_data": ["--from", "HITSZVCM", "--to", "manifest", "--out", "o"],
+    "export_onnx": ["--config-file", "c.yml", "--out", "m.onnx"],
+    "robust_report": ["--config-file", "c.yml"],
+}
+
+
+@pytest.mark.parametrize("tool", TAKING_PAIRS)
+@pytest.mark.parametrize("flags_last", [False, True])
+def test_every_command_that_takes_overrides_reads_them_alike(tool, flags_last, monkeypatch):
+    spec = importlib.util.spec_from_file_location(tool, ROOT / f"tools/{tool}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    own, pairs = TAKING_PAIRS[tool], ["SEED", "-1", "OUTPUT_DIR=o", "TEST.ATTACKS", "FNA"]
+    positional = own[:1] if not own[0].startswith("-") else []
+    flags = own[len(positional) :]
+    order = [*positional, *pairs, *flags] if flags_last else [*positional, *flags, *pairs]
+    monkeypatch.setattr(sys, "argv", [tool, *order])
+    cfg = setup_cfg(opts=module.parse_arguments().opts)
+    assert (cfg.SEED, cfg.OUTPUT_DIR, cfg.TEST.ATTACKS) == (-1, "o", ["FNA"])
+
+
+def test_a_flag_that_there_is_not_is_no_value(capsys):
+    with pytest.raises(SystemExit):
+        parse_with_overrides(argparse.ArgumentParser(), ["OUTPUT_DIR", "--eval_only"])
+    assert "--eval_only" in capsys.readouterr().err
