@@ -217,7 +217,7 @@ def read_text(path: str | os.PathLike, *, keep_line_ends: bool = False) -> str:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         before = data[: error.start].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        line, column = before.count(b"\n") + 1, error.start - data.rfind(b"\n", 0, error.start)
+        line, column = before.count(b"\n") + 1, len(before) - before.rfind(b"\n")
         raise InputError(
             f"{path}:{line}: byte {column} of the line, 0x{data[error.start]:02x}, is not UTF-8; "
             "expected a text file in UTF-8: save it in that encoding"

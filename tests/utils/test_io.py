@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from plugins.errors import InputError
@@ -180,6 +180,7 @@ class TestText:
                 read_text(path)
 
     @given(st.binary(max_size=40))
+    @example(b"\r\x80")
     def test_the_byte_that_is_named_is_the_first_that_is_not_utf_8(self, tmp_path_factory, data):
         path = tmp_path_factory.mktemp("bytes") / "a"
         path.write_bytes(data)
