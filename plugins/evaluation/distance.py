@@ -10,6 +10,7 @@ does not matter, a distance depends only on its two features and the grid, and e
 
 import math
 from collections.abc import Iterator
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ CHUNK = 64
 # and, by Cauchy-Schwarz, so has every partial sum: float64's 53 hold each without rounding. A
 # cosine moves by some 1e-8, a fifth of a float32 step.
 GRID_BITS = 26
+# Distances whose spread is no larger share of them than this differ by rounding alone.
+TIE = 1e-6
 
 
 def check_metric(metric: str) -> None:
@@ -69,3 +72,24 @@ def distance_blocks(queries: Tensor, gallery: Tensor, metric: str, chunk: int) -
         else:
             squares = rows.square().sum(dim=1, keepdim=True) + gallery.square().sum(dim=1)
             yield (squares - 2 * products).float()
+
+
+def all_tie(queries: Tensor, gallery: Tensor, metric: str) -> bool:
+    """Whether every query is as far from each gallery item as from any other, but for rounding.
+
+    Then a ranking is the order of the gallery. One item alone ties with none.
+
+    Args:
+        queries: (Q, D), finite.
+        gallery: (G, D), finite.
+        metric: "cosine" or "euclidean".
+    """
+    if len(gallery) < 2 or not len(queries):
+        return False
+    # A few of them tell at once that not all tie; the others are looked at where these do.
+    few = distance_blocks(queries[:8], gallery[:64], metric, CHUNK)
+    everything = distance_blocks(queries, gallery, metric, CHUNK)
+    return all(
+        bool((block.amax(dim=1) - block.amin(dim=1) <= TIE * block.abs().amax(dim=1)).all())
+        for block in chain(few, everything)
+    )

@@ -1,5 +1,6 @@
 """Evaluates a model in every direction from one pass over query and gallery."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -13,12 +14,14 @@ from fastreid.utils import comm
 from torch import Tensor
 
 from plugins.errors import InputError
-from plugins.evaluation.distance import check_metric
+from plugins.evaluation.distance import all_tie, check_metric
 from plugins.evaluation.ranking import RankingResult, evaluate_distances, evaluate_ranking
 from plugins.evaluation.rerank import check_parameters, rerank
 from plugins.evaluation.scores import RANKS, mean_scores, scores
 from plugins.evaluation.views import average_clips, options_suffix
 from plugins.registry import EVALUATOR
+
+logger = logging.getLogger(__name__)
 
 UNSUPPORTED = ("AQE", "ROC")
 
@@ -84,27 +87,33 @@ class VVIEvaluator(DatasetEvaluator):
             InputError: there is no such metric, a parameter of TEST.RERANK is out of its range, or
                 TEST asks for a part of fastreid's evaluator that this one lacks.
         """
+        self.check_config(cfg)
+        self.metric = cfg.TEST.METRIC
+        self.several_clips = cfg.TEST.CLIPS != 1
+        self.options = options_suffix(cfg)
+        self.rerank_parameters = rerank_parameters(cfg)
+        self.searches = {"": self.rank}
+        if cfg.TEST.RERANK.ENABLED:
+            self.searches["+rerank"] = self.rerank
+        self.directions = dataset.directions()
+        self.num_items = len(dataset.query) + len(dataset.gallery)
+        self.reset()
+
+    @classmethod
+    def check_config(cls, cfg: CfgNode) -> None:
+        """Check what can be known without model and data; called before any data is read.
+
+        Raises:
+            InputError: as the constructor.
+        """
         for name in UNSUPPORTED:
             if cfg.TEST[name].ENABLED:
                 raise InputError(
                     f"TEST.{name}.ENABLED: True; expected False, as there are only FLIP and RERANK"
                 )
         check_metric(cfg.TEST.METRIC)
-        self.metric = cfg.TEST.METRIC
-        self.several_clips = cfg.TEST.CLIPS != 1
-        self.options = options_suffix(cfg)
-        self.rerank_parameters = {
-            "k1": cfg.TEST.RERANK.K1,
-            "k2": cfg.TEST.RERANK.K2,
-            "lambda_value": cfg.TEST.RERANK.LAMBDA,
-        }
-        self.searches = {"": self.rank}
         if cfg.TEST.RERANK.ENABLED:
-            check_parameters(**self.rerank_parameters)
-            self.searches["+rerank"] = self.rerank
-        self.directions = dataset.directions()
-        self.num_items = len(dataset.query) + len(dataset.gallery)
-        self.reset()
+            check_parameters(**rerank_parameters(cfg))
 
     def reset(self) -> None:
         """Forget what was collected."""
@@ -150,6 +159,7 @@ class VVIEvaluator(DatasetEvaluator):
             return OrderedDict()
         assert shards, f"expected {self.num_items} items, found none: process() was never called"
         self._gather_items(*concatenate(shards))
+        self._warn_of_ties()
 
         results, plain = OrderedDict(), []
         for direction, protocol in self.directions.items():
@@ -185,6 +195,19 @@ class VVIEvaluator(DatasetEvaluator):
         )
         check_finite(self.features)
 
+    def _warn_of_ties(self) -> None:
+        tied = [
+            direction
+            for direction, protocol in self.directions.items()
+            if all_tie(*pick(self.features, *protocol.trials[0]), self.metric)
+        ]
+        if tied:
+            logger.warning(
+                "%s: all distances tie, so that each list is the gallery in its own order and the "
+                "scores say nothing; check the weights (MODEL.WEIGHTS)",
+                ", ".join(tied),
+            )
+
     def rank(
         self, protocol: SearchProtocol, query_rows: np.ndarray, gallery_rows: np.ndarray
     ) -> RankingResult:
@@ -216,6 +239,12 @@ class VVIEvaluator(DatasetEvaluator):
             cmc=protocol.cmc,
             max_rank=max(RANKS),
         )
+
+
+def rerank_parameters(cfg: CfgNode) -> dict[str, float]:
+    """TEST.RERANK, as ``plugins.evaluation.rerank`` calls its numbers."""
+    settings = cfg.TEST.RERANK
+    return {"k1": settings.K1, "k2": settings.K2, "lambda_value": settings.LAMBDA}
 
 
 def pick(values: Tensor, query_rows: np.ndarray, gallery_rows: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.errors import InputError
-from plugins.evaluation.distance import distance_blocks, distances
+from plugins.evaluation.distance import all_tie, distance_blocks, distances
 
 METRICS = ["cosine", "euclidean"]
 
@@ -109,3 +109,32 @@ def test_an_empty_side_gives_an_empty_matrix(metric, num_queries, num_gallery):
 def test_an_unknown_metric_names_the_known_ones():
     with pytest.raises(InputError, match=r"TEST.METRIC: no metric 'cosin'; known: cosine, eucl"):
         distances(torch.zeros(1, 2), torch.zeros(1, 2), "cosin")
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+class TestTies:
+    @pytest.mark.parametrize("feature", [torch.zeros(5), torch.arange(5.0), torch.full((5,), 1e-9)])
+    def test_equal_features_tie_whatever_they_are(self, metric, feature):
+        assert all_tie(feature.expand(9, -1), feature.expand(130, -1), metric)
+
+    def test_a_constant_gallery_ties_for_any_query(self, metric):
+        assert all_tie(random_features(70, 5, 0), torch.ones(3, 5), metric)
+
+    @pytest.mark.parametrize("place", [0, 1, 63, 64, 199])
+    def test_one_other_item_breaks_the_tie_wherever_it_is(self, metric, place):
+        gallery = torch.ones(200, 4)
+        gallery[place] = torch.tensor([1.0, 0.0, 0.0, 0.0])
+        queries = torch.ones(70, 4)
+        assert not all_tie(queries, gallery, metric)
+        queries[:69] = 0  # of these the cosine is 0 to every item
+        assert not all_tie(queries, gallery, metric)
+
+    def test_features_that_tell_items_apart_do_not_tie(self, metric):
+        for scale in (1e-4, 1.0, 1e4):
+            assert not all_tie(
+                random_features(5, 8, 1, scale), random_features(9, 8, 2, scale), metric
+            )
+
+    def test_one_item_and_no_query_tie_with_nothing(self, metric):
+        assert not all_tie(torch.zeros(3, 2), torch.zeros(1, 2), metric)
+        assert not all_tie(torch.zeros(0, 2), torch.zeros(4, 2), metric)

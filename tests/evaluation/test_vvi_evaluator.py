@@ -162,6 +162,23 @@ def test_features_that_are_not_finite_are_counted_and_the_first_is_named():
     check_finite(features[:4])
 
 
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_a_collapsed_network_is_told_in_one_warning(metric, caplog):
+    _, pids, camids = items()
+    cfg = default_cfg()
+    cfg.TEST.METRIC = metric
+    for feature in (torch.zeros(16), torch.arange(16.0)):
+        caplog.clear()
+        evaluator = VVIEvaluator(cfg, data_set())
+        feed(evaluator, range(NUM_ITEMS), feature.expand(NUM_ITEMS, -1), pids, camids)
+        evaluator.evaluate()
+        (told,) = caplog.messages
+        assert told.startswith("I2V, V2I: all distances tie, so that each list is the gallery in")
+    caplog.clear()
+    evaluated(metric)
+    assert not caplog.messages
+
+
 def test_a_direction_without_a_valid_query_is_named():
     evaluator = VVIEvaluator(default_cfg(), data_set({"I2V": DIRECTIONS["I2V"]}))
     features, _, camids = items()
