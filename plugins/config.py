@@ -41,6 +41,7 @@ LEAST = {
     "SOLVER.ACCUMULATION": 1,
     "SOLVER.BASE_LR": 0,
     "SOLVER.CHECKPOINT_PERIOD": 1,
+    "SOLVER.IMS_PER_BATCH": 1,
     "SOLVER.LOG_PERIOD": 1,
     "SOLVER.MAX_EPOCH": 1,
     "SOLVER.WARMUP_EPOCHS": 0,
@@ -60,6 +61,8 @@ CHOICES = {
     "SOLVER.SCHED": ("MultiStepLR", "CosineAnnealingLR"),
     "SOLVER.WARMUP_METHOD": ("constant", "linear", "exp"),
 }
+# Lists of names that are empty by default, so that the default does not tell what they hold.
+NAMES = ("MODEL.FREEZE_LAYERS", "TEST.ATTACKS")
 
 
 def add_plugin_keys(cfg: CfgNode) -> CfgNode:
@@ -519,6 +522,9 @@ def check_values(cfg: CfgNode) -> None:
     for key, choices in CHOICES.items():
         if values[key] not in choices:
             raise InputError(f"{key}: '{values[key]}'; expected {' or '.join(choices)}")
+    for key in NAMES:
+        if not all(isinstance(name, str) for name in values[key]):
+            raise InputError(f"{key}: {shortened(values[key])}; expected names")
     if not cfg.MODEL.SELF_ATTACK.TEMPERATURE > 0:
         raise InputError(
             f"MODEL.SELF_ATTACK.TEMPERATURE: {cfg.MODEL.SELF_ATTACK.TEMPERATURE}; expected more "

@@ -13,6 +13,7 @@ from fastreid.modeling.meta_arch import META_ARCH_REGISTRY as META_ARCH
 from fastreid.utils.registry import Registry
 
 from plugins.errors import InputError
+from plugins.utils.values import shortened
 
 __all__ = [
     "ATTACK",
@@ -26,6 +27,7 @@ __all__ = [
     "STEP",
     "TEMPORAL",
     "known",
+    "listed",
     "lookup",
     "nearest",
 ]
@@ -61,9 +63,20 @@ def lookup(registry: Registry, name: str, key: str) -> Any:
         key: the config key that holds the name, for the message.
 
     Raises:
-        InputError: nothing has that name; the known names are listed, nearest first.
+        InputError: nothing has that name; the three nearest of the known names are listed.
     """
     if name not in registry._obj_map:
-        choices = ", ".join(nearest(name, known(registry))) or "none"
-        raise InputError(f"{key}: no {registry._name} is named '{name}'; known: {choices}")
+        choices = listed(nearest(name[:60], known(registry)))
+        raise InputError(f"{key}: no {registry._name} is named {shortened(name)}; known: {choices}")
     return registry.get(name)
+
+
+def listed(names: list[str]) -> str:
+    """The first three names, and how many more there are; "none" of no name.
+
+    >>> listed(["FNA", "SMA", "LTA", "TMA"])
+    'FNA, SMA, LTA and 1 other'
+    """
+    others = len(names) - 3
+    more = f" and {others} other{'s' if others > 1 else ''}" if others > 0 else ""
+    return (", ".join(names[:3]) or "none") + more

@@ -97,6 +97,8 @@ def test_a_wrong_config_is_one_line_that_names_the_culprit(text, options, messag
         ("MODEL.HEADS.NECK_FEAT", "foo", "MODEL.HEADS.NECK_FEAT: 'foo'; expected before or after"),
         ("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "foo", ".*CLIP_TYPE: 'foo'; expected norm or value"),
         ("MODEL.LOSSES.NAME", "()", "MODEL.LOSSES.NAME: it names no loss; expected one or more"),
+        ("TEST.ATTACKS", "[1, 2]", r"TEST.ATTACKS: \[1, 2\]; expected names"),
+        ("MODEL.FREEZE_LAYERS", 3, r"MODEL.FREEZE_LAYERS: \[3\]; expected names"),
         ("SEED", 2**40, "SEED: 1099511627776; expected 2147483647 or less"),
     ],
 )

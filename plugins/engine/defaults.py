@@ -16,14 +16,13 @@ from fastreid.utils.logger import setup_logger
 from torch import nn
 
 from plugins.config import setup_cfg
-from plugins.data.build import share_batch
 from plugins.engine.checkpoint import Checkpointer, check_schedule
+from plugins.engine.checks import check_evaluation, check_run
 from plugins.engine.launch import world_size
 from plugins.engine.trainer import Trainer, load_model
 from plugins.errors import InputError, without_traceback
 from plugins.evaluation import Evaluation, verify_expected, write_queries
-from plugins.registry import DATASET, lookup
-from plugins.utils.io import write_json
+from plugins.utils.io import make_folder, write_json
 from plugins.utils.locks import hold
 
 logger = logging.getLogger(__name__)
@@ -38,22 +37,14 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
     """The run's config, frozen, with what can be checked before any process starts.
 
     Raises:
-        InputError: an unknown key, dataset or device; a data set that is tested twice; no process,
-            or a batch that the processes cannot share; or another schedule than that of the run to
-            resume.
+        InputError: an unknown key or device; a part that is not registered, or that refuses its
+            values; no process; another schedule than that of the run to resume; or an OUTPUT_DIR
+            that takes no file.
     """
     if not args.config_file:
         raise InputError("--config-file: expected one, such as configs/VVI/synthetic/sadstrm.yml")
     cfg = setup_cfg(args.config_file, args.opts)
     take_available_device(cfg)
-    for key in ("NAMES", "TESTS"):
-        if not cfg.DATASETS[key]:
-            raise InputError(f"DATASETS.{key}: it names no data set; expected one or more")
-        for name in cfg.DATASETS[key]:
-            lookup(DATASET, name, f"DATASETS.{key}")
-    for name in cfg.DATASETS.TESTS:
-        if cfg.DATASETS.TESTS.count(name) > 1:
-            raise InputError(f"DATASETS.TESTS: {name} more than once; expected each data set once")
     for option, number in (("gpus", args.num_gpus), ("machines", args.num_machines)):
         if number < 1:
             raise InputError(
@@ -62,22 +53,27 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
     size = world_size(args.num_gpus, args.num_machines)
     if size > 1 and cfg.MODEL.DEVICE.startswith("cuda"):
         cfg.MODEL.DEVICE = "cuda"  # each process has its own
-    share_batch(cfg, size)
     if cfg.SEED < 0:
         cfg.SEED = random.SystemRandom().randrange(2**31)
     if args.eval_only:
         cfg.MODEL.BACKBONE.PRETRAIN = False
         cfg.MODEL.SELF_ATTACK.CAM_WEIGHT = 0.0  # no attacker, so no cameras to count
+        check_evaluation(cfg)
         if not cfg.MODEL.WEIGHTS:
             raise InputError(
                 "--eval-only needs weights: add MODEL.WEIGHTS logs/run/model_final.pth"
             )
-    elif args.resume:
+    else:
+        check_run(cfg, size)
+    if args.resume and not args.eval_only:
         newest = Checkpointer(nn.Identity(), cfg.OUTPUT_DIR)
         if isinstance(args.resume, str):
             check_schedule(args.resume, cfg)
         elif newest.has_checkpoint():
             check_schedule(newest.get_checkpoint_file(), cfg)
+    if not cfg.OUTPUT_DIR.strip():
+        raise InputError("OUTPUT_DIR: it is empty; expected a folder, such as logs/run")
+    make_folder(cfg.OUTPUT_DIR, "OUTPUT_DIR")
     cfg.freeze()
     return cfg
 

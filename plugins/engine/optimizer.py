@@ -65,14 +65,19 @@ def build_optimizer(
 
 def make_optimizer(name: str, groups: list[dict], *, momentum: float, nesterov: bool) -> Optimizer:
     """An optimizer of ``torch.optim``; momentum and nesterov are for SGD alone, as in fastreid."""
-    if name not in OPTIMIZERS:
-        close = ", ".join(nearest(name, OPTIMIZERS)[:3])
-        raise InputError(f"SOLVER.OPT: torch.optim has no '{name}' to use; nearest: {close}")
+    check_optimizer(name)
     optimizer_class = getattr(torch.optim, name)
     options = {"momentum": momentum, "nesterov": nesterov} if name == "SGD" else {}
     if "fused" in inspect.signature(optimizer_class).parameters:
         options["fused"] = True
     return optimizer_class(groups, **options)
+
+
+def check_optimizer(name: str) -> None:
+    """Raise InputError unless ``name`` is an optimizer of ``torch.optim`` that can be used."""
+    if name not in OPTIMIZERS:
+        close = ", ".join(nearest(name, OPTIMIZERS)[:3])
+        raise InputError(f"SOLVER.OPT: torch.optim has no '{name}' to use; nearest: {close}")
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer, iters_per_epoch: int) -> dict:

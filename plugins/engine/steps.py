@@ -44,12 +44,7 @@ class Step:
         Raises:
             InputError: a part of DEFENSE is enabled that this step does not heed.
         """
-        for part, settings in cfg.DEFENSE.items():
-            if isinstance(settings, CfgNode) and settings.get("ENABLED") and part not in self.parts:
-                raise InputError(
-                    f"DEFENSE.{part}.ENABLED: True, but SOLVER.STEP {cfg.SOLVER.STEP} does not "
-                    "heed it; expected False, or SOLVER.STEP DDDefenseStep"
-                )
+        self.check_config(cfg)
         self.cfg = cfg
         self.model = model.train()
         self.data_loader = data_loader
@@ -58,6 +53,22 @@ class Step:
         self.iter = 0
         self.epoch = 0
         self._batches: Iterator | None = None
+
+    @classmethod
+    def check_config(cls, cfg: CfgNode) -> None:
+        """Check what can be known without a model and data; called before any data is read.
+
+        Raises:
+            InputError: a part of DEFENSE is enabled that this step ignores, or SOLVER.AMP.DTYPE is
+                none.
+        """
+        for part, settings in cfg.DEFENSE.items():
+            if isinstance(settings, CfgNode) and settings.get("ENABLED") and part not in cls.parts:
+                raise InputError(
+                    f"DEFENSE.{part}.ENABLED: True, but SOLVER.STEP {cfg.SOLVER.STEP} does not "
+                    "heed it; expected False, or SOLVER.STEP DDDefenseStep"
+                )
+        precision_name(cfg)
 
     @classmethod
     def adversary_parameters(cls, model: nn.Module) -> list[nn.Parameter]:
@@ -275,11 +286,9 @@ def mixed_precision(cfg: CfgNode):
     Raises:
         InputError: SOLVER.AMP.DTYPE is neither float16 nor bfloat16.
     """
-    if not cfg.SOLVER.AMP.ENABLED:
+    name = precision_name(cfg)
+    if not name:
         return contextlib.nullcontext, None
-    name = cfg.SOLVER.AMP.DTYPE
-    if name not in ("float16", "bfloat16"):
-        raise InputError(f"SOLVER.AMP.DTYPE: '{name}'; expected float16 or bfloat16")
     if cfg.MODEL.DEVICE.startswith("cuda"):
         scaler = torch.amp.GradScaler("cuda") if name == "float16" else None
         return lambda: torch.autocast("cuda", getattr(torch, name)), scaler
@@ -288,3 +297,15 @@ def mixed_precision(cfg: CfgNode):
         return lambda: torch.autocast("cpu", torch.bfloat16), None
     logger.warning("SOLVER.AMP on a CPU without bfloat16: training in float32")
     return contextlib.nullcontext, None
+
+
+def precision_name(cfg: CfgNode) -> str:
+    """SOLVER.AMP.DTYPE, empty where SOLVER.AMP is off.
+
+    Raises:
+        InputError: it is neither float16 nor bfloat16.
+    """
+    name = cfg.SOLVER.AMP.DTYPE if cfg.SOLVER.AMP.ENABLED else ""
+    if name not in ("", "float16", "bfloat16"):
+        raise InputError(f"SOLVER.AMP.DTYPE: '{name}'; expected float16 or bfloat16")
+    return name

@@ -320,16 +320,25 @@ def read_tests(cfg: CfgNode) -> Tests:
 def build_evaluator(
     cfg: CfgNode, model: nn.Module, name: str, loader: DataLoader, dataset: VideoDataset | ImageSet
 ) -> VVIEvaluator:
-    """The evaluator of a data set: TEST.EVALUATOR, or with TEST.ATTACKS RobustEvaluator.
+    """The evaluator of a data set, see :func:`evaluator_name`.
 
     Raises:
         InputError: there is no such evaluator, or it does not take the config.
     """
+    evaluator = lookup(EVALUATOR, evaluator_name(cfg), "TEST.EVALUATOR")
+    attacked = (model, loader.dataset, name) if cfg.TEST.ATTACKS else ()
+    return evaluator(cfg, dataset, *attacked)
+
+
+def evaluator_name(cfg: CfgNode) -> str:
+    """TEST.EVALUATOR, or with TEST.ATTACKS RobustEvaluator.
+
+    Raises:
+        InputError: it is RobustEvaluator, and no attack is named.
+    """
     if cfg.TEST.EVALUATOR == ROBUST and not cfg.TEST.ATTACKS:
         raise InputError(f"TEST.EVALUATOR: {ROBUST}; expected TEST.ATTACKS to name an attack")
-    evaluator_name = ROBUST if cfg.TEST.ATTACKS else cfg.TEST.EVALUATOR
-    attacked = (model, loader.dataset, name) if cfg.TEST.ATTACKS else ()
-    return lookup(EVALUATOR, evaluator_name, "TEST.EVALUATOR")(cfg, dataset, *attacked)
+    return ROBUST if cfg.TEST.ATTACKS else cfg.TEST.EVALUATOR
 
 
 def load_model(cfg: CfgNode, weights: str) -> nn.Module:

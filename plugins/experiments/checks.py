@@ -1,27 +1,20 @@
 """Checks of a value in an ablation's YAML file; every mistake names the file and the key."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from fastreid.config import CfgNode
 
-from plugins.config import check_values, flatten
+from plugins.config import check_values
 from plugins.errors import InputError
-from plugins.registry import BACKBONE, HEADS, LOSS, META_ARCH, STEP, TEMPORAL, lookup, nearest
+from plugins.registry import nearest
 from plugins.utils.yaml_files import read_yaml
 
 # "{seed}" or "{seed+100}" in a value.
 SEED = re.compile(r"\{seed(?: *\+ *(\d+))?\}")
 # A run sets these itself.
 OWN_KEYS = ("SEED", "OUTPUT_DIR", "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS")
-# Those that name a registered part.
-PART_KEYS = {
-    "MODEL.META_ARCHITECTURE": META_ARCH,
-    "MODEL.BACKBONE.NAME": BACKBONE,
-    "MODEL.HEADS.NAME": HEADS,
-    "MODEL.TEMPORAL.NAME": TEMPORAL,
-    "SOLVER.STEP": STEP,
-}
 
 
 def load_tree(file: Path) -> dict:
@@ -80,14 +73,16 @@ def read_seeds(seeds: object, source: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def check_cfg(cfg: CfgNode, source: str) -> None:
-    """Raise InputError for a value that no run can have, or a part that nobody registered."""
+def check_cfg(cfg: CfgNode, source: str, check: Callable[[CfgNode], None]) -> None:
+    """Raise InputError, with its source, for a config that no run can have.
+
+    Args:
+        cfg: the config.
+        source: file and key, for the message.
+        check: raises InputError for what the config lacks beyond the ranges of its values.
+    """
     try:
         check_values(cfg)
-        values = dict(flatten(cfg))
-        for key, registry in PART_KEYS.items():
-            lookup(registry, values[key], key)
-        for name in cfg.MODEL.LOSSES.NAME:
-            lookup(LOSS, name, "MODEL.LOSSES.NAME")
+        check(cfg)
     except InputError as error:
         raise InputError(f"{source}: {error}") from error

@@ -18,6 +18,7 @@ import yaml
 
 from plugins.config import flatten, merge, read_config, setup_cfg
 from plugins.data.datasets.wrapped import chain
+from plugins.engine.checks import check_run
 from plugins.errors import InputError
 from plugins.evaluation.queries import METRICS
 from plugins.evaluation.table import COLUMNS
@@ -43,8 +44,7 @@ OPTIONAL_KEYS = ("tests", "primary", "options")
 def read_ablation(file: Path, name: str | None = None) -> Ablation:
     """Read and check a file: keys, values and names of parts of every row, before any run starts.
 
-    What only a built model or a read data set tells, such as the directions of ``metrics``, fails
-    in a run.
+    What only a read data set tells, such as the directions of ``metrics``, fails in a run.
 
     Args:
         file: the YAML file.
@@ -119,7 +119,7 @@ def _read_row(
     cfg = setup_cfg(config)
     merge(cfg, options, f"{file}: options")
     merge(cfg, overrides, f"{source}.overrides")
-    check_cfg(cfg, source)
+    check_cfg(cfg, source, functools.partial(check_run, processes=1))
     named = [dict(flatten(tree)) for tree in (base, options, overrides)]
     for key in OWN_KEYS:
         if any(key in tree for tree in named[1:]):

@@ -6,6 +6,7 @@ import re
 import yaml
 
 from plugins.config import flatten, merge, setup_cfg
+from plugins.engine.checks import check_evaluation
 from plugins.errors import InputError
 from plugins.experiments.checks import (
     OWN_KEYS,
@@ -39,7 +40,7 @@ def read_test(config: str, name: str, tree: object, source: str) -> FurtherTest:
     options = mapping(tree.get("options") or {}, f"{source}.options")
     cfg = setup_cfg(config)
     merge(cfg, options, f"{source}.options")
-    check_cfg(cfg, source)
+    check_cfg(cfg, source, check_evaluation)
     render, keys = tree.get("render"), [key for key, _ in flatten(options)]
     for key in (*OWN_KEYS, "MODEL.WEIGHTS", *(["DATASETS.TESTS"] if render else [])):
         if key in keys:

@@ -1,0 +1,109 @@
+"""What of a config can be checked before any data is read: a wrong name answers at once.
+
+A part that is registered may have a class method ``check_config(cfg)``, which raises InputError for
+what it cannot work with; it is called here, before the part is built.
+"""
+
+import torch
+from fastreid.config import CfgNode
+from fastreid.utils.registry import Registry
+
+from plugins.config import one_line
+from plugins.data.build import (
+    FASTREID_SAMPLERS,
+    clip_length,
+    clip_number,
+    clip_sampling,
+    share_batch,
+)
+from plugins.data.datasets.wrapped import chain
+from plugins.data.transforms import build_clip_transforms
+from plugins.engine.optimizer import check_optimizer
+from plugins.engine.trainer import evaluator_name
+from plugins.errors import InputError
+from plugins.modeling.dry_build import check_model
+from plugins.registry import EVALUATOR, SAMPLER, STEP, lookup
+
+
+def check_run(cfg: CfgNode, processes: int) -> None:
+    """Check all that a training, and the evaluations in it, will need.
+
+    Args:
+        cfg: of the run.
+        processes: that share SOLVER.IMS_PER_BATCH.
+
+    Raises:
+        InputError: a part is not registered, or a value is one that a part refuses.
+    """
+    check_datasets(cfg, "NAMES", "TESTS")
+    batch = share_batch(cfg, processes)
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    lookup(SAMPLER, FASTREID_SAMPLERS.get(name, name), "DATALOADER.SAMPLER_TRAIN")
+    check_optimizer(cfg.SOLVER.OPT)
+    check_part(STEP, cfg.SOLVER.STEP, "SOLVER.STEP", cfg)
+    check_evaluator(cfg)
+    sizes = {
+        "INPUT.SIZE_TRAIN": frame_size(cfg, is_train=True),
+        "INPUT.SIZE_TEST": frame_size(cfg, is_train=False),
+    }
+    model = check_model(cfg, sizes, batch)
+    step = STEP.get(cfg.SOLVER.STEP)
+    if model is not None and hasattr(step, "adversary_parameters"):
+        step.adversary_parameters(model)  # raises InputError for a model without an adversary
+
+
+def check_evaluation(cfg: CfgNode) -> None:
+    """Check all that an evaluation will need; raises InputError as :func:`check_run`."""
+    check_datasets(cfg, "TESTS")
+    check_evaluator(cfg)
+    check_model(cfg, {"INPUT.SIZE_TEST": frame_size(cfg, is_train=False)}, batch=0)
+
+
+def check_datasets(cfg: CfgNode, *keys: str) -> None:
+    """Raise InputError unless the keys of DATASETS name data sets, and TESTS each of them once."""
+    for key in keys:
+        if not cfg.DATASETS[key]:
+            raise InputError(f"DATASETS.{key}: it names no data set; expected one or more")
+        check_dataset_names(cfg, key)
+    for name in cfg.DATASETS.TESTS:
+        if cfg.DATASETS.TESTS.count(name) > 1:
+            raise InputError(f"DATASETS.TESTS: {name} more than once; expected each data set once")
+
+
+def check_dataset_names(cfg: CfgNode, *keys: str) -> None:
+    """Raise InputError for a name in the keys of DATASETS, or in a set there, that is no data set.
+
+    Also where sets are inside each other.
+    """
+    for key in keys:
+        for name in cfg.DATASETS[key]:
+            chain(name, cfg, f"DATASETS.{key}")
+
+
+def check_evaluator(cfg: CfgNode) -> None:
+    """Raise InputError for an evaluator, or a value of TEST or INPUT.CLIP, that cannot be."""
+    clip_length(cfg), clip_number(cfg), clip_sampling(cfg)
+    check_part(EVALUATOR, evaluator_name(cfg), "TEST.EVALUATOR", cfg)
+
+
+def check_part(registry: Registry, name: str, key: str, cfg: CfgNode) -> None:
+    """Look a part up, and ask it whether it can work with the config."""
+    check = getattr(lookup(registry, name, key), "check_config", None)
+    if check is not None:
+        check(cfg)
+
+
+def frame_size(cfg: CfgNode, is_train: bool) -> tuple[int, int]:
+    """Height and width of the frames that INPUT gives the network.
+
+    Raises:
+        InputError: INPUT has a value that the transforms refuse.
+    """
+    transform = build_clip_transforms(cfg, is_train)
+    key = "SIZE_TRAIN" if is_train else "SIZE_TEST"
+    try:
+        with torch.random.fork_rng(devices=[]):
+            frame = torch.zeros(3, *cfg.INPUT[key], dtype=torch.uint8)
+            return tuple(transform([frame]).shape[-2:])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"INPUT.{key}: {list(cfg.INPUT[key])}: {one_line(error)}") from error

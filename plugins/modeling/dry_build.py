@@ -1,0 +1,171 @@
+"""Build a model without memory or weights, to find out before any data is read whether it fits.
+
+On torch's "meta" device tensors have shapes and no contents: a ResNet-50 is built there, and asked
+for its maps, in a tenth of a second.
+
+Legend: B clips of the training batch of one process, N frames, H x W their size.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+
+import torch
+from fastreid.config import CfgNode
+from fastreid.modeling.heads import EmbeddingHead
+from torch import Tensor, nn
+
+from plugins.config import flatten, one_line
+from plugins.errors import InputError
+from plugins.modeling.backbones import TwoStreamBackbone
+from plugins.modeling.dual_norm import add_dual_norm
+from plugins.modeling.meta_arch.vvi_baseline import VVIBaseline
+from plugins.registry import BACKBONE, HEADS, LOSS, META_ARCH, TEMPORAL, lookup
+
+logger = logging.getLogger(__name__)
+
+PARTS = {
+    "MODEL.META_ARCHITECTURE": META_ARCH,
+    "MODEL.BACKBONE.NAME": BACKBONE,
+    "MODEL.HEADS.NAME": HEADS,
+    "MODEL.TEMPORAL.NAME": TEMPORAL,
+}
+# What the losses of fastreid's own meta-architectures look for; they pass over any other name.
+STOCK_LOSSES = {"MGN": ("CrossEntropyLoss", "TripletLoss")}
+OTHER_STOCK_LOSSES = ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface")
+# Sides that are tried to find the smallest input that a backbone takes.
+SIDES = range(1, 65)
+# What torch's poolings, convolutions and normalizations say.
+TOO_SMALL = ("Output size is too small", "Kernel size can't be greater", "more than 1 value per")
+
+
+def check_names(cfg: CfgNode) -> None:
+    """Raise InputError, naming the key, for a part of MODEL that is not registered.
+
+    Also for a loss that the meta-architecture would pass over.
+    """
+    values = dict(flatten(cfg))
+    for key, registry in PARTS.items():
+        lookup(registry, values[key], key)
+    architecture = META_ARCH.get(cfg.MODEL.META_ARCHITECTURE)
+    stock = architecture.__module__.startswith("fastreid.")
+    for name in cfg.MODEL.LOSSES.NAME:
+        lookup(LOSS, name, "MODEL.LOSSES.NAME")
+        known = STOCK_LOSSES.get(architecture.__name__, OTHER_STOCK_LOSSES)
+        if stock and name not in known:
+            raise InputError(
+                f"MODEL.LOSSES.NAME: {architecture.__name__} of fastreid does not know {name}, "
+                f"and would train without it; expected {', '.join(known)}"
+            )
+
+
+def check_model(cfg: CfgNode, sizes: Mapping[str, tuple[int, int]], batch: int) -> nn.Module | None:
+    """Build the config's model on the meta device, and pass shapes through its backbone.
+
+    What cannot be known there, as of a part that looks at numbers while it is built, is left to the
+    real build.
+
+    Args:
+        cfg: of a run.
+        sizes: config key to the height and width of the frames that it leads to.
+        batch: B of one process; 0 for an evaluation.
+
+    Returns:
+        The model on the meta device; None where it cannot be built there.
+
+    Raises:
+        InputError: a name or a value of MODEL is wrong, a size is too small for the backbone, or B
+            for a normalization.
+    """
+    check_names(cfg)
+    model = build_dry(cfg)
+    if not isinstance(getattr(model, "backbone", None), nn.Module):
+        return model
+    name, maps_of = cfg.MODEL.BACKBONE.NAME, shared_path(model.backbone)
+    model.eval()
+    for key, size in sizes.items():
+        if refusal(maps_of, (1, 3, *size)):
+            fitting = (side for side in SIDES if not refusal(maps_of, (1, 3, side, side)))
+            smallest = next((f"{side} x {side} or more" for side in fitting), "larger ones")
+            raise InputError(
+                f"{key}: frames of {size[0]} x {size[1]} are too small for {name}; expected "
+                f"{smallest}"
+            )
+    if batch:
+        check_batch(model.train(), cfg, batch, sizes["INPUT.SIZE_TRAIN"])
+    return model
+
+
+def check_batch(model: nn.Module, cfg: CfgNode, batch: int, size: tuple[int, int]) -> None:
+    """Raise InputError if a normalization finds too few values in B clips of frames of a size.
+
+    Args:
+        model: on the meta device, in training mode.
+        cfg: of the run.
+        batch: B.
+        size: height and width of a frame.
+    """
+    frames = cfg.INPUT.CLIP.LENGTH if isinstance(model, VVIBaseline) else 1
+    error = refusal(shared_path(model.backbone), (batch * frames, 3, *size))
+    if not error and isinstance(heads := getattr(model, "heads", None), EmbeddingHead):
+        for layer in heads.bottleneck:
+            if channels := getattr(layer, "num_features", None):
+                error = error or refusal(layer, (batch, channels, 1, 1))
+    if isinstance(error, ValueError):
+        raise InputError(
+            f"SOLVER.IMS_PER_BATCH: {batch} for each process is too few to normalize a batch by "
+            "its own statistics; expected 2 or more"
+        )
+
+
+def build_dry(cfg: CfgNode) -> nn.Module | None:
+    """The model on the meta device; None where it cannot be built there.
+
+    Raises:
+        InputError: from a part; or a part of fastreid's does not know its setting.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "meta"
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    # Counted in the training set, later.
+    cfg.MODEL.HEADS.NUM_CLASSES = cfg.MODEL.HEADS.NUM_CLASSES or 2
+    cfg.MODEL.SELF_ATTACK.NUM_CAMERAS = cfg.MODEL.SELF_ATTACK.NUM_CAMERAS or 2
+    depth = cfg.MODEL.BACKBONE.DEPTH
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            return add_dual_norm(META_ARCH.get(cfg.MODEL.META_ARCHITECTURE)(cfg), cfg)
+    except InputError:
+        raise
+    except KeyError as error:
+        if error.args == (depth,):
+            raise InputError(
+                f"MODEL.BACKBONE.DEPTH: {cfg.MODEL.BACKBONE.NAME} has no depth '{depth}'"
+            ) from error
+    except AssertionError as error:  # fastreid's heads: "Expected pool types are ..."
+        if str(error).startswith("Expected "):
+            raise InputError(f"MODEL.HEADS: {one_line(error)}") from error
+    except Exception as error:  # a part that looks at numbers; the real build tells its faults
+        logger.debug("not built on the meta device: %s", error)
+    return None
+
+
+def shared_path(backbone: nn.Module) -> Callable[[Tensor], Tensor]:
+    """From frames (N, 3, H, W) to maps, without a look at their modality."""
+    if isinstance(backbone, TwoStreamBackbone):
+        return lambda frames: backbone.trunk(backbone.stems[0](frames))
+    return backbone
+
+
+@torch.no_grad()
+def refusal(part: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> Exception | None:
+    """What a part says to an input of a shape that is too small for it; None if it takes it.
+
+    A RuntimeError is of a pooling or a convolution, a ValueError of a normalization.
+    """
+    try:
+        part(torch.empty(shape, device="meta"))
+    except (RuntimeError, ValueError) as error:
+        return error if any(words in str(error) for words in TOO_SMALL) else None
+    except Exception as error:  # an operation without shapes
+        logger.debug("no shapes on the meta device: %s", error)
+    return None
