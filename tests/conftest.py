@@ -2,6 +2,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from fastreid.utils.logger import _LOG_COUNTER
 
 from plugins.synthetic import (
     MARKET1501,
@@ -13,6 +14,12 @@ from plugins.synthetic import (
 # A machine with much else to do is no reason to fail.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+
+@pytest.fixture(autouse=True)
+def _each_test_is_warned_anew():
+    """What is logged once in a process is logged once in a test."""
+    _LOG_COUNTER.clear()
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from plugins.data import datasets_root
 from plugins.data.frame_cache.packing import pack_config
 from plugins.data.frame_cache.store import FrameCache, find_sizes, store_name
 from plugins.engine import parse_with_overrides
+from plugins.engine.checks import check_dataset_names
 from plugins.errors import InputError, require_output, user_errors
 
 
@@ -39,7 +40,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def pack(args: argparse.Namespace) -> None:
     """Pack; say what it takes and how to use it."""
-    for store in pack_config(setup_cfg(args.config_file, args.opts), str(args.out), args.workers):
+    cfg = setup_cfg(args.config_file, args.opts)
+    check_dataset_names(cfg, "NAMES", "TESTS")
+    for store in pack_config(cfg, str(args.out), args.workers):
         size = sum(file.stat().st_size for file in store.iterdir())
         print(f"{store}: {size / 1e6:,.1f} MB")
     print(f"use it with: DATALOADER.FRAME_CACHE {args.out}")

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from plugins.config import setup_cfg
 from plugins.engine import parse_with_overrides
+from plugins.engine.checks import check_evaluation
 from plugins.engine.defaults import take_available_device
 from plugins.errors import InputError, user_errors
 from plugins.robustness.comparison import compare
@@ -72,6 +73,7 @@ def main() -> None:
                 "logs/run/model_final.pth TEST.ATTACKS \"['FNA']\""
             )
         cfg.MODEL.BACKBONE.PRETRAIN = False
+        check_evaluation(cfg)
         cfg.freeze()
         columns[name] = cfg
     table = compare(columns, args.out)

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from plugins.config import setup_cfg
 from plugins.engine import parse_with_overrides
+from plugins.engine.checks import check_evaluation
 from plugins.engine.defaults import take_available_device
 from plugins.errors import InputError, user_errors
 from plugins.robustness.report import report
@@ -51,6 +52,7 @@ def main() -> None:
     if not cfg.MODEL.WEIGHTS:
         raise InputError("a report needs weights: add MODEL.WEIGHTS logs/run/model_final.pth")
     cfg.MODEL.BACKBONE.PRETRAIN = False
+    check_evaluation(cfg)
     cfg.freeze()
     for path, card in report(cfg, args.level, args.out, args.twin, args.trainings):
         worst = card["worst"]["Rank-1"]["value"]

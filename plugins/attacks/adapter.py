@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from fastreid.config import CfgNode
 from torch import Tensor, nn
 
+from plugins.errors import InputError
 from plugins.evaluation.views import average_clips, viewed
 from plugins.modeling.freeze import frozen_parameters
 
@@ -59,6 +60,26 @@ class Adapter:
         groups = groups.to(features.device)
         features = average_clips(features, groups, groups.bincount(minlength=len(rows)))
         return F.normalize(features, dim=1) if self._unit else features
+
+
+def float_images(batch: dict) -> dict:
+    """The batch with images in which a perturbation has room: float32, or float64 as they are.
+
+    An unsigned byte below 0 is 255, and between 128 and 255 half precision knows eighths of a gray
+    level, bfloat16 whole ones.
+
+    Args:
+        batch: ``images`` of real numbers; it is not changed.
+
+    Raises:
+        InputError: images of another type.
+    """
+    dtype = batch["images"].dtype
+    if dtype in (torch.float32, torch.float64):
+        return batch
+    if dtype.is_complex or dtype == torch.bool:
+        raise InputError(f"attack: images are of {dtype}; expected numbers in [0, 255]")
+    return {**batch, "images": batch["images"].float()}
 
 
 def row_groups(batch: dict) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,14 @@ from fastreid.config import CfgNode
 from fastreid.utils.env import seed_all_rng
 from torch import Tensor
 
-from plugins.attacks.adapter import Adapter, attacking, preserved_random_state, row_groups
+from plugins.attacks.adapter import (
+    Adapter,
+    attacking,
+    float_images,
+    preserved_random_state,
+    row_groups,
+)
+from plugins.attacks.budget import check_budget, check_reach, warn_once
 from plugins.attacks.constraints import Region, ThreatModel
 from plugins.attacks.draws import row_generator
 from plugins.attacks.guides import Guides
@@ -125,6 +132,8 @@ class Attack:
     def run(self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides) -> Outcome:
         """Attack one batch. Random states, and a model in an ``Adapter``, are left as found.
 
+        Images of whole numbers, such as uint8, and of half precision are attacked as float32.
+
         Args:
             features_of: batch to features (R, D), differentiable in the images, in ascending order
                 of the rows; each row's must not depend on the others.
@@ -136,6 +145,7 @@ class Attack:
         Raises:
             InputError: images are not in [0, 255], or the objective is not finite.
         """
+        batch = float_images(batch)
         adapted = isinstance(features_of, Adapter)
         with attacking(features_of.model) if adapted else preserved_random_state():
             seed_all_rng(self.seed)
@@ -246,9 +256,9 @@ def merge(
         groups: (B,) the row of each clip.
         solved_first: as for ``is_better``.
     """
-    objective, start, margin = (
+    objective, start, margin, travelled = (
         getattr(best, name).masked_scatter(left, getattr(climb, name))
-        for name in ("objective", "start", "margin")
+        for name in ("objective", "start", "margin", "travelled")
     )
     images = best.images.clone()
     images[left[groups]] = climb.images
@@ -261,19 +271,32 @@ def merge(
         stuck=best.stuck & best.stuck.masked_scatter(left, climb.stuck),
         forwards=best.forwards + climb.forwards,
         backwards=best.backwards + climb.backwards,
+        travelled=torch.where(better, travelled, best.travelled),
     )
 
 
 def build_attack(name: str, cfg: CfgNode, key: str) -> Attack:
     """The attack of that name, by its published recipe, or with "-strong" added by its strong one.
 
+    Warns, once, of a budget below one gray level and of steps that do not reach it.
+
     Args:
         name: registered name, such as "SMA" or "SMA-strong".
-        cfg: its ATTACK section is read.
+        cfg: its ATTACK section is read, and INPUT.SIZE_TEST.
         key: the config key that holds the name, for the message.
 
     Raises:
-        InputError: there is no such attack, or a key of the section has no such value.
+        InputError: there is no such attack, a key of the section has no such value, or steps do not
+            reach a budget of L2.
     """
+    attack = read_attack(name, cfg, key)
+    check_budget(attack.threat, "ATTACK", cfg.INPUT.SIZE_TEST)
+    if doubt := check_reach(name, attack.threat, attack.recipe):
+        warn_once(doubt)
+    return attack
+
+
+def read_attack(name: str, cfg: CfgNode, key: str) -> Attack:
+    """As ``build_attack``, without a look at units and reach."""
     attack = lookup(ATTACK, name.removesuffix(STRONG), key)
     return attack.from_config(cfg, strong=name.endswith(STRONG))

@@ -4,13 +4,14 @@ Legend: B clips of T frames of 3 x H x W, R rows (items of query + gallery) they
 budgets and perturbations are in 0-255 units.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from fastreid.config import CfgNode
 from torch import Tensor
 
-from plugins.attacks.adapter import row_groups
+from plugins.attacks.adapter import float_images, row_groups
 from plugins.attacks.draws import row_generator
 from plugins.attacks.projections import row_norms, shrink, smooth, spread, tighten, unit
 from plugins.errors import InputError
@@ -53,7 +54,7 @@ class ThreatModel:
                     f"ATTACK.{field.upper()}: '{getattr(self, field)}'; expected {', '.join(known)}"
                 )
         for field, least in {"eps": 0, "sparse_frames": 1, "smooth_tau": 0}.items():
-            if not getattr(self, field) >= least:
+            if not least <= getattr(self, field) < math.inf:
                 raise InputError(
                     f"ATTACK.{field.upper()}: {getattr(self, field)}; expected {least} or more"
                 )
@@ -82,7 +83,7 @@ class Region:
         Raises:
             InputError: they are not in [0, 255], such as normalised ones.
         """
-        clean = batch["images"].detach()
+        clean = float_images(batch)["images"].detach()
         self.clean = clean if clean.dim() == 5 else clean.unsqueeze(1)
         lowest, highest = self.clean.amin().item(), self.clean.amax().item()
         if not 0 <= lowest <= highest <= 255:

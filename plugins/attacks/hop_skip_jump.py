@@ -11,13 +11,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from plugins.attacks.adapter import Adapter, attacking, preserved_random_state, row_groups
+from plugins.attacks.adapter import (
+    Adapter,
+    attacking,
+    float_images,
+    preserved_random_state,
+    row_groups,
+)
 from plugins.attacks.base import Outcome, select_clips
 from plugins.attacks.constraints import Region, ThreatModel
 from plugins.attacks.guides import Guides
 from plugins.attacks.logits import IdentityLogits, labels
 from plugins.attacks.objectives import rank_margin
 from plugins.attacks.optimizers import Climb
+from plugins.attacks.projections import mean_size
 from plugins.errors import InputError
 
 
@@ -53,6 +60,7 @@ def hop_skip_jump(
     """
     rows = row_groups(batch)[1]
     assert len(rows) == len(batch["images"]), "several clips of a row"
+    batch = float_images(batch)
     region, model = Region(threat, batch), Counted(features_of)
     images = batch["images"].clone()
     stuck = torch.zeros(len(rows), dtype=torch.bool, device=images.device)
@@ -81,7 +89,8 @@ def hop_skip_jump(
             region = region.settle(clips - region.clean)
         clips = region.project(clips)
         margin = margin_of(clips.view(images.shape))
-    climb = Climb(clips, margin, start, margin, stuck, model.forwards, backwards=0)
+    travelled = mean_size(clips - region.clean, region.groups)
+    climb = Climb(clips, margin, start, margin, stuck, model.forwards, 0, travelled)
     return Outcome({**batch, "images": clips.view(images.shape)}, climb)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from plugins.attacks.black_box import climb_by_squares
 from plugins.attacks.constraints import Region
 from plugins.attacks.draws import row_generator
+from plugins.attacks.projections import mean_size
 from plugins.errors import InputError
 
 # Images (B, T, 3, H, W) to the objective (R,), which is maximised, and the margin (R,), which is
@@ -76,6 +77,8 @@ class Climb:
             which says nothing about the model's robustness.
         forwards: forward passes of a row, over all rows.
         backwards: backward passes of a row, over all rows.
+        travelled: (R,) mean absolute difference of a pixel between the images and those where the
+            climb began, 0-255 units: what the steps did, without the random start.
     """
 
     images: Tensor
@@ -85,6 +88,7 @@ class Climb:
     stuck: Tensor
     forwards: int
     backwards: int
+    travelled: Tensor
 
 
 def maximise(
@@ -145,6 +149,7 @@ class Explorer:
         self.drop_solved, self.seeds, self.solved_first = drop_solved, seeds, solved_first
         self.forwards = self.backwards = 0
         self.images: Tensor | None = None
+        self._first: Tensor | None = None
         self.left = torch.ones_like(region.rows, dtype=torch.bool)
         # Known after the first gradient; without one nothing is ever stuck.
         self.stuck, self._started = torch.zeros_like(self.left), False
@@ -159,6 +164,7 @@ class Explorer:
             stuck=self.stuck,
             forwards=forwards + self.forwards,
             backwards=backwards + self.backwards,
+            travelled=mean_size(self.images - self._first, self.region.groups),
         )
 
     @property
@@ -219,7 +225,7 @@ class Explorer:
             raise InputError(f"attack: the objective is NaN or infinite for rows {rows[:5]}")
         if self.images is None:
             self.images, self.objective, self.margin = images, objective, margin
-            self.start = objective
+            self._first, self.start = images, objective
         found, best = (objective, margin), (self.objective, self.margin)
         better = is_better(*found, *best, self.solved_first)
         self.images = torch.where(self.region.spread(better), images, self.images)

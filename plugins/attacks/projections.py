@@ -24,6 +24,11 @@ def row_norms(clips: Tensor, groups: Tensor, order: int) -> Tensor:
     return sums.pow(1 / order).to(clips.dtype)
 
 
+def mean_size(clips: Tensor, groups: Tensor) -> Tensor:
+    """The mean absolute value (R,) over all pixels of all clips (B, T, 3, H, W) of a row."""
+    return row_norms(clips, groups, order=1) / (groups.bincount() * clips[0].numel())
+
+
 def unit(clips: Tensor, groups: Tensor, order: int) -> Tensor:
     """Clips whose rows have norm 1; a row of zeros stays zero."""
     norms = row_norms(clips, groups, order)

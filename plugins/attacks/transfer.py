@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from plugins.attacks.adapter import row_groups
+from plugins.attacks.adapter import float_images, row_groups
 from plugins.attacks.base import Attack, Outcome
 from plugins.attacks.guides import Guides
 from plugins.attacks.universal import GuidedBatch
@@ -69,6 +69,7 @@ class Transferred:
 
         ``features_of`` gives no gradient, and each row is one forward pass of it.
         """
+        batch = float_images(batch)
         made = self.attack.run(self.surrogate, batch, self.guides_of(row_groups(batch)[1]))
         with torch.no_grad():
             score = self.attack.score(features_of, batch, guides)

@@ -10,6 +10,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from plugins.attacks.adapter import float_images
 from plugins.attacks.gray import gray_some
 from plugins.attacks.guides import Guides
 
@@ -90,7 +91,7 @@ def universal_delta(
     generator = torch.Generator().manual_seed(seed)
     delta = direction = None
     for batch, guides in batches:
-        images = batch["images"]
+        images = float_images(batch)["images"]
         if delta is None:
             shape = images.shape[1:] if recipe.per_frame else images.shape[-3:]
             delta = recipe.eps * (2 * torch.rand(shape, generator=generator) - 1).to(images)

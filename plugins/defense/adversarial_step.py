@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from plugins.attacks import Attack
 from plugins.attacks.draws import joint_seed
 from plugins.attacks.guides import compared
-from plugins.defense.crafting import Crafter, strength
+from plugins.defense.crafting import Crafter, inner_attack, strength
 from plugins.defense.triplet_attacks import (
     TRIPLET_ATTACKS,
     HardnessManipulation,
@@ -80,6 +80,23 @@ class AdversarialStep(Step):
                 f"DEFENSE.{key}: {cfg.DEFENSE[key]}; {type(model).__name__} has not "
                 "one head with a bottleneck, whose features could be compared; expected 0"
             )
+
+    @classmethod
+    def check_config(cls, cfg: CfgNode) -> None:
+        """As of ``Step``, and the weights and the inner attack of DEFENSE.
+
+        Raises:
+            InputError: from ``inner_attack``; a weight is negative, or all are 0; or the weights
+                ask for triplets that the attack does not make.
+        """
+        super().check_config(cfg)
+        loss_weights(cfg)
+        check_attack(cfg, cls.inner_attack(cfg))
+
+    @classmethod
+    def inner_attack(cls, cfg: CfgNode) -> Attack | TripletAttack | None:
+        """The attack that ``build_crafter`` will make, as far as the config tells; or None."""
+        return inner_attack(cfg)
 
     def branches(self) -> set[str]:
         """The kinds of batches that a loss needs."""

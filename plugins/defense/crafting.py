@@ -4,6 +4,7 @@ Legend: B clips in the batch. Pixels, budgets and steps are in 0-255 units.
 """
 
 import copy
+import math
 from dataclasses import replace
 
 import torch
@@ -18,14 +19,16 @@ from plugins.attacks import (
     Region,
     ThreatModel,
     attacking,
-    build_attack,
     maximise,
 )
-from plugins.attacks.base import STRONG
+from plugins.attacks.adapter import float_images
+from plugins.attacks.base import STRONG, read_attack
+from plugins.attacks.budget import check_budget, check_reach, warn_once
 from plugins.attacks.optimizers import GRADIENT_FREE, Score
 from plugins.defense.triplet_attacks import TRIPLET_ATTACKS, TripletAttack
 from plugins.errors import InputError
-from plugins.registry import ATTACK, known, nearest
+from plugins.modeling.meta_arch.vvi_baseline import log_scalar
+from plugins.registry import ATTACK, known, listed, nearest
 
 
 class Crafter:
@@ -48,24 +51,17 @@ class Crafter:
     def __init__(self, model: nn.Module, cfg: CfgNode) -> None:
         """Read DEFENSE, and of ATTACK how a perturbation is measured: all but its EPS.
 
+        Warns, once, of a budget below one gray level and of steps that do not reach it.
+
         Raises:
-            InputError: there is no such attack, it cannot run on one batch, or a number is out of
-                its range.
+            InputError: from ``inner_attack``.
         """
-        settings = cfg.DEFENSE
-        check_numbers(settings)
-        self.attack = build_inner(cfg)
-        on_triplets = isinstance(self.attack, TripletAttack)
-        self.attack.threat = replace(ThreatModel.from_config(cfg), eps=settings.EPS)
-        self.attack.recipe = Recipe(
-            steps=settings.STEPS,
-            step_size=settings.STEP_SIZE,
-            random_start=not on_triplets,
-            momentum=self.attack.recipe.momentum,
-            drop_solved=on_triplets,
-        )
+        self.attack = inner_attack(cfg)
+        check_budget(self.attack.threat, "DEFENSE", cfg.INPUT.SIZE_TRAIN)
+        if doubt := inner_doubt(cfg, self.attack):
+            warn_once(doubt)
         self.adapter = Adapter(model, single_view(cfg))
-        self._warmup_epochs = settings.WARMUP_EPOCHS
+        self._warmup_epochs = cfg.DEFENSE.WARMUP_EPOCHS
 
     def attack_of(self, epoch: int, seed: int) -> Attack | TripletAttack:
         """The attack of an epoch: budget and steps grow with :func:`strength`."""
@@ -98,7 +94,7 @@ class Crafter:
         if attack.threat.eps == 0 and not on_triplets:
             return batch
         # A clip may come twice, each time augmented in its own way: every one is a row of its own.
-        clips = {key: value for key, value in batch.items() if key != "rows"}
+        clips = {key: value for key, value in float_images(batch).items() if key != "rows"}
         with torch.autocast(batch["images"].device.type, enabled=False):
             with torch.no_grad():
                 clean = self.adapter(clips)
@@ -114,13 +110,48 @@ class Crafter:
         return {**batch, "images": images.view(batch["images"].shape)}
 
     def _climb(self, attack: Attack | TripletAttack, clips: dict, guides: Guides) -> Tensor:
-        """Images (B, T, 3, H, W) with the highest objective of those that each clip passed."""
+        """Images (B, T, 3, H, W) with the highest objective of those that each clip passed.
+
+        Logs how far they are from where the climb began, in gray levels, a mean over all pixels: 0
+        where an attack is nothing but its random start.
+        """
         score = attack.score(self.adapter, clips, guides)
         if isinstance(attack, Attack):
             score = without_margin(score)
         with attacking(self.adapter.model):
             region = Region(attack.threat, clips)
-            return maximise(score, region, attack.recipe, attack.seed).images
+            climb = maximise(score, region, attack.recipe, attack.seed)
+        log_scalar("attack/moved_from_start", climb.travelled.mean())
+        return climb.images
+
+
+def inner_attack(cfg: CfgNode) -> Attack | TripletAttack:
+    """DEFENSE.INNER with the budget and the steps of DEFENSE.
+
+    Raises:
+        InputError: there is no such attack, it cannot run on one batch, a number is out of its
+            range, or steps do not reach a budget of L2.
+    """
+    settings = cfg.DEFENSE
+    check_numbers(settings)
+    attack = build_inner(cfg)
+    on_triplets = isinstance(attack, TripletAttack)
+    attack.threat = replace(ThreatModel.from_config(cfg), eps=settings.EPS)
+    attack.recipe = Recipe(
+        steps=settings.STEPS,
+        step_size=settings.STEP_SIZE,
+        random_start=not on_triplets,
+        momentum=attack.recipe.momentum,
+        drop_solved=on_triplets,
+    )
+    inner_doubt(cfg, attack)
+    return attack
+
+
+def inner_doubt(cfg: CfgNode, attack: Attack | TripletAttack) -> str:
+    """See ``check_reach``."""
+    name = f"DEFENSE.INNER {cfg.DEFENSE.INNER}"
+    return check_reach(name, attack.threat, attack.recipe, "DEFENSE")
 
 
 def build_inner(cfg: CfgNode) -> Attack | TripletAttack:
@@ -135,13 +166,13 @@ def build_inner(cfg: CfgNode) -> Attack | TripletAttack:
     plain = name.removesuffix(STRONG)
     if plain not in known(ATTACK):
         choices = nearest(name, [*known(ATTACK), *TRIPLET_ATTACKS])
-        raise InputError(f"DEFENSE.INNER: no ATTACK is named '{name}'; known: {', '.join(choices)}")
+        raise InputError(f"DEFENSE.INNER: no ATTACK is named '{name}'; known: {listed(choices)}")
     if plain != name:
         raise InputError(
             f"DEFENSE.INNER: {name}; expected {plain}: how strong it is in training, DEFENSE.STEPS "
             "and STEP_SIZE say"
         )
-    attack = build_attack(name, cfg, "DEFENSE.INNER")
+    attack = read_attack(name, cfg, "DEFENSE.INNER")
     if attack.recipe.optimizer in GRADIENT_FREE:
         raise InputError(
             f"DEFENSE.INNER: {name} sees no gradient; expected an attack that climbs by gradients, "
@@ -186,7 +217,7 @@ def single_view(cfg: CfgNode) -> CfgNode:
 def check_numbers(settings: CfgNode) -> None:
     """Raise InputError for a number of DEFENSE that describes no inner attack."""
     for key, least in (("EPS", 0), ("STEPS", 1), ("WARMUP_EPOCHS", 0)):
-        if not settings[key] >= least:
+        if not least <= settings[key] < math.inf:
             raise InputError(f"DEFENSE.{key}: {settings[key]}; expected {least} or more")
-    if not settings.STEP_SIZE > 0:
+    if not 0 < settings.STEP_SIZE < math.inf:
         raise InputError(f"DEFENSE.STEP_SIZE: {settings.STEP_SIZE}; expected more than 0")

@@ -60,8 +60,6 @@ class DDDefenseStep(AdversarialStep):
         """
         super().__init__(cfg, model, data_loader, optimizer)
         check_parts(cfg, model)
-        if cfg.DEFENSE.META.ENABLED:
-            check_meta(cfg, self.crafter.attack)
         self.softening = self.bank = self.discriminator = None
         if cfg.DEFENSE.FNES.ENABLED:
             self.softening = Softening.from_config(cfg)
@@ -72,6 +70,20 @@ class DDDefenseStep(AdversarialStep):
                 self.discriminator = Discriminator.from_config(cfg)
             self.uses_clean = True
         self._losses_module = LossesModule(model, self.batch_losses)
+
+    @classmethod
+    def check_config(cls, cfg: CfgNode) -> None:
+        """As of ``AdversarialStep``, and the settings of FNES and META.
+
+        Raises:
+            InputError: also where a part cannot work with the other settings.
+        """
+        super().check_config(cfg)
+        if cfg.DEFENSE.FNES.ENABLED:
+            Softening.from_config(cfg)
+            CentroidBank.from_config(cfg)
+        if cfg.DEFENSE.META.ENABLED:
+            check_meta(cfg, cls.inner_attack(cfg))
 
     def checkpointables(self) -> dict[str, object]:
         """Adds the discriminator and the bank of centroids."""
@@ -247,9 +259,6 @@ def check_parts(cfg: CfgNode, model: nn.Module) -> None:
                 f"{key} reads what one head returns; {type(model).__name__} has not one head; "
                 "expected a meta-architecture such as Baseline or VVIBaseline"
             )
-    mix = settings.FNES.MIX
-    if not all(isinstance(share, int | float) for share in mix):
-        raise InputError(f"DEFENSE.FNES.MIX: {list(mix)}; expected two numbers")
     game = settings.DISCRIMINATOR
     if not game.WEIGHT >= 0:
         raise InputError(f"DEFENSE.DISCRIMINATOR.WEIGHT: {game.WEIGHT}; expected 0 or more")

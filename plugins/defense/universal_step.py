@@ -3,11 +3,14 @@
 Legend: T frames of a clip, H x W size of the input. Pixels, budgets and steps are in [0, 255].
 """
 
+from dataclasses import replace
+
 import torch
 from fastreid.config import CfgNode
 from torch import nn
 
 from plugins.attacks import ThreatModel
+from plugins.attacks.budget import check_budget, warn_once
 from plugins.attacks.universal import add_delta
 from plugins.defense.adversarial_step import AdversarialStep
 from plugins.defense.crafting import check_numbers, strength
@@ -34,16 +37,11 @@ class UniversalCrafter(nn.Module):
             cfg: DEFENSE and the threat model ATTACK are read.
 
         Raises:
-            InputError: a number is out of its range, or the threat model asks for what one
-                perturbation cannot have.
+            InputError: from ``read_threat``.
         """
         super().__init__()
-        check_numbers(cfg.DEFENSE)
-        threat = ThreatModel.from_config(cfg)
-        for key, known in (("NORM", "linf"), ("FRAMES", "dense or shared"), ("INFRARED", "free")):
-            value = getattr(threat, key.lower())
-            if value not in known.split(" or "):
-                raise InputError(f"ATTACK.{key}: '{value}'; UniversalStep knows {known}")
+        threat = read_threat(cfg)
+        check_budget(threat, "DEFENSE", shape[-2:])
         self._settings = cfg.DEFENSE
         per_frame = threat.frames == "dense"
         zeros = torch.zeros(shape if per_frame else shape[-3:], device=cfg.MODEL.DEVICE)
@@ -83,6 +81,22 @@ class UniversalCrafter(nn.Module):
         self.delta.grad = None
 
 
+def read_threat(cfg: CfgNode) -> ThreatModel:
+    """The threat model ATTACK with the budget of DEFENSE.
+
+    Raises:
+        InputError: a number is out of its range, or the threat model asks for what one perturbation
+            cannot have.
+    """
+    check_numbers(cfg.DEFENSE)
+    threat = replace(ThreatModel.from_config(cfg), eps=cfg.DEFENSE.EPS)
+    for key, known in (("NORM", "linf"), ("FRAMES", "dense or shared"), ("INFRARED", "free")):
+        value = getattr(threat, key.lower())
+        if value not in known.split(" or "):
+            raise InputError(f"ATTACK.{key}: '{value}'; UniversalStep knows {known}")
+    return threat
+
+
 @STEP.register()
 class UniversalStep(AdversarialStep):
     """Trains on images that carry one perturbation, which rises by the same backward pass.
@@ -96,9 +110,23 @@ class UniversalStep(AdversarialStep):
 
     def build_crafter(self) -> UniversalCrafter:
         """The perturbation, in the shape of a training sample."""
+        settings, sampler = self.cfg.DEFENSE, self.data_loader.batch_sampler
+        epoch = sampler.batches_per_epoch // self.cfg.SOLVER.ACCUMULATION
+        reach = self.cfg.SOLVER.MAX_EPOCH * epoch * settings.STEP_SIZE
+        if reach < settings.EPS:
+            warn_once(
+                f"DEFENSE.STEP_SIZE: {settings.STEP_SIZE:g}; all steps of the training together "
+                f"reach {reach:g}, less than DEFENSE.EPS {settings.EPS:g}; both are in gray "
+                "levels, 0 to 255"
+            )
         # With a seed of its own: the global random states are left alone.
         sample = self.data_loader.dataset[0, 0]
         return UniversalCrafter(sample["images"].shape, self.cfg)
+
+    @classmethod
+    def inner_attack(cls, cfg: CfgNode) -> None:
+        """None, once ``read_threat`` has found nothing wrong."""
+        read_threat(cfg)
 
     def checkpointables(self) -> dict[str, object]:
         """Adds the perturbation."""

@@ -10,9 +10,10 @@ whatever sampling took them.
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
 from fastreid.config import CfgNode
 from PIL import Image
 from torch import Tensor
@@ -20,6 +21,7 @@ from torch import Tensor
 from plugins.attacks.projections import to_uint8
 from plugins.data.datasets.manifest import COLUMNS
 from plugins.data.datasets.tracklet import MODALITIES, Tracklet, as_tracklet, is_image
+from plugins.data.frames import read_frame
 from plugins.errors import InputError
 from plugins.robustness.searches import Search
 from plugins.utils.io import write_atomically, write_text
@@ -55,16 +57,27 @@ class AttackedSet:
         """Write the images of a batch of whole rows."""
         (self._folder / "images").mkdir(parents=True, exist_ok=True)
         pixels = to_uint8(attacked["images"], clean["images"])
-        pixels = pixels.reshape(len(pixels), -1, *pixels.shape[-3:])  # (B, T, 3, H, W)
+        frames = pixels.reshape(-1, *pixels.shape[-3:])
+        for path, frame in zip(self._files(clean["rows"]), frames, strict=True):
+            image = Image.fromarray(frame.permute(1, 2, 0).numpy())
+            write_atomically(path, lambda file, image=image: image.save(file, format="PNG"))
+
+    def read(self, batch: dict) -> dict:
+        """The batch of whole rows with its images as their files hold them.
+
+        Raises:
+            InputError: a file is gone or damaged.
+        """
+        images = torch.stack([read_frame(str(path)) for path in self._files(batch["rows"])])
+        return {**batch, "images": images.reshape(batch["images"].shape).to(batch["images"])}
+
+    def _files(self, rows: Tensor) -> Iterator[Path]:
+        """The files of the frames of clips in rows (B,), B * T in that order."""
         seen: dict[int, int] = {}
-        for row, frames in zip(clean["rows"].tolist(), pixels, strict=True):
+        for row in rows.tolist():
             clip = seen[row] = seen.get(row, -1) + 1
-            for place, frame in enumerate(frames):
-                path = self._path(row, self._number(row, clip, place))
-                image = Image.fromarray(frame.permute(1, 2, 0).numpy())
-                write_atomically(
-                    self._folder / path, lambda file, image=image: image.save(file, format="PNG")
-                )
+            for place in range(self._length):
+                yield self._folder / self._path(row, self._number(row, clip, place))
 
     def write_manifest(self, search: Search, rows: Tensor) -> Path:
         """List the search, the rows (A,) by their attacked images.

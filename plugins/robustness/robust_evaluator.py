@@ -15,6 +15,8 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 from plugins.attacks import Adapter, Attack, build_attack
+from plugins.attacks.base import read_attack
+from plugins.attacks.budget import check_reach, warn_once
 from plugins.data.clips import ClipDataset
 from plugins.errors import InputError
 from plugins.evaluation import RankingResult, VVIEvaluator
@@ -33,7 +35,7 @@ from plugins.robustness.outcomes import (
     worst_scores,
 )
 from plugins.robustness.records import Record, fingerprint
-from plugins.robustness.searches import SIDES, Search, attack_search
+from plugins.robustness.searches import SIDES, Search, attack_search, reread_features
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,9 @@ class RobustEvaluator(VVIEvaluator):
     find in an attacked gallery, see ``Search``. "mAP-std" says how people differ. Of attacks that
     aim at an item the row also says how often they brought it where they wanted it, see
     ``aimed_success``.
+
+    With ATTACK.SAVE_IMAGES a row "I2V+FNA (files)" stands below "I2V+FNA": what queries find with
+    the images as they were saved, in whole gray levels, read from their files.
 
     Of a direction with several trials the first is attacked, as each would need its own guides; the
     row "I2V" is still the mean of all. Re-ranked lists are not attacked. The clean features are
@@ -75,16 +80,28 @@ class RobustEvaluator(VVIEvaluator):
             name: of the data set in DATASETS.TESTS.
 
         Raises:
-            InputError: there is no such attack, a key has no such value, or see ``check_reach``.
+            InputError: see ``check_config``.
         """
         super().__init__(cfg, dataset)
-        check_settings(cfg)
         self.attacks = {name: build_attack(name, cfg, "TEST.ATTACKS") for name in cfg.TEST.ATTACKS}
-        for attack_name, attack in self.attacks.items():
-            check_reach(attack_name, attack)
+        self.saved = list(self.attacks) if cfg.ATTACK.SAVE_IMAGES else []
+        if self.saved:
+            warn_of_fractions(cfg)
         self.adapter = Adapter(model, cfg)
         self.dataset, self.items = dataset, [*dataset.query, *dataset.gallery]
         self.cfg, self.clips, self.name = cfg, clips, name
+
+    @classmethod
+    def check_config(cls, cfg: CfgNode) -> None:
+        """As of VVIEvaluator; raises InputError also for an attack that cannot be.
+
+        There is none of that name, a key of ATTACK has no such value, or see ``check_reach``.
+        """
+        super().check_config(cfg)
+        check_settings(cfg)
+        for name in cfg.TEST.ATTACKS:
+            attack = read_attack(name, cfg, "TEST.ATTACKS")
+            check_reach(name, attack.threat, attack.recipe)
 
     def reset(self) -> None:
         """Forget what was collected."""
@@ -98,7 +115,7 @@ class RobustEvaluator(VVIEvaluator):
         return super().row_names() + [
             f"{direction}{self.options}{side}+{attack}"
             for direction in self.directions
-            for attack in ("clean", *self.attacks, "worst")
+            for attack in ("clean", *self.attacks, *map(of_files, self.saved), "worst")
         ]
 
     def evaluate(self) -> OrderedDict:
@@ -160,7 +177,7 @@ class RobustEvaluator(VVIEvaluator):
         clean_scores = search.score(rows, features, clean)
         drawn = search.side == "query" and len(rows) < len(search.candidates())
         others = drawn or search.trials > 1
-        rankings = {}
+        rankings, saved = {}, {}
         if others or search.side == "query":
             name = f"{search.name}+clean" if others else search.name
             blocks[name] = scores(clean) | deviation(clean_scores, people)
@@ -169,13 +186,16 @@ class RobustEvaluator(VVIEvaluator):
         for name in self.attacks:
             row = f"{search.name}+{name}"
             outcomes[name], rankings[row], blocks[row] = self._attack_once(name, search, rows)
+            if self.saved:
+                saved[of_files(row)], blocks[of_files(row)] = self._of_files(name, search, rows)
         everything = {"clean": clean_scores, **outcomes}
         worst, wins = worst_case(everything)
         worst |= deviation(worst_scores(everything), people)
         blocks[f"{search.name}+worst"] = worst
         rankings[f"{search.name}+worst"] = worst_ranking([clean, *rankings.values()])
         scored = search.scored_rows(rows).cpu().numpy()
-        self.searched |= {name: [SearchedTrial(scored, each)] for name, each in rankings.items()}
+        found = rankings | saved
+        self.searched |= {name: [SearchedTrial(scored, each)] for name, each in found.items()}
         if comm.is_main_process():
             aims = {
                 name: {
@@ -196,7 +216,6 @@ class RobustEvaluator(VVIEvaluator):
         self, name: str, search: Search, rows: Tensor
     ) -> tuple[Outcomes, RankingResult, dict[str, float | int]]:
         """The outcomes of one attack, from its record or now, their ranking and its row."""
-        stem = f"{self.name}_{search.name}_{name}".replace(" ", "_")
         key = fingerprint(
             self.cfg,
             self.adapter.model,
@@ -206,11 +225,8 @@ class RobustEvaluator(VVIEvaluator):
             **own_settings(self.attacks[name]),
             **search.told,
         )
-        record = Record(Path(self.cfg.OUTPUT_DIR, FOLDER), stem, key)
-        exported = None
-        if self.cfg.ATTACK.SAVE_IMAGES:
-            folder = Path(self.cfg.ATTACK.SAVE_IMAGES, stem)
-            exported = AttackedSet(folder, self.cfg, self.items, self.clip_rows)
+        record = Record(Path(self.cfg.OUTPUT_DIR, FOLDER), self._stem(name, search), key)
+        exported = self._exported(name, search) if self.saved else None
         outcomes = from_main(record.read() if comm.is_main_process() else None)
         if outcomes is not None:
             if exported and not exported.manifest.is_file():
@@ -242,6 +258,24 @@ class RobustEvaluator(VVIEvaluator):
                 logger.info("Attacked images: %s", exported.write_manifest(search, outcomes.rows))
             record.keep(outcomes, self._summary(name, search, outcomes, block))
         return outcomes, ranking, block
+
+    def _of_files(
+        self, name: str, search: Search, rows: Tensor
+    ) -> tuple[RankingResult, dict[str, float | int]]:
+        """The ranking of the images as one attack saved them, and its row."""
+        read, seed = self._exported(name, search).read, self.attacks[name].seed
+        features = reread_features(self.adapter, self.batches(rows), read, seed)
+        ranking = search.ranking(rows, features)
+        block = scores(ranking)
+        block |= deviation(search.score(rows, features, ranking), search.people(rows))
+        return ranking, block | aimed_success(self.attacks[name], search, rows, features, RANKS)
+
+    def _exported(self, name: str, search: Search) -> AttackedSet:
+        folder = Path(self.cfg.ATTACK.SAVE_IMAGES, self._stem(name, search))
+        return AttackedSet(folder, self.cfg, self.items, self.clip_rows)
+
+    def _stem(self, name: str, search: Search) -> str:
+        return f"{self.name}_{search.name}_{name}".replace(" ", "_")
 
     def _block(
         self, name: str, search: Search, outcomes: Outcomes, ranking: RankingResult
@@ -286,25 +320,20 @@ def check_settings(cfg: CfgNode) -> None:
             raise InputError(f"ATTACK.{key}: {cfg.ATTACK[key]}; expected {least} or more")
 
 
-def check_reach(name: str, attack: Attack) -> None:
-    """Warn of an attack whose steps of one length together are shorter than its budget.
+def of_files(attack: str) -> str:
+    """The name of the row of an attack whose images come from the files they were saved in."""
+    return f"{attack} (files)"
 
-    For L2 it is refused: published steps are those of L-inf, far too short for such a budget. A
-    random start does not help, as it lies anywhere within the budget, for L2 on its border.
 
-    Raises:
-        InputError: the norm is L2.
-    """
-    recipe, threat = attack.recipe, attack.threat
-    if recipe.reach >= threat.eps or math.isclose(recipe.reach, threat.eps):
-        return
-    told = (
-        f"{name}: {recipe.steps} steps of {recipe.step_size:g} reach {recipe.reach:g}, less than "
-        f"ATTACK.EPS {threat.eps:g}; for the whole budget raise ATTACK.STEP_SIZE or ATTACK.STEPS"
-    )
-    if threat.norm == "l2":
-        raise InputError(told)
-    logger.warning(told)
+def warn_of_fractions(cfg: CfgNode) -> None:
+    """Warn, once, of a budget that files of whole gray levels cannot hold."""
+    eps = cfg.ATTACK.EPS
+    if cfg.ATTACK.NORM == "linf" and not float(eps).is_integer():
+        warn_once(
+            f"ATTACK.EPS: {eps:g} with ATTACK.SAVE_IMAGES: files hold whole gray levels, so that "
+            f"saved images differ by {math.floor(eps)} at most; their own rows, "
+            f"'{of_files('ATTACK')}', tell what they are worth"
+        )
 
 
 def own_settings(attack: Attack) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from plugins.attacks import Adapter, Attack, Guides, ThreatModel, attacking
 from plugins.attacks.adapter import row_groups
 from plugins.attacks.draws import joint_seed
 from plugins.attacks.guides import visible_pairs
-from plugins.attacks.projections import row_norms
+from plugins.attacks.projections import mean_size, row_norms
 from plugins.data.loaders import to_device
 from plugins.evaluation import (
     RankingResult,
@@ -272,6 +272,33 @@ def attack_search(
     return join([parts[number] for number in sorted(parts)])
 
 
+def reread_features(
+    adapter: Adapter,
+    batches: Sequence[dict] | RowBatches,
+    read: Callable[[dict], dict],
+    seed: int,
+) -> Tensor:
+    """Features of the rows of ``batches`` with other images; several processes share the batches.
+
+    Args:
+        adapter: the model.
+        batches: all clips of a row in one of them.
+        read: from a batch to the one with other images.
+        seed: of an attack, for a model that draws.
+
+    Returns:
+        (R, D) in the order of the batches, in every process.
+    """
+    device, done = next(adapter.model.parameters()).device, {}
+    for number in range(comm.get_rank(), len(batches), comm.get_world_size()):
+        batch = to_device(read(batches[number]), device)
+        with attacking(adapter.model), torch.no_grad():
+            seed_all_rng(joint_seed(seed, SCORED))
+            done[number] = adapter.features(batch).cpu()
+    parts = {number: part for share in comm.all_gather(done) for number, part in share.items()}
+    return torch.cat([parts[number] for number in sorted(parts)])
+
+
 class GuidedBatches:
     """All batches with their guides, as often as somebody asks: what an attack is prepared with."""
 
@@ -332,8 +359,7 @@ def budget_used(delta: Tensor, groups: Tensor, threat: ThreatModel) -> tuple[Ten
     if threat.norm == "l2":
         used = reached = row_norms(delta, groups, order=2)
     else:
-        clips = groups.bincount()
-        used = row_norms(delta, groups, order=1) / (clips * delta[0].numel())
+        used = mean_size(delta, groups)
         largest = delta.abs().flatten(1).amax(dim=1)
         reached = torch.zeros_like(used).scatter_reduce(0, groups, largest, "amax")
     return (used / threat.eps if threat.eps else torch.zeros_like(used)), reached

@@ -39,7 +39,7 @@ def test_every_attack_raises_its_objective_within_the_budget(name, norm):
         pytest.skip("for L-inf only")
     batch = clips()
     guides, clean = guides_of(batch), copied(batch)
-    attack = attack_named(name, "ATTACK.NORM", norm, "ATTACK.EPS", 8.0 if norm == "linf" else 20.0)
+    attack = attack_named(name, "ATTACK.NORM", norm, "ATTACK.EPS", 8.0 if norm == "linf" else 15.0)
     attack = attack.prepare(features_of, [(batch, guides)])
     outcome = attack.run(features_of, batch, guides)
     attacked = outcome.batch["images"]

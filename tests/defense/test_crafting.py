@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from fastreid.utils.events import EventStorage
 
 from plugins.attacks import Adapter, Guides, Region
 from plugins.attacks.draws import joint_seed
@@ -226,6 +227,63 @@ class TestGOAT:
 def test_what_describes_no_attack_is_refused(opts, message):
     with pytest.raises(InputError, match=message):
         crafter_of(*opts)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16])
+def test_a_batch_of_bytes_is_attacked_as_one_of_floats(dtype):
+    batch = tiny_batch()
+    images = batch["images"].to(dtype)
+    found = crafter_of()({**batch, "images": images}, 0, 1)["images"]
+    assert torch.equal(found, crafter_of()({**batch, "images": images.float()}, 0, 1)["images"])
+    assert found.dtype == torch.float32
+
+
+L2 = ("ATTACK.NORM", "l2")
+
+
+@pytest.mark.parametrize(
+    ("opts", "told"),
+    [
+        ((), ""),
+        ((*L2, "DEFENSE.EPS", 400.0, "DEFENSE.STEP_SIZE", 200.0), ""),
+        (("DEFENSE.EPS", 0.0314, "DEFENSE.STEP_SIZE", 0.0157), "DEFENSE.EPS: 0.0314 is less than"),
+        (("DEFENSE.STEP_SIZE", 0.0157), "FNA: 3 steps of 0.0157 reach 0.0471, less than DEFENSE"),
+        ((*L2, "DEFENSE.EPS", 8.0), "DEFENSE.EPS: 8 in ATTACK.NORM l2 is 0.026 gray levels"),
+        (("DEFENSE.INNER", "AntiCollapse", "DEFENSE.STEP_SIZE", 0.01), "AntiCollapse: 3 steps of"),
+    ],
+)
+def test_units_and_reach_of_the_inner_attack_are_told_once(opts, told, caplog):
+    for _ in range(2):
+        crafter_of(*opts)
+    assert len(caplog.messages) == bool(told)
+    assert told in caplog.text
+
+
+@pytest.mark.parametrize("inner", ["FNA", "SMA", "HardnessManipulation"])
+def test_steps_that_do_not_reach_an_l2_budget_are_refused(inner):
+    opts = (*L2, "DEFENSE.INNER", inner, "DEFENSE.EPS", 400.0, "DEFENSE.STEPS", 5)
+    with pytest.raises(InputError, match=f"INNER {inner}: 5 steps of 4 reach 20, less than DEFEN"):
+        crafter_of(*opts)
+
+
+def test_how_far_the_steps_went_is_logged_without_the_random_start():
+    """A step of 4/255 gray levels leaves the images where they were drawn, which looks healthy."""
+
+    def logged(step_size):
+        crafter, batch = crafter_of("DEFENSE.STEP_SIZE", step_size), tiny_batch()
+        with EventStorage() as storage:
+            images = crafter(batch, 0, 1)["images"]
+        value, _ = storage.latest()["attack/moved_from_start"]
+        clips = {"images": batch["images"]}  # without the names of rows in the data set
+        start = Region(crafter.attack.threat, clips).random(1, 0)[:, 0]
+        assert value == pytest.approx(float((images - start).abs().mean()), rel=1e-4)
+        return value, float((images - batch["images"]).abs().mean())
+
+    travelled, moved = logged(4.0)
+    assert travelled > 3
+    short, looks_healthy = logged(0.0157)
+    assert short < 0.05
+    assert looks_healthy > 0.5 * moved
 
 
 def test_normalised_images_are_refused():

@@ -400,7 +400,7 @@ def test_second_order_goes_through_attention_or_names_the_operator_that_it_canno
             r"DISCRIMINATOR\.WEIGHT: -1\.0; expected 0",
         ),
         ((*GAME, "DEFENSE.DISCRIMINATOR.HIDDEN", 0), r"DISCRIMINATOR\.HIDDEN: 0; expected more"),
-        ((*FNES, "DEFENSE.FNES.MIX", ["a", "b"]), r"FNES\.MIX: \['a', 'b'\]; expected two numbers"),
+        ((*FNES, "DEFENSE.FNES.MIX", [0.5]), r"FNES\.MIX: \(0\.5,\); expected \(a, b\)"),
         ((*FNES, "DEFENSE.FNES.GAMMA", 0.5), r"FNES\.GAMMA: 0\.5"),
         (
             (*FNES, "DEFENSE.CENTROIDS.SOURCE", "bnak"),

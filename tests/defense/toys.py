@@ -54,6 +54,7 @@ class Loader:
 
     def __init__(self, batches):
         self.batches, self.batch_sampler = batches, self
+        self.batches_per_epoch = len(batches)
         self.position = 0
 
     def __iter__(self):

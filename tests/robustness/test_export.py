@@ -51,6 +51,9 @@ def test_the_plain_evaluator_finds_the_figures_again(
         )
         found = Trainer.test(plain, model)
         assert list(found) == [search, "metric"]
+        files = attacked[f"{name}+FNA (files)"]
+        assert {metric: files[metric] for metric in found[search]} == found[search]
+        assert "mAP-std" in files
         for metric in ("Rank-1", "mAP", "queries"):
             assert found[search][metric] == pytest.approx(attacked[f"{name}+FNA"][metric], abs=0.5)
         assert attacked[f"{name}+FNA"]["mAP"] < attacked[search]["mAP"] - 1
@@ -84,6 +87,30 @@ def test_a_stock_model_finds_the_figures_of_attacked_images_again(
     for metric in ("Rank-1", "mAP", "queries"):
         assert found["Q2G"][metric] == pytest.approx(attacked["Q2G+FNA"][metric], abs=0.5)
     assert attacked["Q2G+FNA"]["mAP"] < attacked["Q2G"]["mAP"] - 1
+
+
+@pytest.mark.parametrize(("eps", "warned"), [(0.5, True), (1.0, False), (8.5, True)])
+def test_files_of_whole_gray_levels_are_told_from_the_attack(
+    market, weights, monkeypatch, tmp_path, caplog, eps, warned
+):
+    """With a budget of half a gray level the files hold the clean images."""
+    monkeypatch.setenv("FASTREID_DATASETS", str(market))
+    attack = {"TEST__ATTACKS": "FNA", "ATTACK__EPS": eps, "ATTACK__STEPS": 3}
+    attack |= {"ATTACK__SAVE_IMAGES": tmp_path / "sets", "ATTACK__STEP_SIZE": 1.02 * eps / 3}
+    cfg = setup_cfg(str(MARKET), options(tmp_path, **attack))
+    model = Trainer.build_model(cfg)
+    Checkpointer(model).load(str(weights[MARKET]), checkpointables=[])
+    results = Trainer.test(cfg, model)
+    told = f"ATTACK.EPS: {eps:g} with ATTACK.SAVE_IMAGES: files hold whole gray levels, so that "
+    assert caplog.text.count(told) == warned
+    names = ["Q2G", "Q2G+FNA", "Q2G+FNA (files)", "Q2G+worst"]
+    assert [name for name in results if name != "metric"] == names
+    clean, attacked, files, _ = (results[name] for name in names)
+    assert attacked["mAP"] < clean["mAP"]
+    if eps < 1:
+        assert {key: files[key] for key in clean} == clean, "no pixel moved by a whole gray level"
+    else:
+        assert files["mAP"] < clean["mAP"]
 
 
 def test_an_image_that_is_gone_is_named_instead_of_listed(tmp_path):

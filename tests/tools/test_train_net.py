@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.engine.small import CONFIG, ROOT, options, train
+from tests.engine.small import CONFIG, ROOT, environment, options, train
 from tests.robustness.small import save_weights
 
 
@@ -90,7 +90,41 @@ def test_truncated_info_file(own, tmp_path, name):
 def test_an_unknown_attack_stops_a_run_before_it_trains(datasets, tmp_path):
     text = message(train(datasets=datasets, output=tmp_path, TEST__ATTACKS="['FNAA']"))
     assert text.startswith("error: TEST.ATTACKS: no ATTACK is named 'FNAA'; known: FNA,")
-    assert "Starting training" not in (tmp_path / "log.txt").read_text()
+    assert not (tmp_path / "log.txt").exists()
+
+
+def test_an_attack_in_other_units_is_warned_of_in_the_log(datasets, weights, tmp_path):
+    changes = {"TEST__ATTACKS": "FNA", "ATTACK__EPS": 0.0314, "ATTACK__QUERIES": 2}
+    changes |= {"MODEL__WEIGHTS": weights, "ATTACK__STEPS": 1}
+    done = train("--eval-only", datasets=datasets, output=tmp_path, **changes)
+    assert done.returncode == 0, done.stderr
+    log = (tmp_path / "log.txt").read_text()
+    assert log.count("ATTACK.EPS: 0.0314 is less than one gray level") == 1
+
+
+def test_a_wrong_name_is_told_without_data_and_without_a_trace(tmp_path):
+    changes = {"MODEL__TEMPORAL__NAME": "STIGG", "DATASETS__NAMES": "HITSZVCM"}
+    failed = train(datasets=tmp_path / "none", output=tmp_path / "run", **changes)
+    assert "MODEL.TEMPORAL.NAME: no TEMPORAL is named 'STIGG'; known: STIG, " in message(failed)
+    assert not (tmp_path / "run").exists()
+
+
+def test_flags_and_values_in_any_order(datasets, tmp_path):
+    tool = [sys.executable, str(ROOT / "tools/train_net.py"), "SEED=1", "--eval-only"]
+    words = ["OUTPUT_DIR", str(tmp_path), "--config-file", str(CONFIG), "MODEL.WEIGHTS=w.pth"]
+    done = subprocess.run(
+        [*tool, *words], env=environment(datasets), capture_output=True, text=True
+    )
+    assert message(done).startswith("error: MODEL.WEIGHTS w.pth: no such file")
+
+
+def test_an_output_folder_that_cannot_be_is_told_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    output = tmp_path / "file/below"
+    failed = train(datasets=tmp_path / "none", output=output)
+    assert message(failed) == (
+        f"error: OUTPUT_DIR {output}: {output.parent} is a file; expected a folder"
+    )
 
 
 def test_a_second_set_that_is_missing_is_told_before_the_first_is_evaluated(
