@@ -1,0 +1,114 @@
+"""What attackers with an aim share: their budget, and L_A.
+
+Legend: B clips of T frames, N = B * T; F0 the stem maps (N, 64, h, w); Delta their perturbation; f~
+the features of the attacked maps F0 + Delta; L_A what an attacker minimises.
+"""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from fastreid.config import CfgNode
+from torch import Tensor, nn
+
+from plugins.errors import InputError
+from plugins.modeling.backbones.two_stream import STEM_CHANNELS
+from plugins.modeling.losses.functional import confusion_loss, reversed_triplet
+
+# L_A by name, of attacked maps.
+Losses = Callable[[Tensor], dict[str, Tensor]]
+
+
+class Attacker(nn.Module):
+    """What attackers with an aim share: their budget, and L_A.
+
+    Args:
+        eps: largest |Delta| as a share of |F0|, per frame.
+        cameras: number of cameras; read only if ``cam_weight`` is above 0.
+        temperature: divides the logits of L_conf.
+        margin: m of L_rev, feature units.
+        conf_weight: weight of L_conf.
+        rev_weight: weight of L_rev.
+        mod_weight: weight of L_mod.
+        cam_weight: weight of L_cam; 0 leaves the camera classifier out.
+
+    Raises:
+        InputError: L_cam has no cameras.
+    """
+
+    def __init__(
+        self,
+        *,
+        eps: float,
+        cameras: int,
+        temperature: float,
+        margin: float,
+        conf_weight: float,
+        rev_weight: float,
+        mod_weight: float,
+        cam_weight: float,
+    ):
+        super().__init__()
+        if cam_weight > 0 and cameras < 1:
+            raise InputError(
+                f"MODEL.SELF_ATTACK.NUM_CAMERAS: CAM_WEIGHT {cam_weight} needs the number of "
+                f"cameras, found {cameras}"
+            )
+        self.eps = eps
+        self.temperature = temperature
+        self.margin = margin
+        self.conf_weight = conf_weight
+        self.rev_weight = rev_weight
+        self.mod_weight = mod_weight
+        self.cam_weight = cam_weight
+        self.modality_classifier = nn.Linear(STEM_CHANNELS, 2)
+        self.camera_classifier = nn.Linear(STEM_CHANNELS, cameras) if cam_weight > 0 else None
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Read ``MODEL.SELF_ATTACK``."""
+        settings = cfg.MODEL.SELF_ATTACK
+        return {
+            "eps": settings.EPS,
+            "cameras": settings.NUM_CAMERAS,
+            "temperature": settings.TEMPERATURE,
+            "margin": settings.MARGIN,
+            "conf_weight": settings.CONF_WEIGHT,
+            "rev_weight": settings.REV_WEIGHT,
+            "mod_weight": settings.MOD_WEIGHT,
+            "cam_weight": settings.CAM_WEIGHT,
+        }
+
+    def reid_losses(
+        self, outputs: dict[str, Tensor], guides: Tensor, targets: Tensor
+    ) -> dict[str, Tensor]:
+        """What the attack wants of the re-ID network: L_conf and L_rev, weighted.
+
+        Args:
+            outputs: the head's training dict for the attacked clips, (B, classes) and (B, D).
+            guides: clean features (B, D).
+            targets: (B,) person labels.
+        """
+        confusion = confusion_loss(outputs["pred_class_logits"], self.temperature)
+        reversal = reversed_triplet(outputs["features"], guides, targets, self.margin)
+        return {
+            "loss_conf": self.conf_weight * confusion,
+            "loss_rev": self.rev_weight * reversal,
+        }
+
+    def interference_losses(
+        self, attacked_maps: Tensor, modalities: Tensor, cameras: Tensor
+    ) -> dict[str, Tensor]:
+        """What keeps the attack an interference: L_mod and, if weighted, L_cam.
+
+        Args:
+            attacked_maps: F0 + Delta, (N, 64, h, w).
+            modalities: (N,) 0 visible, 1 infrared.
+            cameras: (N,) camera labels, from 0.
+        """
+        pooled = attacked_maps.float().mean(dim=(2, 3))
+        modality = F.cross_entropy(self.modality_classifier(pooled).float(), modalities)
+        losses = {"loss_mod": self.mod_weight * modality}
+        if self.camera_classifier is not None:
+            camera = F.cross_entropy(self.camera_classifier(pooled).float(), cameras)
+            losses["loss_cam"] = self.cam_weight * camera
+        return losses

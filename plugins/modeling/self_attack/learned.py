@@ -1,0 +1,96 @@
+"""Delta by a module that learns it: channel attention on each frame's own map."""
+
+import torch
+import torch.nn.functional as F
+from fastreid.config import CfgNode, configurable
+from torch import Tensor, nn
+
+from plugins.errors import InputError
+from plugins.modeling.backbones.two_stream import STEM_CHANNELS, by_modality
+from plugins.modeling.self_attack.attacker import Attacker, Losses
+from plugins.modeling.self_attack.budget import bounded
+
+
+def channel_attention(query: Tensor, key: Tensor, value: Tensor, temperature: Tensor) -> Tensor:
+    """Attention between channels: softmax(q k^T * temperature) v, with q, k of unit rows.
+
+    Args:
+        query: (N, C, h, w); a channel's row is its h * w values.
+        key: same shape.
+        value: same shape.
+        temperature: (heads, 1, 1), multiplies the cosines.
+
+    Returns:
+        Same shape as ``query``; channels mix within their head only.
+    """
+    heads = len(temperature)
+    q, k, v = (x.flatten(2).unflatten(1, (heads, -1)) for x in (query, key, value))
+    # In float32: half precision rounds the guard of a zero row away.
+    unit_q, unit_k = F.normalize(q.float(), dim=-1), F.normalize(k.float(), dim=-1)
+    cosines = unit_q @ unit_k.transpose(-2, -1)
+    mixed = (cosines * temperature).softmax(dim=-1).to(v.dtype) @ v  # (N, heads, C / heads, h * w)
+    return mixed.reshape(query.shape)
+
+
+class Interference(nn.Module):
+    """D of F0 for one modality: normalise, q k v, channel attention, mix; 18 k parameters."""
+
+    def __init__(self, heads: int):
+        super().__init__()
+        self.norm = nn.GroupNorm(1, STEM_CHANNELS)
+        inner = 3 * STEM_CHANNELS
+        self.qkv = nn.Sequential(
+            nn.Conv2d(STEM_CHANNELS, inner, 1, bias=False),
+            nn.Conv2d(inner, inner, 3, padding=1, groups=inner, bias=False),
+        )
+        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
+        self.mix = nn.Conv2d(STEM_CHANNELS, STEM_CHANNELS, 1, bias=False)
+        for layer in (*self.qkv, self.mix):
+            # Keeps the variance. torch's default loses two thirds of it per layer, and an attack
+            # that starts at a tenth of its budget would hardly be one.
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """F0 (N, 64, h, w) to D, same shape."""
+        query, key, value = self.qkv(self.norm(maps)).chunk(3, dim=1)
+        return self.mix(channel_attention(query, key, value, self.temperature))
+
+
+class SelfAttack(Attacker):
+    """Delta from each frame's own map, by a module that learns L_A.
+
+    Args:
+        heads: heads of the channel attention, a divisor of 64.
+        **attacker: the arguments of Attacker.
+
+    Raises:
+        InputError: the heads do not divide the channels, or L_cam has no cameras.
+    """
+
+    @configurable
+    def __init__(self, *, heads: int, **attacker):
+        super().__init__(**attacker)
+        if heads < 1 or STEM_CHANNELS % heads:
+            raise InputError(
+                f"MODEL.SELF_ATTACK.HEADS: expected a divisor of {STEM_CHANNELS}, found {heads}"
+            )
+        # Indexed by modality: 0 visible, 1 infrared.
+        self.interference = nn.ModuleList([Interference(heads), Interference(heads)])
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Read ``MODEL.SELF_ATTACK``."""
+        return {**super().from_config(cfg), "heads": cfg.MODEL.SELF_ATTACK.HEADS}
+
+    def forward(self, maps: Tensor, modalities: Tensor, losses: Losses | None = None) -> Tensor:
+        """Delta of the stem maps, within budget.
+
+        Args:
+            maps: F0, (N, 64, h, w).
+            modalities: (N,).
+            losses: L_A; not used, as the module has learned it.
+
+        Returns:
+            Same shape as ``maps``.
+        """
+        return bounded(by_modality(self.interference, maps, modalities), maps, self.eps)

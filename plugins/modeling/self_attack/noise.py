@@ -1,0 +1,49 @@
+"""Delta by chance: the control of the attacks that aim."""
+
+import torch
+from fastreid.config import CfgNode, configurable
+from torch import Tensor, nn
+
+from plugins.modeling.self_attack.attacker import Losses
+from plugins.modeling.self_attack.budget import budget_share
+
+
+class RandomAttack(nn.Module):
+    """Gaussian Delta of exactly ``eps`` times the norm of each map: does an attack beat noise?
+
+    It is a control of equal strength only if it gets the norm that the learned attack uses, which
+    is less than that one's ``eps`` (about half of it at the start): set ``MODEL.SELF_ATTACK.EPS``
+    of the control to the "self_attack/relative_norm" that the learned run logs, averaged over its
+    epochs with attack. Both kinds log it.
+
+    Args:
+        eps: |Delta| as a share of |F0|, per frame.
+    """
+
+    @configurable
+    def __init__(self, *, eps: float):
+        super().__init__()
+        self.eps = eps
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Read ``MODEL.SELF_ATTACK.EPS``."""
+        return {"eps": cfg.MODEL.SELF_ATTACK.EPS}
+
+    def forward(
+        self,
+        maps: Tensor,
+        modalities: Tensor,
+        losses: Losses | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Delta of the stem maps (N, 64, h, w), same shape.
+
+        Args:
+            maps: F0.
+            modalities: (N,), not used: both get the same noise.
+            losses: L_A, not used.
+            generator: source of the draws; torch's own, seeded by ``SEED``, when not given.
+        """
+        noise = torch.randn(maps.shape, generator=generator, device=maps.device)
+        return (noise * budget_share(noise, maps, self.eps)).to(maps.dtype)
