@@ -122,8 +122,8 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     cfg.MODEL.SELF_ATTACK.HEADS = 4  # heads of the channel attention
     cfg.MODEL.SELF_ATTACK.CONF_WEIGHT = 1.0  # L_conf: attacked prediction towards uniform
     cfg.MODEL.SELF_ATTACK.REV_WEIGHT = 1.0  # L_rev: reversed triplet
-    cfg.MODEL.SELF_ATTACK.MOD_WEIGHT = 0.5  # L_mod: the attacked map still tells its modality
-    cfg.MODEL.SELF_ATTACK.CAM_WEIGHT = 0.0  # L_cam: the attacked map still tells its camera
+    cfg.MODEL.SELF_ATTACK.MOD_WEIGHT = 0.5  # L_mod: the attacked map looks like the other modality
+    cfg.MODEL.SELF_ATTACK.CAM_WEIGHT = 0.0  # L_cam: the attacked map looks like another camera
     cfg.MODEL.SELF_ATTACK.TEMPERATURE = 4.0  # the logits of L_conf are divided by this
     cfg.MODEL.SELF_ATTACK.MARGIN = 0.3  # m of L_rev, feature units
     cfg.MODEL.SELF_ATTACK.LAMBDA_A = 1.0  # lambda_a: weight of the losses on attacked features

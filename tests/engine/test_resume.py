@@ -228,6 +228,7 @@ def test_every_loss_of_both_players_is_logged_by_name(uninterrupted):
         "loss_conf",
         "loss_rev",
         "loss_mod",
+        "loss_mod_classifier",
     ):
         assert f'"{name}"' in metrics
 

@@ -45,7 +45,7 @@ def test_without_a_turn_it_is_the_baseline(model):
 def test_attack_turn_trains_the_adversary_and_nobody_else(model):
     losses = model(small_batch(), turn="attack")
     sum(losses.values()).backward()
-    assert list(losses) == ["loss_conf", "loss_rev", "loss_mod"]
+    assert list(losses) == ["loss_conf", "loss_rev", "loss_mod", "loss_mod_classifier"]
     assert with_gradient(model.named_parameters()) == trained(model, adversary=True)
     assert all(p.grad.abs().sum() > 0 for p in model.attack.interference.parameters())
 
@@ -157,7 +157,7 @@ def test_gradient_delta_lowers_the_attackers_losses_more_than_noise_of_its_norm(
 def test_gradient_attack_s_turn_trains_its_classifiers_on_clean_maps(gradient):
     batch, before = small_batch(), state(gradient)
     losses = gradient(batch, turn="attack")
-    assert list(losses) == ["loss_mod"]
+    assert list(losses) == ["loss_mod_classifier"]
     assert differing(before, state(gradient)) == []
     sum(losses.values()).backward()
     assert with_gradient(gradient.named_parameters()) == trained(gradient, adversary=True)
@@ -178,7 +178,8 @@ def test_gradient_attack_s_defence_trains_everybody_else_and_records_clean_stati
 def test_camera_loss_joins_when_it_is_weighted():
     model = built("MODEL.SELF_ATTACK.CAM_WEIGHT", 0.1, "MODEL.SELF_ATTACK.NUM_CAMERAS", 3)
     losses = model(small_batch(), turn="attack")
-    assert list(losses) == ["loss_conf", "loss_rev", "loss_mod", "loss_cam"]
+    pulls, classifiers = ["loss_mod", "loss_cam"], ["loss_mod_classifier", "loss_cam_classifier"]
+    assert list(losses) == ["loss_conf", "loss_rev", *pulls, *classifiers]
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from plugins.modeling.self_attack import (
     channel_attention,
     relative_norm,
 )
+from plugins.modeling.self_attack.losses import other_class_loss
 from tests.modeling.samples import small_cfg
 
 
@@ -137,17 +138,65 @@ def test_one_modality_alone_is_enough(attack):
     assert any(p.grad is not None for p in attack.interference[1].parameters())
 
 
-def test_interference_losses_are_the_classifiers_cross_entropies():
+def classifiers_of(attack, cameras):
+    return [
+        ("mod", 0.5, attack.modality_classifier, MODALITIES),
+        ("cam", 0.1, attack.camera_classifier, cameras),
+    ]
+
+
+def test_interference_losses_are_the_odds_of_another_class():
     cfg = small_cfg("MODEL.SELF_ATTACK.CAM_WEIGHT", 0.1, "MODEL.SELF_ATTACK.NUM_CAMERAS", 3)
     attack, maps, cameras = SelfAttack(cfg), maps_of(), torch.tensor([2, 0, 1, 1])
     losses = attack.interference_losses(maps, MODALITIES, cameras)
+    taught = attack.classifier_losses(maps, MODALITIES, cameras)
     pooled = maps.mean((2, 3))
-    for key, weight, classifier, labels in [
-        ("loss_mod", 0.5, attack.modality_classifier, MODALITIES),
-        ("loss_cam", 0.1, attack.camera_classifier, cameras),
-    ]:
-        right = classifier(pooled).softmax(1)[range(4), labels]
-        assert losses[key].item() == pytest.approx(-weight * right.log().mean().item(), rel=1e-5)
+    for key, weight, classifier, labels in classifiers_of(attack, cameras):
+        own = classifier(pooled).softmax(1)[range(4), labels]
+        expected = -weight * (1 - own).log().mean().item()
+        assert losses[f"loss_{key}"].item() == pytest.approx(expected, rel=1e-5)
+        expected = -weight * own.log().mean().item()
+        assert taught[f"loss_{key}_classifier"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_classifiers_learn_from_clean_maps_alone_and_the_attack_from_attacked_ones():
+    # Were they taught on attacked maps with the other class, they would learn to call it so.
+    attack, maps = SelfAttack(small_cfg()), maps_of().requires_grad_(True)
+    sum(attack.interference_losses(maps, MODALITIES, MODALITIES).values()).backward()
+    assert maps.grad.any() and attack.modality_classifier.weight.grad is None
+    sum(attack.classifier_losses(maps.detach(), MODALITIES, MODALITIES).values()).backward()
+    assert attack.modality_classifier.weight.grad.any()
+
+
+@given(st.lists(st.floats(-30, 30), min_size=2, max_size=5), st.data())
+def test_other_class_loss_equals_the_sum_of_the_other_probabilities(logits, data):
+    label = data.draw(st.integers(0, len(logits) - 1))
+    row = torch.tensor([logits], dtype=torch.float64)
+    others = sum(p for k, p in enumerate(row.softmax(1)[0]) if k != label)
+    found = other_class_loss(row, torch.tensor([label]))
+    torch.testing.assert_close(found, -others.log(), rtol=1e-6, atol=1e-9)
+
+
+def test_l_mod_makes_infrared_maps_look_visible_and_visible_ones_infrared():
+    """Maps whose modality shows in their channel means, as in real ones; a classifier of them."""
+    generator = torch.Generator().manual_seed(0)
+    modalities = torch.arange(2).repeat(8)
+    tint = torch.randn(64, generator=generator).mul(0.3).view(64, 1, 1)
+    maps = (maps_of(16) + 2 + torch.where(modalities.view(-1, 1, 1, 1) == 1, tint, -tint)).relu()
+    attack = GradientAttack(small_cfg("MODEL.SELF_ATTACK.EPS", 0.1))
+    optimizer = torch.optim.Adam(attack.parameters(), lr=0.02)
+    for _ in range(60):
+        optimizer.zero_grad()
+        sum(attack.classifier_losses(maps, modalities, modalities).values()).backward()
+        optimizer.step()
+
+    def looks_other(x):
+        seen = attack.modality_classifier(x.mean((2, 3))).softmax(1)
+        return seen[range(16), 1 - modalities]
+
+    delta = attack(maps, modalities, lambda x: attack.interference_losses(x, modalities, None))
+    assert looks_other(maps).max() < 0.5, "the classifier tells the modalities apart"
+    assert (looks_other(maps + delta) > looks_other(maps)).all()
 
 
 def test_without_camera_weight_there_is_no_camera_loss(attack):
@@ -223,5 +272,7 @@ def test_heads_divide_the_channels(heads):
 
 
 def test_camera_loss_needs_the_number_of_cameras():
-    with pytest.raises(InputError, match=r"NUM_CAMERAS: CAM_WEIGHT 0.1 needs .*, found 0"):
-        SelfAttack(small_cfg("MODEL.SELF_ATTACK.CAM_WEIGHT", 0.1))
+    for count in (0, 1):  # with one there is no other to look like
+        cfg = small_cfg("MODEL.SELF_ATTACK.CAM_WEIGHT", 0.1, "MODEL.SELF_ATTACK.NUM_CAMERAS", count)
+        with pytest.raises(InputError, match=rf"NUM_CAMERAS: CAM_WEIGHT 0.1 .*, found {count}"):
+            SelfAttack(cfg)

@@ -110,7 +110,8 @@ class SADSTRM(VVIBaseline):
     def attack_turn(self, batch: dict) -> dict[str, Tensor]:
         """L_A: the re-ID network takes part, but gets neither gradients nor new BN statistics.
 
-        Of an attack by gradient, which learns its classifiers alone, L_mod and L_cam of clean maps.
+        With it what trains the classifiers of L_mod and L_cam, on clean maps; of an attack by
+        gradient that alone.
         """
         if isinstance(self.attack, RandomAttack):
             return {}
@@ -118,11 +119,13 @@ class SADSTRM(VVIBaseline):
         modalities, cameras = map(labels.of_frames, (labels.modalities, labels.cameras))
         with torch.no_grad(), frozen_statistics(self):
             maps = self.stem_maps(images, labels.modalities)
+        classifier_losses = self.attack.classifier_losses(maps, modalities, cameras)
         if isinstance(self.attack, GradientAttack):
-            return self.attack.interference_losses(maps, modalities, cameras)
+            return classifier_losses
         with torch.no_grad(), frozen_statistics(self):
             guides = self.labelled_outputs(maps, labels)["features"]
-        return self.attacker_losses(maps + self.attack(maps, modalities), guides, labels)
+        attacked_maps = maps + self.attack(maps, modalities)
+        return {**self.attacker_losses(attacked_maps, guides, labels), **classifier_losses}
 
     def attacker_losses(
         self, attacked_maps: Tensor, guides: Tensor, labels: Labels

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from plugins.errors import InputError
 from plugins.modeling.backbones.two_stream import STEM_CHANNELS
 from plugins.modeling.losses.functional import confusion_loss, reversed_triplet
+from plugins.modeling.self_attack.losses import other_class_loss
 
 # L_A by name, of attacked maps.
 Losses = Callable[[Tensor], dict[str, Tensor]]
@@ -32,7 +33,7 @@ class Attacker(nn.Module):
         cam_weight: weight of L_cam; 0 leaves the camera classifier out.
 
     Raises:
-        InputError: L_cam has no cameras.
+        InputError: L_cam has fewer than two cameras.
     """
 
     def __init__(
@@ -48,10 +49,10 @@ class Attacker(nn.Module):
         cam_weight: float,
     ):
         super().__init__()
-        if cam_weight > 0 and cameras < 1:
+        if cam_weight > 0 and cameras < 2:
             raise InputError(
                 f"MODEL.SELF_ATTACK.NUM_CAMERAS: CAM_WEIGHT {cam_weight} needs the number of "
-                f"cameras, found {cameras}"
+                f"cameras, 2 or more, found {cameras}"
             )
         self.eps = eps
         self.temperature = temperature
@@ -98,17 +99,61 @@ class Attacker(nn.Module):
     def interference_losses(
         self, attacked_maps: Tensor, modalities: Tensor, cameras: Tensor
     ) -> dict[str, Tensor]:
-        """What keeps the attack an interference: L_mod and, if weighted, L_cam.
+        """What makes the attack an interference: L_mod and, if weighted, L_cam.
+
+        Each pulls the attacked map towards another modality (camera) than its own, as a classifier
+        that learns on clean maps tells them; nothing here trains that classifier.
 
         Args:
             attacked_maps: F0 + Delta, (N, 64, h, w).
             modalities: (N,) 0 visible, 1 infrared.
             cameras: (N,) camera labels, from 0.
         """
-        pooled = attacked_maps.float().mean(dim=(2, 3))
-        modality = F.cross_entropy(self.modality_classifier(pooled).float(), modalities)
-        losses = {"loss_mod": self.mod_weight * modality}
+        judged = self.classify(attacked_maps, modalities, cameras, trained=False)
+        return {
+            f"loss_{name}": weight * other_class_loss(logits, labels)
+            for name, weight, logits, labels in judged
+        }
+
+    def classifier_losses(
+        self, maps: Tensor, modalities: Tensor, cameras: Tensor
+    ) -> dict[str, Tensor]:
+        """What trains the classifiers of L_mod and L_cam: cross-entropy on clean maps, weighted.
+
+        Args:
+            maps: F0, (N, 64, h, w).
+            modalities: (N,).
+            cameras: (N,).
+        """
+        judged = self.classify(maps, modalities, cameras, trained=True)
+        return {
+            f"loss_{name}_classifier": weight * F.cross_entropy(logits, labels)
+            for name, weight, logits, labels in judged
+        }
+
+    def classify(
+        self, maps: Tensor, modalities: Tensor, cameras: Tensor, trained: bool
+    ) -> list[tuple[str, float, Tensor, Tensor]]:
+        """What each classifier says of the maps.
+
+        Args:
+            maps: (N, 64, h, w).
+            modalities: (N,).
+            cameras: (N,).
+            trained: gradients reach the classifiers, not only the maps.
+
+        Returns:
+            Of each classifier "mod" or "cam", its loss's weight, logits (N, classes) in float32
+            and labels (N,).
+        """
+        pooled = maps.float().mean(dim=(2, 3))
+        classifiers = [("mod", self.mod_weight, self.modality_classifier, modalities)]
         if self.camera_classifier is not None:
-            camera = F.cross_entropy(self.camera_classifier(pooled).float(), cameras)
-            losses["loss_cam"] = self.cam_weight * camera
-        return losses
+            classifiers.append(("cam", self.cam_weight, self.camera_classifier, cameras))
+        judged = []
+        for name, loss_weight, layer, labels in classifiers:
+            parameters = (layer.weight, layer.bias)
+            if not trained:
+                parameters = (parameter.detach() for parameter in parameters)
+            judged.append((name, loss_weight, F.linear(pooled, *parameters).float(), labels))
+        return judged

@@ -64,7 +64,7 @@ class SelfAttack(Attacker):
         **attacker: the arguments of Attacker.
 
     Raises:
-        InputError: the heads do not divide the channels, or L_cam has no cameras.
+        InputError: the heads do not divide the channels, or L_cam has too few cameras.
     """
 
     @configurable

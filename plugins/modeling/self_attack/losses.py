@@ -1,0 +1,21 @@
+"""Loss arithmetic of the self-attack: pure functions, tensors in, tensors out.
+
+Legend: N rows (frames or clips), D feature length.
+"""
+
+import torch
+from torch import Tensor
+
+
+def other_class_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log(1 - p[label]) in nats, mean over the rows: the row is taken for any class but its own.
+
+    With two classes it is the cross-entropy to the other one.
+
+    Args:
+        logits: (N, classes), two classes or more; p is their softmax.
+        labels: (N,) the class that each row has.
+    """
+    own = torch.zeros_like(logits, dtype=torch.bool).scatter(1, labels[:, None], True)
+    others = logits.masked_fill(own, -torch.inf)
+    return (logits.logsumexp(dim=1) - others.logsumexp(dim=1)).mean()
