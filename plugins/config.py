@@ -32,6 +32,8 @@ LEAST = {
     "MODEL.BACKBONE.LAST_STRIDE": 1,
     "MODEL.CROSS_MODAL_ATTENTION.DIM": 1,
     "MODEL.SELF_ATTACK.EPS": 0,
+    "MODEL.SELF_ATTACK.LAMBDA_D": 0,
+    "MODEL.SELF_ATTACK.STRENGTH_PERIOD": 0,
     "MODEL.TEMPORAL.ATTENTION.DIM": 1,
     "MODEL.TEMPORAL.LSTM.DIM": 1,
     "MODEL.TEMPORAL.STIG.DIM": 1,
@@ -57,6 +59,11 @@ CHOICES = {
     "MODEL.HEADS.CLS_LAYER": ("Linear", "ArcSoftmax", "CosSoftmax", "CircleSoftmax"),
     "MODEL.HEADS.NECK_FEAT": ("before", "after"),
     "MODEL.HEADS.NORM": NORMS,
+    # Ours.
+    "MODEL.SELF_ATTACK.AFTER": ("layer1", "layer2", "layer3"),
+    "MODEL.SELF_ATTACK.NORMALIZATION": ("auto", "attacked", "clean"),
+    "MODEL.SELF_ATTACK.PARTNER": ("same_person", "other_person"),
+    "MODEL.SELF_ATTACK.PARTNER_MODALITY": ("any", "same", "other"),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("norm", "value"),
     "SOLVER.SCHED": ("MultiStepLR", "CosineAnnealingLR"),
     "SOLVER.WARMUP_METHOD": ("constant", "linear", "exp"),
@@ -114,11 +121,23 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
 
     # Adversarial self-attack (SADSTRM), training only.
     cfg.MODEL.SELF_ATTACK = CfgNode()
-    # learned by a module; gradient of L_A; or random: noise of the same norm, a control
+    # Of the stem maps F0: learned by a module; gradient of L_A; random: noise, a control. Of the
+    # maps after AFTER, by what other clips of the batch hold: style, a drawn partner's channel
+    # statistics; style_worst, the worst partner's; statistics, a step of them; background, the
+    # cells of a partner where neither shows a person.
     cfg.MODEL.SELF_ATTACK.KIND = "learned"
-    # eps: largest |Delta| as a share of |F0|, per frame; gradient and random always have it, so a
-    # fair control of learned has the "self_attack/relative_norm" that learned logs, not its EPS.
+    # eps, of learned, gradient and random: |Delta| as a share of |F0|, per frame; of learned the
+    # largest, so a fair control of it has the "self_attack/relative_norm" that it logs. style: the
+    # partner's share is drawn from 0 to eps, 1 is the partner's statistics; style_worst: it is eps.
+    # statistics: the step in deviations within a person. background: share of the cells.
     cfg.MODEL.SELF_ATTACK.EPS = 0.3
+    cfg.MODEL.SELF_ATTACK.AFTER = "layer2"  # layer1, layer2 or layer3, which the modalities share
+    # same_person: another camera or modality of the person; other_person: a clip of anyone else.
+    cfg.MODEL.SELF_ATTACK.PARTNER = "same_person"
+    cfg.MODEL.SELF_ATTACK.PARTNER_MODALITY = "any"  # any, same, other
+    # BatchNorm above the attack by the statistics of the attacked batch, which cancel what all of
+    # it share, or of the clean one; auto: attacked for learned, gradient, random, else clean.
+    cfg.MODEL.SELF_ATTACK.NORMALIZATION = "auto"
     cfg.MODEL.SELF_ATTACK.HEADS = 4  # heads of the channel attention
     cfg.MODEL.SELF_ATTACK.CONF_WEIGHT = 1.0  # L_conf: attacked prediction towards uniform
     cfg.MODEL.SELF_ATTACK.REV_WEIGHT = 1.0  # L_rev: reversed triplet
@@ -128,6 +147,9 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     cfg.MODEL.SELF_ATTACK.MARGIN = 0.3  # m of L_rev, feature units
     cfg.MODEL.SELF_ATTACK.LAMBDA_A = 1.0  # lambda_a: weight of the losses on attacked features
     cfg.MODEL.SELF_ATTACK.LAMBDA_C = 0.5  # lambda_c: weight of KL(clean || attacked)
+    cfg.MODEL.SELF_ATTACK.LAMBDA_D = 0.0  # weight of |f - f~|, mean over the clips; 0: no such term
+    # Iterations between two measurements of |f - f~| in evaluation mode; 0 makes none.
+    cfg.MODEL.SELF_ATTACK.STRENGTH_PERIOD = 50
     cfg.MODEL.SELF_ATTACK.NUM_CAMERAS = 0  # 0: counted in the training set
 
     # ---- input -----------------------------------------------------------------------------------

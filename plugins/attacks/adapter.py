@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from plugins.errors import InputError
 from plugins.evaluation.views import average_clips, viewed
-from plugins.modeling.freeze import frozen_parameters
+from plugins.modeling.freeze import evaluation_mode, frozen_parameters
 
 
 class Adapter:
@@ -111,14 +111,8 @@ def attacking(model: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def evaluated(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, and graphs that lead to the input but not to the parameters."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with frozen_parameters(model.parameters()):
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
+    with evaluation_mode(model), frozen_parameters(model.parameters()):
+        yield
 
 
 @contextlib.contextmanager

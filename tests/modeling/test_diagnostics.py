@@ -80,12 +80,14 @@ def test_defence_logs_the_attack_s_norm_and_success_for_all_kinds(kind):
     with EventStorage() as storage:
         model(batch, turn="defence")
     logged = {name: value for name, (value, _) in storage.latest().items()}
-    # Between the two passes the gradient attack has one of its own.
+    # Between the two passes an attack by gradient has one of its own.
     passes = (seen[0], seen[-1])
     clean, attacked = (o["pred_class_logits"].argmax(1).eq(batch["targets"]) for o in passes)
     dropped = clean.float().mean() - attacked.float().mean()
     assert logged["self_attack/success"] == pytest.approx(dropped.item())
-    assert 0 < logged["self_attack/relative_norm"] <= model.attack.eps * (1 + 1e-5)
+    assert logged["self_attack/relative_norm"] > 0
+    if model.attack.after == "stem":  # the others have budgets of other units
+        assert logged["self_attack/relative_norm"] <= model.attack.eps * (1 + 1e-5)
     assert {f"distance/{pair}" for pair in ("visible", "infrared", "cross", "other")} <= set(logged)
 
 

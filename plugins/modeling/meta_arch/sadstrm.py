@@ -4,56 +4,59 @@ What the paper states and what is this package's design: see ``projects/sadstrm`
 shapes: see ``plugins.modeling.self_attack``.
 """
 
+import contextlib
 from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from fastreid.config import CfgNode, configurable
+from fastreid.utils import events
 from torch import Tensor, nn
 
+from plugins.modeling.backbones.two_stream import STAGES
+from plugins.modeling.batch_statistics import BatchStatistics
 from plugins.modeling.diagnostics import accuracy
-from plugins.modeling.freeze import frozen_parameters, frozen_statistics
+from plugins.modeling.freeze import evaluation_mode, frozen_parameters, frozen_statistics
 from plugins.modeling.losses.functional import consistency_loss
 from plugins.modeling.meta_arch.vvi_baseline import VVIBaseline, log_scalar
 from plugins.modeling.self_attack import (
-    Attacker,
+    CleanPass,
+    FeatureAttack,
     GradientAttack,
-    RandomAttack,
+    Labels,
     build_self_attack,
     relative_norm,
 )
+from plugins.modeling.self_attack.losses import feature_distances
 from plugins.registry import META_ARCH
 
 
-class Labels(NamedTuple):
-    """Of a batch of B clips, on the model's device.
+class Below(NamedTuple):
+    """The part of the network below the attack, run once for the clean and the attacked pass.
 
     Attributes:
-        targets: (B,) persons.
-        modalities: (B,).
-        cameras: (B,), from 0.
-        frames: of a clip, T.
+        maps: what is attacked, (N, C, h, w).
+        stages: maps after the stages up to there, by name; empty when the stem maps are attacked.
     """
 
-    targets: Tensor
-    modalities: Tensor
-    cameras: Tensor
-    frames: int
-
-    def of_frames(self, labels: Tensor) -> Tensor:
-        """Labels (B,) of clips as those of their frames, (B * T,)."""
-        return labels.repeat_interleave(self.frames)
+    maps: Tensor
+    stages: dict[str, Tensor]
 
 
 @META_ARCH.register()
 class SADSTRM(VVIBaseline):
-    """VVIBaseline with an attacker on its stem maps; who moves is said by ``turn``.
+    """VVIBaseline with an attack on its maps; who moves is said by ``turn``.
 
     Args:
-        attack: maps, modalities and L_A to Delta; used in training only.
+        attack: makes attacked maps out of a batch's own; used in training only.
         lambda_a: weight of the losses on attacked features.
         lambda_c: weight of the consistency of clean and attacked predictions.
+        lambda_d: weight of the distance of clean and attacked features.
+        normalization: the batch statistics that normalize attacked maps above the attacked stage,
+            "attacked" or "clean"; "auto": as the attack has it.
+        strength_period: iterations between two measurements of the attack in evaluation mode; 0:
+            none is made.
         **baseline: the arguments of VVIBaseline.
     """
 
@@ -61,28 +64,38 @@ class SADSTRM(VVIBaseline):
     def __init__(
         self,
         *,
-        attack: Attacker | RandomAttack,
+        attack: FeatureAttack,
         lambda_a: float,
         lambda_c: float,
+        lambda_d: float = 0.0,
+        normalization: str = "auto",
+        strength_period: int = 0,
         **baseline,
     ):
         super().__init__(**baseline)
         self.attack = attack
         self.lambda_a = lambda_a
         self.lambda_c = lambda_c
+        self.lambda_d = lambda_d
+        self.normalization = attack.normalization if normalization == "auto" else normalization
+        self.strength_period = strength_period
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """Build VVIBaseline's parts and the attacker."""
+        """Build VVIBaseline's parts and the attack."""
+        settings = cfg.MODEL.SELF_ATTACK
         return {
             **super().from_config(cfg),
             "attack": build_self_attack(cfg),
-            "lambda_a": cfg.MODEL.SELF_ATTACK.LAMBDA_A,
-            "lambda_c": cfg.MODEL.SELF_ATTACK.LAMBDA_C,
+            "lambda_a": settings.LAMBDA_A,
+            "lambda_c": settings.LAMBDA_C,
+            "lambda_d": settings.LAMBDA_D,
+            "normalization": settings.NORMALIZATION,
+            "strength_period": settings.STRENGTH_PERIOD,
         }
 
     def adversary_parameters(self) -> Iterator[nn.Parameter]:
-        """What the attack turn trains; nothing when Delta is random."""
+        """What the attack turn trains; nothing where the attack has nothing to learn."""
         return self.attack.parameters()
 
     def defender_parameters(self) -> Iterator[nn.Parameter]:
@@ -111,9 +124,9 @@ class SADSTRM(VVIBaseline):
         """L_A: the re-ID network takes part, but gets neither gradients nor new BN statistics.
 
         With it what trains the classifiers of L_mod and L_cam, on clean maps; of an attack by
-        gradient that alone.
+        gradient that alone, and of an attack that learns nothing nothing.
         """
-        if isinstance(self.attack, RandomAttack):
+        if not any(True for _ in self.adversary_parameters()):
             return {}
         images, labels = self.unpack_labelled(batch)
         modalities, cameras = map(labels.of_frames, (labels.modalities, labels.cameras))
@@ -122,32 +135,69 @@ class SADSTRM(VVIBaseline):
         classifier_losses = self.attack.classifier_losses(maps, modalities, cameras)
         if isinstance(self.attack, GradientAttack):
             return classifier_losses
-        with torch.no_grad(), frozen_statistics(self):
+        statistics = BatchStatistics(self)
+        with torch.no_grad(), frozen_statistics(self), self.recording(statistics):
             guides = self.labelled_outputs(maps, labels)["features"]
         attacked_maps = maps + self.attack(maps, modalities)
-        return {**self.attacker_losses(attacked_maps, guides, labels), **classifier_losses}
+        losses = self.attacker_losses(attacked_maps, guides, labels, statistics=statistics)
+        return {**losses, **classifier_losses}
 
     def attacker_losses(
-        self, attacked_maps: Tensor, guides: Tensor, labels: Labels
+        self,
+        attacked_maps: Tensor,
+        guides: Tensor,
+        labels: Labels,
+        below: Below | None = None,
+        statistics: BatchStatistics | None = None,
     ) -> dict[str, Tensor]:
         """L_A by name; the re-ID network takes part, but gets neither gradients nor statistics.
 
         Args:
-            attacked_maps: F0 + Delta, (N, 64, h, w).
+            attacked_maps: (N, C, h, w).
             guides: clean features (B, D), without a gradient.
             labels: of the clips.
+            below: what lies below the attack; None when that is the stem alone.
+            statistics: of the clean pass; not read where attacked maps are normalized by their own.
         """
         modalities, cameras = map(labels.of_frames, (labels.modalities, labels.cameras))
-        with frozen_statistics(self), frozen_parameters(self.defender_parameters()):
-            attacked = self.labelled_outputs(attacked_maps, labels)
+        with self.normalizing(statistics), frozen_parameters(self.defender_parameters()):
+            attacked = self.labelled_outputs(attacked_maps, labels, below)
         return {
             **self.attack.reid_losses(attacked, guides, labels.targets),
             **self.attack.interference_losses(attacked_maps, modalities, cameras),
         }
 
-    def labelled_outputs(self, maps: Tensor, labels: Labels) -> dict[str, Tensor]:
-        """The head's training outputs for stem maps (N, 64, h, w)."""
-        features = self.extract(maps, labels.frames)
+    def recording(self, statistics: BatchStatistics) -> contextlib.AbstractContextManager:
+        """Around the clean pass: keeps its statistics where the attacked one is to use them."""
+        if self.normalization == "clean":
+            return statistics.recorded()
+        return contextlib.nullcontext()
+
+    def normalizing(self, statistics: BatchStatistics | None) -> contextlib.AbstractContextManager:
+        """Around an attacked pass: normalizes as it should be, and records nothing."""
+        if self.normalization == "clean" and statistics is not None:
+            return statistics.used()
+        return frozen_statistics(self)
+
+    def run_below(self, images: Tensor, labels: Labels) -> Below:
+        """Clips (B, T, 3, H, W) in [0, 255] to what is attacked."""
+        maps = self.stem_maps(images, labels.modalities)
+        if self.attack.after not in STAGES:
+            return Below(maps, {})
+        stages = self.backbone.stage_maps(maps, last=self.attack.after)
+        return Below(stages[self.attack.after], stages)
+
+    def features_above(self, maps: Tensor, labels: Labels, below: Below | None = None) -> Tensor:
+        """Clean or attacked maps (N, C, h, w) to features (B, C')."""
+        stages = below.stages if below else {}
+        first = STAGES[len(stages)]
+        return self.extract(maps, labels.frames, labels.modalities, first, stages)
+
+    def labelled_outputs(
+        self, maps: Tensor, labels: Labels, below: Below | None = None
+    ) -> dict[str, Tensor]:
+        """The head's training outputs for stem maps (N, 64, h, w), or maps above ``below``."""
+        features = self.features_above(maps, labels, below)
         return self.outputs(features, labels.targets, labels.modalities)
 
     def unpack_labelled(self, batch: dict) -> tuple[Tensor, Labels]:
@@ -157,22 +207,33 @@ class SADSTRM(VVIBaseline):
         return images, Labels(targets, modalities, cameras, images.shape[1])
 
     def defence_turn(self, batch: dict) -> dict[str, Tensor]:
-        """L_R: the losses on clean and on attacked features, and their consistency.
+        """L_R: the losses on clean and on attacked features, and what holds the two together.
 
-        Delta is detached, and only the clean pass records BN statistics. Logs the mean |Delta| /
-        |F0| and how much of the classifier's accuracy the attack takes.
+        What was done to the maps is a constant, and only the clean pass records BN statistics. Logs
+        what ``log_attack`` says.
         """
         images, labels = self.unpack_labelled(batch)
         targets, modalities = labels.targets, labels.modalities
-        maps = self.stem_maps(images, modalities)
-        clean = self.labelled_outputs(maps, labels)
-        aim = partial(self.attacker_losses, guides=clean["features"].detach(), labels=labels)
-        with torch.no_grad():
-            delta = self.attack(maps, labels.of_frames(modalities), aim)
-        with frozen_statistics(self):
-            attacked = self.labelled_outputs(maps + delta, labels)
+        statistics = BatchStatistics(self)
+        with self.recording(statistics):
+            below = self.run_below(images, labels)
+            features = self.features_above(below.maps, labels, below)
+            clean = self.outputs(features, targets, modalities)
+        aim = partial(
+            self.attacker_losses,
+            guides=clean["features"].detach(),
+            labels=labels,
+            below=below,
+            statistics=statistics,
+        )
+        attacked_maps = self.attack.attacked_maps(CleanPass(below.maps, labels), aim)
+        with self.normalizing(statistics):
+            attacked_features = self.features_above(attacked_maps, labels, below)
+            attacked = self.outputs(attacked_features, targets, modalities)
         self.log_outputs(clean, targets, modalities)
-        log_scalar("self_attack/relative_norm", relative_norm(delta, maps))
+        distances = feature_distances(features, attacked_features)
+        self.log_attack(below, attacked_maps, labels)
+        log_scalar("self_attack/feature_distance", distances.mean())
         logits, attacked_logits = (o["pred_class_logits"] for o in (clean, attacked))
         taken = accuracy(logits, targets) - accuracy(attacked_logits, targets)
         log_scalar("self_attack/success", taken)
@@ -181,4 +242,39 @@ class SADSTRM(VVIBaseline):
         for name, loss in self.losses(attacked, targets, modalities).items():
             losses[f"{name}_attacked"] = self.lambda_a * loss
         losses["loss_consistency"] = self.lambda_c * consistency_loss(logits, attacked_logits)
+        if self.lambda_d > 0:
+            losses["loss_feature_distance"] = self.lambda_d * distances.mean()
         return losses
+
+    @torch.no_grad()
+    def log_attack(self, below: Below, attacked_maps: Tensor, labels: Labels) -> None:
+        """Log how strong the attack is, as ``self_attack/NAME``.
+
+        - ``relative_norm``: |Delta| / |F0|, mean over the frames, of the attacked maps;
+        - ``attacked_clips``: share of the clips whose maps it changed;
+        - ``feature_distance_eval``, every ``strength_period`` iterations: |f~ - f| in evaluation
+          mode above the attack, from the same two maps.
+
+        By ``defence_turn``:
+
+        - ``feature_distance``: |f~ - f|, mean over the clips, as training sees it. Features are
+          those that enter the head, distances Euclidean;
+        - ``success``: how much of the classifier's accuracy it takes.
+        """
+        delta = attacked_maps - below.maps
+        log_scalar("self_attack/relative_norm", relative_norm(delta, below.maps))
+        changed = delta.flatten(1).any(dim=1).unflatten(0, (-1, labels.frames)).any(dim=1)
+        log_scalar("self_attack/attacked_clips", changed.float().mean())
+        if self.measures_strength():
+            with evaluation_mode(self):
+                features, attacked = (
+                    self.features_above(maps, labels, below) for maps in (below.maps, attacked_maps)
+                )
+            distance = feature_distances(features, attacked).mean()
+            log_scalar("self_attack/feature_distance_eval", distance)
+
+    def measures_strength(self) -> bool:
+        """Whether this iteration's attack is measured in evaluation mode too."""
+        if not events._CURRENT_STORAGE_STACK or self.strength_period < 1:
+            return False
+        return events.get_event_storage().iter % self.strength_period == 0

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from plugins.errors import InputError
 from plugins.modeling.backbones import TwoStreamBackbone
+from plugins.modeling.backbones.two_stream import STAGES
 from plugins.modeling.cross_modal_attention import CrossModalAttention
 from plugins.modeling.diagnostics import accuracy, mean_distances
 from plugins.modeling.heads import VideoHead
@@ -144,9 +145,26 @@ class VVIBaseline(nn.Module):
         frame_modalities = modalities.repeat_interleave(images.shape[1])
         return self.backbone.stem(normalised.flatten(0, 1), frame_modalities)
 
-    def extract(self, maps: Tensor, frames: int) -> Tensor:
-        """Stem maps (N, 64, h, w) of clips of ``frames`` frames to features (B, C)."""
-        return self.temporal(self.backbone.trunk(maps).unflatten(0, (-1, frames)))
+    def extract(
+        self,
+        maps: Tensor,
+        frames: int,
+        modalities: Tensor | None = None,
+        first: str = STAGES[0],
+        earlier: dict[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Stem maps (N, 64, h, w), or the maps that enter a later stage, to features (B, C).
+
+        Args:
+            maps: of clips of ``frames`` frames.
+            frames: T.
+            modalities: (B,).
+            first: name of the stage that ``maps`` enter.
+            earlier: maps after stages before ``first``, by name.
+        """
+        trunk = self.backbone.trunk if first == STAGES[0] else None
+        maps = trunk(maps) if trunk else self.backbone.stage_maps(maps, first)[STAGES[-1]]
+        return self.temporal(maps.unflatten(0, (-1, frames)))
 
     def outputs(self, features: Tensor, targets: Tensor, modalities: Tensor) -> dict[str, Tensor]:
         """The head's training outputs for features (B, C) of persons (B,) in modalities (B,)."""

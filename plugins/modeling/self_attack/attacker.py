@@ -4,8 +4,6 @@ Legend: B clips of T frames, N = B * T; F0 the stem maps (N, 64, h, w); Delta th
 the features of the attacked maps F0 + Delta; L_A what an attacker minimises.
 """
 
-from collections.abc import Callable
-
 import torch.nn.functional as F
 from fastreid.config import CfgNode
 from torch import Tensor, nn
@@ -13,13 +11,11 @@ from torch import Tensor, nn
 from plugins.errors import InputError
 from plugins.modeling.backbones.two_stream import STEM_CHANNELS
 from plugins.modeling.losses.functional import confusion_loss, reversed_triplet
+from plugins.modeling.self_attack.base import FeatureAttack
 from plugins.modeling.self_attack.losses import other_class_loss
 
-# L_A by name, of attacked maps.
-Losses = Callable[[Tensor], dict[str, Tensor]]
 
-
-class Attacker(nn.Module):
+class Attacker(FeatureAttack):
     """What attackers with an aim share: their budget, and L_A.
 
     Args:

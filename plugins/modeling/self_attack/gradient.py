@@ -4,7 +4,8 @@ import torch
 from fastreid.config import configurable
 from torch import Tensor
 
-from plugins.modeling.self_attack.attacker import Attacker, Losses
+from plugins.modeling.self_attack.attacker import Attacker
+from plugins.modeling.self_attack.base import Losses, Passes
 from plugins.modeling.self_attack.budget import budget_share
 
 
@@ -15,6 +16,9 @@ class GradientAttack(Attacker):
     altogether (see ``projects/sadstrm``); this one is each frame's own. What learns are the
     classifiers of L_mod and L_cam, on clean maps.
     """
+
+    # Attack turn: the maps for the classifiers.
+    passes = Passes(lower_forward=2, lower_backward=1, upper_forward=3, upper_backward=3)
 
     @configurable
     def __init__(self, **attacker):

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from plugins.errors import InputError
 from plugins.modeling.backbones.two_stream import STEM_CHANNELS, by_modality
-from plugins.modeling.self_attack.attacker import Attacker, Losses
+from plugins.modeling.self_attack.attacker import Attacker
+from plugins.modeling.self_attack.base import Losses, Passes
 from plugins.modeling.self_attack.budget import bounded
 
 
@@ -66,6 +67,9 @@ class SelfAttack(Attacker):
     Raises:
         InputError: the heads do not divide the channels, or L_cam has too few cameras.
     """
+
+    # Attack turn: the clean pass for guides, the attacked one and its way back.
+    passes = Passes(lower_forward=2, lower_backward=1, upper_forward=4, upper_backward=3)
 
     @configurable
     def __init__(self, *, heads: int, **attacker):

@@ -1,6 +1,6 @@
 """Loss arithmetic of the self-attack: pure functions, tensors in, tensors out.
 
-Legend: N rows (frames or clips), D feature length.
+Legend: N rows (frames or clips), B clips, D feature length; f~ the attacked twin of a feature f.
 """
 
 import torch
@@ -19,3 +19,8 @@ def other_class_loss(logits: Tensor, labels: Tensor) -> Tensor:
     own = torch.zeros_like(logits, dtype=torch.bool).scatter(1, labels[:, None], True)
     others = logits.masked_fill(own, -torch.inf)
     return (logits.logsumexp(dim=1) - others.logsumexp(dim=1)).mean()
+
+
+def feature_distances(features: Tensor, attacked: Tensor) -> Tensor:
+    """|f - f~| of each clip, (B,), float32; both features (B, D) have a gradient, 0 where equal."""
+    return torch.linalg.vector_norm(features.float() - attacked.float(), dim=1)

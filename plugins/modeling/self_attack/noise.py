@@ -2,13 +2,13 @@
 
 import torch
 from fastreid.config import CfgNode, configurable
-from torch import Tensor, nn
+from torch import Tensor
 
-from plugins.modeling.self_attack.attacker import Losses
+from plugins.modeling.self_attack.base import FeatureAttack, Losses, Passes
 from plugins.modeling.self_attack.budget import budget_share
 
 
-class RandomAttack(nn.Module):
+class RandomAttack(FeatureAttack):
     """Gaussian Delta of exactly ``eps`` times the norm of each map: does an attack beat noise?
 
     It is a control of equal strength only if it gets the norm that the learned attack uses, which
@@ -19,6 +19,8 @@ class RandomAttack(nn.Module):
     Args:
         eps: |Delta| as a share of |F0|, per frame.
     """
+
+    passes = Passes(lower_forward=1, lower_backward=1, upper_forward=2, upper_backward=2)
 
     @configurable
     def __init__(self, *, eps: float):

@@ -1,0 +1,117 @@
+"""The batch statistics of one pass, kept to normalize another pass by them.
+
+In training mode a BatchNorm subtracts what all rows of its batch share. A batch in which every row
+was changed alike is so made what it was before: of an attack that has a common direction nothing
+arrives at the feature. Normalized by the statistics of the clean batch, it does arrive.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+from fastreid.layers.batch_norm import GhostBatchNorm
+from fastreid.utils import comm
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def input_statistics(norm: _BatchNorm, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance, (C,) each, by which ``norm`` normalizes a batch in training mode.
+
+    Args:
+        norm: of a SyncBatchNorm the statistics are those of all ranks' batches.
+        inputs: (N, C, ...).
+
+    Returns:
+        float32, without a gradient.
+    """
+    inputs = inputs.detach().float()
+    dims = [dim for dim in range(inputs.dim()) if dim != 1]
+    variance, mean = torch.var_mean(inputs, dim=dims, correction=0)
+    if isinstance(norm, nn.SyncBatchNorm) and comm.get_world_size() > 1:
+        mean, variance = over_ranks(mean, variance, inputs.numel() // inputs.shape[1])
+    return mean, variance
+
+
+def over_ranks(mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of all ranks' values, of those of ``count`` values of this rank."""
+    mean, variance = mean.double(), variance.double()  # squares of a mean swallow a variance
+    ones = torch.ones_like(mean)
+    sums = count * torch.stack([ones, mean, variance + mean.square()])
+    dist.all_reduce(sums)
+    total, mean, square = sums
+    mean, square = mean / total, square / total
+    return mean.float(), (square - mean.square()).float()
+
+
+class BatchStatistics:
+    """What the batch normalizations of a module saw in one pass.
+
+    ``with kept.recorded(): ...`` around a pass in training mode; later, as often as wanted,
+    ``with kept.used(): ...`` around another one, which records nothing in the module. There each
+    normalization takes, at its k-th call, the statistics of its k-th call in the recorded pass;
+    they are constants, as in evaluation mode. A normalization that was in evaluation mode stays so.
+
+    A norm of another kind than BatchNorm, whose ``forward`` takes more than its input, says itself
+    what it normalizes by: ``norm.input_statistics(*inputs)``, in the shapes of its running ones.
+    """
+
+    def __init__(self, module: nn.Module):
+        self.norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+        self.kept: dict[_BatchNorm, list[tuple[Tensor, Tensor]]] = {}
+
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Keep the statistics of what is normalized inside; those kept before are dropped."""
+        self.kept = {norm: [] for norm in self.norms if norm.training}
+        hooks = [norm.register_forward_pre_hook(self._keep) for norm in self.kept]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    @torch.no_grad()
+    def _keep(self, norm: _BatchNorm, inputs: tuple) -> None:
+        own = getattr(norm, "input_statistics", None)
+        statistics = input_statistics(norm, *inputs) if own is None else own(*inputs)
+        self.kept[norm].append(statistics)
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        """Normalize by the statistics that were kept."""
+        before = [
+            (norm, norm.training, norm.track_running_stats, norm.running_mean, norm.running_var)
+            for norm in self.kept
+        ]
+        hooks = []
+        for norm, statistics in self.kept.items():
+            norm.training = False
+            # A ghost norm that tracks nothing takes the batch's statistics in either mode.
+            norm.track_running_stats = isinstance(norm, GhostBatchNorm)
+            hooks.append(norm.register_forward_pre_hook(_Supply(statistics)))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for norm, training, track, mean, variance in before:
+                norm.training, norm.track_running_stats = training, track
+                norm.running_mean, norm.running_var = mean, variance
+
+
+class _Supply:
+    """Gives a norm, at each call, the statistics of that call in the recorded pass."""
+
+    def __init__(self, statistics: list[tuple[Tensor, Tensor]]):
+        self.statistics = statistics
+        self.calls = 0
+
+    def __call__(self, norm: _BatchNorm, inputs: tuple) -> None:
+        assert self.calls < len(self.statistics), (
+            f"call {self.calls + 1} of a {type(norm).__name__}, of which the recorded pass had "
+            f"{len(self.statistics)}"
+        )
+        norm.running_mean, norm.running_var = self.statistics[self.calls]
+        self.calls += 1

@@ -1,0 +1,97 @@
+"""What all kinds of self-attack share.
+
+Legend: B clips of T frames, N = B * T; C channels of h x w maps; f~ the features of attacked maps.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from plugins.modeling.self_attack.labels import Labels
+
+# L_A by name, of attacked maps.
+Losses = Callable[[Tensor], dict[str, Tensor]]
+
+
+class CleanPass(NamedTuple):
+    """What an attack knows of a batch.
+
+    Attributes:
+        maps: what it attacks, (N, C, h, w), with the graph that leads to them.
+        labels: of the clips.
+    """
+
+    maps: Tensor
+    labels: Labels
+
+
+class Passes(NamedTuple):
+    """What one batch costs, both turns and the defender's backward pass together.
+
+    Attributes:
+        lower_forward: forward passes up to the attacked maps.
+        lower_backward: backward passes through the same.
+        upper_forward: forward passes from the attacked maps to the losses.
+        upper_backward: backward passes through the same.
+    """
+
+    lower_forward: int
+    lower_backward: int
+    upper_forward: int
+    upper_backward: int
+
+
+class FeatureAttack(nn.Module):
+    """An attack on the maps of the network that trains against it.
+
+    Attributes:
+        after: the stage whose maps it attacks, "stem" or a name of ``stage_maps``.
+        normalization: the batch statistics that normalize attacked maps above that stage where
+            ``MODEL.SELF_ATTACK.NORMALIZATION`` is "auto": "attacked", those of the attacked batch,
+            or "clean", those of the clean batch.
+        passes: its cost. Training without an attack costs one pass of each sort.
+    """
+
+    after: str = "stem"
+    normalization: str = "attacked"
+    passes: Passes
+
+    def attacked_maps(self, clean: CleanPass, losses: Losses) -> Tensor:
+        """The attacked maps (N, C, h, w); what was done to the clean ones has no gradient.
+
+        This is F0 + Delta, with Delta the module's own output.
+
+        Args:
+            clean: the batch.
+            losses: L_A of maps like ``clean.maps``, normalized as attacked ones are.
+        """
+        labels = clean.labels
+        with torch.no_grad():
+            delta = self(clean.maps, labels.of_frames(labels.modalities), losses)
+        return clean.maps + delta
+
+    def reid_losses(
+        self, outputs: dict[str, Tensor], guides: Tensor, targets: Tensor
+    ) -> dict[str, Tensor]:
+        """What the attack wants of the re-ID network, by name, weighted; nothing by default.
+
+        Args:
+            outputs: the head's training dict for the attacked clips, (B, classes) and (B, D).
+            guides: clean features (B, D).
+            targets: (B,) person labels.
+        """
+        return {}
+
+    def interference_losses(
+        self, attacked_maps: Tensor, modalities: Tensor, cameras: Tensor
+    ) -> dict[str, Tensor]:
+        """What the attack wants of the attacked maps, by name, weighted; nothing by default.
+
+        Args:
+            attacked_maps: (N, C, h, w).
+            modalities: (N,) 0 visible, 1 infrared.
+            cameras: (N,) camera labels, from 0.
+        """
+        return {}

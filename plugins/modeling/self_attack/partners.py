@@ -1,0 +1,63 @@
+"""Whose interference a clip gets: another clip of the batch.
+
+Legend: B clips.
+"""
+
+import torch
+from torch import Tensor
+
+from plugins.modeling.self_attack.labels import Labels
+
+
+def partner_candidates(
+    labels: Labels, partner: str, modality: str = "any", other_camera: bool = False
+) -> Tensor:
+    """The clips that may be the partner of each clip.
+
+    Args:
+        labels: of the batch.
+        partner: "same_person": another camera or modality of the same person, whose clips differ by
+            interference alone; "other_person": any clip of anyone else.
+        modality: of the partner: "any", the "same", or the "other" one.
+        other_camera: the partner is of another camera.
+
+    Returns:
+        (B, B) bool, a row for each clip. A clip is no partner of its own, and a row may be empty.
+    """
+    persons, modalities, cameras = labels.targets, labels.modalities, labels.cameras
+    same_person = persons[:, None] == persons
+    new_modality = modalities[:, None] != modalities
+    new_camera = cameras[:, None] != cameras
+    allowed = (
+        same_person & (new_camera | new_modality) if partner == "same_person" else ~same_person
+    )
+    if modality != "any":
+        allowed = allowed & (new_modality if modality == "other" else ~new_modality)
+    return allowed & new_camera if other_camera else allowed
+
+
+def best_partners(
+    scores: Tensor, candidates: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """The candidate of the lowest score; one of them by chance where several have it.
+
+    Args:
+        scores: (B, B), a row for each clip.
+        candidates: (B, B) bool.
+        generator: source of the draws; torch's own, seeded by ``SEED``, when not given.
+
+    Returns:
+        (B,) indices of clips; a clip without a candidate has its own.
+    """
+    scores = scores.masked_fill(~candidates, torch.inf)
+    lowest = candidates & (scores == scores.amin(dim=1, keepdim=True))
+    # Draws are above -1; a row without candidates is -1 everywhere.
+    draws = torch.rand(scores.shape, generator=generator, device=scores.device)
+    drawn = draws.masked_fill(~lowest, -1).argmax(dim=1)
+    own = torch.arange(len(scores), device=scores.device)
+    return torch.where(candidates.any(dim=1), drawn, own)
+
+
+def draw_partners(candidates: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """A candidate by chance, all alike, as ``best_partners`` returns it."""
+    return best_partners(torch.zeros_like(candidates, dtype=torch.float32), candidates, generator)

@@ -1,0 +1,34 @@
+"""Channel statistics of another clip of the batch, drawn by chance.
+
+The nearest published mechanism is SAADG (MM 2023), which replaces a frame's statistics by those of
+another frame; here they are a clip's, and mixed.
+"""
+
+import torch
+from torch import Tensor
+
+from plugins.modeling.self_attack.base import CleanPass, Losses, Passes
+from plugins.modeling.self_attack.channel_statistics import clip_statistics, restyle
+from plugins.modeling.self_attack.partners import draw_partners
+from plugins.modeling.self_attack.stage_attack import StageAttack
+
+
+class StyleAttack(StageAttack):
+    """Each clip gets the share lambda of a partner's channel statistics.
+
+    Budget: lambda ~ U(0, eps), a share from 0 (its own) to 1 (its partner's); one partner and one
+    lambda per clip. It costs no gradient, but the attacked pass of the upper layers.
+    """
+
+    passes = Passes(lower_forward=1, lower_backward=1, upper_forward=2, upper_backward=2)
+    largest_eps = 1.0
+
+    def forward(
+        self, clean: CleanPass, losses: Losses, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """See StageAttack."""
+        maps, frames = clean.maps, clean.labels.frames
+        partners = draw_partners(self.candidates(clean), generator)
+        own = clip_statistics(maps, frames)
+        draws = torch.rand(len(partners), generator=generator, device=maps.device)
+        return restyle(maps, frames, own, own.mixed(own.of(partners), self.eps * draws))

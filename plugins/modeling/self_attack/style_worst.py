@@ -1,0 +1,58 @@
+"""Channel statistics of the clip of the batch that confuses the network most."""
+
+import torch
+from torch import Tensor
+
+from plugins.modeling.self_attack.base import CleanPass, Losses, Passes
+from plugins.modeling.self_attack.channel_statistics import (
+    ChannelStatistics,
+    clip_statistics,
+    loss_slopes,
+    restyle,
+)
+from plugins.modeling.self_attack.partners import best_partners
+from plugins.modeling.self_attack.stage_attack import StageAttack, map_gradient
+
+
+class StyleWorstAttack(StageAttack):
+    """Each clip gets the share eps of the channel statistics of its worst partner.
+
+    Of all candidates it is the one towards whose statistics L_rev falls most, to first order: one
+    gradient with respect to (mu, log sigma) ranks them all.
+
+    Budget: eps, the share of the partner's statistics, from 0 to 1, used in full. It costs one
+    forward and one backward pass of the upper layers more than ``style``.
+    """
+
+    passes = Passes(lower_forward=1, lower_backward=1, upper_forward=3, upper_backward=3)
+    largest_eps = 1.0
+
+    def forward(
+        self, clean: CleanPass, losses: Losses, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """See StageAttack."""
+        maps, frames = clean.maps, clean.labels.frames
+        own = clip_statistics(maps, frames)
+        candidates = self.candidates(clean)
+        changes = partner_changes(map_gradient(maps, losses), maps, frames, own)
+        # A clip without a gradient, which has no neighbors to swap, gets one by chance.
+        partners = best_partners(changes, candidates, generator)
+        shares = torch.full_like(own.mean[:, 0], self.eps)
+        return restyle(maps, frames, own, own.mixed(own.of(partners), shares))
+
+
+def partner_changes(gradient: Tensor, maps: Tensor, frames: int, own: ChannelStatistics) -> Tensor:
+    """What a loss changes by, to first order, per share of the way to each partner's statistics.
+
+    Args:
+        gradient: of the loss at the maps.
+        maps: (N, C, h, w).
+        frames: T.
+        own: the statistics of the clips.
+
+    Returns:
+        (B, B), clip by partner; the diagonal is 0.
+    """
+    slopes = loss_slopes(gradient, maps, frames, own)
+    ways = [values[:, None] - values for values in own]  # partner by clip, (B, B, C)
+    return slopes.change(*ways).sum(dim=-1).T
