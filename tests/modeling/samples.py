@@ -1,9 +1,15 @@
 """Small configs and batches for the tests of this folder."""
 
+import functools
+
+import numpy as np
 import torch
 
 import plugins.modeling  # noqa: F401  (registers what the configs name)
 from plugins.config import setup_cfg
+from plugins.synthetic import SyntheticSettings
+from plugins.synthetic.frame import render_walk
+from plugins.synthetic.plan import INFRARED, VISIBLE, Walk
 
 torch.set_num_threads(1)
 
@@ -88,3 +94,32 @@ def lstm_by_hand(inputs, weights_in, weights_hidden, bias_in, bias_hidden):
 def parameters_of(lstm, suffix=""):
     names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
     return [getattr(lstm, name + suffix) for name in names]
+
+
+@functools.cache
+def rendered_clips(people=4, frames=3):
+    """Clips of people who walk past two cameras; see ``rendered_batch``."""
+    settings = SyntheticSettings(difficulty=0.5)
+    images, labels = [], []
+    for modality in (VISIBLE, INFRARED):
+        for person in range(people):
+            for number, camera in enumerate((2, 3)):
+                walk = Walk(person + 1, modality, camera, number, 4 * frames, False, 0.5)
+                images.append(render_walk(settings, walk)[::4])
+                labels.append((person, camera, modality))
+    return torch.tensor(np.stack(images)).permute(0, 1, 4, 2, 3).float(), torch.tensor(labels).T
+
+
+def rendered_batch():
+    """4 people, two clips of 3 frames of each per modality, by two cameras: as training has them.
+
+    Unlike random images they share nearly all that a network sees of them.
+    """
+    images, (targets, cameras, modalities) = rendered_clips()
+    return {
+        "images": images.clone(),
+        "targets": targets.clone(),
+        "camids": cameras.clone(),
+        "modalities": modalities.clone(),
+        "img_paths": [f"{row}.png" for row in range(len(images))],
+    }
