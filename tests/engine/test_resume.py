@@ -74,6 +74,25 @@ def test_killed_at_any_step_and_resumed_is_bit_identical(uninterrupted, datasets
         assert_same(expected[key], found[key])
 
 
+def test_the_draws_of_an_attack_go_on_where_they_were(datasets, tmp_path):
+    style = {
+        "MODEL__SELF_ATTACK__KIND": "style",
+        "MODEL__SELF_ATTACK__AFTER": "layer1",
+        "MODEL__SELF_ATTACK__PARTNER": "other_person",
+        "SOLVER__ADVERSARY__START_EPOCH": 0,
+    }
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert train(datasets=datasets, output=whole, **style).returncode == 0
+    train_and_kill(datasets=datasets, output=killed, until="model_0001.pth", **style)
+    resumed = train("--resume", datasets=datasets, output=killed, **style)
+    assert resumed.returncode == 0, resumed.stderr
+    expected, found = checkpoint(whole), checkpoint(killed)
+    for key in ("model", "optimizer", "random_state"):
+        assert_same(expected[key], found[key])
+    metrics = (whole / "metrics.json").read_text()
+    assert '"self_attack/feature_distance_eval"' in metrics
+
+
 def test_half_written_newest_checkpoint_is_named_and_the_previous_one_resumes(
     uninterrupted, datasets, tmp_path
 ):

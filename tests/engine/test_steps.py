@@ -60,6 +60,20 @@ def test_alternating_step_moves_both_players(datasets, tmp_path, monkeypatch):
     assert step(one, epoch=1) == trainable(one.model)
 
 
+@pytest.mark.parametrize("kind", ["style", "style_worst", "statistics", "background"])
+def test_an_attack_with_nothing_to_learn_is_defended_against(datasets, tmp_path, monkeypatch, kind):
+    one = trainer(datasets, tmp_path, monkeypatch, MODEL__SELF_ATTACK__KIND=kind)
+    inner = one._trainer
+    assert inner.adversary_optimizer is None
+    assert "adversary_optimizer" not in inner.checkpointables()
+    turns = []
+    inner.model.register_forward_pre_hook(
+        lambda _, args, kwargs: turns.append(kwargs.get("turn")), with_kwargs=True
+    )
+    assert step(one, epoch=0) == step(one, epoch=1) == trainable(one.model)
+    assert turns == [None, "defence"]
+
+
 def test_before_its_start_epoch_the_adversary_rests(datasets, tmp_path, monkeypatch):
     one = trainer(datasets, tmp_path, monkeypatch)
     adversary = {name for name in trainable(one.model) if name.startswith("attack.")}

@@ -101,7 +101,7 @@ def test_each_call_has_statistics_of_its_own():
             torch.testing.assert_close((norm(first), norm(second)), expected)
     with (
         statistics.used(),
-        pytest.raises(AssertionError, match="call 3 of a BatchNorm1d, .* had 2"),
+        pytest.raises(AssertionError, match=r"call 3 of a BatchNorm1d, .* had 2"),
     ):
         for _ in range(3):
             norm(first)
