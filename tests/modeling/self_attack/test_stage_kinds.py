@@ -1,5 +1,7 @@
 """The kinds that attack with what the batch holds, on maps alone."""
 
+import math
+
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from plugins.modeling.self_attack import (
     StyleWorstAttack,
     build_self_attack,
 )
+from plugins.modeling.self_attack.background import cell_evidence, least_evidence
 from plugins.modeling.self_attack.channel_statistics import (
     clip_statistics,
     loss_slopes,
@@ -188,29 +191,70 @@ def test_background_takes_its_share_of_cells_from_the_partner_s_same_frames(eps)
             assert candidates[clip, other] and CAMERAS[other] != CAMERAS[clip]
 
 
-def scene_of(person=(2, 6, 1, 3), strength=1.0):
-    """Clips of a still person before a moving background that all clips of a camera share."""
+def scene_of():
+    """Clips of a still person before a moving background that the clips of a camera share.
+
+    One camera shows the person left, the other one right of the middle; infrared is darker.
+
+    Returns:
+        Maps (N, C, h, w), and where the person is, (B, h, w) bool.
+    """
     generator = seeded(7)
     walls = 2 + torch.randn(2, CHANNELS, SIZE[0], 40, generator=generator)
-    looks = 2 + strength * torch.randn(len(PEOPLE), CHANNELS, generator=generator)
-    top, bottom, left, right = person
+    looks = 2 + torch.randn(len(PEOPLE), CHANNELS, generator=generator)
     clips = torch.zeros(len(PEOPLE), FRAMES, CHANNELS, *SIZE)
+    person = torch.zeros(len(PEOPLE), *SIZE, dtype=torch.bool)
     for clip, camera in enumerate(CAMERAS.tolist()):
         for t in range(FRAMES):
             start = int(torch.randint(0, 36, (), generator=generator))
             clips[clip, t] = walls[camera][:, :, start : start + SIZE[1]]
-        clips[clip, :, :, top:bottom, left:right] = looks[clip][:, None, None]
-    return clips.relu().flatten(0, 1), (top, bottom, left, right)
+        person[clip, 2:6, camera : camera + 2] = True
+        clips[clip][:, :, person[clip]] = looks[clip][:, None]
+    clips = clips + 3 * (1 - MODALITIES)[:, None, None, None, None]
+    return clips.relu().flatten(0, 1), person
 
 
 @pytest.mark.parametrize("partner", ["same_person", "other_person"])
 def test_background_spares_the_person_of_the_clip_and_takes_none_of_the_partner(partner):
-    attack = attack_of("background", "MODEL.SELF_ATTACK.PARTNER", partner, eps=0.5)
-    maps, (top, bottom, left, right) = scene_of()
-    replaced = (run(attack, maps) != maps).any(dim=1)
-    person = replaced[:, top:bottom, left:right].float().mean().item()
-    beside = replaced.float().mean().item()
-    assert person < 0.1 < 0.4 < beside
+    attack = attack_of("background", "MODEL.SELF_ATTACK.PARTNER", partner, eps=0.4)
+    maps, person = scene_of()
+    replaced = (run(attack, maps) != maps).any(dim=1).unflatten(0, (-1, FRAMES))[:, 0]
+    # The partner is of the other camera, which shows its person on the other side.
+    partner_s = person[CAMERAS.argsort(stable=True).flip(0)]
+    assert replaced.float().mean() == pytest.approx(0.4, abs=0.02)
+    for shown in (person, partner_s):
+        assert replaced[shown].float().mean() < 0.12
+
+
+def test_evidence_is_the_distance_from_the_modality_s_mean_within_a_window():
+    maps, _ = scene_of()
+    found = cell_evidence(maps, MODALITIES).view(len(PEOPLE), *SIZE)
+    clips = maps.unflatten(0, (-1, FRAMES)).mean(dim=1)
+    for clip in range(len(PEOPLE)):
+        mean = clips[MODALITIES[clip] == MODALITIES].mean(dim=0)
+        for row in range(SIZE[0]):
+            for column in range(SIZE[1]):
+                y, x = (2 * i / (n - 1) - 1 for i, n in zip((row, column), SIZE, strict=True))
+                window = math.exp(-(x**2) - y**2 / 4)
+                distance = (clips[clip] - mean)[:, row, column].norm().item()
+                assert found[clip, row, column].item() == pytest.approx(window * distance, rel=1e-4)
+    # What all clips of a modality share is no evidence of anybody.
+    offset = 5 * torch.rand(2, CHANNELS, *SIZE)[MODALITIES.repeat_interleave(FRAMES)]
+    shifted = cell_evidence(maps + offset, MODALITIES).view_as(found)
+    torch.testing.assert_close(shifted, found, rtol=1e-4, atol=1e-4)
+
+
+def test_the_cells_are_those_whose_larger_rank_of_the_two_is_least():
+    evidence = torch.rand(4, 12, generator=seeded(1))
+    partners = torch.tensor([2, 0, 3, 3])
+    ranks = [[sorted(row).index(value) for value in row] for row in evidence.tolist()]
+    for count in (0, 3, 12):
+        found = least_evidence(evidence, partners, count)
+        for clip, other in enumerate(partners.tolist()):
+            pairs = zip(ranks[clip], ranks[other], strict=True)
+            order = [(max(own, theirs), own) for own, theirs in pairs]
+            expected = [key in sorted(order)[:count] for key in order]
+            assert found[clip].tolist() == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)
