@@ -121,22 +121,22 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
 
     # Adversarial self-attack (SADSTRM), training only.
     cfg.MODEL.SELF_ATTACK = CfgNode()
-    # Of the stem maps F0: learned by a module; gradient of L_A; random: noise, a control. Of the
-    # maps after AFTER, by what other clips of the batch hold: style, a drawn partner's channel
-    # statistics; style_worst, the worst partner's; statistics, a step of them; background, the
-    # cells of a partner where neither shows a person.
+    # Three kinds attack the stem maps F0: learned (by a module), gradient (of L_A) and random
+    # (noise, a control). Four attack the maps after the stage AFTER with other clips of the batch:
+    # style (a drawn partner's channel statistics), style_worst (the worst partner's), statistics (a
+    # step within a person's deviation) and background (cells that show no person).
     cfg.MODEL.SELF_ATTACK.KIND = "learned"
-    # eps, of learned, gradient and random: |Delta| as a share of |F0|, per frame; of learned the
-    # largest, so a fair control of it has the "self_attack/relative_norm" that it logs. style: the
-    # partner's share is drawn from 0 to eps, 1 is the partner's statistics; style_worst: it is eps.
-    # statistics: the step in deviations within a person. background: share of the cells.
+    # eps. gradient, random: |Delta| / |F0| of each frame; learned: the largest |Delta| / |F0|, so
+    # that its fair control has the "self_attack/relative_norm" that it logs. style: the partner's
+    # share is drawn from [0, eps], 1 takes the partner's statistics; style_worst: the share is eps.
+    # statistics: the step, in deviations within a person. background: the share of the cells.
     cfg.MODEL.SELF_ATTACK.EPS = 0.3
     cfg.MODEL.SELF_ATTACK.AFTER = "layer2"  # layer1, layer2 or layer3, which the modalities share
     # same_person: another camera or modality of the person; other_person: a clip of anyone else.
     cfg.MODEL.SELF_ATTACK.PARTNER = "same_person"
     cfg.MODEL.SELF_ATTACK.PARTNER_MODALITY = "any"  # any, same, other
-    # BatchNorm above the attack by the statistics of the attacked batch, which cancel what all of
-    # it share, or of the clean one; auto: attacked for learned, gradient, random, else clean.
+    # The batch whose statistics normalize attacked maps: attacked, which cancels what all of them
+    # share, or clean; auto is attacked for learned, gradient and random, and clean for the others.
     cfg.MODEL.SELF_ATTACK.NORMALIZATION = "auto"
     cfg.MODEL.SELF_ATTACK.HEADS = 4  # heads of the channel attention
     cfg.MODEL.SELF_ATTACK.CONF_WEIGHT = 1.0  # L_conf: attacked prediction towards uniform

@@ -1,8 +1,8 @@
 """The batch statistics of one pass, kept to normalize another pass by them.
 
-In training mode a BatchNorm subtracts what all rows of its batch share. A batch in which every row
-was changed alike is so made what it was before: of an attack that has a common direction nothing
-arrives at the feature. Normalized by the statistics of the clean batch, it does arrive.
+In training mode a BatchNorm subtracts what all rows of its batch share. If an attack changes all
+rows alike, this undoes the change, and nothing of the attack arrives at the feature. Normalized by
+the statistics of the clean batch, it does arrive.
 """
 
 import contextlib
@@ -17,14 +17,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def input_statistics(norm: _BatchNorm, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance, (C,) each, by which ``norm`` normalizes a batch in training mode.
+    """Compute the mean and biased variance by which ``norm`` normalizes a batch in training mode.
 
     Args:
-        norm: of a SyncBatchNorm the statistics are those of all ranks' batches.
+        norm: a SyncBatchNorm takes the statistics of all ranks' batches together.
         inputs: (N, C, ...).
 
     Returns:
-        float32, without a gradient.
+        (C,) both, float32, without a gradient.
     """
     inputs = inputs.detach().float()
     dims = [dim for dim in range(inputs.dim()) if dim != 1]
@@ -35,7 +35,7 @@ def input_statistics(norm: _BatchNorm, inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def over_ranks(mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of all ranks' values, of those of ``count`` values of this rank."""
+    """Combine mean and biased variance of this rank's ``count`` values with the other ranks'."""
     mean, variance = mean.double(), variance.double()  # squares of a mean swallow a variance
     ones = torch.ones_like(mean)
     sums = count * torch.stack([ones, mean, variance + mean.square()])
@@ -46,15 +46,15 @@ def over_ranks(mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tens
 
 
 class BatchStatistics:
-    """What the batch normalizations of a module saw in one pass.
+    """The batch statistics that the normalizations of a module computed in one pass.
 
     ``with kept.recorded(): ...`` around a pass in training mode; later, as often as wanted,
     ``with kept.used(): ...`` around another one, which records nothing in the module. There each
     normalization takes, at its k-th call, the statistics of its k-th call in the recorded pass;
     they are constants, as in evaluation mode. A normalization that was in evaluation mode stays so.
 
-    A norm of another kind than BatchNorm, whose ``forward`` takes more than its input, says itself
-    what it normalizes by: ``norm.input_statistics(*inputs)``, in the shapes of its running ones.
+    A subclass of BatchNorm whose ``forward`` takes more than one argument computes its statistics
+    itself: ``norm.input_statistics(*inputs)``, in the shapes of its running statistics.
     """
 
     def __init__(self, module: nn.Module):
@@ -63,7 +63,7 @@ class BatchStatistics:
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
-        """Keep the statistics of what is normalized inside; those kept before are dropped."""
+        """Keep the statistics of the passes inside, instead of those kept before."""
         self.kept = {norm: [] for norm in self.norms if norm.training}
         hooks = [norm.register_forward_pre_hook(self._keep) for norm in self.kept]
         try:
@@ -80,7 +80,7 @@ class BatchStatistics:
 
     @contextlib.contextmanager
     def used(self) -> Iterator[None]:
-        """Normalize by the statistics that were kept."""
+        """Normalize the passes inside by the kept statistics."""
         before = [
             (norm, norm.training, norm.track_running_stats, norm.running_mean, norm.running_var)
             for norm in self.kept
@@ -88,7 +88,7 @@ class BatchStatistics:
         hooks = []
         for norm, statistics in self.kept.items():
             norm.training = False
-            # A ghost norm that tracks nothing takes the batch's statistics in either mode.
+            # A GhostBatchNorm that tracks nothing takes the batch's statistics in either mode.
             norm.track_running_stats = isinstance(norm, GhostBatchNorm)
             hooks.append(norm.register_forward_pre_hook(_Supply(statistics)))
         try:
@@ -102,7 +102,7 @@ class BatchStatistics:
 
 
 class _Supply:
-    """Gives a norm, at each call, the statistics of that call in the recorded pass."""
+    """Gives a norm, at its k-th call, the statistics of its k-th call in the recorded pass."""
 
     def __init__(self, statistics: list[tuple[Tensor, Tensor]]):
         self.statistics = statistics

@@ -38,7 +38,7 @@ def frozen_parameters(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards each part is in the mode in which it was."""
+    """Set evaluation mode inside; afterwards each part is in the mode in which it was."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:

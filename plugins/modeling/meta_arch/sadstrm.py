@@ -33,10 +33,10 @@ from plugins.registry import META_ARCH
 
 
 class Below(NamedTuple):
-    """The part of the network below the attack, run once for the clean and the attacked pass.
+    """Maps from below the attack, which the clean and the attacked pass share.
 
     Attributes:
-        maps: what is attacked, (N, C, h, w).
+        maps: the maps that are attacked, (N, C, h, w).
         stages: maps after the stages up to there, by name; empty when the stem maps are attacked.
     """
 
@@ -54,9 +54,9 @@ class SADSTRM(VVIBaseline):
         lambda_c: weight of the consistency of clean and attacked predictions.
         lambda_d: weight of the distance of clean and attacked features.
         normalization: the batch statistics that normalize attacked maps above the attacked stage,
-            "attacked" or "clean"; "auto": as the attack has it.
-        strength_period: iterations between two measurements of the attack in evaluation mode; 0:
-            none is made.
+            "attacked" or "clean"; "auto" leaves it to the attack.
+        strength_period: iterations between two measurements of the attack in evaluation mode; 0
+            makes none.
         **baseline: the arguments of VVIBaseline.
     """
 
@@ -95,7 +95,7 @@ class SADSTRM(VVIBaseline):
         }
 
     def adversary_parameters(self) -> Iterator[nn.Parameter]:
-        """What the attack turn trains; nothing where the attack has nothing to learn."""
+        """Parameters that the attack turn trains; none if the attack has nothing to learn."""
         return self.attack.parameters()
 
     def defender_parameters(self) -> Iterator[nn.Parameter]:
@@ -123,8 +123,8 @@ class SADSTRM(VVIBaseline):
     def attack_turn(self, batch: dict) -> dict[str, Tensor]:
         """L_A: the re-ID network takes part, but gets neither gradients nor new BN statistics.
 
-        With it what trains the classifiers of L_mod and L_cam, on clean maps; of an attack by
-        gradient that alone, and of an attack that learns nothing nothing.
+        The losses of the classifiers of L_mod and L_cam, on clean maps, are added. An attack by
+        gradient has only these, and an attack without parameters has no losses.
         """
         if not any(True for _ in self.adversary_parameters()):
             return {}
@@ -155,9 +155,10 @@ class SADSTRM(VVIBaseline):
         Args:
             attacked_maps: (N, C, h, w).
             guides: clean features (B, D), without a gradient.
-            labels: of the clips.
-            below: what lies below the attack; None when that is the stem alone.
-            statistics: of the clean pass; not read where attacked maps are normalized by their own.
+            labels: labels of the clips.
+            below: maps from below the attack; None if only the stem lies below.
+            statistics: batch statistics of the clean pass; None normalizes attacked maps by their
+                own.
         """
         modalities, cameras = map(labels.of_frames, (labels.modalities, labels.cameras))
         with self.normalizing(statistics), frozen_parameters(self.defender_parameters()):
@@ -168,19 +169,19 @@ class SADSTRM(VVIBaseline):
         }
 
     def recording(self, statistics: BatchStatistics) -> contextlib.AbstractContextManager:
-        """Around the clean pass: keeps its statistics where the attacked one is to use them."""
+        """Context of the clean pass: keep its statistics if the attacked pass uses them."""
         if self.normalization == "clean":
             return statistics.recorded()
         return contextlib.nullcontext()
 
     def normalizing(self, statistics: BatchStatistics | None) -> contextlib.AbstractContextManager:
-        """Around an attacked pass: normalizes as it should be, and records nothing."""
+        """Context of an attacked pass: normalize as configured, and record nothing."""
         if self.normalization == "clean" and statistics is not None:
             return statistics.used()
         return frozen_statistics(self)
 
     def run_below(self, images: Tensor, labels: Labels) -> Below:
-        """Clips (B, T, 3, H, W) in [0, 255] to what is attacked."""
+        """Run clips (B, T, 3, H, W) in [0, 255] up to the maps that are attacked."""
         maps = self.stem_maps(images, labels.modalities)
         if self.attack.after not in STAGES:
             return Below(maps, {})
@@ -188,7 +189,7 @@ class SADSTRM(VVIBaseline):
         return Below(stages[self.attack.after], stages)
 
     def features_above(self, maps: Tensor, labels: Labels, below: Below | None = None) -> Tensor:
-        """Clean or attacked maps (N, C, h, w) to features (B, C')."""
+        """Run the network from clean or attacked maps (N, C, h, w) on, to features (B, C')."""
         stages = below.stages if below else {}
         first = STAGES[len(stages)]
         return self.extract(maps, labels.frames, labels.modalities, first, stages)
@@ -207,10 +208,10 @@ class SADSTRM(VVIBaseline):
         return images, Labels(targets, modalities, cameras, images.shape[1])
 
     def defence_turn(self, batch: dict) -> dict[str, Tensor]:
-        """L_R: the losses on clean and on attacked features, and what holds the two together.
+        """L_R: the losses on clean and on attacked features, their consistency and distance.
 
-        What was done to the maps is a constant, and only the clean pass records BN statistics. Logs
-        what ``log_attack`` says.
+        The attack has no gradient, and only the clean pass records BN statistics. The scalars that
+        ``log_attack`` names are logged.
         """
         images, labels = self.unpack_labelled(batch)
         targets, modalities = labels.targets, labels.modalities
@@ -248,18 +249,18 @@ class SADSTRM(VVIBaseline):
 
     @torch.no_grad()
     def log_attack(self, below: Below, attacked_maps: Tensor, labels: Labels) -> None:
-        """Log how strong the attack is, as ``self_attack/NAME``.
+        """Log the strength of the attack, as ``self_attack/NAME``.
 
-        - ``relative_norm``: |Delta| / |F0|, mean over the frames, of the attacked maps;
-        - ``attacked_clips``: share of the clips whose maps it changed;
-        - ``feature_distance_eval``, every ``strength_period`` iterations: |f~ - f| in evaluation
-          mode above the attack, from the same two maps.
+        - ``relative_norm``: mean over the frames of |attacked maps - maps| / |maps|;
+        - ``attacked_clips``: share of the clips whose maps the attack changed;
+        - ``feature_distance_eval``, every ``strength_period`` iterations: |f~ - f| with the layers
+          above the attack in evaluation mode.
 
-        By ``defence_turn``:
+        ``defence_turn`` logs the others:
 
-        - ``feature_distance``: |f~ - f|, mean over the clips, as training sees it. Features are
-          those that enter the head, distances Euclidean;
-        - ``success``: how much of the classifier's accuracy it takes.
+        - ``feature_distance``: |f~ - f| of the features that enter the head in training, Euclidean,
+          mean over the clips;
+        - ``success``: the share of the classifier's right answers that the attack takes.
         """
         delta = attacked_maps - below.maps
         log_scalar("self_attack/relative_norm", relative_norm(delta, below.maps))
@@ -274,7 +275,7 @@ class SADSTRM(VVIBaseline):
             log_scalar("self_attack/feature_distance_eval", distance)
 
     def measures_strength(self) -> bool:
-        """Whether this iteration's attack is measured in evaluation mode too."""
+        """Tell whether this iteration's attack is measured in evaluation mode too."""
         if not events._CURRENT_STORAGE_STACK or self.strength_period < 1:
             return False
         return events.get_event_storage().iter % self.strength_period == 0

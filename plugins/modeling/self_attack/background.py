@@ -1,7 +1,7 @@
-"""The background of another camera: cells where neither clip shows its person.
+"""Attack by the background of another camera, in cells where neither clip shows its person.
 
-The same group's OPR-DAAO attacks with obstacles of other images; here it is what lies beside the
-person. Channel statistics cannot touch it: a panorama is not a color cast.
+OPR-DAAO, of the group of SADSTRM, attacks with obstacles of other images; here the surroundings of
+the person attack. Channel statistics cannot exchange these: a panorama is not a color cast.
 
 Legend: B clips of T frames, N = B * T; C channels of h x w maps, whose cells are K = h * w.
 """
@@ -16,11 +16,11 @@ from plugins.modeling.self_attack.stage_attack import StageAttack
 
 
 class BackgroundAttack(StageAttack):
-    """The cells of least evidence are replaced by those of a partner of another camera.
+    """Replace the cells that show no person by those of a partner of another camera.
 
-    Budget: eps, the share of the cells, from 0 to 1; rounded, alike in all frames of a clip. A
-    frame gets the cells of the partner's frame of the same number. It costs no gradient, but the
-    attacked pass of the upper layers.
+    Budget: eps is the share of the cells, from 0 to 1, rounded to whole cells; all frames of a clip
+    lose the same cells. Frame t gets those of the partner's frame t. The attack needs no gradient:
+    it costs only the attacked pass of the upper layers.
     """
 
     passes = Passes(lower_forward=1, lower_backward=1, upper_forward=2, upper_backward=2)
@@ -41,13 +41,13 @@ class BackgroundAttack(StageAttack):
 
 
 def cell_evidence(maps: Tensor, modalities: Tensor) -> Tensor:
-    """How much of a clip's person each cell holds.
+    """Measure how much of a clip's person each cell holds.
 
-    It is how far the clip's map, averaged over its frames, is there from the mean of the modality's
-    clips in the batch, times a window around the middle. The camera follows a person, so that the
-    person stays in place and the background does not; people differ, and a box has its person in
-    the middle. What the network makes of a cell is no evidence: of a network that has learned that
-    people keep to their cameras, the last stage has its largest maps in the background.
+    The evidence of a cell is the distance between the clip's map, averaged over its frames, and the
+    mean map of the modality's clips in the batch, times a window around the middle. The camera
+    follows a person: the person stays in place and the background moves, people differ, and a box
+    has its person in the middle. Activations of the last stage are no evidence: in a network that
+    has learned that people keep to their cameras, they are largest in the background.
 
     Args:
         maps: (N, C, h, w).
@@ -68,9 +68,9 @@ def cell_evidence(maps: Tensor, modalities: Tensor) -> Tensor:
 
 
 def least_evidence(evidence: Tensor, partners: Tensor, count: int) -> Tensor:
-    """The cells that are background in a clip and in its partner.
+    """Choose the cells that are background both in a clip and in its partner.
 
-    Of each cell counts the larger of its ranks in the two, from the least evidence up.
+    They are the cells whose larger rank of the two, from the least evidence up, is least.
 
     Args:
         evidence: (B, K).
@@ -78,7 +78,7 @@ def least_evidence(evidence: Tensor, partners: Tensor, count: int) -> Tensor:
         count: how many cells, 0 to K.
 
     Returns:
-        (B, K) bool, ``count`` of a row True.
+        (B, K) bool, True for ``count`` cells of each row.
     """
     ranks = evidence.argsort(dim=1).argsort(dim=1)
     # The own rank decides between two cells whose larger ranks are equal.

@@ -1,4 +1,4 @@
-"""What all kinds of self-attack share.
+"""Base class of all kinds of self-attack.
 
 Legend: B clips of T frames, N = B * T; C channels of h x w maps; f~ the features of attacked maps.
 """
@@ -16,11 +16,11 @@ Losses = Callable[[Tensor], dict[str, Tensor]]
 
 
 class CleanPass(NamedTuple):
-    """What an attack knows of a batch.
+    """The batch that an attack sees.
 
     Attributes:
-        maps: what it attacks, (N, C, h, w), with the graph that leads to them.
-        labels: of the clips.
+        maps: the maps that it attacks, (N, C, h, w), with the graph that leads to them.
+        labels: labels of the clips.
     """
 
     maps: Tensor
@@ -28,13 +28,13 @@ class CleanPass(NamedTuple):
 
 
 class Passes(NamedTuple):
-    """What one batch costs, both turns and the defender's backward pass together.
+    """Cost of one batch: both turns, with the backward passes of both players.
 
     Attributes:
         lower_forward: forward passes up to the attacked maps.
-        lower_backward: backward passes through the same.
+        lower_backward: backward passes through the same layers.
         upper_forward: forward passes from the attacked maps to the losses.
-        upper_backward: backward passes through the same.
+        upper_backward: backward passes through the same layers.
     """
 
     lower_forward: int
@@ -48,10 +48,9 @@ class FeatureAttack(nn.Module):
 
     Attributes:
         after: the stage whose maps it attacks, "stem" or a name of ``stage_maps``.
-        normalization: the batch statistics that normalize attacked maps above that stage where
-            ``MODEL.SELF_ATTACK.NORMALIZATION`` is "auto": "attacked", those of the attacked batch,
-            or "clean", those of the clean batch.
-        passes: its cost. Training without an attack costs one pass of each sort.
+        normalization: what "auto" means for ``MODEL.SELF_ATTACK.NORMALIZATION``: attacked maps are
+            normalized by the statistics of the "attacked" or of the "clean" batch.
+        passes: the cost. Training without an attack costs one pass of each sort.
     """
 
     after: str = "stem"
@@ -59,13 +58,16 @@ class FeatureAttack(nn.Module):
     passes: Passes
 
     def attacked_maps(self, clean: CleanPass, losses: Losses) -> Tensor:
-        """The attacked maps (N, C, h, w); what was done to the clean ones has no gradient.
+        """Attack the maps of a batch; the change itself has no gradient.
 
-        This is F0 + Delta, with Delta the module's own output.
+        By default the attacked maps are F0 + Delta, where Delta is the module's output.
 
         Args:
             clean: the batch.
             losses: L_A of maps like ``clean.maps``, normalized as attacked ones are.
+
+        Returns:
+            (N, C, h, w).
         """
         labels = clean.labels
         with torch.no_grad():
@@ -75,7 +77,7 @@ class FeatureAttack(nn.Module):
     def reid_losses(
         self, outputs: dict[str, Tensor], guides: Tensor, targets: Tensor
     ) -> dict[str, Tensor]:
-        """What the attack wants of the re-ID network, by name, weighted; nothing by default.
+        """Return the terms of L_A that judge the re-ID network's outputs; none by default.
 
         Args:
             outputs: the head's training dict for the attacked clips, (B, classes) and (B, D).
@@ -87,7 +89,7 @@ class FeatureAttack(nn.Module):
     def interference_losses(
         self, attacked_maps: Tensor, modalities: Tensor, cameras: Tensor
     ) -> dict[str, Tensor]:
-        """What the attack wants of the attacked maps, by name, weighted; nothing by default.
+        """Return the terms of L_A that judge the attacked maps; none by default.
 
         Args:
             attacked_maps: (N, C, h, w).

@@ -1,7 +1,7 @@
 """Mean and deviation of the channels of a clip's maps: what camera, light and modality change.
 
-All is per clip: statistics of single frames, partners or shares that differ between the frames of a
-clip would give it a motion that nobody made.
+Everything here is per clip: if statistics, partners or shares differed between the frames of a
+clip, they would add a motion that nobody made.
 
 Legend: B clips of T frames, N = B * T; C channels of h x w maps; mu, sigma a channel's mean and
 deviation over the T * h * w cells of a clip; g the gradient of a loss at the maps.
@@ -23,15 +23,15 @@ class ChannelStatistics(NamedTuple):
     log_deviation: Tensor
 
     def of(self, clips: Tensor) -> "ChannelStatistics":
-        """Those of the clips (B,) that the indices name."""
+        """Select the clips that the indices (B,) name."""
         return ChannelStatistics(self.mean[clips], self.log_deviation[clips])
 
     def moved(self, mean: Tensor, log_deviation: Tensor) -> "ChannelStatistics":
-        """With changes of both, (B, C), added."""
+        """Add changes (B, C) to both."""
         return ChannelStatistics(self.mean + mean, self.log_deviation + log_deviation)
 
     def mixed(self, other: "ChannelStatistics", shares: Tensor) -> "ChannelStatistics":
-        """On the way to ``other``, the share (B,) of it: 0 is here, 1 is there.
+        """Go a share (B,) of the way to ``other``: 0 stays, 1 arrives.
 
         The mean moves linearly, the deviation by equal factors.
         """
@@ -43,27 +43,27 @@ class ChannelStatistics(NamedTuple):
 
 
 def clips_of(maps: Tensor, frames: int) -> Tensor:
-    """Maps (N, C, h, w) as clips of cells: (B, T, C, h * w), float32, without a gradient."""
+    """Reshape maps (N, C, h, w) to clips of cells (B, T, C, h * w); float32, without a gradient."""
     return maps.detach().float().flatten(2).unflatten(0, (-1, frames))
 
 
 def clip_statistics(maps: Tensor, frames: int) -> ChannelStatistics:
-    """The statistics of each clip of maps (N, C, h, w), over all its frames and cells."""
+    """Measure each clip of maps (N, C, h, w) over all its frames and cells."""
     variance, mean = torch.var_mean(clips_of(maps, frames), dim=(1, 3), correction=0)
     return ChannelStatistics(mean, (variance + TINY_VARIANCE).log() / 2)
 
 
 def floors(maps: Tensor) -> Tensor:
-    """The least value that a channel may take, (C,), for maps (N, C, h, w); float32.
+    """Find the least value that each channel may take, (C,), for maps (N, C, h, w); float32.
 
-    0 after a ReLU. Where the layer gives negative values too, as a non-local block does, the least
-    that it gives in the batch.
+    It is 0 after a ReLU. If the layer gives negative values too, as a non-local block does, it is
+    the least value of the channel in the batch.
     """
     return maps.detach().float().amin(dim=(0, 2, 3)).clamp_max(0)
 
 
 def restyle(maps: Tensor, frames: int, own: ChannelStatistics, wanted: ChannelStatistics) -> Tensor:
-    """(x - mu) / sigma * sigma' + mu', not below the floor of the channel.
+    """Return (x - mu) / sigma * sigma' + mu', but nothing below the floor of the channel.
 
     Args:
         maps: x, (N, C, h, w).
@@ -72,8 +72,8 @@ def restyle(maps: Tensor, frames: int, own: ChannelStatistics, wanted: ChannelSt
         wanted: mu' and sigma'; the result has them up to what the floor cuts off.
 
     Returns:
-        Same shape and type; exactly x for a channel that keeps its statistics. The gradient is that
-        of a scale and a shift that are constants.
+        Same shape and type; exactly x for a channel that keeps its statistics. Scale and shift
+        are constants for the gradient.
     """
     scale = (wanted.log_deviation - own.log_deviation).exp()  # (B, C)
     shift = wanted.mean - scale * own.mean
@@ -83,15 +83,15 @@ def restyle(maps: Tensor, frames: int, own: ChannelStatistics, wanted: ChannelSt
 
 
 class Slopes(NamedTuple):
-    """How a loss changes with the statistics of each clip, to first order; (B, C) each, float32.
+    """First-order change of a loss with the statistics of each clip; (B, C) each, float32.
 
-    A cell at the floor can go up only. So the change is not linear in that of the statistics, and
-    the cells at the floor are counted apart.
+    A cell at the floor can only go up. So the change of the loss is not linear in the change of the
+    statistics, and cells at the floor are summed apart.
 
     Attributes:
-        mean: sum of g over the cells above the floor: of d mu.
-        log_deviation: sum of g * (x - mu) over them: of d log sigma.
-        opened: sum of g over the cells at the floor: of what lifts them.
+        mean: sum of g over the cells above the floor; the factor of d mu.
+        log_deviation: sum of g * (x - mu) over the same cells; the factor of d log sigma.
+        opened: sum of g over the cells at the floor; the factor of what lifts them.
         depth: mu minus the floor.
     """
 
@@ -101,13 +101,13 @@ class Slopes(NamedTuple):
     depth: Tensor
 
     def change(self, mean: Tensor, log_deviation: Tensor) -> Tensor:
-        """What the loss changes by, (..., B, C), for changes (..., B, C) of the statistics."""
+        """Predict the change of the loss, (..., B, C), from changes (..., B, C) of both."""
         lifted = (mean - self.depth * log_deviation).relu()
         return self.mean * mean + self.log_deviation * log_deviation + self.opened * lifted
 
 
 def loss_slopes(gradient: Tensor, maps: Tensor, frames: int, own: ChannelStatistics) -> Slopes:
-    """Slopes of a loss whose gradient at the maps, both (N, C, h, w), is known.
+    """Derive the slopes of a loss from its gradient at the maps, both (N, C, h, w).
 
     Args:
         gradient: g.
@@ -128,10 +128,11 @@ def loss_slopes(gradient: Tensor, maps: Tensor, frames: int, own: ChannelStatist
 
 
 def within_person_deviation(values: Tensor, targets: Tensor) -> Tensor:
-    """Pooled deviation of values (B, C) around the mean of their person, (C,).
+    """Pool the deviation of values (B, C) from the mean of their person, (C,).
 
-    sqrt of sum (v - mean of the person)^2 / (B - people). Between people is what identifies them;
-    within a person are camera, light, modality and pose. 0 where nobody has two clips.
+    It is sqrt(sum (v - mean of the person)^2 / (B - people)). Differences between people identify
+    them; differences within a person come from camera, light, modality and pose. It is 0 if nobody
+    has two clips.
 
     Args:
         values: (B, C).

@@ -1,4 +1,4 @@
-"""Who and what the clips of a batch show."""
+"""Labels of the clips of a batch."""
 
 from typing import NamedTuple
 
@@ -6,13 +6,13 @@ from torch import Tensor
 
 
 class Labels(NamedTuple):
-    """Of a batch of B clips, on the model's device.
+    """Labels of the B clips of a batch, on the model's device.
 
     Attributes:
         targets: (B,) persons.
         modalities: (B,).
         cameras: (B,), from 0.
-        frames: of a clip, T.
+        frames: T, of each clip.
     """
 
     targets: Tensor
@@ -21,5 +21,5 @@ class Labels(NamedTuple):
     frames: int
 
     def of_frames(self, labels: Tensor) -> Tensor:
-        """Labels (B,) of clips as those of their frames, (B * T,)."""
+        """Repeat labels (B,) of clips for each of their frames, (B * T,)."""
         return labels.repeat_interleave(self.frames)

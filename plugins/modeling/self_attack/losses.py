@@ -8,9 +8,10 @@ from torch import Tensor
 
 
 def other_class_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """-log(1 - p[label]) in nats, mean over the rows: the row is taken for any class but its own.
+    """Return -log(1 - p[label]) in nats, mean over the rows.
 
-    With two classes it is the cross-entropy to the other one.
+    It is 0 if no row is taken for its own class. With two classes it is the cross-entropy to the
+    other one.
 
     Args:
         logits: (N, classes), two classes or more; p is their softmax.
@@ -22,5 +23,5 @@ def other_class_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def feature_distances(features: Tensor, attacked: Tensor) -> Tensor:
-    """|f - f~| of each clip, (B,), float32; both features (B, D) have a gradient, 0 where equal."""
+    """Return |f - f~| of each clip, (B,), float32; the gradient is 0 for equal features (B, D)."""
     return torch.linalg.vector_norm(features.float() - attacked.float(), dim=1)

@@ -1,4 +1,4 @@
-"""Whose interference a clip gets: another clip of the batch.
+"""The partner of a clip: the clip of the batch whose interference it gets.
 
 Legend: B clips.
 """
@@ -12,17 +12,17 @@ from plugins.modeling.self_attack.labels import Labels
 def partner_candidates(
     labels: Labels, partner: str, modality: str = "any", other_camera: bool = False
 ) -> Tensor:
-    """The clips that may be the partner of each clip.
+    """Tell which clips may be the partner of each clip.
 
     Args:
         labels: of the batch.
         partner: "same_person": another camera or modality of the same person, whose clips differ by
             interference alone; "other_person": any clip of anyone else.
-        modality: of the partner: "any", the "same", or the "other" one.
-        other_camera: the partner is of another camera.
+        modality: the partner's: "any", the "same" as the clip's, or the "other" one.
+        other_camera: only clips of another camera may be partners.
 
     Returns:
-        (B, B) bool, a row for each clip. A clip is no partner of its own, and a row may be empty.
+        (B, B) bool, a row for each clip. A clip is never its own partner, and a row may be empty.
     """
     persons, modalities, cameras = labels.targets, labels.modalities, labels.cameras
     same_person = persons[:, None] == persons
@@ -39,7 +39,7 @@ def partner_candidates(
 def best_partners(
     scores: Tensor, candidates: Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
-    """The candidate of the lowest score; one of them by chance where several have it.
+    """Choose the candidate of the lowest score, and draw one where several share it.
 
     Args:
         scores: (B, B), a row for each clip.
@@ -59,5 +59,5 @@ def best_partners(
 
 
 def draw_partners(candidates: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """A candidate by chance, all alike, as ``best_partners`` returns it."""
+    """Draw a candidate for each clip, all equally likely; returns what ``best_partners`` does."""
     return best_partners(torch.zeros_like(candidates, dtype=torch.float32), candidates, generator)

@@ -1,4 +1,4 @@
-"""What the kinds share that attack the maps after a stage of the trunk, with what the batch holds.
+"""Base class of the kinds that attack the maps after a stage with what other clips hold.
 
 Legend: B clips of T frames, N = B * T; C channels of h x w maps.
 """
@@ -20,11 +20,11 @@ logger = logging.getLogger(__name__)
 class StageAttack(FeatureAttack):
     """An attack on the maps after layer1, layer2 or layer3, which both modalities share.
 
-    The stems are not shared: channel k of one need not mean what channel k of the other does. Nor
-    is there anything to train: what attacks is in the batch.
+    The stems are not shared: channel k of one need not mean what channel k of the other means.
+    Nothing is trained here, because the attack uses what the batch holds.
 
     Args:
-        kind: as MODEL.SELF_ATTACK.KIND has it, for messages.
+        kind: the value of MODEL.SELF_ATTACK.KIND, for messages.
         eps: the budget; its unit is the kind's own.
         after: the stage.
         margin: m of L_rev, feature units.
@@ -32,8 +32,11 @@ class StageAttack(FeatureAttack):
         partner_modality: likewise.
 
     Attributes:
-        largest_eps: of the kind.
-        other_camera: partners are of another camera.
+        largest_eps: the kind's largest budget.
+        other_camera: only clips of another camera may be partners.
+
+    Raises:
+        InputError: ``eps`` is above the largest.
     """
 
     normalization = "clean"
@@ -54,7 +57,7 @@ class StageAttack(FeatureAttack):
         super().__init__()
         if eps > self.largest_eps:
             raise InputError(
-                f"MODEL.SELF_ATTACK.EPS: {eps}; of KIND {kind} it is a share, expected at most "
+                f"MODEL.SELF_ATTACK.EPS: {eps}; KIND {kind} takes a share, expected at most "
                 f"{self.largest_eps:g}"
             )
         self.eps = eps
@@ -80,38 +83,38 @@ class StageAttack(FeatureAttack):
     def forward(
         self, clean: CleanPass, losses: Losses, generator: torch.Generator | None = None
     ) -> Tensor:
-        """The attacked maps (N, C, h, w).
+        """Attack the maps of a batch.
 
         Args:
             clean: the batch.
-            losses: L_A; a kind without a gradient does not call it.
+            losses: L_A; only kinds that need a gradient call it.
             generator: source of the draws; torch's own, seeded by ``SEED``, when not given.
 
         Returns:
-            Same shape and type as ``clean.maps``; a clip that cannot be attacked is as it was.
+            (N, C, h, w) of the type of ``clean.maps``; a clip that cannot be attacked is unchanged.
         """
         raise NotImplementedError
 
     def attacked_maps(self, clean: CleanPass, losses: Losses) -> Tensor:
-        """See FeatureAttack; the gradient is that of the module's output."""
+        """Return the module's output, with the gradient that it has."""
         return self(clean, losses)
 
     def reid_losses(
         self, outputs: dict[str, Tensor], guides: Tensor, targets: Tensor
     ) -> dict[str, Tensor]:
-        """L_rev, which is what the kinds with a gradient go down."""
+        """Return L_rev, which the kinds that need a gradient descend."""
         return {"loss_rev": reversed_triplet(outputs["features"], guides, targets, self.margin)}
 
     def candidates(self, clean: CleanPass) -> Tensor:
-        """The clips that may be a clip's partner, (B, B) bool; warns once where nobody has one."""
+        """Tell which clips may be partners, (B, B) bool; warn once if no clip has one."""
         candidates = partner_candidates(
             clean.labels, self.partner, self.partner_modality, self.other_camera
         )
         if not self.warned and not candidates.any():
             self.warned = True
             logger.warning(
-                "MODEL.SELF_ATTACK.PARTNER %s, PARTNER_MODALITY %s: in a batch no clip has a "
-                "partner%s, so none is attacked; 'self_attack/attacked_clips' tells how often",
+                "MODEL.SELF_ATTACK.PARTNER %s, PARTNER_MODALITY %s: no clip of a batch has a "
+                "partner%s, so none is attacked; self_attack/attacked_clips tells how often",
                 self.partner,
                 self.partner_modality,
                 " of another camera" if self.other_camera else "",
@@ -120,7 +123,7 @@ class StageAttack(FeatureAttack):
 
 
 def map_gradient(maps: Tensor, losses: Losses) -> Tensor:
-    """Gradient of the sum of the losses at maps (N, C, h, w), same shape, float32."""
+    """Compute the gradient of the sum of the losses at maps (N, C, h, w); same shape, float32."""
     point = maps.detach().float().requires_grad_(True)
     # In float32: half precision rounds gradients this small to 0.
     with torch.enable_grad(), torch.autocast(maps.device.type, enabled=False):

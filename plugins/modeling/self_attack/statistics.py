@@ -1,4 +1,4 @@
-"""A step of the channel statistics within what one person's clips differ by anyway."""
+"""Attack by a step of the channel statistics, as far as one person's clips differ anyway."""
 
 from itertools import product
 
@@ -17,12 +17,12 @@ from plugins.modeling.self_attack.stage_attack import StageAttack, map_gradient
 
 
 class StatisticsAttack(StageAttack):
-    """A sign step on (mu, log sigma) of each channel of a clip, down L_rev.
+    """Move (mu, log sigma) of each channel of a clip by a sign step down L_rev.
 
-    Budget: eps times the deviation of mu, and of log sigma, within a person, measured in the batch
-    per channel: what camera, light, modality and pose do to one person; what lies between people is
-    identity. Where nobody has two clips it is 0. It costs one forward and one backward pass of the
-    upper layers more than ``style``, and has no partners.
+    Budget: the step is eps times the deviation of mu, and of log sigma, within a person, which the
+    batch gives for each channel. That is what camera, light, modality and pose do to one person; a
+    deviation over people would be identity. The step is 0 if nobody has two clips. The attack has
+    no partners and costs one forward and one backward pass of the upper layers more than ``style``.
     """
 
     passes = Passes(lower_forward=1, lower_backward=1, upper_forward=3, upper_backward=3)
@@ -30,7 +30,7 @@ class StatisticsAttack(StageAttack):
     def forward(
         self, clean: CleanPass, losses: Losses, generator: torch.Generator | None = None
     ) -> Tensor:
-        """See StageAttack; nothing is drawn."""
+        """See StageAttack; this kind draws nothing."""
         maps, frames, targets = clean.maps, clean.labels.frames, clean.labels.targets
         own = clip_statistics(maps, frames)
         room = [self.eps * within_person_deviation(values, targets) for values in own]
@@ -41,18 +41,18 @@ class StatisticsAttack(StageAttack):
 def steepest_corner(
     slopes: Slopes, mean_room: Tensor, log_deviation_room: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Of the four steps (+-, +-) of each channel the one by which the loss falls most.
+    """Choose, for each channel, the one of the four steps (+-, +-) that lowers the loss most.
 
-    Away from the floor it is the sign step. The cells at the floor, which go up only, make the loss
-    bend there, so that signs of a gradient would not do.
+    Without cells at the floor this is the sign step. Cells at the floor can only go up, so that the
+    loss has a kink, for which the signs of a gradient are not enough.
 
     Args:
-        slopes: of the loss, (B, C).
+        slopes: first-order changes of the loss, (B, C).
         mean_room: length of the step of mu, (C,).
-        log_deviation_room: of that of log sigma, (C,).
+        log_deviation_room: length of the step of log sigma, (C,).
 
     Returns:
-        Changes of both, (B, C); 0 where no step lowers the loss.
+        Changes of mu and of log sigma, (B, C) both; 0 if no step lowers the loss.
     """
     corners = []
     for mean_sign, deviation_sign in product((1, -1), repeat=2):

@@ -1,4 +1,4 @@
-"""Channel statistics of another clip of the batch, drawn by chance.
+"""Attack by the channel statistics of another clip of the batch, which is drawn.
 
 The nearest published mechanism is SAADG (MM 2023), which replaces a frame's statistics by those of
 another frame; here they are a clip's, and mixed.
@@ -14,10 +14,11 @@ from plugins.modeling.self_attack.stage_attack import StageAttack
 
 
 class StyleAttack(StageAttack):
-    """Each clip gets the share lambda of a partner's channel statistics.
+    """Mix the channel statistics of a partner into those of each clip.
 
-    Budget: lambda ~ U(0, eps), a share from 0 (its own) to 1 (its partner's); one partner and one
-    lambda per clip. It costs no gradient, but the attacked pass of the upper layers.
+    Budget: the partner's share lambda ~ U(0, eps), where 0 keeps the clip's own statistics and 1
+    takes the partner's; one partner and one lambda per clip. The attack needs no gradient: it costs
+    only the attacked pass of the upper layers.
     """
 
     passes = Passes(lower_forward=1, lower_backward=1, upper_forward=2, upper_backward=2)

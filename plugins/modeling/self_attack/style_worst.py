@@ -1,4 +1,4 @@
-"""Channel statistics of the clip of the batch that confuses the network most."""
+"""Attack by the channel statistics of the clip of the batch that confuses the network most."""
 
 import torch
 from torch import Tensor
@@ -15,13 +15,14 @@ from plugins.modeling.self_attack.stage_attack import StageAttack, map_gradient
 
 
 class StyleWorstAttack(StageAttack):
-    """Each clip gets the share eps of the channel statistics of its worst partner.
+    """Mix the channel statistics of the worst partner into those of each clip.
 
-    Of all candidates it is the one towards whose statistics L_rev falls most, to first order: one
-    gradient with respect to (mu, log sigma) ranks them all.
+    The worst partner is the candidate towards whose statistics L_rev falls most, to first order:
+    one gradient with respect to (mu, log sigma) ranks all candidates. Small steps have the ranking
+    of the exhaustive choice; the larger the share, the less exact it is.
 
-    Budget: eps, the share of the partner's statistics, from 0 to 1, used in full. It costs one
-    forward and one backward pass of the upper layers more than ``style``.
+    Budget: the partner's share is eps, from 0 to 1. The attack costs one forward and one backward
+    pass of the upper layers more than ``style``.
     """
 
     passes = Passes(lower_forward=1, lower_backward=1, upper_forward=3, upper_backward=3)
@@ -35,14 +36,14 @@ class StyleWorstAttack(StageAttack):
         own = clip_statistics(maps, frames)
         candidates = self.candidates(clean)
         changes = partner_changes(map_gradient(maps, losses), maps, frames, own)
-        # A clip without a gradient, which has no neighbors to swap, gets one by chance.
+        # A clip without a gradient gets a drawn partner.
         partners = best_partners(changes, candidates, generator)
         shares = torch.full_like(own.mean[:, 0], self.eps)
         return restyle(maps, frames, own, own.mixed(own.of(partners), shares))
 
 
 def partner_changes(gradient: Tensor, maps: Tensor, frames: int, own: ChannelStatistics) -> Tensor:
-    """What a loss changes by, to first order, per share of the way to each partner's statistics.
+    """Predict how a loss changes on the way to each partner's statistics, to first order.
 
     Args:
         gradient: of the loss at the maps.
@@ -51,7 +52,7 @@ def partner_changes(gradient: Tensor, maps: Tensor, frames: int, own: ChannelSta
         own: the statistics of the clips.
 
     Returns:
-        (B, B), clip by partner; the diagonal is 0.
+        (B, B), clip by partner: the change per share of the way; the diagonal is 0.
     """
     slopes = loss_slopes(gradient, maps, frames, own)
     ways = [values[:, None] - values for values in own]  # partner by clip, (B, B, C)

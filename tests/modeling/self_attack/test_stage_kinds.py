@@ -295,7 +295,7 @@ def test_a_clip_without_a_partner_is_left_alone_and_a_batch_without_any_is_told_
     for _ in range(2):
         assert torch.equal(run(attack, maps, alone), maps)
     (record,) = caplog.records
-    assert "PARTNER same_person, PARTNER_MODALITY any: in a batch no clip has a partner" in (
+    assert "PARTNER same_person, PARTNER_MODALITY any: no clip of a batch has a partner" in (
         record.getMessage()
     )
 
@@ -324,7 +324,7 @@ def test_the_gradient_reaches_the_clip_s_own_cells_and_not_its_partner():
 
 @pytest.mark.parametrize("kind", ["style", "style_worst", "background"])
 def test_a_share_above_1_is_refused(kind):
-    message = rf"^MODEL\.SELF_ATTACK\.EPS: 1\.5; of KIND {kind} it is a share, .* at most 1$"
+    message = rf"^MODEL\.SELF_ATTACK\.EPS: 1\.5; KIND {kind} takes a share, .* at most 1$"
     with pytest.raises(InputError, match=message):
         attack_of(kind, eps=1.5)
     attack_of("statistics", eps=1.5)
