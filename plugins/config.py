@@ -59,7 +59,7 @@ CHOICES = {
     "MODEL.HEADS.CLS_LAYER": ("Linear", "ArcSoftmax", "CosSoftmax", "CircleSoftmax"),
     "MODEL.HEADS.NECK_FEAT": ("before", "after"),
     "MODEL.HEADS.NORM": NORMS,
-    # Ours.
+    # What this package knows of its own.
     "MODEL.SELF_ATTACK.AFTER": ("layer1", "layer2", "layer3"),
     "MODEL.SELF_ATTACK.NORMALIZATION": ("auto", "attacked", "clean"),
     "MODEL.SELF_ATTACK.PARTNER": ("same_person", "other_person"),

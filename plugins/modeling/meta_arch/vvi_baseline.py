@@ -162,8 +162,10 @@ class VVIBaseline(nn.Module):
             first: name of the stage that ``maps`` enter.
             earlier: maps after stages before ``first``, by name.
         """
-        trunk = self.backbone.trunk if first == STAGES[0] else None
-        maps = trunk(maps) if trunk else self.backbone.stage_maps(maps, first)[STAGES[-1]]
+        if first == STAGES[0]:
+            maps = self.backbone.trunk(maps)
+        else:
+            maps = self.backbone.stage_maps(maps, first)[STAGES[-1]]
         return self.temporal(maps.unflatten(0, (-1, frames)))
 
     def outputs(self, features: Tensor, targets: Tensor, modalities: Tensor) -> dict[str, Tensor]:
