@@ -90,7 +90,7 @@ def test_defence_losses_are_those_of_clean_and_attacked_clips(model):
     maps = model.stem_maps(batch["images"], modalities)
     attacked_maps = maps + model.attack(maps, modalities.repeat_interleave(2))
     clean, attacked = (
-        model.heads(model.extract(m, frames=2), batch["targets"]) for m in (maps, attacked_maps)
+        model.heads(model.extract(m, 2, modalities), batch["targets"]) for m in (maps, attacked_maps)
     )
     expected = model.losses(clean, batch["targets"], modalities)
     for name, loss in model.losses(attacked, batch["targets"], modalities).items():
