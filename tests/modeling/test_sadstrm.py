@@ -89,9 +89,8 @@ def test_defence_losses_are_those_of_clean_and_attacked_clips(model):
     modalities = batch["modalities"]
     maps = model.stem_maps(batch["images"], modalities)
     attacked_maps = maps + model.attack(maps, modalities.repeat_interleave(2))
-    clean, attacked = (
-        model.heads(model.extract(m, 2, modalities), batch["targets"]) for m in (maps, attacked_maps)
-    )
+    features = (model.extract(m, 2, modalities) for m in (maps, attacked_maps))
+    clean, attacked = (model.heads(f, batch["targets"]) for f in features)
     expected = model.losses(clean, batch["targets"], modalities)
     for name, loss in model.losses(attacked, batch["targets"], modalities).items():
         expected[f"{name}_attacked"] = 0.5 * loss
