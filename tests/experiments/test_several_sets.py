@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from plugins.data.datasets import HITSZVCM
+from plugins.engine.queries import item_names
 from plugins.errors import InputError
 from plugins.evaluation import Evaluation, QueryResults, read_queries, write_queries
 from plugins.experiments import (
@@ -22,6 +24,7 @@ from plugins.experiments.checks import at_seed
 from plugins.experiments.gather import attack_names
 from plugins.experiments.processes import start
 from plugins.experiments.results import recorded_queries
+from plugins.synthetic import HITSZ_VCM, SyntheticSettings, render_layout
 from tests.engine.small import ROOT
 from tests.experiments.test_ablation import write
 
@@ -350,6 +353,23 @@ def test_rows_under_attack_are_named_by_attack_where_there_is_one_direction():
     names = ["Q2G+flip", "Q2G+flip+rerank"]
     assert attack_names(names) == {name: name for name in names}
     assert attack_names(["I2V", "I2V+FNA", "V2I"])["I2V+FNA"] == "I2V+FNA"
+
+
+def test_the_same_people_at_another_site_are_the_same_queries(tmp_path):
+    """So a test whose site follows the seed is crossed with people: see ``Difference.crossed``."""
+    found = []
+    for site in (1, 2):
+        root = tmp_path / str(site)
+        sizes = {key: value for key, value in SITE.items() if key != "preset"}
+        settings = SyntheticSettings(**sizes, site_seed=site)
+        render_layout(HITSZ_VCM, root / HITSZ_VCM.folder, settings)
+        data = HITSZVCM(root=str(root))
+        items = [*data.query, *data.gallery]
+        found.append((item_names(items, str(root)), Path(items[0].img_paths[0]).read_bytes()))
+    (names, picture), (others, elsewhere) = found
+    for name in ("path", "person", "camera"):
+        assert names[name].tolist() == others[name].tolist()
+    assert picture != elsewhere
 
 
 def test_the_readme_s_ablation_is_one(tmp_path):
