@@ -28,6 +28,7 @@ from plugins.data.frame_cache.store import digest, frame_name
 from plugins.data.frames import resize_frame
 from plugins.errors import InputError
 from plugins.registry import nearest
+from plugins.utils.images import decode_image
 
 SEVERITIES = (1, 2, 3, 4, 5)
 # By kind, the strength at each severity.
@@ -63,7 +64,7 @@ def compress(frame: np.ndarray, quality: int, rng: np.random.Generator) -> np.nd
     """Write (H, W, 3) uint8 as a JPEG file and read it again."""
     file = io.BytesIO()
     Image.fromarray(frame).save(file, "JPEG", quality=quality)
-    return np.array(Image.open(file).convert("RGB"))
+    return np.array(decode_image(file, "a JPEG file"))
 
 
 def bend(frame: np.ndarray, gamma: float, rng: np.random.Generator) -> np.ndarray:
