@@ -36,8 +36,11 @@ LEAST = {
     "MODEL.SELF_ATTACK.STRENGTH_PERIOD": 0,
     "MODEL.TEMPORAL.ATTENTION.DIM": 1,
     "MODEL.TEMPORAL.LSTM.DIM": 1,
+    "MODEL.TEMPORAL.STIG.COLUMNS": 1,
     "MODEL.TEMPORAL.STIG.DIM": 1,
     "MODEL.TEMPORAL.STIG.GUIDE_DIM": 1,
+    "MODEL.TEMPORAL.STIG.RELATION.DIM": 0,
+    "MODEL.TEMPORAL.STIG.RELATION.WEIGHT": 0,
     "MODEL.TEMPORAL.STIG.STRIPES": 1,
     "MODEL.TEMPORAL.TRANSFORMER.DIM": 1,
     "SOLVER.ACCUMULATION": 1,
@@ -53,7 +56,7 @@ LEAST = {
 # numpy's seeds are below 2^32, and each process adds its rank.
 LARGEST_SEED = 2**31 - 1
 NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")
-# What fastreid knows of these.
+# What fastreid or this package knows of these.
 CHOICES = {
     "MODEL.BACKBONE.NORM": NORMS,
     "MODEL.HEADS.CLS_LAYER": ("Linear", "ArcSoftmax", "CosSoftmax", "CircleSoftmax"),
@@ -64,12 +67,18 @@ CHOICES = {
     "MODEL.SELF_ATTACK.NORMALIZATION": ("auto", "attacked", "clean"),
     "MODEL.SELF_ATTACK.PARTNER": ("same_person", "other_person"),
     "MODEL.SELF_ATTACK.PARTNER_MODALITY": ("any", "same", "other"),
+    "MODEL.TEMPORAL.NORM.STATISTICS": ("modality", "joint"),
+    "MODEL.TEMPORAL.STIG.RELATION.JOIN": ("concatenate", "add"),
+    "MODEL.TEMPORAL.STIG.SOURCE": ("layer2", "layer3", "layer4"),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("norm", "value"),
     "SOLVER.SCHED": ("MultiStepLR", "CosineAnnealingLR"),
     "SOLVER.WARMUP_METHOD": ("constant", "linear", "exp"),
+    "TEST.FEATURE": ("fused", "appearance", "relation"),
 }
 # Lists of names that are empty by default, so that the default does not tell what they hold.
 NAMES = ("MODEL.FREEZE_LAYERS", "TEST.ATTACKS")
+# A greater momentum follows single batches, whose statistics are those of few people.
+LARGEST_MOMENTUM = 0.05
 
 
 def add_plugin_keys(cfg: CfgNode) -> CfgNode:
@@ -82,14 +91,25 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     cfg.MODEL.BACKBONE.TRUNK = "build_resnet_backbone"
     # Temporal aggregation, a name of the TEMPORAL registry: how T frame maps become one feature.
     cfg.MODEL.TEMPORAL = CfgNode({"NAME": "TemporalMean"})
+    # Normalization of what STIG, TemporalAttention, TemporalLSTM and TemporalTransformer read.
+    # STATISTICS: modality (one set for each) or joint. MOMENTUM: least weight of the newest batch
+    # in the recorded statistics, at most 0.05. MODEL.BACKBONE.NORM syncBN gathers them from all
+    # ranks.
+    cfg.MODEL.TEMPORAL.NORM = CfgNode({"STATISTICS": "modality", "MOMENTUM": 0.05})
 
     # Spatial-temporal-information-guided aggregation (SADSTRM).
     cfg.MODEL.TEMPORAL.STIG = CfgNode()
-    cfg.MODEL.TEMPORAL.STIG.STRIPES = 6  # horizontal stripes of a frame, head to feet
-    cfg.MODEL.TEMPORAL.STIG.DIM = 256  # length of a stripe's descriptor
+    cfg.MODEL.TEMPORAL.STIG.SOURCE = "layer4"  # stage whose maps are cut into cells
+    cfg.MODEL.TEMPORAL.STIG.STRIPES = 6  # rows of cells, head to feet
+    cfg.MODEL.TEMPORAL.STIG.COLUMNS = 1  # columns of cells
+    cfg.MODEL.TEMPORAL.STIG.DIM = 256  # length of a cell's descriptor
     cfg.MODEL.TEMPORAL.STIG.GUIDE_DIM = 128  # hidden length of the guidance layer
-    cfg.MODEL.TEMPORAL.STIG.SPATIAL = True  # relation between the stripes of a frame
-    cfg.MODEL.TEMPORAL.STIG.TEMPORAL = True  # relation between the frames of a stripe
+    cfg.MODEL.TEMPORAL.STIG.SPATIAL = True  # relation between the cells of a frame
+    cfg.MODEL.TEMPORAL.STIG.TEMPORAL = True  # relation between the frames of a cell
+    # The relation as a feature of its own, of length DIM; 0: it only guides. JOIN: how it joins the
+    # test feature: concatenate, or add (after a projection that starts at 0). WEIGHT: of its
+    # identity and cross-modal triplet loss.
+    cfg.MODEL.TEMPORAL.STIG.RELATION = CfgNode({"DIM": 256, "JOIN": "concatenate", "WEIGHT": 1.0})
 
     # TemporalGeM: p at the start, 1 (mean) to 100 (nearly the maximum); learned from there.
     cfg.MODEL.TEMPORAL.GEM = CfgNode({"P": 3.0})
@@ -271,6 +291,9 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     # is a list of its own; infrared: the queries of I2V and the gallery of V2I; or visible, the
     # other way round.
     cfg.TEST.CORRUPTION = CfgNode({"KIND": "none", "SEVERITY": 3, "ITEMS": "all", "SEED": 0})
+    # Which feature a test compares, with a temporal part that has a relation (STIG): fused, or
+    # appearance or relation alone.
+    cfg.TEST.FEATURE = "fused"
     # Names of the ATTACK registry, such as [SMA, FNA, RankMargin], as published or with "-strong"
     # added; when there are any, TEST.EVALUATOR is RobustEvaluator.
     cfg.TEST.ATTACKS = []
@@ -547,6 +570,19 @@ def check_values(cfg: CfgNode) -> None:
     for key in NAMES:
         if not all(isinstance(name, str) for name in values[key]):
             raise InputError(f"{key}: {shortened(values[key])}; expected names")
+    momentum = cfg.MODEL.TEMPORAL.NORM.MOMENTUM
+    if not 0 < momentum <= LARGEST_MOMENTUM:
+        raise InputError(
+            f"MODEL.TEMPORAL.NORM.MOMENTUM: {momentum}; expected more than 0 and at most "
+            f"{LARGEST_MOMENTUM}"
+        )
+    temporal = cfg.MODEL.TEMPORAL
+    if cfg.TEST.FEATURE != "fused" and (temporal.NAME != "STIG" or not temporal.STIG.RELATION.DIM):
+        raise InputError(
+            f"TEST.FEATURE: {cfg.TEST.FEATURE} needs a relation beside the appearance; found "
+            f"MODEL.TEMPORAL.NAME {temporal.NAME} with MODEL.TEMPORAL.STIG.RELATION.DIM "
+            f"{temporal.STIG.RELATION.DIM}; expected STIG and more than 0, or TEST.FEATURE fused"
+        )
     if not cfg.MODEL.SELF_ATTACK.TEMPERATURE > 0:
         raise InputError(
             f"MODEL.SELF_ATTACK.TEMPERATURE: {cfg.MODEL.SELF_ATTACK.TEMPERATURE}; expected more "

@@ -24,7 +24,7 @@ from plugins.utils.io import read_tensors, read_text, write_tensors, write_text
 logger = logging.getLogger(__name__)
 
 # Another set of people has another classifier, and an evaluation needs neither it nor an adversary.
-OPTIONAL_KEYS = ("heads.weight", "heads.cls_layer.", "attack.")
+OPTIONAL_KEYS = ("heads.weight", "heads.cls_layer.", "heads.relation.weight", "attack.")
 LIVE = "live"
 # Settings that a resumed run cannot change: its optimizers and schedule go on as saved.
 OPTIMIZER = ("OPT", "BASE_LR", "BIAS_LR_FACTOR", "HEADS_LR_FACTOR", "MOMENTUM", "NESTEROV")
@@ -124,6 +124,11 @@ class Checkpointer(FastreidCheckpointer):
             for key, value in checkpoint.pop("model").items()
         }
         own = self.model.state_dict()
+        for name, part in self.model.named_modules():
+            if hasattr(part, "check_weights"):
+                prefix = f"{name}."
+                names = {key.removeprefix(prefix) for key in weights if key.startswith(prefix)}
+                part.check_weights(names, self._path)
         optional = () if self._exactly else OPTIONAL_KEYS
         for key in [key for key in own if key.startswith(optional)] if optional else []:
             if key not in weights or weights[key].shape != own[key].shape:

@@ -62,14 +62,15 @@ def average_clips(features: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
 
 
 def options_suffix(cfg: CfgNode) -> str:
-    """Say for the name of a result how TEST.FLIP, CLIPS and CORRUPTION differ from their defaults.
+    """Say for the name of a result how the options of TEST differ from their defaults.
 
     "+flip"; "+clips=3", or "+clips=all" for whole tracklets; "+noise=3" for kind and severity, or
-    "+noise=3-infrared" where only these items are corrupted.
+    "+noise=3-infrared" where only these items are corrupted; "+feature=relation".
     """
     flip = "+flip" if cfg.TEST.FLIP.ENABLED else ""
     clips = "" if cfg.TEST.CLIPS == 1 else f"+clips={cfg.TEST.CLIPS or 'all'}"
     asked = cfg.TEST.CORRUPTION
     only = "" if asked.ITEMS == "all" else f"-{asked.ITEMS}"
     corruption = "" if asked.KIND == "none" else f"+{asked.KIND}={asked.SEVERITY}{only}"
-    return flip + clips + corruption
+    feature = "" if cfg.TEST.FEATURE == "fused" else f"+feature={cfg.TEST.FEATURE}"
+    return flip + clips + corruption + feature

@@ -26,6 +26,7 @@ class CrossModalAttention(nn.Module):
     @configurable
     def __init__(self, *, channels: int, dim: int):
         super().__init__()
+        self.channels = channels
         # Without biases a clip that has no partner stays exactly as it is.
         self.query = nn.Linear(channels, dim, bias=False)
         self.key = nn.Linear(channels, dim, bias=False)

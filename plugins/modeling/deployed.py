@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from plugins.modeling.meta_arch.vvi_baseline import VVIBaseline
+from plugins.modeling.meta_arch.vvi_baseline import VVIBaseline, aggregate
 
 
 class Deployed(nn.Module):
@@ -16,10 +16,9 @@ class Deployed(nn.Module):
     def __init__(self, model: VVIBaseline):
         """Share the parts of ``model``; they go into evaluation mode."""
         super().__init__()
-        self.stems = model.backbone.stems
-        self.trunk = model.backbone.trunk
+        self.backbone = model.backbone
         self.temporal = model.temporal
-        self.neck = model.heads.bottleneck
+        self.heads = model.heads.without_classifier()
         self.register_buffer("pixel_mean", model.pixel_mean)
         self.register_buffer("pixel_std", model.pixel_std)
         self.eval()
@@ -37,7 +36,6 @@ class Deployed(nn.Module):
         frames = images.shape[1]
         normalised = ((images - self.pixel_mean) / self.pixel_std).flatten(0, 1)
         infrared = modalities.repeat_interleave(frames)[:, None, None, None] == 1
-        visible_stem, infrared_stem = self.stems
+        visible_stem, infrared_stem = self.backbone.stems
         maps = torch.where(infrared, infrared_stem(normalised), visible_stem(normalised))
-        features = self.temporal(self.trunk(maps).unflatten(0, (-1, frames)))
-        return nn.functional.normalize(self.neck(features[..., None, None])[..., 0, 0])
+        return self.heads(aggregate(self.backbone, self.temporal, maps, frames, modalities))

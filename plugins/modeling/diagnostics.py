@@ -2,9 +2,16 @@
 
 import torch
 import torch.nn.functional as F
+from fastreid.utils import events
 from torch import Tensor
 
 from plugins.modeling.losses.functional import pairwise_distances
+
+
+def log_scalar(name: str, value: Tensor) -> None:
+    """Put a scalar into fastreid's event storage, if a trainer has opened one."""
+    if events._CURRENT_STORAGE_STACK:
+        events.get_event_storage().put_scalar(name, value.detach())
 
 
 @torch.no_grad()

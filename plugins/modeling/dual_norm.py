@@ -34,11 +34,11 @@ class DualNorm:
     deployed: str
     batch: str
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor:
         """Normalise by the branch of the batch; in evaluation mode by the deployed one."""
         if self.training and self.batch != self.deployed:
-            return getattr(self, self.batch)(inputs)
-        return super().forward(inputs)
+            return getattr(self, self.batch)(*inputs)
+        return super().forward(*inputs)
 
 
 def add_dual_norm(model: nn.Module, cfg: CfgNode) -> nn.Module:

@@ -1,28 +1,77 @@
 """The common skeleton of visible-infrared video re-ID.
 
-Legend: B clips of T frames of 3 x H x W, N = B * T; h x w the size of a map; C its channels; D the
-length of the test feature.
+Legend: B clips of T frames of 3 x H x W, N = B * T; h x w the size of a map; C its channels, also
+the length of an appearance; R the length of the relation behind it in a clip's feature, 0 for most
+temporal parts; D the length of the test feature.
 """
+
+from collections.abc import Iterable
 
 import torch
 from fastreid.config import CfgNode, configurable
-from fastreid.utils import events
 from torch import Tensor, nn
 
 from plugins.errors import InputError
 from plugins.modeling.backbones import TwoStreamBackbone
 from plugins.modeling.backbones.two_stream import STAGES
 from plugins.modeling.cross_modal_attention import CrossModalAttention
-from plugins.modeling.diagnostics import accuracy, mean_distances
+from plugins.modeling.diagnostics import accuracy, log_scalar, mean_distances
 from plugins.modeling.heads import VideoHead
+from plugins.modeling.heads.video_head import RELATION
 from plugins.modeling.losses import Loss, build_losses
+from plugins.modeling.temporal.base import CenteredPart
 from plugins.registry import BACKBONE, HEADS, META_ARCH, TEMPORAL, lookup
 
+LAST = STAGES[-1]
+# What a relation is trained by, on outputs of its own.
+RELATION_LOSSES = ["CrossEntropyLoss", "CrossModalTriplet"]
 
-def log_scalar(name: str, value: Tensor) -> None:
-    """Put a scalar into fastreid's event storage, if a trainer has opened one."""
-    if events._CURRENT_STORAGE_STACK:
-        events.get_event_storage().put_scalar(name, value.detach())
+
+def aggregate(
+    backbone: TwoStreamBackbone,
+    temporal: nn.Module,
+    maps: Tensor,
+    frames: int,
+    modalities: Tensor | None,
+    first: str = STAGES[0],
+    earlier: dict[str, Tensor] | None = None,
+) -> Tensor:
+    """Run the trunk from a stage on, then the temporal part.
+
+    Args:
+        backbone: its trunk is run.
+        temporal: see :class:`VVIBaseline`.
+        maps: what enters ``first``, (N, C', h', w') of clips of ``frames`` frames.
+        frames: T.
+        modalities: (B,); a part that only averages does without.
+        first: name of a stage.
+        earlier: maps after stages before ``first``, by name; needed only for a temporal part whose
+            source is a stage that ends more than one stage before ``first``.
+
+    Returns:
+        (B, C + R).
+    """
+    source = getattr(temporal, "source", LAST)
+    stages = dict(earlier or {})
+    if first == STAGES[0] and source == LAST:
+        stages[LAST] = backbone.trunk(maps)  # keeps no maps of earlier stages
+    else:
+        if first != STAGES[0]:
+            stages[STAGES[STAGES.index(first) - 1]] = maps
+        stages |= backbone.stage_maps(maps, first)
+    last_maps, source_maps = (stages[name].unflatten(0, (-1, frames)) for name in (LAST, source))
+    if not isinstance(temporal, CenteredPart):
+        return temporal(last_maps)
+    assert modalities is not None, f"{type(temporal).__name__} needs the modalities of the clips"
+    return temporal(last_maps, modalities, source_maps)
+
+
+def build_relation_losses(cfg: CfgNode) -> Iterable[Loss]:
+    """The losses of a relation, with the settings of the losses of the same name."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.LOSSES.NAME = RELATION_LOSSES
+    return build_losses(cfg)
 
 
 @META_ARCH.register()
@@ -33,12 +82,15 @@ class VVIBaseline(nn.Module):
 
     Args:
         backbone: stems and trunk.
-        temporal: maps (B, T, C, h, w) to features (B, C).
+        temporal: maps (B, T, C, h, w) to features (B, C); a CenteredPart also takes modalities and
+            the maps of its source.
         heads: features to training outputs or test features.
         cross_modal: relates clip features of the two modalities in training; None: nothing does.
         losses: what the training outputs are judged by.
         pixel_mean: per channel, of images in [0, 255].
         pixel_std: per channel, same units.
+        relation_losses: what the training outputs of a relation are judged by.
+        relation_weight: of these losses.
     """
 
     @configurable
@@ -49,9 +101,11 @@ class VVIBaseline(nn.Module):
         temporal: nn.Module,
         heads: VideoHead,
         cross_modal: CrossModalAttention | None,
-        losses: list[Loss],
+        losses: Iterable[Loss],
         pixel_mean: list[float],
         pixel_std: list[float],
+        relation_losses: Iterable[Loss] = (),
+        relation_weight: float = 1.0,
     ):
         super().__init__()
         self.backbone = backbone
@@ -59,6 +113,8 @@ class VVIBaseline(nn.Module):
         self.heads = heads
         self.cross_modal = cross_modal
         self.loss_functions = losses
+        self.relation_losses = relation_losses
+        self.relation_weight = relation_weight
         # As in fastreid not part of a checkpoint: they come from the config.
         self.register_buffer("pixel_mean", torch.Tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.Tensor(pixel_std).view(-1, 1, 1), False)
@@ -77,7 +133,10 @@ class VVIBaseline(nn.Module):
                 f"MODEL.BACKBONE.NAME: {cls.__name__} needs a stem per modality; "
                 f"found {model.BACKBONE.NAME}, expected build_two_stream_backbone"
             )
-        heads = lookup(HEADS, model.HEADS.NAME, "MODEL.HEADS.NAME")(cfg)
+        temporal = lookup(TEMPORAL, model.TEMPORAL.NAME, "MODEL.TEMPORAL.NAME")(cfg)
+        relation_dim = getattr(temporal, "relation_dim", 0)
+        head = lookup(HEADS, model.HEADS.NAME, "MODEL.HEADS.NAME")
+        heads = head(cfg, relation_dim=relation_dim) if relation_dim else head(cfg)
         if not isinstance(heads, VideoHead):
             raise InputError(
                 f"MODEL.HEADS.NAME: {cls.__name__} needs a head for clip features; "
@@ -85,9 +144,11 @@ class VVIBaseline(nn.Module):
             )
         return {
             "backbone": backbone,
-            "temporal": lookup(TEMPORAL, model.TEMPORAL.NAME, "MODEL.TEMPORAL.NAME")(cfg),
+            "temporal": temporal,
             "heads": heads,
             "losses": build_losses(cfg),
+            "relation_losses": build_relation_losses(cfg) if relation_dim else (),
+            "relation_weight": model.TEMPORAL.STIG.RELATION.WEIGHT,
             "pixel_mean": model.PIXEL_MEAN,
             "pixel_std": model.PIXEL_STD,
             # Last: the other parts start from the same draws with and without it.
@@ -136,8 +197,8 @@ class VVIBaseline(nn.Module):
         return images, torch.zeros(len(images), dtype=torch.long, device=self.device)
 
     def clip_features(self, images: Tensor, modalities: Tensor) -> Tensor:
-        """Clips (B, T, 3, H, W) in [0, 255] of modalities (B,) to features (B, C)."""
-        return self.extract(self.stem_maps(images, modalities), frames=images.shape[1])
+        """Clips (B, T, 3, H, W) in [0, 255] of modalities (B,) to features (B, C + R)."""
+        return self.extract(self.stem_maps(images, modalities), images.shape[1], modalities)
 
     def stem_maps(self, images: Tensor, modalities: Tensor) -> Tensor:
         """Clips (B, T, 3, H, W) in [0, 255] of modalities (B,) to maps (N, 64, H/4, W/4)."""
@@ -153,25 +214,29 @@ class VVIBaseline(nn.Module):
         first: str = STAGES[0],
         earlier: dict[str, Tensor] | None = None,
     ) -> Tensor:
-        """Stem maps (N, 64, h, w), or the maps that enter a later stage, to features (B, C).
+        """Stem maps (N, 64, h, w), or the maps that enter a later stage, to features (B, C + R).
+
+        The maps after a stage can be changed on the way:
+
+            stages = self.backbone.stage_maps(stem_maps, last="layer2")
+            changed = ...  # from stages["layer2"]
+            features = self.extract(changed, frames, modalities, "layer3", stages)
 
         Args:
             maps: of clips of ``frames`` frames.
             frames: T.
-            modalities: (B,).
+            modalities: (B,); a temporal part that only averages does without.
             first: name of the stage that ``maps`` enter.
-            earlier: maps after stages before ``first``, by name.
+            earlier: see :func:`aggregate`.
         """
-        if first == STAGES[0]:
-            maps = self.backbone.trunk(maps)
-        else:
-            maps = self.backbone.stage_maps(maps, first)[STAGES[-1]]
-        return self.temporal(maps.unflatten(0, (-1, frames)))
+        return aggregate(self.backbone, self.temporal, maps, frames, modalities, first, earlier)
 
     def outputs(self, features: Tensor, targets: Tensor, modalities: Tensor) -> dict[str, Tensor]:
-        """The head's training outputs for features (B, C) of persons (B,) in modalities (B,)."""
+        """The head's training outputs for features (B, C + R) of persons (B,), modalities (B,)."""
         if self.cross_modal is not None:
-            features = self.cross_modal(features, targets, modalities)
+            appearance, relation = features.tensor_split([self.cross_modal.channels], dim=1)
+            appearance = self.cross_modal(appearance, targets, modalities)
+            features = torch.cat([appearance, relation], dim=1)
         return self.heads(features, targets)
 
     def losses(
@@ -179,18 +244,33 @@ class VVIBaseline(nn.Module):
     ) -> dict[str, Tensor]:
         """Each configured loss of the head's training outputs, by name; in float32.
 
+        Those of a relation have names that end in "_relation".
+
         Squared distances are differences of large numbers: of features of length 18, half precision
         moves them by more than the margin.
         """
         outputs = {name: output.float() for name, output in outputs.items()}
+        of_relation = {
+            name.removeprefix(RELATION): output
+            for name, output in outputs.items()
+            if name.startswith(RELATION)
+        }
         with torch.autocast(self.device.type, enabled=False):
-            return {loss.key: loss(outputs, targets, modalities) for loss in self.loss_functions}
+            losses = {loss.key: loss(outputs, targets, modalities) for loss in self.loss_functions}
+            for loss in self.relation_losses:
+                value = loss(of_relation, targets, modalities)
+                losses[f"{loss.key}_relation"] = self.relation_weight * value
+        return losses
 
     def log_outputs(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> None:
         """Log ``cls_accuracy`` and ``distance/KIND`` (see ``mean_distances``).
 
-        The distances are between the features that the losses see.
+        The distances are between the features that the losses see. Of a relation it logs
+        ``relation_accuracy``.
         """
-        log_scalar("cls_accuracy", accuracy(outputs["pred_class_logits"], targets))
+        for name, prefix in (("cls_accuracy", ""), ("relation_accuracy", RELATION)):
+            logits = outputs.get(f"{prefix}pred_class_logits")
+            if logits is not None:
+                log_scalar(name, accuracy(logits, targets))
         for kind, distance in mean_distances(outputs["features"], targets, modalities).items():
             log_scalar(f"distance/{kind}", distance)

@@ -4,23 +4,30 @@ import torch
 from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
+from plugins.modeling.temporal.base import CenteredPart
+from plugins.modeling.temporal.modality_norm import ModalityNorm
+from plugins.modeling.temporal.watch import Watch
 from plugins.registry import TEMPORAL
 
 
 @TEMPORAL.register()
-class TemporalAttention(nn.Module):
-    """Sum over t of a_t x_t, a = softmax over T of v . tanh(W x_t + b), x_t averaged over space.
+class TemporalAttention(CenteredPart):
+    """Sum over t of a_t x_t, a = softmax over T of v . tanh(W n_t + b), x_t averaged over space.
 
-    v starts at 0: at initialisation the feature is exactly the temporal mean.
+    n_t is x_t normalized by the statistics of its modality. v starts at 0: at initialization the
+    feature is exactly the temporal mean. It is a function of the set of frames.
 
     Args:
         channels: C, channels of the maps and length of the feature.
         dim: hidden length of the score.
+        norm: normalizes frames of C channels.
     """
 
     @configurable
-    def __init__(self, *, channels: int, dim: int):
+    def __init__(self, *, channels: int, dim: int, norm: ModalityNorm):
         super().__init__()
+        self.norm = norm
+        self.watch = Watch(type(self).__name__, "attention", over="frames")
         # No bias at the end: the softmax would cancel it.
         self.score = nn.Sequential(
             nn.Linear(channels, dim), nn.Tanh(), nn.Linear(dim, 1, bias=False)
@@ -30,11 +37,21 @@ class TemporalAttention(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         """Read ``MODEL.TEMPORAL.ATTENTION`` and the trunk's channels."""
-        return {"channels": cfg.MODEL.BACKBONE.FEAT_DIM, "dim": cfg.MODEL.TEMPORAL.ATTENTION.DIM}
+        channels = cfg.MODEL.BACKBONE.FEAT_DIM
+        return {
+            "channels": channels,
+            "dim": cfg.MODEL.TEMPORAL.ATTENTION.DIM,
+            "norm": ModalityNorm.from_cfg(cfg, cells=1, channels=channels),
+        }
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """Maps (B, T, C, h, w) to features (B, C), float32."""
+    def forward(
+        self, maps: Tensor, modalities: Tensor, source_maps: Tensor | None = None
+    ) -> Tensor:
+        """Maps (B, T, C, h, w) of clips of modalities (B,) to features (B, C), float32."""
         with torch.autocast(maps.device.type, enabled=False):
             frames = maps.float().mean(dim=(-2, -1))  # (B, T, C)
-            weights = self.score(frames).softmax(dim=1)  # (B, T, 1)
+            centered = self.norm(frames.unsqueeze(2), modalities).squeeze(2)
+            weights = self.score(centered).softmax(dim=1)  # (B, T, 1)
+            if self.is_watched:
+                self.watch.see(weights * frames.shape[1], modalities)
             return (weights * frames).sum(dim=1)

@@ -4,25 +4,40 @@ import torch
 from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
-from plugins.modeling.temporal.stig import run_lstm
+from plugins.modeling.temporal.base import CenteredPart
+from plugins.modeling.temporal.modality_norm import ModalityNorm
+from plugins.modeling.temporal.watch import Watch
 from plugins.registry import TEMPORAL
 
 
-@TEMPORAL.register()
-class TemporalLSTM(nn.Module):
-    """Mean over t of x_t + W h_t + b, h = LSTM(x) from the first frame on, x_t averaged over space.
+def run_lstm(lstm: nn.LSTM, sequences: Tensor) -> Tensor:
+    """Hidden states (N, L, D') of an LSTM over sequences (N, L, D)."""
+    if lstm.training or not torch.is_grad_enabled():
+        return lstm(sequences)[0]
+    # cuDNN's LSTM has no backward pass in evaluation mode, which gradient attacks need.
+    with torch.backends.cudnn.flags(enabled=False):
+        return lstm(sequences)[0]
 
-    Mean over the outputs of a recurrent layer: McLaughlin et al., CVPR 2016; the residual is this
-    package's. W and b start at 0: at initialisation the feature is exactly the temporal mean.
+
+@TEMPORAL.register()
+class TemporalLSTM(CenteredPart):
+    """Mean over t of x_t + W h_t + b, h = LSTM(n) from the first frame on, x_t averaged over space.
+
+    n_t is x_t normalized by the statistics of its modality. Mean over the outputs of a recurrent
+    layer: McLaughlin et al., CVPR 2016; the residual is this package's. W and b start at 0: at
+    initialization the feature is exactly the temporal mean.
 
     Args:
         channels: C, channels of the maps and length of the feature.
         dim: length of h.
+        norm: normalizes frames of C channels.
     """
 
     @configurable
-    def __init__(self, *, channels: int, dim: int):
+    def __init__(self, *, channels: int, dim: int, norm: ModalityNorm):
         super().__init__()
+        self.norm = norm
+        self.watch = Watch(type(self).__name__, "residual")
         self.lstm = nn.LSTM(channels, dim, batch_first=True)
         self.residual = nn.Linear(dim, channels)
         nn.init.zeros_(self.residual.weight)
@@ -31,10 +46,21 @@ class TemporalLSTM(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         """Read ``MODEL.TEMPORAL.LSTM`` and the trunk's channels."""
-        return {"channels": cfg.MODEL.BACKBONE.FEAT_DIM, "dim": cfg.MODEL.TEMPORAL.LSTM.DIM}
+        channels = cfg.MODEL.BACKBONE.FEAT_DIM
+        return {
+            "channels": channels,
+            "dim": cfg.MODEL.TEMPORAL.LSTM.DIM,
+            "norm": ModalityNorm.from_cfg(cfg, cells=1, channels=channels),
+        }
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """Maps (B, T, C, h, w) to features (B, C), float32."""
+    def forward(
+        self, maps: Tensor, modalities: Tensor, source_maps: Tensor | None = None
+    ) -> Tensor:
+        """Maps (B, T, C, h, w) of clips of modalities (B,) to features (B, C), float32."""
         with torch.autocast(maps.device.type, enabled=False):
             frames = maps.float().mean(dim=(-2, -1))  # (B, T, C)
-            return (frames + self.residual(run_lstm(self.lstm, frames))).mean(dim=1)
+            centered = self.norm(frames.unsqueeze(2), modalities).squeeze(2)
+            residual = self.residual(run_lstm(self.lstm, centered))
+            if self.is_watched:
+                self.watch.see(residual, modalities)
+            return (frames + residual).mean(dim=1)

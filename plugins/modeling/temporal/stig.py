@@ -3,7 +3,8 @@
 The paper's abstract states the idea: the relation of local parts over space and time guides what is
 taken from each frame. The layers are this package's design.
 
-Legend: B clips, T frames, C channels of the trunk, h x w its maps, S stripes, D = ``dim``.
+Legend: B clips, T frames, C channels of the trunk, h x w its maps, C' those of the source stage,
+K cells of a frame, D = ``dim``, R length of the relation.
 """
 
 import torch
@@ -11,59 +12,31 @@ from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
 from plugins.errors import InputError
+from plugins.modeling.diagnostics import log_scalar
+from plugins.modeling.temporal.base import CenteredPart
+from plugins.modeling.temporal.cells import cell_means, frame_changes, source_channels
+from plugins.modeling.temporal.lstm import run_lstm
+from plugins.modeling.temporal.modality_norm import ModalityNorm
+from plugins.modeling.temporal.watch import Watch
 from plugins.registry import TEMPORAL
 
-
-def stripe_means(maps: Tensor, stripes: int) -> Tensor:
-    """Average each of ``stripes`` horizontal bands, head to feet.
-
-    Args:
-        maps: (B, T, C, h, w).
-        stripes: number of bands S; each row of a map belongs to exactly one, and their heights
-            differ by at most one row.
-
-    Returns:
-        (B, T, S, C).
-
-    Raises:
-        InputError: the maps have fewer rows than stripes.
-    """
-    rows = maps.shape[-2]
-    if rows < stripes:
-        raise InputError(
-            f"MODEL.TEMPORAL.STIG.STRIPES: {stripes} stripes do not fit in maps of {rows} rows; "
-            f"expected at most {rows}, or taller images"
-        )
-    bands = maps.tensor_split(stripes, dim=-2)
-    return torch.stack([band.mean(dim=(-2, -1)) for band in bands], dim=2)
-
-
-def frame_differences(sequence: Tensor) -> Tensor:
-    """Change since the frame before, (B, T, ...) to (B, T, ...); 0 for the first frame."""
-    return sequence.diff(dim=1, prepend=sequence[:, :1])
-
-
-def guided_mean(frames: Tensor, guidance: Tensor) -> Tensor:
-    """Mean over T of x_t * w_t + x_t, for frames x and guidance w of (B, T, C); returns (B, C)."""
-    return (frames * guidance + frames).mean(dim=1)
-
-
-def run_lstm(lstm: nn.LSTM, sequences: Tensor) -> Tensor:
-    """Hidden states (N, L, D') of an LSTM over sequences (N, L, D)."""
-    if lstm.training or not torch.is_grad_enabled():
-        return lstm(sequences)[0]
-    # cuDNN's LSTM has no backward pass in evaluation mode, which gradient attacks need.
-    with torch.backends.cudnn.flags(enabled=False):
-        return lstm(sequences)[0]
+# A gate this near to 0 or 2, as a share of the way from 1, hardly has a gradient.
+SATURATED = 0.95
 
 
 @TEMPORAL.register()
-class STIG(nn.Module):
-    """Weighs the channels of each frame by the relation of its stripes over space and time.
+class STIG(CenteredPart):
+    """Weighs the channels of each frame by the relation of its cells over space and time.
 
-    p = ReLU(LayerNorm(Linear(stripe means))); s = BiLSTM(p) from head to feet;
-    h = LSTM([s_t ; s_t - s_{t-1}]) over the frames, per stripe; w_t = sigmoid(FC(ReLU(FC(h_t))));
-    the feature is the mean over t of x_t * w_t + x_t, where x_t is frame t averaged over space.
+    n = cells, m = their changes since the frame before, both normalized by the statistics of the
+    modality, m_1 = 0;
+    s = BiLSTM(ReLU(Linear(n))) over the cells of a frame, head to feet;
+    h = LSTM([s_t ; ReLU(Linear(m_t))]) over the frames, per cell;
+    w_t = 1 + tanh(FC(ReLU(FC(h_t)))); r = mean over t of Linear(h_t);
+    the feature is the mean over t of x_t * w_t, where x_t is frame t averaged over space, and
+    behind it r, the relation, if there is one.
+
+    The gate's last layer starts at 0: at initialization the feature is exactly the temporal mean.
     """
 
     @configurable
@@ -71,21 +44,31 @@ class STIG(nn.Module):
         self,
         *,
         channels: int,
-        stripes: int,
+        source: str,
+        rows: int,
+        columns: int,
         dim: int,
         guide_dim: int,
+        relation_dim: int,
         spatial: bool,
         temporal: bool,
+        norm: ModalityNorm,
+        change_norm: ModalityNorm,
     ):
         """Build the layers.
 
         Args:
-            channels: C, channels of the maps and length of the feature.
-            stripes: S.
-            dim: D, length of a stripe's descriptor.
+            channels: C, channels of the last maps and length of the feature.
+            source: stage whose maps are cut into cells.
+            rows: of cells, head to feet.
+            columns: of cells.
+            dim: D, length of a cell's descriptor.
             guide_dim: hidden length of the guidance layer.
-            spatial: relate the stripes of a frame; without it s = p.
-            temporal: relate the frames of a stripe; without it h = s.
+            relation_dim: R; 0: no relation behind the feature.
+            spatial: relate the cells of a frame; without it s = ReLU(Linear(n)).
+            temporal: relate the frames of a cell; without it h = s.
+            norm: normalizes K cells of C' channels.
+            change_norm: normalizes their changes.
 
         Raises:
             InputError: an odd ``dim`` cannot be shared by the two directions of the BiLSTM.
@@ -93,53 +76,96 @@ class STIG(nn.Module):
         super().__init__()
         if spatial and dim % 2:
             raise InputError(f"MODEL.TEMPORAL.STIG.DIM: expected an even number, found {dim}")
-        self.stripes = stripes
-        self.describe = nn.Sequential(nn.Linear(channels, dim), nn.LayerNorm(dim), nn.ReLU())
+        cells = rows * columns
+        source_channels = norm.num_features // cells
+        self.source = source
+        self.rows = rows
+        self.columns = columns
+        self.relation_dim = relation_dim
+        self.norm = norm
+        self.describe = nn.Linear(source_channels, dim)
         self.spatial = (
             nn.LSTM(dim, dim // 2, batch_first=True, bidirectional=True) if spatial else None
         )
+        self.change_norm = change_norm if temporal else None
+        self.describe_change = nn.Linear(source_channels, dim) if temporal else None
         self.temporal = nn.LSTM(2 * dim, dim, batch_first=True) if temporal else None
         self.guide = nn.Sequential(
-            nn.Linear(stripes * dim, guide_dim),
-            nn.ReLU(),
-            nn.Linear(guide_dim, channels),
-            nn.Sigmoid(),
+            nn.Linear(cells * dim, guide_dim), nn.ReLU(), nn.Linear(guide_dim, channels)
         )
+        nn.init.zeros_(self.guide[-1].weight)
+        nn.init.zeros_(self.guide[-1].bias)
+        self.relation = nn.Linear(cells * dim, relation_dim) if relation_dim else None
+        self.gate_watch = Watch(type(self).__name__, "gate")
+        self.relation_watch = Watch(type(self).__name__, "relation")
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         """Read ``MODEL.TEMPORAL.STIG`` and the trunk's channels."""
         stig = cfg.MODEL.TEMPORAL.STIG
+        cells = stig.STRIPES * stig.COLUMNS
+        channels = source_channels(cfg, stig.SOURCE)
         return {
             "channels": cfg.MODEL.BACKBONE.FEAT_DIM,
-            "stripes": stig.STRIPES,
+            "source": stig.SOURCE,
+            "rows": stig.STRIPES,
+            "columns": stig.COLUMNS,
             "dim": stig.DIM,
             "guide_dim": stig.GUIDE_DIM,
+            "relation_dim": stig.RELATION.DIM,
             "spatial": stig.SPATIAL,
             "temporal": stig.TEMPORAL,
+            "norm": ModalityNorm.from_cfg(cfg, cells, channels),
+            "change_norm": ModalityNorm.from_cfg(cfg, cells, channels),
         }
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """Maps (B, T, C, h, w) to features (B, C), float32."""
-        # Differences of neighbouring frames are small: half precision would round them away.
+    def forward(
+        self, maps: Tensor, modalities: Tensor, source_maps: Tensor | None = None
+    ) -> Tensor:
+        """See CenteredPart; returns (B, C + R), float32."""
+        # Differences of neighboring frames are small: half precision would round them away.
         with torch.autocast(maps.device.type, enabled=False):
-            maps = maps.float()
-            relation = self.describe(stripe_means(maps, self.stripes))  # (B, T, S, D)
-            if self.spatial is not None:
-                relation = self.relate_stripes(relation)
-            if self.temporal is not None:
-                relation = self.relate_frames(relation)
-            guidance = self.guide(relation.flatten(2))  # (B, T, C)
-            return guided_mean(maps.mean(dim=(-2, -1)), guidance)
+            cells = cell_means(
+                (maps if source_maps is None else source_maps).float(), self.rows, self.columns
+            )
+            related = self.relate(cells, modalities).flatten(2)  # (B, T, K * D)
+            opening = self.guide(related).tanh()  # (B, T, C)
+            relations = self.relation(related) if self.relation is not None else None
+            if self.is_watched:
+                self.log(opening, relations, modalities)
+            frames = maps.float().mean(dim=(-2, -1))  # (B, T, C)
+            feature = (frames * (1 + opening)).mean(dim=1)
+            if relations is None:
+                return feature
+            return torch.cat([feature, relations.mean(dim=1)], dim=1)
 
-    def relate_stripes(self, described: Tensor) -> Tensor:
-        """From p to s, both (B, T, S, D): each frame by itself, from head to feet and back."""
+    def relate(self, cells: Tensor, modalities: Tensor) -> Tensor:
+        """From cells (B, T, K, C') of clips of modalities (B,) to h (B, T, K, D)."""
+        related = self.describe(self.norm(cells, modalities)).relu()
+        if self.spatial is not None:
+            related = self.relate_cells(related)
+        if self.temporal is None:
+            return related
+        changes = self.change_norm(frame_changes(cells), modalities)
+        changes = nn.functional.pad(changes, (0, 0, 0, 0, 1, 0))  # 0 before the first frame
+        steps = torch.cat([related, self.describe_change(changes).relu()], dim=-1)
+        return self.relate_frames(steps)
+
+    def relate_cells(self, described: Tensor) -> Tensor:
+        """(B, T, K, D) to s, same shape: each frame by itself, from head to feet and back."""
         frames = described.shape[:2]
         return run_lstm(self.spatial, described.flatten(0, 1)).unflatten(0, frames)
 
-    def relate_frames(self, related: Tensor) -> Tensor:
-        """From s to h, both (B, T, S, D): each stripe by itself, from the first frame on."""
-        change = torch.cat([related, frame_differences(related)], dim=-1)  # (B, T, S, 2D)
-        by_stripe = change.transpose(1, 2)  # (B, S, T, 2D)
-        hidden = run_lstm(self.temporal, by_stripe.flatten(0, 1))
-        return hidden.unflatten(0, by_stripe.shape[:2]).transpose(1, 2)
+    def relate_frames(self, steps: Tensor) -> Tensor:
+        """(B, T, K, 2D) to h (B, T, K, D): each cell by itself, from the first frame on."""
+        by_cell = steps.transpose(1, 2)  # (B, K, T, 2D)
+        hidden = run_lstm(self.temporal, by_cell.flatten(0, 1))
+        return hidden.unflatten(0, by_cell.shape[:2]).transpose(1, 2)
+
+    @torch.no_grad()
+    def log(self, opening: Tensor, relations: Tensor | None, modalities: Tensor) -> None:
+        """Log how the gate and the relation deviate, and the share of saturated gates."""
+        self.gate_watch.see(1 + opening, modalities)
+        log_scalar("temporal/gate_saturation", (opening.abs() > SATURATED).float().mean())
+        if relations is not None:
+            self.relation_watch.see(relations, modalities)

@@ -11,6 +11,9 @@ from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
 from plugins.errors import InputError
+from plugins.modeling.temporal.base import CenteredPart
+from plugins.modeling.temporal.modality_norm import ModalityNorm
+from plugins.modeling.temporal.watch import Watch
 from plugins.registry import TEMPORAL
 
 
@@ -25,24 +28,26 @@ def sinusoids(frames: int, dim: int, device: torch.device) -> Tensor:
 
 
 @TEMPORAL.register()
-class TemporalTransformer(nn.Module):
-    """Mean over t of x_t + W y_t + b, y = encoder(tokens of x + position code).
+class TemporalTransformer(CenteredPart):
+    """Mean over t of x_t + W y_t + b, y = encoder(tokens of n + position code).
 
-    x_t is frame t averaged over space. W and b start at 0: at initialisation the feature is exactly
-    the temporal mean.
+    x_t is frame t averaged over space, n_t is x_t normalized by the statistics of its modality; a
+    token is linear in n_t. W and b start at 0: at initialization the feature is exactly the
+    temporal mean.
 
     Args:
         channels: C, channels of the maps and length of the feature.
         dim: D, length of a frame's token.
         heads: of the self-attention.
         layers: of the encoder.
+        norm: normalizes frames of C channels.
 
     Raises:
         InputError: ``dim`` is not even or no multiple of ``heads``, or there is no layer.
     """
 
     @configurable
-    def __init__(self, *, channels: int, dim: int, heads: int, layers: int):
+    def __init__(self, *, channels: int, dim: int, heads: int, layers: int, norm: ModalityNorm):
         super().__init__()
         if heads < 1 or dim % 2 or dim % heads:
             raise InputError(
@@ -53,7 +58,9 @@ class TemporalTransformer(nn.Module):
             raise InputError(
                 f"MODEL.TEMPORAL.TRANSFORMER.LAYERS: expected at least 1, found {layers}"
             )
-        self.token = nn.Sequential(nn.Linear(channels, dim), nn.LayerNorm(dim))
+        self.norm = norm
+        self.watch = Watch(type(self).__name__, "residual")
+        self.token = nn.Linear(channels, dim)
         encoder = [
             nn.TransformerEncoderLayer(
                 dim, heads, 4 * dim, dropout=0.0, batch_first=True, norm_first=True
@@ -69,17 +76,25 @@ class TemporalTransformer(nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict:
         """Read ``MODEL.TEMPORAL.TRANSFORMER`` and the trunk's channels."""
         settings = cfg.MODEL.TEMPORAL.TRANSFORMER
+        channels = cfg.MODEL.BACKBONE.FEAT_DIM
         return {
-            "channels": cfg.MODEL.BACKBONE.FEAT_DIM,
+            "channels": channels,
             "dim": settings.DIM,
             "heads": settings.HEADS,
             "layers": settings.LAYERS,
+            "norm": ModalityNorm.from_cfg(cfg, cells=1, channels=channels),
         }
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """Maps (B, T, C, h, w) to features (B, C), float32."""
+    def forward(
+        self, maps: Tensor, modalities: Tensor, source_maps: Tensor | None = None
+    ) -> Tensor:
+        """Maps (B, T, C, h, w) of clips of modalities (B,) to features (B, C), float32."""
         with torch.autocast(maps.device.type, enabled=False):
             frames = maps.float().mean(dim=(-2, -1))  # (B, T, C)
-            tokens = self.token(frames)  # (B, T, D)
+            centered = self.norm(frames.unsqueeze(2), modalities).squeeze(2)
+            tokens = self.token(centered)  # (B, T, D)
             tokens = tokens + sinusoids(*tokens.shape[1:], tokens.device)
-            return (frames + self.residual(self.encoder(tokens))).mean(dim=1)
+            residual = self.residual(self.encoder(tokens))
+            if self.is_watched:
+                self.watch.see(residual, modalities)
+            return (frames + residual).mean(dim=1)

@@ -1,0 +1,57 @@
+"""Cells of a frame: the local parts whose relation is looked at.
+
+Legend: B clips, T frames, C channels of a stage, h x w its maps, K = rows x columns cells.
+"""
+
+import torch
+from fastreid.config import CfgNode
+from torch import Tensor
+
+from plugins.errors import InputError
+
+# Stages that cells can be taken from; each has twice the channels of the one before.
+SOURCES = ("layer2", "layer3", "layer4")
+
+
+def source_channels(cfg: CfgNode, source: str) -> int:
+    """Channels of a stage of the ResNet whose last one has ``MODEL.BACKBONE.FEAT_DIM``."""
+    return cfg.MODEL.BACKBONE.FEAT_DIM >> (len(SOURCES) - 1 - SOURCES.index(source))
+
+
+def cell_means(maps: Tensor, rows: int, columns: int) -> Tensor:
+    """Average each cell of a grid, row by row from head to feet, left to right in a row.
+
+    Args:
+        maps: (B, T, C, h, w).
+        rows: horizontal bands of the grid; each row of a map belongs to exactly one, and their
+            heights differ by at most one row.
+        columns: vertical bands, likewise.
+
+    Returns:
+        (B, T, K, C).
+
+    Raises:
+        InputError: the maps have fewer rows or columns than the grid.
+    """
+    for key, count, size, side in (
+        ("STRIPES", rows, maps.shape[-2], "rows"),
+        ("COLUMNS", columns, maps.shape[-1], "columns"),
+    ):
+        if size < count:
+            raise InputError(
+                f"MODEL.TEMPORAL.STIG.{key}: {count} {key.lower()} do not fit in maps of {size} "
+                f"{side}; expected at most {size}, an earlier SOURCE, or larger images"
+            )
+    return torch.stack(
+        [
+            cell.mean(dim=(-2, -1))
+            for band in maps.tensor_split(rows, dim=-2)
+            for cell in band.tensor_split(columns, dim=-1)
+        ],
+        dim=2,
+    )
+
+
+def frame_changes(sequence: Tensor) -> Tensor:
+    """Change since the frame before, (B, T, ...) to (B, T - 1, ...)."""
+    return sequence.diff(dim=1)
