@@ -90,6 +90,7 @@ class STIG(CenteredPart):
         self.change_norm = change_norm if temporal else None
         self.describe_change = nn.Linear(source_channels, dim) if temporal else None
         self.temporal = nn.LSTM(2 * dim, dim, batch_first=True) if temporal else None
+        self.relation_norm = ModalityNorm(cells, dim)
         self.guide = nn.Sequential(
             nn.Linear(cells * dim, guide_dim), nn.ReLU(), nn.Linear(guide_dim, channels)
         )
@@ -128,7 +129,7 @@ class STIG(CenteredPart):
             cells = cell_means(
                 (maps if source_maps is None else source_maps).float(), self.rows, self.columns
             )
-            related = self.relate(cells, modalities).flatten(2)  # (B, T, K * D)
+            related = self.relation_norm(self.relate(cells, modalities), modalities).flatten(2)
             opening = self.guide(related).tanh()  # (B, T, C)
             relations = self.relation(related) if self.relation is not None else None
             if self.is_watched:
