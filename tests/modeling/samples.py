@@ -68,12 +68,12 @@ def maps_of(clips=2, frames=3, channels=8, height=7, width=2, seed=0):
     return torch.randn(clips, frames, channels, height, width, generator=generator)
 
 
-def awaken(module, seed=0):
+def awaken(module, seed=0, size=0.3):
     """Move every parameter, so that nothing rests at a zero of its initialisation."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+            parameter += size * torch.randn(parameter.shape, generator=generator)
     return module
 
 

@@ -55,3 +55,13 @@ def cell_means(maps: Tensor, rows: int, columns: int) -> Tensor:
 def frame_changes(sequence: Tensor) -> Tensor:
     """Change since the frame before, (B, T, ...) to (B, T - 1, ...)."""
     return sequence.diff(dim=1)
+
+
+def with_first(changes: Tensor, frames: int) -> Tensor:
+    """Changes (B, T - 1, ...) of ``frames`` = T frames with one for the first, (B, T, ...).
+
+    It is that of the second frame: a 0 would be unlike all others. A single frame has a 0.
+    """
+    if frames > 1:
+        return torch.cat([changes[:, :1], changes], dim=1)
+    return changes.new_zeros(changes.shape[0], frames, *changes.shape[2:])

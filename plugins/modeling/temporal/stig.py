@@ -14,12 +14,15 @@ from torch import Tensor, nn
 from plugins.errors import InputError
 from plugins.modeling.diagnostics import log_scalar
 from plugins.modeling.temporal.base import CenteredPart
-from plugins.modeling.temporal.cells import cell_means, frame_changes, source_channels
+from plugins.modeling.temporal.cells import cell_means, frame_changes, source_channels, with_first
 from plugins.modeling.temporal.lstm import run_lstm
 from plugins.modeling.temporal.modality_norm import ModalityNorm
 from plugins.modeling.temporal.watch import Watch
 from plugins.registry import TEMPORAL
 
+# Repetitions of the first step before a clip. A state that starts from zero differs from the later
+# ones in every clip alike: a fifth of the hidden variance would tell the frame's index, not the clip.
+SETTLING = 2
 # A gate this near to 0 or 2, as a share of the way from 1, hardly has a gradient.
 SATURATED = 0.95
 
@@ -29,9 +32,10 @@ class STIG(CenteredPart):
     """Weighs the channels of each frame by the relation of its cells over space and time.
 
     n = cells, m = their changes since the frame before, both normalized by the statistics of the
-    modality, m_1 = 0;
+    modality, m_1 = m_2;
     s = BiLSTM(ReLU(Linear(n))) over the cells of a frame, head to feet;
-    h = LSTM([s_t ; ReLU(Linear(m_t))]) over the frames, per cell;
+    h = LSTM([s_t ; ReLU(Linear(m_t))]) over the frames, per cell, settled on the first step and
+    normalized like the cells;
     w_t = 1 + tanh(FC(ReLU(FC(h_t)))); r = mean over t of Linear(h_t);
     the feature is the mean over t of x_t * w_t, where x_t is frame t averaged over space, and
     behind it r, the relation, if there is one.
@@ -54,6 +58,7 @@ class STIG(CenteredPart):
         temporal: bool,
         norm: ModalityNorm,
         change_norm: ModalityNorm,
+        hidden_norm: ModalityNorm,
     ):
         """Build the layers.
 
@@ -69,6 +74,7 @@ class STIG(CenteredPart):
             temporal: relate the frames of a cell; without it h = s.
             norm: normalizes K cells of C' channels.
             change_norm: normalizes their changes.
+            hidden_norm: normalizes K cells of D hidden values.
 
         Raises:
             InputError: an odd ``dim`` cannot be shared by the two directions of the BiLSTM.
@@ -90,7 +96,7 @@ class STIG(CenteredPart):
         self.change_norm = change_norm if temporal else None
         self.describe_change = nn.Linear(source_channels, dim) if temporal else None
         self.temporal = nn.LSTM(2 * dim, dim, batch_first=True) if temporal else None
-        self.relation_norm = ModalityNorm(cells, dim)
+        self.hidden_norm = hidden_norm
         self.guide = nn.Sequential(
             nn.Linear(cells * dim, guide_dim), nn.ReLU(), nn.Linear(guide_dim, channels)
         )
@@ -118,6 +124,7 @@ class STIG(CenteredPart):
             "temporal": stig.TEMPORAL,
             "norm": ModalityNorm.from_cfg(cfg, cells, channels),
             "change_norm": ModalityNorm.from_cfg(cfg, cells, channels),
+            "hidden_norm": ModalityNorm.from_cfg(cfg, cells, stig.DIM),
         }
 
     def forward(
@@ -129,7 +136,7 @@ class STIG(CenteredPart):
             cells = cell_means(
                 (maps if source_maps is None else source_maps).float(), self.rows, self.columns
             )
-            related = self.relation_norm(self.relate(cells, modalities), modalities).flatten(2)
+            related = self.relate(cells, modalities).flatten(2)  # (B, T, K * D)
             opening = self.guide(related).tanh()  # (B, T, C)
             relations = self.relation(related) if self.relation is not None else None
             if self.is_watched:
@@ -145,12 +152,12 @@ class STIG(CenteredPart):
         related = self.describe(self.norm(cells, modalities)).relu()
         if self.spatial is not None:
             related = self.relate_cells(related)
-        if self.temporal is None:
-            return related
-        changes = self.change_norm(frame_changes(cells), modalities)
-        changes = nn.functional.pad(changes, (0, 0, 0, 0, 1, 0))  # 0 before the first frame
-        steps = torch.cat([related, self.describe_change(changes).relu()], dim=-1)
-        return self.relate_frames(steps)
+        if self.temporal is not None:
+            changes = self.change_norm(frame_changes(cells), modalities)
+            changes = with_first(changes, related.shape[1])
+            steps = torch.cat([related, self.describe_change(changes).relu()], dim=-1)
+            related = self.relate_frames(steps)
+        return self.hidden_norm(related, modalities)
 
     def relate_cells(self, described: Tensor) -> Tensor:
         """(B, T, K, D) to s, same shape: each frame by itself, from head to feet and back."""
@@ -160,7 +167,9 @@ class STIG(CenteredPart):
     def relate_frames(self, steps: Tensor) -> Tensor:
         """(B, T, K, 2D) to h (B, T, K, D): each cell by itself, from the first frame on."""
         by_cell = steps.transpose(1, 2)  # (B, K, T, 2D)
-        hidden = run_lstm(self.temporal, by_cell.flatten(0, 1))
+        settling = by_cell[:, :, :1].expand(-1, -1, SETTLING, -1)
+        sequences = torch.cat([settling, by_cell], dim=2).flatten(0, 1)
+        hidden = run_lstm(self.temporal, sequences)[:, SETTLING:]
         return hidden.unflatten(0, by_cell.shape[:2]).transpose(1, 2)
 
     @torch.no_grad()

@@ -18,6 +18,12 @@ CONSTANT = 1e-3
 PATIENCE = 200
 
 
+def by_modality(values: Tensor, modalities: Tensor) -> list[Tensor]:
+    """Rows of ``values`` of each modality (B,) that has two or more; one has no deviation."""
+    groups = [values[modalities == modality] for modality in modalities.unique()]
+    return [group for group in groups if len(group) > 1]
+
+
 def deviation_over_clips(values: Tensor, modalities: Tensor) -> Tensor | None:
     """Deviation, over the clips of one modality, of their means over the frames.
 
@@ -28,15 +34,28 @@ def deviation_over_clips(values: Tensor, modalities: Tensor) -> Tensor | None:
     Returns:
         Scalar, mean over D and over the modalities that have two clips or more; None with none.
     """
-    means = values.mean(dim=1)
-    groups = [means[modalities == modality] for modality in modalities.unique()]
-    deviations = [group.std(dim=0).mean() for group in groups if len(group) > 1]
+    groups = by_modality(values.mean(dim=1), modalities)
+    deviations = [group.std(dim=0).mean() for group in groups]
     return torch.stack(deviations).mean() if deviations else None
 
 
-def deviation_over_frames(values: Tensor) -> Tensor | None:
-    """Deviation over the frames of a clip of values (B, T, D), mean over B and D; None at T = 1."""
-    return values.std(dim=1, correction=0).mean() if values.shape[1] > 1 else None
+def deviation_over_frames(values: Tensor, modalities: Tensor) -> Tensor | None:
+    """Deviation over the frames of a clip of what its frames do not share with other clips'.
+
+    Args:
+        values: (B, T, D). What all clips of a modality have at the t-th frame is taken off: it
+            tells the frame's index, whatever the frame shows.
+        modalities: (B,).
+
+    Returns:
+        Scalar, mean over D and over the clips of modalities that have two or more; None with none,
+        or at T = 1.
+    """
+    if values.shape[1] < 2:
+        return None
+    groups = by_modality(values, modalities)
+    deviations = [(group - group.mean(dim=0)).std(dim=1, correction=0).mean() for group in groups]
+    return torch.stack(deviations).mean() if deviations else None
 
 
 class Watch:
@@ -62,7 +81,7 @@ class Watch:
         """Look at the quantity (B, T, D) of an iteration's clips of modalities (B,)."""
         deviations = {
             "clips": deviation_over_clips(values, modalities),
-            "frames": deviation_over_frames(values),
+            "frames": deviation_over_frames(values, modalities),
         }
         deviations = {over: value for over, value in deviations.items() if value is not None}
         for over, deviation in deviations.items():
