@@ -21,7 +21,7 @@ from plugins.modeling.temporal.watch import Watch
 from plugins.registry import TEMPORAL
 
 # Repetitions of the first step before a clip. A state that starts from zero differs from the later
-# ones in every clip alike: a fifth of the hidden variance would tell the frame's index, not the clip.
+# ones in every clip alike: a fifth of the hidden variance would tell the frame's index.
 SETTLING = 2
 # A gate this near to 0 or 2, as a share of the way from 1, hardly has a gradient.
 SATURATED = 0.95
@@ -36,11 +36,12 @@ class STIG(CenteredPart):
     s = BiLSTM(ReLU(Linear(n))) over the cells of a frame, head to feet;
     h = LSTM([s_t ; ReLU(Linear(m_t))]) over the frames, per cell, settled on the first step and
     normalized like the cells;
-    w_t = 1 + tanh(FC(ReLU(FC(h_t)))); r = mean over t of Linear(h_t);
+    w_t = 1 + tanh(gamma * norm(FC(ReLU(FC(h_t))))); r = mean over t of Linear(h_t);
     the feature is the mean over t of x_t * w_t, where x_t is frame t averaged over space, and
     behind it r, the relation, if there is one.
 
-    The gate's last layer starts at 0: at initialization the feature is exactly the temporal mean.
+    gamma, one for each channel, starts at 0: at initialization the feature is exactly the temporal
+    mean.
     """
 
     @configurable
@@ -59,6 +60,7 @@ class STIG(CenteredPart):
         norm: ModalityNorm,
         change_norm: ModalityNorm,
         hidden_norm: ModalityNorm,
+        gate_norm: ModalityNorm,
     ):
         """Build the layers.
 
@@ -75,6 +77,7 @@ class STIG(CenteredPart):
             norm: normalizes K cells of C' channels.
             change_norm: normalizes their changes.
             hidden_norm: normalizes K cells of D hidden values.
+            gate_norm: normalizes C gates before the tanh.
 
         Raises:
             InputError: an odd ``dim`` cannot be shared by the two directions of the BiLSTM.
@@ -98,10 +101,12 @@ class STIG(CenteredPart):
         self.temporal = nn.LSTM(2 * dim, dim, batch_first=True) if temporal else None
         self.hidden_norm = hidden_norm
         self.guide = nn.Sequential(
-            nn.Linear(cells * dim, guide_dim), nn.ReLU(), nn.Linear(guide_dim, channels)
+            nn.Linear(cells * dim, guide_dim), nn.ReLU(), nn.Linear(guide_dim, channels, bias=False)
         )
-        nn.init.zeros_(self.guide[-1].weight)
-        nn.init.zeros_(self.guide[-1].bias)
+        # Without a bias the gates of all clips have mean 1: none drifts, for all alike, to an end.
+        self.gate_norm = gate_norm
+        self.gate_norm.bias.requires_grad_(False)
+        nn.init.zeros_(self.gate_norm.weight)
         self.relation = nn.Linear(cells * dim, relation_dim) if relation_dim else None
         self.gate_watch = Watch(type(self).__name__, "gate")
         self.relation_watch = Watch(type(self).__name__, "relation")
@@ -125,6 +130,7 @@ class STIG(CenteredPart):
             "norm": ModalityNorm.from_cfg(cfg, cells, channels),
             "change_norm": ModalityNorm.from_cfg(cfg, cells, channels),
             "hidden_norm": ModalityNorm.from_cfg(cfg, cells, stig.DIM),
+            "gate_norm": ModalityNorm.from_cfg(cfg, 1, cfg.MODEL.BACKBONE.FEAT_DIM),
         }
 
     def forward(
@@ -137,7 +143,7 @@ class STIG(CenteredPart):
                 (maps if source_maps is None else source_maps).float(), self.rows, self.columns
             )
             related = self.relate(cells, modalities).flatten(2)  # (B, T, K * D)
-            opening = self.guide(related).tanh()  # (B, T, C)
+            opening = self.gate_norm(self.guide(related).unsqueeze(2), modalities).squeeze(2).tanh()
             relations = self.relation(related) if self.relation is not None else None
             if self.is_watched:
                 self.log(opening, relations, modalities)
