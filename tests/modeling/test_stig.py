@@ -1,108 +1,195 @@
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import torch.nn.functional as F
 
 from plugins.errors import InputError
 from plugins.modeling.temporal import STIG
-from plugins.modeling.temporal.stig import frame_differences, guided_mean, stripe_means
-from tests.modeling.samples import lstm_by_hand, maps_of, parameters_of, small_cfg
+from tests.modeling.samples import (
+    awaken,
+    lstm_by_hand,
+    maps_of,
+    parameters_of,
+    small_cfg,
+)
+
+MODALITIES = torch.tensor([0, 1])
 
 
-def small_stig(spatial=True, temporal=True, channels=8, stripes=3):
+def small_stig(*opts, channels=8):
+    """Three rows and two columns of cells."""
     torch.manual_seed(0)
-    return STIG(
-        channels=channels, stripes=stripes, dim=6, guide_dim=5, spatial=spatial, temporal=temporal
-    )
+    small = [
+        "MODEL.BACKBONE.FEAT_DIM", channels,
+        "MODEL.TEMPORAL.STIG.STRIPES", 3,
+        "MODEL.TEMPORAL.STIG.COLUMNS", 2,
+        "MODEL.TEMPORAL.STIG.DIM", 6,
+        "MODEL.TEMPORAL.STIG.GUIDE_DIM", 5,
+        "MODEL.TEMPORAL.STIG.RELATION.DIM", 4,
+    ]  # fmt: skip
+    return STIG(small_cfg(*small, *opts))
 
 
-@settings(max_examples=25, deadline=None)
-@given(height=st.integers(1, 12), stripes=st.integers(1, 12))
-def test_stripes_partition_the_rows(height, stripes):
-    if stripes > height:
-        with pytest.raises(InputError, match=f"{stripes} stripes do not fit in maps of {height}"):
-            stripe_means(torch.zeros(1, 1, 1, height, 2), stripes)
-        return
-    # One-hot rows: the mean of a stripe tells which rows belong to it, and with which weight.
-    rows = torch.eye(height)[None, None, :, :, None].expand(1, 1, height, height, 2)
-    weights = stripe_means(rows, stripes)[0, 0]  # (stripes, rows)
-    sizes = (weights > 0).sum(dim=1)
-    assert (weights > 0).sum(dim=0).eq(1).all()
-    assert sizes.max() - sizes.min() <= 1
-    torch.testing.assert_close(weights.sum(dim=1), torch.ones(stripes))
-    assert weights.argmax(dim=1).tolist() == sorted(weights.argmax(dim=1).tolist())
+def recorded(stig, frames=4):
+    """Its parts moved, in evaluation mode, with statistics of maps that have a common mean."""
+    awaken(stig)
+    stig(20 + maps_of(clips=6, frames=frames, seed=3), torch.arange(6) % 2)
+    return stig.eval()
 
 
-def test_differences_start_at_zero():
-    sequence = torch.tensor([[[1.0], [4.0], [2.0]]])
-    assert frame_differences(sequence).tolist() == [[[0.0], [3.0], [-2.0]]]
-    assert frame_differences(sequence[:, :1]).tolist() == [[[0.0]]]
+def normalized(norm, values, modality):
+    """A list of values, one for each cell, by what a norm has recorded and learned."""
+    length = len(values[0])
+    results = []
+    for cell, value in enumerate(values):
+        part = slice(cell * length, (cell + 1) * length)
+        std = (norm.running_var[modality, part] + norm.eps).sqrt()
+        unit = (value - norm.running_mean[modality, part]) / std
+        results.append(unit * norm.weight[part] + norm.bias[part])
+    return results
 
 
-def test_guided_mean_of_silent_and_full_guidance():
-    frames = torch.tensor([[[1.0], [3.0]]])
-    assert guided_mean(frames, torch.zeros_like(frames)).item() == 2
-    assert guided_mean(frames, torch.ones_like(frames)).item() == 4
-
-
-def stig_by_hand(stig, clip):
-    """The equations of the class docstring, frame by frame and stripe by stripe."""
+def stig_by_hand(stig, clip, source_clip, modality):
+    """The equations of the class docstring, frame by frame and cell by cell."""
+    cells = [
+        [
+            cell.mean((1, 2))
+            for band in frame.tensor_split(stig.rows, dim=1)
+            for cell in band.tensor_split(stig.columns, dim=2)
+        ]
+        for frame in source_clip
+    ]
     related = []
-    for frame in clip:
-        described = []
-        for band in frame.tensor_split(stig.stripes, dim=1):
-            described.append(stig.describe(band.mean((1, 2))))
+    for frame in cells:
+        described = [stig.describe(x).relu() for x in normalized(stig.norm, frame, modality)]
         if stig.spatial is not None:
             down = lstm_by_hand(described, *parameters_of(stig.spatial))
             up = lstm_by_hand(described[::-1], *parameters_of(stig.spatial, "_reverse"))[::-1]
             described = [torch.cat(pair) for pair in zip(down, up, strict=True)]
         related.append(described)
     if stig.temporal is not None:
-        for stripe in range(stig.stripes):
-            track = [frame[stripe] for frame in related]
-            before = [track[0], *track[:-1]]
-            steps = [torch.cat([now, now - past]) for now, past in zip(track, before, strict=True)]
-            for t, hidden in enumerate(lstm_by_hand(steps, *parameters_of(stig.temporal))):
-                related[t][stripe] = hidden
-    feature = 0
+        changes = [
+            normalized(
+                stig.change_norm, [now - past for now, past in zip(*pair, strict=True)], modality
+            )
+            for pair in zip(cells[1:], cells[:-1], strict=True)
+        ]
+        changes = [changes[0] if changes else [torch.zeros_like(x) for x in cells[0]], *changes]
+        for cell in range(len(cells[0])):
+            steps = [
+                torch.cat([s[cell], stig.describe_change(m[cell]).relu()])
+                for s, m in zip(related, changes, strict=True)
+            ]
+            states = lstm_by_hand([steps[0], steps[0], *steps], *parameters_of(stig.temporal))
+            for t, hidden in enumerate(states[2:]):
+                related[t][cell] = hidden
+    feature, relation = 0, 0
     for frame, described in zip(clip, related, strict=True):
-        pooled = frame.mean((1, 2))
-        feature = feature + pooled * stig.guide(torch.cat(described)) + pooled
-    return feature / len(clip)
+        hidden = torch.cat(normalized(stig.hidden_norm, described, modality))
+        (gate,) = normalized(stig.gate_norm, [stig.guide(hidden)], modality)
+        feature = feature + frame.mean((1, 2)) * (1 + gate.tanh())
+        relation = relation + stig.relation(hidden)
+    return torch.cat([feature, relation]) / len(clip)
 
 
 @pytest.mark.parametrize("spatial", [True, False])
 @pytest.mark.parametrize("temporal", [True, False])
-@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("frames", [1, 4])
 def test_stig_equals_its_equations_written_as_loops(spatial, temporal, frames):
-    stig = small_stig(spatial, temporal)
-    maps = maps_of(frames=frames)
-    expected = torch.stack([stig_by_hand(stig, clip) for clip in maps])
-    torch.testing.assert_close(stig(maps), expected)
+    stig = recorded(
+        small_stig("MODEL.TEMPORAL.STIG.SPATIAL", spatial, "MODEL.TEMPORAL.STIG.TEMPORAL", temporal)
+    )
+    maps = 20 + maps_of(frames=frames)
+    expected = [
+        stig_by_hand(stig, clip, clip, modality)
+        for clip, modality in zip(maps, MODALITIES.tolist(), strict=True)
+    ]
+    found = stig(maps, MODALITIES)
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("source", "channels"), [("layer2", 2), ("layer3", 4)])
+def test_cells_come_from_the_source_and_the_feature_from_the_last_maps(source, channels):
+    stig = awaken(small_stig("MODEL.TEMPORAL.STIG.SOURCE", source))
+    maps = 20 + maps_of()
+    source_maps = 20 + maps_of(channels=channels, height=14, width=4, seed=1)
+    stig(maps.repeat(3, 1, 1, 1, 1), torch.arange(6) % 2, source_maps.repeat(3, 1, 1, 1, 1))
+    stig.eval()
+    expected = [
+        stig_by_hand(stig, clip, source_clip, modality)
+        for clip, source_clip, modality in zip(maps, source_maps, MODALITIES.tolist(), strict=True)
+    ]
+    found = stig(maps, MODALITIES, source_maps)
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-4)
 
 
 def test_without_temporal_relation_the_order_of_frames_does_not_matter():
     maps = maps_of()
-    unordered, ordered = small_stig(temporal=False), small_stig()
-    torch.testing.assert_close(unordered(maps), unordered(maps.flip(1)))
-    assert not torch.allclose(ordered(maps), ordered(maps.flip(1)))
+    unordered = recorded(small_stig("MODEL.TEMPORAL.STIG.TEMPORAL", False))
+    ordered = recorded(small_stig())
+    for part, counts in ((unordered, False), (ordered, True)):
+        forward, backward = part(maps, MODALITIES), part(maps.flip(1), MODALITIES)
+        for kept in (slice(0, 8), slice(8, 12)):  # the feature and the relation
+            changed = not torch.allclose(forward[:, kept], backward[:, kept], atol=1e-5)
+            assert changed == counts
 
 
-def test_switched_off_relations_have_no_parameters():
-    assert not any("spatial" in n for n, _ in small_stig(spatial=False).named_parameters())
-    assert not any("temporal" in n for n, _ in small_stig(temporal=False).named_parameters())
+def test_left_and_right_count_with_columns_alone():
+    maps = maps_of(width=4)
+    for columns, counts in ((1, False), (2, True)):
+        stig = recorded(small_stig("MODEL.TEMPORAL.STIG.COLUMNS", columns))
+        mirrored = stig(maps.flip(-1), MODALITIES)
+        assert (not torch.allclose(stig(maps, MODALITIES), mirrored, atol=1e-4)) == counts
 
 
-def test_stig_of_the_paper_s_size_has_about_2_2_million_parameters():
-    cfg = small_cfg(
-        "MODEL.BACKBONE.FEAT_DIM", 2048, "MODEL.TEMPORAL.STIG.STRIPES", 6,
-        "MODEL.TEMPORAL.STIG.DIM", 256,
-    )  # fmt: skip
-    count = sum(p.numel() for p in STIG(cfg).parameters())
-    assert count == pytest.approx(2.2e6, rel=0.05)
+def test_switched_off_parts_have_no_parameters():
+    for opts, names in (
+        (("MODEL.TEMPORAL.STIG.SPATIAL", False), ("spatial.",)),
+        (("MODEL.TEMPORAL.STIG.TEMPORAL", False), ("temporal.", "change_norm.", "describe_change")),
+        (("MODEL.TEMPORAL.STIG.RELATION.DIM", 0), ("relation.",)),
+    ):
+        kept = [n for n, _ in small_stig(*opts).named_parameters() if n.startswith(names)]
+        assert kept == []
+
+
+def test_without_a_relation_it_gives_the_feature_alone():
+    maps = maps_of()
+    torch.manual_seed(0)
+    assert small_stig("MODEL.TEMPORAL.STIG.RELATION.DIM", 0)(maps, MODALITIES).shape == (2, 8)
+    assert small_stig()(maps, MODALITIES).shape == (2, 12)
+
+
+def test_no_gate_drifts_for_all_clips_alike():
+    stig, maps = small_stig(), 20 + maps_of(clips=16)
+    modalities = torch.arange(16) % 2
+    optimizer = torch.optim.SGD(stig.parameters(), lr=0.1)
+    gates = []
+    stig.gate_norm.register_forward_hook(lambda _, __, output: gates.append(output))
+    for _ in range(30):  # a larger feature is what this loss wants
+        optimizer.zero_grad()
+        (-stig(maps, modalities)[:, :8].mean()).backward()
+        optimizer.step()
+    assert gates[-1].mean(dim=(0, 1)).abs().max() < 1e-4
+
+
+def test_autocast_does_not_round_the_changes_of_frames_away():
+    stig = recorded(small_stig())
+    maps = 20 + maps_of() / 100
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = stig(maps, MODALITIES)
+    torch.testing.assert_close(rounded, stig(maps, MODALITIES))
 
 
 def test_odd_descriptors_are_refused_only_where_two_directions_share_them():
     with pytest.raises(InputError, match=r"STIG.DIM: expected an even number, found 5"):
-        STIG(channels=8, stripes=2, dim=5, guide_dim=4, spatial=True, temporal=False)
-    STIG(channels=8, stripes=2, dim=5, guide_dim=4, spatial=False, temporal=True)
+        small_stig("MODEL.TEMPORAL.STIG.DIM", 5)
+    small_stig("MODEL.TEMPORAL.STIG.DIM", 5, "MODEL.TEMPORAL.STIG.SPATIAL", False)
+
+
+def test_statistics_of_frames_and_of_changes_are_their_own():
+    stig = small_stig()
+    maps = 20 + maps_of(clips=8, frames=5)
+    modalities = torch.arange(8) % 2
+    stig(maps, modalities)
+    cells = F.adaptive_avg_pool2d(maps[..., :6, :].flatten(0, 1), (3, 2)).mean()
+    assert stig.norm.running_mean.mean() == pytest.approx(cells.item(), abs=0.2)
+    assert stig.change_norm.running_mean.abs().max() < 2  # of differences: no common mean
