@@ -33,7 +33,7 @@ class STIG(CenteredPart):
 
     n = cells, m = their changes since the frame before, both normalized by the statistics of the
     modality, m_1 = m_2;
-    s = BiLSTM(ReLU(Linear(n))) over the cells of a frame, head to feet;
+    p = ReLU(Linear(n)); s = p + BiLSTM(p) over the cells of a frame, head to feet;
     h = LSTM([s_t ; ReLU(Linear(m_t))]) over the frames, per cell, settled on the first step and
     normalized like the cells;
     w_t = 1 + tanh(gamma * norm(FC(ReLU(FC(h_t))))); r = mean over t of Linear(h_t);
@@ -72,7 +72,7 @@ class STIG(CenteredPart):
             dim: D, length of a cell's descriptor.
             guide_dim: hidden length of the guidance layer.
             relation_dim: R; 0: no relation behind the feature.
-            spatial: relate the cells of a frame; without it s = ReLU(Linear(n)).
+            spatial: relate the cells of a frame; without it s = p.
             temporal: relate the frames of a cell; without it h = s.
             norm: normalizes K cells of C' channels.
             change_norm: normalizes their changes.
@@ -157,7 +157,8 @@ class STIG(CenteredPart):
         """From cells (B, T, K, C') of clips of modalities (B,) to h (B, T, K, D)."""
         related = self.describe(self.norm(cells, modalities)).relu()
         if self.spatial is not None:
-            related = self.relate_cells(related)
+            # Beside the descriptors: alone the LSTM's small outputs would be lost in the changes.
+            related = related + self.relate_cells(related)
         if self.temporal is not None:
             changes = self.change_norm(frame_changes(cells), modalities)
             changes = with_first(changes, related.shape[1])
@@ -166,7 +167,7 @@ class STIG(CenteredPart):
         return self.hidden_norm(related, modalities)
 
     def relate_cells(self, described: Tensor) -> Tensor:
-        """(B, T, K, D) to s, same shape: each frame by itself, from head to feet and back."""
+        """What the BiLSTM makes of p (B, T, K, D), same shape: each frame by itself."""
         frames = described.shape[:2]
         return run_lstm(self.spatial, described.flatten(0, 1)).unflatten(0, frames)
 
