@@ -89,6 +89,16 @@ def test_a_wrong_config_is_one_line_that_names_the_culprit(text, options, messag
         ("MODEL.BACKBONE.LAST_STRIDE", 0, "MODEL.BACKBONE.LAST_STRIDE: 0; expected 1 or more"),
         ("MODEL.TEMPORAL.STIG.STRIPES", 0, "MODEL.TEMPORAL.STIG.STRIPES: 0; expected 1 or more"),
         ("MODEL.TEMPORAL.STIG.DIM", 0, "MODEL.TEMPORAL.STIG.DIM: 0; expected 1 or more"),
+        ("MODEL.TEMPORAL.STIG.COLUMNS", 0, "MODEL.TEMPORAL.STIG.COLUMNS: 0; expected 1 or more"),
+        ("MODEL.TEMPORAL.STIG.SOURCE", "layer1", ".*SOURCE: 'layer1'; expected layer2 or layer3"),
+        ("MODEL.TEMPORAL.STIG.RELATION.DIM", -1, ".*RELATION.DIM: -1; expected 0 or more"),
+        ("MODEL.TEMPORAL.STIG.RELATION.JOIN", "or", ".*JOIN: 'or'; expected concatenate or add"),
+        ("MODEL.TEMPORAL.STIG.RELATION.WEIGHT", -1.0, ".*WEIGHT: -1.0; expected 0 or more"),
+        ("MODEL.TEMPORAL.NORM.STATISTICS", "all", ".*STATISTICS: 'all'; expected modality or joi"),
+        ("MODEL.TEMPORAL.NORM.MOMENTUM", 0.1, ".*MOMENTUM: 0.1; expected more than 0 and at most"),
+        ("MODEL.TEMPORAL.NORM.MOMENTUM", 0.0, ".*MOMENTUM: 0.0; expected more than 0 and at most"),
+        ("TEST.FEATURE", "gate", "TEST.FEATURE: 'gate'; expected fused or appearance or relation"),
+        ("TEST.FEATURE", "relation", "TEST.FEATURE: relation needs a relation beside the appear"),
         ("MODEL.TEMPORAL.LSTM.DIM", 0, "MODEL.TEMPORAL.LSTM.DIM: 0; expected 1 or more"),
         ("MODEL.TEMPORAL.TRANSFORMER.DIM", 0, "MODEL.TEMPORAL.TRANSFORMER.DIM: 0; expected 1"),
         ("MODEL.BACKBONE.NORM", "foo", "MODEL.BACKBONE.NORM: 'foo'; expected BN or syncBN or "),
@@ -203,6 +213,13 @@ def test_nothing_is_an_empty_text_or_list(tmp_path):
     path = write(tmp_path / "c.yml", "MODEL:\n  WEIGHTS:\nTEST:\n  ATTACKS:\nKD: {}\n")
     cfg = setup_cfg(path)
     assert (cfg.MODEL.WEIGHTS, cfg.TEST.ATTACKS) == ("", [])
+
+
+def test_a_relation_is_tested_alone_only_where_there_is_one():
+    stig = ["MODEL.TEMPORAL.NAME", "STIG", "TEST.FEATURE", "relation"]
+    assert setup_cfg(opts=stig).TEST.FEATURE == "relation"
+    with pytest.raises(InputError, match=r"found .* STIG with .*RELATION.DIM 0; expected STIG and"):
+        setup_cfg(opts=[*stig, "MODEL.TEMPORAL.STIG.RELATION.DIM", 0])
 
 
 def test_a_device_may_have_a_number():

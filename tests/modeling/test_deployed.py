@@ -25,4 +25,27 @@ def test_nothing_that_only_training_needs_is_left():
     kept = {parameter.data_ptr() for parameter in Deployed(model).parameters()}
     gone = [name for name, p in model.named_parameters() if p.data_ptr() not in kept]
     assert {name.split(".")[0] for name in gone} == {"attack", "cross_modal", "heads"}
-    assert [name for name in gone if name.startswith("heads")] == ["heads.weight"]
+    classifiers = ["heads.weight", "heads.relation.weight"]
+    assert [name for name in gone if name.startswith("heads")] == classifiers
+
+
+@pytest.mark.parametrize("join", ["concatenate", "add"])
+@pytest.mark.parametrize("feature", ["fused", "appearance", "relation"])
+@pytest.mark.parametrize("source", ["layer2", "layer4"])
+def test_a_relation_is_deployed_as_it_is_tested(join, feature, source):
+    torch.manual_seed(0)
+    opts = [
+        "MODEL.TEMPORAL.STIG.SOURCE", source,
+        "MODEL.TEMPORAL.STIG.COLUMNS", 2,
+        "MODEL.TEMPORAL.STIG.RELATION.JOIN", join,
+        "TEST.FEATURE", feature,
+    ]  # fmt: skip
+    model, batch = SADSTRM(small_cfg(*opts)), small_batch()
+    model(batch)
+    deployed = Deployed(model)
+    with torch.no_grad():
+        ours = deployed(batch["images"], batch["modalities"])
+        theirs = model.eval()(batch)
+    assert torch.equal(ours, theirs)
+    lengths = {"fused": 768 if join == "concatenate" else 512, "appearance": 512, "relation": 256}
+    assert ours.shape[1] == lengths[feature]

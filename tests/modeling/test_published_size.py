@@ -80,9 +80,9 @@ def test_shapes_along_the_way(published, batch):
         "layer2": (frames, 512, 36, 18),
         "layer3": (frames, 1024, 18, 9),
         "layer4": (frames, 2048, 18, 9),
-        "temporal": (clips, 2048),
+        "temporal": (clips, 2048 + 256),
     }
-    assert features.shape == (clips, 2048)
+    assert features.shape == (clips, 2048 + 256)
     torch.testing.assert_close(features.norm(dim=1), torch.ones(clips))
 
 

@@ -8,7 +8,13 @@ from fastreid.utils.events import EventStorage
 from plugins.modeling.meta_arch import SADSTRM, VVIBaseline
 from tests.modeling.samples import copied, differing, small_batch, small_cfg, state
 
-PLAIN = ["loss_cls", "loss_triplet", "loss_cross_modal_triplet"]
+PLAIN = [
+    "loss_cls",
+    "loss_triplet",
+    "loss_cross_modal_triplet",
+    "loss_cls_relation",
+    "loss_cross_modal_triplet_relation",
+]
 
 
 def built(*opts):

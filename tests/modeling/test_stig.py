@@ -64,9 +64,7 @@ def stig_by_hand(stig, clip, source_clip, modality):
         if stig.spatial is not None:
             down = lstm_by_hand(described, *parameters_of(stig.spatial))
             up = lstm_by_hand(described[::-1], *parameters_of(stig.spatial, "_reverse"))[::-1]
-            described = [
-                p + torch.cat(pair) for p, *pair in zip(described, down, up, strict=True)
-            ]
+            described = [p + torch.cat(pair) for p, *pair in zip(described, down, up, strict=True)]
         related.append(described)
     if stig.temporal is not None:
         changes = [

@@ -23,7 +23,8 @@ def features_of(model, batch):
 
 def test_training_returns_each_configured_loss_by_name(model):
     losses = model.train()(small_batch())
-    assert list(losses) == ["loss_cls", "loss_triplet", "loss_cross_modal_triplet"]
+    relation = ["loss_cls_relation", "loss_cross_modal_triplet_relation"]
+    assert list(losses) == ["loss_cls", "loss_triplet", "loss_cross_modal_triplet", *relation]
     for loss in losses.values():
         assert loss.shape == ()
         assert loss.dtype == torch.float32
@@ -39,7 +40,7 @@ def test_losses_reach_every_trained_parameter(model):
 
 def test_evaluation_returns_unit_features(model):
     features = features_of(model, small_batch())
-    assert features.shape == (8, 512)
+    assert features.shape == (8, 512 + 256)
     assert features.dtype == torch.float32
     torch.testing.assert_close(features.norm(dim=1), torch.ones(8))
 
@@ -95,7 +96,8 @@ def test_parts_give_what_the_whole_gives(model):
         std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
         frames = ((batch["images"] / 255 - mean) / std).flatten(0, 1)
         maps = model.backbone(frames, batch["modalities"].repeat_interleave(2))
-        by_hand = model.heads(model.temporal(maps.unflatten(0, (8, 2))))
+        clips = maps.unflatten(0, (8, 2))
+        by_hand = model.heads(model.temporal(clips, batch["modalities"]))
     torch.testing.assert_close(whole, by_hand, rtol=1e-3, atol=1e-5)
 
 
@@ -154,3 +156,81 @@ def test_parts_that_do_not_fit_clips_of_two_modalities_are_refused():
         VVIBaseline(small_cfg("MODEL.HEADS.NAME", "EmbeddingHead"))
     with pytest.raises(InputError, match=r"TEMPORAL.NAME: .* 'Stig'; known: STIG, Temporal"):
         VVIBaseline(small_cfg("MODEL.TEMPORAL.NAME", "Stig"))
+
+
+def source_model(name="STIG", source="layer3", *opts):
+    torch.manual_seed(0)
+    cells = "MODEL.TEMPORAL.STIG.STRIPES", 2, "MODEL.TEMPORAL.STIG.COLUMNS", 2
+    return VVIBaseline(
+        small_cfg("MODEL.TEMPORAL.NAME", name, "MODEL.TEMPORAL.STIG.SOURCE", source, *cells, *opts)
+    )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("source", ["layer2", "layer3", "layer4"])
+@pytest.mark.parametrize("name", ["STIG", "TemporalMean", "TemporalLSTM"])
+@pytest.mark.parametrize("stage", ["layer1", "layer2", "layer3"])
+def test_features_go_on_from_the_maps_after_any_stage(name, source, stage):
+    model, batch = source_model(name, source), small_batch()
+    model(batch)
+    model.eval()
+    modalities, following = batch["modalities"], f"layer{int(stage[-1]) + 1}"
+    stem_maps = model.stem_maps(batch["images"], modalities)
+    whole = model.extract(stem_maps, 2, modalities)
+    stages = model.backbone.stage_maps(stem_maps, last=stage)
+    torch.testing.assert_close(
+        model.extract(stages[stage], 2, modalities, following, stages), whole
+    )
+    changed = stages[stage] + 1
+    moved = model.extract(changed, 2, modalities, following, stages)
+    relation_moved = not torch.allclose(moved[:, 512:], whole[:, 512:])
+    assert not torch.allclose(moved[:, :512], whole[:, :512])
+    # The cells of a stage before the change, and only they, are what they were.
+    assert relation_moved == (name == "STIG" and source >= stage)
+
+
+def test_a_part_that_normalizes_by_modality_asks_for_the_modalities(model):
+    maps = torch.zeros(4, 64, 16, 8)
+    with pytest.raises(AssertionError, match="STIG needs the modalities of the clips"):
+        model.extract(maps, frames=2)
+    averaging = VVIBaseline(small_cfg("MODEL.TEMPORAL.NAME", "TemporalMean"))
+    assert averaging.extract(maps, frames=2).shape == (2, 512)
+
+
+def test_losses_of_the_relation_have_their_weight_and_train_it():
+    losses = []
+    for weight in (1.0, 0.25):
+        model = source_model("STIG", "layer4", "MODEL.TEMPORAL.STIG.RELATION.WEIGHT", weight)
+        losses.append(model(small_batch()))
+    for name, loss in losses[0].items():
+        scale = 0.25 if name.endswith("_relation") else 1.0
+        torch.testing.assert_close(losses[1][name], scale * loss)
+    losses[1]["loss_cls_relation"].backward()
+    assert model.temporal.relation.weight.grad.abs().sum() > 0
+    assert model.heads.relation.weight.grad.abs().sum() > 0
+    assert model.backbone.stems[0].conv1.weight.grad.abs().sum() > 0
+    assert model.heads.weight.grad is None
+
+
+def test_without_a_relation_there_are_no_losses_of_one():
+    model = source_model("STIG", "layer4", "MODEL.TEMPORAL.STIG.RELATION.DIM", 0)
+    assert not any("relation" in name for name in model(small_batch()))
+    assert not any("relation" in name for name in state(model))
+    assert features_of(model, small_batch()).shape == (8, 512)
+
+
+def test_the_relation_s_accuracy_is_logged(model):
+    with EventStorage() as storage:
+        model.train()(small_batch())
+    accuracy, _ = storage.latest()["relation_accuracy"]
+    assert accuracy * 8 == pytest.approx(round(accuracy * 8))
+
+
+def test_cross_modal_attention_leaves_the_relation_alone():
+    model = source_model("STIG", "layer4", "MODEL.CROSS_MODAL_ATTENTION.ENABLED", True)
+    torch.nn.init.normal_(model.cross_modal.residual.weight)
+    batch = small_batch()
+    features = model.clip_features(batch["images"], batch["modalities"])
+    outputs = model.outputs(features, batch["targets"], batch["modalities"])
+    torch.testing.assert_close(outputs["relation_features"], features[:, 512:])
+    assert not torch.allclose(outputs["features"], features[:, :512])

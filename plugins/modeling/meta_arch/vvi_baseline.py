@@ -136,12 +136,12 @@ class VVIBaseline(nn.Module):
         temporal = lookup(TEMPORAL, model.TEMPORAL.NAME, "MODEL.TEMPORAL.NAME")(cfg)
         relation_dim = getattr(temporal, "relation_dim", 0)
         head = lookup(HEADS, model.HEADS.NAME, "MODEL.HEADS.NAME")
-        heads = head(cfg, relation_dim=relation_dim) if relation_dim else head(cfg)
-        if not isinstance(heads, VideoHead):
+        if not (isinstance(head, type) and issubclass(head, VideoHead)):
             raise InputError(
                 f"MODEL.HEADS.NAME: {cls.__name__} needs a head for clip features; "
                 f"found {model.HEADS.NAME}, expected VideoHead"
             )
+        heads = head(cfg, relation_dim=relation_dim) if relation_dim else head(cfg)
         return {
             "backbone": backbone,
             "temporal": temporal,
@@ -257,7 +257,7 @@ class VVIBaseline(nn.Module):
         }
         with torch.autocast(self.device.type, enabled=False):
             losses = {loss.key: loss(outputs, targets, modalities) for loss in self.loss_functions}
-            for loss in self.relation_losses:
+            for loss in self.relation_losses if of_relation else ():
                 value = loss(of_relation, targets, modalities)
                 losses[f"{loss.key}_relation"] = self.relation_weight * value
         return losses
