@@ -144,7 +144,8 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     # Three kinds attack the stem maps F0: learned (by a module), gradient (of L_A) and random
     # (noise, a control). Four attack the maps after the stage AFTER with other clips of the batch:
     # style (a drawn partner's channel statistics), style_worst (the worst partner's), statistics (a
-    # step within a person's deviation) and background (cells that show no person).
+    # step within a person's deviation) and background (cells that show no person). Others are names
+    # of the SELF_ATTACK registry.
     cfg.MODEL.SELF_ATTACK.KIND = "learned"
     # eps. gradient, random: |Delta| / |F0| of each frame; learned: the largest |Delta| / |F0|, so
     # that its fair control has the "self_attack/relative_norm" that it logs. style: the partner's

@@ -24,6 +24,7 @@ __all__ = [
     "LOSS",
     "META_ARCH",
     "SAMPLER",
+    "SELF_ATTACK",
     "STEP",
     "TEMPORAL",
     "known",
@@ -36,6 +37,7 @@ LOSS = Registry("LOSS")
 TEMPORAL = Registry("TEMPORAL")
 SAMPLER = Registry("SAMPLER")
 ATTACK = Registry("ATTACK")
+SELF_ATTACK = Registry("SELF_ATTACK")
 STEP = Registry("STEP")
 EVALUATOR = Registry("EVALUATOR")
 

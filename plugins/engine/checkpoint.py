@@ -23,8 +23,10 @@ from plugins.utils.io import read_tensors, read_text, write_tensors, write_text
 
 logger = logging.getLogger(__name__)
 
-# Another set of people has another classifier, and an evaluation needs neither it nor an adversary.
-OPTIONAL_KEYS = ("heads.weight", "heads.cls_layer.", "heads.relation.weight", "attack.")
+# Another set of people has another classifier, and an evaluation needs neither it nor an adversary
+# nor what losses learn.
+CLASSIFIERS = ("heads.weight", "heads.cls_layer.", "heads.relation.weight")
+OPTIONAL_KEYS = (*CLASSIFIERS, "attack.", "loss_functions.", "relation_losses.")
 LIVE = "live"
 # Settings that a resumed run cannot change: its optimizers and schedule go on as saved.
 OPTIMIZER = ("OPT", "BASE_LR", "BIAS_LR_FACTOR", "HEADS_LR_FACTOR", "MOMENTUM", "NESTEROV")

@@ -1,5 +1,6 @@
 """What attacks leave on disk: enough to go on after a kill, and not to attack twice."""
 
+import copy
 import hashlib
 import json
 import shutil
@@ -29,6 +30,7 @@ KEYS = (
 )
 # Changes with what an attack does or a record holds, so that older records are not read.
 FORMAT = 2
+LOSSES = "loss_functions"  # where a meta-architecture keeps them
 # Where a model runs and where its weights come from say nothing about it.
 PLACES = ("DEVICE", "WEIGHTS")
 
@@ -107,17 +109,24 @@ def fingerprint(cfg: CfgNode, model: nn.Module, items: Sequence[tuple], **others
     told["MODEL"] = {key: value for key, value in told["MODEL"].items() if key not in PLACES}
     told |= {f"{section}.{key}": settings[section][key] for section, key in KEYS}
     digest = hashlib.sha256(json.dumps([told, others], sort_keys=True).encode())
-    digest.update(f"{model} {hash_weights(model)}".encode())
+    digest.update(f"{without_losses(model)} {hash_weights(model)}".encode())
     for item in items:
         stamps = [stamp(path) for path in as_tracklet(item).img_paths]
         digest.update(repr((tuple(item), stamps)).encode())
     return digest.hexdigest()
 
 
+def without_losses(model: nn.Module) -> nn.Module:
+    """Return a view of a meta-architecture without its losses, on which no feature depends."""
+    view = copy.copy(model)
+    view._modules = {name: part for name, part in model._modules.items() if name != LOSSES}
+    return view
+
+
 def hash_weights(model: nn.Module) -> str:
-    """SHA-256 of all parameters and buffers."""
+    """SHA-256 of all parameters and buffers, without those of losses."""
     digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
+    for name, tensor in without_losses(model).state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

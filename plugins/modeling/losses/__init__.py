@@ -1,6 +1,7 @@
 """Losses a config can name in ``MODEL.LOSSES.NAME``."""
 
-from plugins.modeling.losses.build import Loss, build_losses
+from plugins.modeling.losses.base import FunctionLoss, Loss
+from plugins.modeling.losses.build import build_losses
 from plugins.modeling.losses.circle import CircleLoss
 from plugins.modeling.losses.cosface import Cosface
 from plugins.modeling.losses.cross_entropy import CrossEntropyLoss
@@ -15,6 +16,7 @@ __all__ = [
     "Cosface",
     "CrossEntropyLoss",
     "CrossModalTriplet",
+    "FunctionLoss",
     "HeteroCenterTriplet",
     "KLConsistency",
     "Loss",

@@ -1,36 +1,32 @@
 """From names in the config to losses."""
 
-from typing import Protocol
-
 from fastreid.config import CfgNode
-from torch import Tensor
+from torch import nn
 
+from plugins.errors import InputError
+from plugins.modeling.losses.base import as_loss
 from plugins.registry import LOSS, lookup
 
 
-class Loss(Protocol):
-    """What the LOSS registry holds: a callable that bears its name in the dict of losses."""
+def build_losses(cfg: CfgNode) -> nn.ModuleList:
+    """Build the losses of ``MODEL.LOSSES.NAME``, in that order.
 
-    key: str
-
-    def __call__(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
-        """Weighted loss of one batch.
-
-        Args:
-            outputs: what the head returns in training: ``cls_outputs`` and ``pred_class_logits``
-                (B, classes), ``features`` (B, D).
-            targets: (B,) person labels.
-            modalities: (B,) 0 visible, 1 infrared.
-
-        Returns:
-            Scalar, already multiplied by its ``SCALE``.
-        """
-
-
-def build_losses(cfg: CfgNode) -> list[Loss]:
-    """The losses of ``MODEL.LOSSES.NAME``, in that order.
+    Returns:
+        Each a ``Loss``, or another module with a ``key`` that is called as one is.
 
     Raises:
-        InputError: a name is not registered.
+        InputError: a name is not registered; two losses have the same key, so that one would be
+            lost; or from ``as_loss``.
     """
-    return [lookup(LOSS, name, "MODEL.LOSSES.NAME")(cfg) for name in cfg.MODEL.LOSSES.NAME]
+    losses = nn.ModuleList()
+    names: dict[str, str] = {}  # of the losses, by their keys
+    for name in cfg.MODEL.LOSSES.NAME:
+        loss = as_loss(name, lookup(LOSS, name, "MODEL.LOSSES.NAME")(cfg))
+        if loss.key in names:
+            raise InputError(
+                f"MODEL.LOSSES.NAME: {names[loss.key]} and {name} are both called '{loss.key}'; "
+                "expected each loss once, with a key of its own"
+            )
+        names[loss.key] = name
+        losses.append(loss)
+    return losses

@@ -4,11 +4,12 @@ from fastreid.config import CfgNode, configurable
 from fastreid.modeling.losses import pairwise_cosface
 from torch import Tensor
 
+from plugins.modeling.losses.base import Loss
 from plugins.registry import LOSS
 
 
 @LOSS.register()
-class Cosface:
+class Cosface(Loss):
     """fastreid's pairwise CosFace loss on the features.
 
     Args:
@@ -21,6 +22,7 @@ class Cosface:
 
     @configurable
     def __init__(self, *, margin: float, gamma: float, scale: float):
+        super().__init__()
         self.margin = margin
         self.gamma = gamma
         self.scale = scale
@@ -31,7 +33,7 @@ class Cosface:
         settings = cfg.MODEL.LOSSES.COSFACE
         return {"margin": settings.MARGIN, "gamma": settings.GAMMA, "scale": settings.SCALE}
 
-    def __call__(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
+    def forward(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
         """Scalar; see ``Loss``."""
         features = outputs["features"]
         return self.scale * pairwise_cosface(features, targets, self.margin, self.gamma)

@@ -3,12 +3,13 @@
 from fastreid.config import CfgNode, configurable
 from torch import Tensor
 
+from plugins.modeling.losses.base import Loss
 from plugins.modeling.losses.functional import cross_modal_triplet
 from plugins.registry import LOSS
 
 
 @LOSS.register()
-class CrossModalTriplet:
+class CrossModalTriplet(Loss):
     """Batch-hard triplet loss across modalities; see ``functional.cross_modal_triplet``.
 
     Args:
@@ -20,6 +21,7 @@ class CrossModalTriplet:
 
     @configurable
     def __init__(self, *, margin: float, scale: float):
+        super().__init__()
         self.margin = margin
         self.scale = scale
 
@@ -29,7 +31,7 @@ class CrossModalTriplet:
         settings = cfg.MODEL.LOSSES.CROSS_MODAL_TRI
         return {"margin": settings.MARGIN, "scale": settings.SCALE}
 
-    def __call__(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
+    def forward(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
         """Scalar; see ``Loss``."""
         features = outputs["features"]
         return self.scale * cross_modal_triplet(features, targets, modalities, self.margin)

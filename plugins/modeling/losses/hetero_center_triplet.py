@@ -3,12 +3,13 @@
 from fastreid.config import CfgNode, configurable
 from torch import Tensor
 
+from plugins.modeling.losses.base import Loss
 from plugins.modeling.losses.functional import hetero_center_triplet
 from plugins.registry import LOSS
 
 
 @LOSS.register()
-class HeteroCenterTriplet:
+class HeteroCenterTriplet(Loss):
     """Hetero-centre triplet loss; see ``functional.hetero_center_triplet``.
 
     Args:
@@ -20,6 +21,7 @@ class HeteroCenterTriplet:
 
     @configurable
     def __init__(self, *, margin: float, scale: float):
+        super().__init__()
         self.margin = margin
         self.scale = scale
 
@@ -29,7 +31,7 @@ class HeteroCenterTriplet:
         settings = cfg.MODEL.LOSSES.HETERO_CENTER_TRI
         return {"margin": settings.MARGIN, "scale": settings.SCALE}
 
-    def __call__(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
+    def forward(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
         """Scalar; see ``Loss``."""
         features = outputs["features"]
         return self.scale * hetero_center_triplet(features, targets, modalities, self.margin)

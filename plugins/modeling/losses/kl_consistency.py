@@ -3,12 +3,13 @@
 from fastreid.config import CfgNode, configurable
 from torch import Tensor
 
+from plugins.modeling.losses.base import Loss
 from plugins.modeling.losses.functional import modality_divergence
 from plugins.registry import LOSS
 
 
 @LOSS.register()
-class KLConsistency:
+class KLConsistency(Loss):
     """Symmetric KL between a person's mean predictions; see ``functional.modality_divergence``.
 
     Args:
@@ -19,6 +20,7 @@ class KLConsistency:
 
     @configurable
     def __init__(self, *, scale: float):
+        super().__init__()
         self.scale = scale
 
     @classmethod
@@ -26,7 +28,7 @@ class KLConsistency:
         """Read ``MODEL.LOSSES.KL_CONSISTENCY``."""
         return {"scale": cfg.MODEL.LOSSES.KL_CONSISTENCY.SCALE}
 
-    def __call__(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
+    def forward(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
         """Scalar; see ``Loss``."""
         logits = outputs["pred_class_logits"]
         return self.scale * modality_divergence(logits, targets, modalities)

@@ -4,11 +4,12 @@ from fastreid.config import CfgNode, configurable
 from fastreid.modeling.losses import triplet_loss
 from torch import Tensor
 
+from plugins.modeling.losses.base import Loss
 from plugins.registry import LOSS
 
 
 @LOSS.register()
-class TripletLoss:
+class TripletLoss(Loss):
     """fastreid's triplet loss on the features.
 
     Args:
@@ -22,6 +23,7 @@ class TripletLoss:
 
     @configurable
     def __init__(self, *, margin: float, norm_feat: bool, hard_mining: bool, scale: float):
+        super().__init__()
         self.margin = margin
         self.norm_feat = norm_feat
         self.hard_mining = hard_mining
@@ -38,7 +40,7 @@ class TripletLoss:
             "scale": settings.SCALE,
         }
 
-    def __call__(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
+    def forward(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
         """Scalar; see ``Loss``."""
         features = outputs["features"]
         return self.scale * triplet_loss(

@@ -3,12 +3,13 @@
 from fastreid.config import CfgNode, configurable
 from torch import Tensor
 
+from plugins.modeling.losses.base import Loss
 from plugins.modeling.losses.functional import weighted_regularized_triplet
 from plugins.registry import LOSS
 
 
 @LOSS.register()
-class WeightedRegularizedTriplet:
+class WeightedRegularizedTriplet(Loss):
     """Softmax-weighted triplet loss; see ``functional.weighted_regularized_triplet``.
 
     Args:
@@ -19,6 +20,7 @@ class WeightedRegularizedTriplet:
 
     @configurable
     def __init__(self, *, scale: float):
+        super().__init__()
         self.scale = scale
 
     @classmethod
@@ -26,6 +28,6 @@ class WeightedRegularizedTriplet:
         """Read ``MODEL.LOSSES.WEIGHTED_REG_TRI``."""
         return {"scale": cfg.MODEL.LOSSES.WEIGHTED_REG_TRI.SCALE}
 
-    def __call__(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
+    def forward(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
         """Scalar; see ``Loss``."""
         return self.scale * weighted_regularized_triplet(outputs["features"], targets)

@@ -5,8 +5,6 @@ the length of an appearance; R the length of the relation behind it in a clip's 
 temporal parts; D the length of the test feature.
 """
 
-from collections.abc import Iterable
-
 import torch
 from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
@@ -18,7 +16,7 @@ from plugins.modeling.cross_modal_attention import CrossModalAttention
 from plugins.modeling.diagnostics import accuracy, log_scalar, mean_distances
 from plugins.modeling.heads import VideoHead
 from plugins.modeling.heads.video_head import RELATION
-from plugins.modeling.losses import Loss, build_losses
+from plugins.modeling.losses import build_losses
 from plugins.modeling.temporal.base import CenteredPart
 from plugins.registry import BACKBONE, HEADS, META_ARCH, TEMPORAL, lookup
 
@@ -66,7 +64,7 @@ def aggregate(
     return temporal(last_maps, modalities, source_maps)
 
 
-def build_relation_losses(cfg: CfgNode) -> Iterable[Loss]:
+def build_relation_losses(cfg: CfgNode) -> nn.ModuleList:
     """The losses of a relation, with the settings of the losses of the same name."""
     cfg = cfg.clone()
     cfg.defrost()
@@ -86,7 +84,7 @@ class VVIBaseline(nn.Module):
             the maps of its source.
         heads: features to training outputs or test features.
         cross_modal: relates clip features of the two modalities in training; None: nothing does.
-        losses: what the training outputs are judged by.
+        losses: see ``build_losses``; their parameters are trained with the rest.
         pixel_mean: per channel, of images in [0, 255].
         pixel_std: per channel, same units.
         relation_losses: what the training outputs of a relation are judged by.
@@ -101,10 +99,10 @@ class VVIBaseline(nn.Module):
         temporal: nn.Module,
         heads: VideoHead,
         cross_modal: CrossModalAttention | None,
-        losses: Iterable[Loss],
+        losses: nn.ModuleList,
         pixel_mean: list[float],
         pixel_std: list[float],
-        relation_losses: Iterable[Loss] = (),
+        relation_losses: nn.ModuleList | None = None,
         relation_weight: float = 1.0,
     ):
         super().__init__()
@@ -113,7 +111,7 @@ class VVIBaseline(nn.Module):
         self.heads = heads
         self.cross_modal = cross_modal
         self.loss_functions = losses
-        self.relation_losses = relation_losses
+        self.relation_losses = nn.ModuleList() if relation_losses is None else relation_losses
         self.relation_weight = relation_weight
         # As in fastreid not part of a checkpoint: they come from the config.
         self.register_buffer("pixel_mean", torch.Tensor(pixel_mean).view(-1, 1, 1), False)
@@ -147,7 +145,7 @@ class VVIBaseline(nn.Module):
             "temporal": temporal,
             "heads": heads,
             "losses": build_losses(cfg),
-            "relation_losses": build_relation_losses(cfg) if relation_dim else (),
+            "relation_losses": build_relation_losses(cfg) if relation_dim else None,
             "relation_weight": model.TEMPORAL.STIG.RELATION.WEIGHT,
             "pixel_mean": model.PIXEL_MEAN,
             "pixel_std": model.PIXEL_STD,

@@ -3,6 +3,7 @@
 from fastreid.config import CfgNode
 
 from plugins.errors import InputError
+from plugins.modeling.self_attack.attacker import Attacker
 from plugins.modeling.self_attack.background import BackgroundAttack
 from plugins.modeling.self_attack.base import FeatureAttack
 from plugins.modeling.self_attack.gradient import GradientAttack
@@ -11,7 +12,9 @@ from plugins.modeling.self_attack.noise import RandomAttack
 from plugins.modeling.self_attack.statistics import StatisticsAttack
 from plugins.modeling.self_attack.style import StyleAttack
 from plugins.modeling.self_attack.style_worst import StyleWorstAttack
+from plugins.registry import SELF_ATTACK, known
 
+# This package's kinds, by the names that configs have for them; others are in the registry.
 ATTACKERS = {
     "learned": SelfAttack,
     "gradient": GradientAttack,
@@ -24,12 +27,25 @@ ATTACKERS = {
 
 
 def build_self_attack(cfg: CfgNode) -> FeatureAttack:
-    """The attack that ``MODEL.SELF_ATTACK.KIND`` names.
+    """Build the attack that ``MODEL.SELF_ATTACK.KIND`` names.
 
     Raises:
-        InputError: it names none, or its EPS is more than its unit allows.
+        InputError: it names none, its EPS is more than its unit allows, or what it names is no
+            attack on features, or has parameters but no losses of an attacker to train them.
     """
     kind = cfg.MODEL.SELF_ATTACK.KIND
-    if kind not in ATTACKERS:
-        raise InputError(f"MODEL.SELF_ATTACK.KIND: no kind '{kind}'; known: {', '.join(ATTACKERS)}")
-    return ATTACKERS[kind](cfg)
+    kinds = [*ATTACKERS, *known(SELF_ATTACK)]
+    if kind not in kinds:
+        raise InputError(f"MODEL.SELF_ATTACK.KIND: no kind '{kind}'; known: {', '.join(kinds)}")
+    attack = (ATTACKERS.get(kind) or SELF_ATTACK.get(kind))(cfg)
+    if not isinstance(attack, FeatureAttack):
+        raise InputError(
+            f"MODEL.SELF_ATTACK.KIND: {kind} builds a {type(attack).__name__}; expected a subclass "
+            "of plugins.modeling.self_attack.FeatureAttack, or of Attacker if it learns"
+        )
+    if any(True for _ in attack.parameters()) and not isinstance(attack, Attacker):
+        raise InputError(
+            f"MODEL.SELF_ATTACK.KIND: {kind} has parameters, but no losses that train them; "
+            "expected a subclass of plugins.modeling.self_attack.Attacker"
+        )
+    return attack
