@@ -75,6 +75,17 @@ class Step:
         """Parameters that this step updates with an optimizer of its own."""
         return []
 
+    def optimizers(self) -> list[Optimizer]:
+        """The main one and those in ``checkpointables``: all that update the model."""
+        others = [each for each in self.checkpointables().values() if isinstance(each, Optimizer)]
+        return [self.optimizer, *others]
+
+    def resting_parameters(self) -> list[nn.Parameter]:
+        """Those of an adversary that has no turn in this step."""
+        if not hasattr(self.model, "adversary_parameters") or self.adversary_parameters(self.model):
+            return []
+        return list(self.model.adversary_parameters())
+
     def branches(self) -> set[str]:
         """Kinds of batches that are trained on, of BRANCHES of ``plugins.modeling.dual_norm``."""
         return {"clean"}

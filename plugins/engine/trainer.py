@@ -39,6 +39,7 @@ from plugins.engine.hooks import (
 )
 from plugins.engine.pictures import draw_rankings
 from plugins.engine.queries import name_queries
+from plugins.engine.untrained import TellUntrained
 from plugins.errors import InputError
 from plugins.evaluation import Evaluation, VVIEvaluator, check_expected, results_table
 from plugins.evaluation.views import viewed
@@ -186,7 +187,9 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase]:
         """Fastreid's hooks, with ours for what all ranks must share at the end of an epoch."""
         cfg = self.cfg
-        ours = [AverageWeights()] if self.average else []
+        ours: list[HookBase] = [TellUntrained(self._trainer)]
+        if self.average:
+            ours.append(AverageWeights())
         for hook in super().build_hooks():
             if isinstance(hook, hooks.PeriodicCheckpointer):
                 hook = PeriodicCheckpointer(

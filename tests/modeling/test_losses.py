@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plugins.defense.self_meta import meta_gradients
 from plugins.errors import InputError
-from plugins.modeling.losses import build_losses
+from plugins.modeling.losses import Loss, build_losses
 from plugins.modeling.losses.functional import (
     confusion_loss,
     consistency_loss,
@@ -100,6 +101,80 @@ def test_identical_features_and_single_modalities_have_finite_gradients(name):
 def test_losses_are_built_in_the_order_of_the_config():
     cfg = small_cfg("MODEL.LOSSES.NAME", "('TripletLoss', 'CrossEntropyLoss')")
     assert [loss.key for loss in build_losses(cfg)] == ["loss_triplet", "loss_cls"]
+
+
+def test_losses_of_the_package_add_no_name_to_a_checkpoint():
+    model = VVIBaseline(small_cfg("MODEL.LOSSES.NAME", known(LOSS)))
+    assert len(model.loss_functions) == len(known(LOSS))
+    assert not [name for name in model.state_dict() if name.startswith("loss")]
+
+
+@pytest.fixture
+def register(monkeypatch):
+    """Registers a loss for one test."""
+    return lambda name, loss: monkeypatch.setitem(LOSS._obj_map, name, loss)
+
+
+def constant(outputs, targets, modalities):
+    return outputs["features"].sum()
+
+
+def test_a_function_is_a_loss(register):
+    constant.key = "loss_constant"
+    register("Constant", lambda cfg: constant)
+    (loss,) = build_losses(small_cfg("MODEL.LOSSES.NAME", "('Constant',)"))
+    assert isinstance(loss, torch.nn.Module)
+    assert loss(outputs_of(), TARGETS, MODALITIES) == outputs_of()["features"].sum()
+
+
+@pytest.mark.parametrize("held", [torch.nn.Linear(2, 2), torch.nn.Parameter(torch.ones(1))])
+def test_a_loss_that_would_not_train_is_refused(register, held):
+    class Own:
+        key = "loss_own"
+
+        def __init__(self, cfg):
+            self.centers = held
+
+    register("Own", Own)
+    expected = r"NAME: Own holds parameters \(centers\) but is no nn.Module.*modeling.losses.Loss$"
+    with pytest.raises(InputError, match=expected):
+        build_losses(small_cfg("MODEL.LOSSES.NAME", "('Own',)"))
+
+
+def test_a_loss_without_a_name_is_refused(register):
+    register("Own", lambda cfg: torch.nn.Identity())
+    with pytest.raises(InputError, match=r"MODEL.LOSSES.NAME: Own has no 'key'"):
+        build_losses(small_cfg("MODEL.LOSSES.NAME", "('Own',)"))
+
+
+def test_two_losses_under_one_name_are_refused_as_one_would_be_lost():
+    cfg = small_cfg("MODEL.LOSSES.NAME", "('TripletLoss', 'TripletLoss')")
+    with pytest.raises(InputError, match="TripletLoss and TripletLoss are both called 'loss_trip"):
+        build_losses(cfg)
+
+
+def test_self_meta_moves_what_a_loss_learned(register):
+    class Own(Loss):
+        key = "loss_own"
+
+        def __init__(self, cfg):
+            super().__init__()
+            self.centers = torch.nn.Parameter(torch.ones(4, 512))
+
+        def forward(self, outputs, targets, modalities):
+            return (outputs["features"] - self.centers[targets]).square().mean()
+
+    register("Own", Own)
+    model, batch = VVIBaseline(small_cfg("MODEL.LOSSES.NAME", "('Own',)")), small_batch()
+    seen = []
+    model.loss_functions[0].register_forward_pre_hook(
+        lambda loss, _: seen.append(loss.centers.detach().clone())
+    )
+    losses_of = lambda module, batch: module(batch)  # noqa: E731
+    gradients, _ = meta_gradients(model, losses_of, batch, batch, 0.5, second_order=False)
+    assert gradients["loss_functions.0.centers"].any()
+    assert torch.equal(seen[0], torch.ones(4, 512))
+    assert not torch.equal(seen[1], seen[0]), "theta_temp has other centers"
 
 
 def test_all_losses_mix_in_one_config_and_reach_the_network():
