@@ -4,19 +4,22 @@
 registers every part of this package, so that a config can name it.
 """
 
-from plugins import compat
+from plugins.interrupts import quiet_import
 
-compat.install()
+with quiet_import():
+    from plugins import compat
 
-# For registration; the package's own modules need fastreid importable first.
-from plugins import (  # noqa: E402, F401
-    attacks,
-    data,
-    defense,
-    engine,
-    evaluation,
-    modeling,
-    robustness,
-)
+    compat.install()
+
+    # For registration; the package's own modules need fastreid importable first.
+    from plugins import (  # noqa: F401
+        attacks,
+        data,
+        defense,
+        engine,
+        evaluation,
+        modeling,
+        robustness,
+    )
 
 __version__ = "0.1.0"

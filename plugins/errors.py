@@ -1,4 +1,4 @@
-"""The one exception that tells a user what to change."""
+"""What a user is told when a command ends before its work is done."""
 
 import functools
 import logging
@@ -6,7 +6,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
+from plugins.interrupts import Interrupted, StopSignals, tell_interrupted
+
+KEPT = "what was saved before is kept; the same command starts anew"
 
 
 class InputError(ValueError):
@@ -35,35 +37,69 @@ def require_output(option: str, path: Path, ending: str = "") -> None:
             raise InputError(f"{option} {path}: {folder} is a file; expected a folder")
 
 
-def user_errors(main: Callable) -> Callable:
-    """Decorate a command's ``main``: an InputError becomes one line on stderr and exit status 2."""
+class RunFailed(RuntimeError):
+    """A run that ended badly though its input was fine: a diverged loss, a process that was killed.
+
+    The message is one line, printed without a traceback, as that of an InputError.
+
+    Attributes:
+        status: exit status of the command.
+        told: whether another process prints the line.
+    """
+
+    def __init__(self, message: str, status: int = 1, told: bool = False) -> None:
+        super().__init__(message)
+        self.status = status
+        self.told = told
+
+
+def user_errors(main: Callable | None = None, *, kept: str = KEPT) -> Callable:
+    """Decorate a command's ``main``, so that what ends it becomes one line on stderr.
+
+    An InputError gives exit status 2, a RunFailed its own, SIGINT 130 and SIGTERM 143.
+
+    Args:
+        main: of the command; a SystemExit of it passes.
+        kept: what is kept after a signal, and how to go on.
+    """
+    if main is None:
+        return functools.partial(user_errors, kept=kept)
 
     @functools.wraps(main)
     def reporting(*args, **kwargs):
         try:
-            return main(*args, **kwargs)
-        except InputError as error:
-            sys.stderr.write(f"error: {message_of(error)}\n")
-            sys.exit(2)
-        except torch.multiprocessing.ProcessExitedException as error:
-            sys.exit(error.exit_code)
+            with StopSignals(raising=True):
+                return main(*args, **kwargs)
+        except KeyboardInterrupt as stop:
+            sys.exit(tell_interrupted(stop, kept))
+        except Exception as error:
+            if number := StopSignals.received():  # which broke something, as a queue to workers
+                sys.exit(tell_interrupted(Interrupted(number), kept))
+            if isinstance(error, InputError):
+                sys.stderr.write(f"error: {message_of(error)}\n")
+                sys.exit(2)
+            if isinstance(error, RunFailed):
+                if not error.told:
+                    sys.stderr.write(f"error: {error}\n")
+                sys.exit(error.status)
+            raise
 
     return reporting
 
 
-def message_of(error: InputError) -> str:
+def message_of(error: InputError | RunFailed) -> str:
     """Its one line, also where a loader's worker has put its traceback before that."""
     prefix = f"{InputError.__module__}.{InputError.__name__}: "
     return str(error).strip().splitlines()[-1].removeprefix(prefix)
 
 
 class WithoutTraceback(logging.Filter):
-    """Lets a log tell an InputError by its one line; other exceptions keep their traceback."""
+    """Lets a log tell an InputError or RunFailed by its line; others keep their traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrites the record; all pass."""
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, InputError):
+        if isinstance(error, InputError | RunFailed):
             record.msg, record.exc_info = f"{record.msg} {message_of(error)}", None
         return True
 

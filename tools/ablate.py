@@ -65,7 +65,9 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-@user_errors
+@user_errors(
+    kept="what has ended is recorded, the rest goes on where it was: give the same command again"
+)
 def main() -> int:
     """Plan, run, report; exit status 1 if a run failed, 128 + signal if stopped by one."""
     arguments = parse_arguments()

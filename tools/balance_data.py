@@ -44,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
     return parse_with_overrides(parser)
 
 
-@user_errors
+@user_errors(kept="what was made before is kept; the same command goes on")
 def main() -> None:
     """Read the command line, then do what it asks for, alone in the folder."""
     args = parse_arguments()

@@ -59,7 +59,9 @@ def verify(folder: str) -> None:
         print(f"{Path(folder, store_name(size))}: {len(cache):,} frames as packed")
 
 
-@user_errors
+@user_errors(
+    kept="nothing was written; a cache that was there is as before; the same command starts anew"
+)
 def main() -> None:
     """Pack or verify."""
     args = parse_arguments()

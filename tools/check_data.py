@@ -63,7 +63,7 @@ def print_complaints(title: str, complaints: list[Complaint]) -> None:
             print(f"  ... and {len(complaints) - SHOWN} more")
 
 
-@user_errors
+@user_errors(kept="nothing was changed; the same command starts anew")
 def main() -> int:
     """Count, check, show."""
     args = parse_arguments()

@@ -44,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
     return parse_with_overrides(parser)
 
 
-@user_errors
+@user_errors(kept="what the attacks found is kept in --out; the same command goes on")
 def main() -> None:
     """Compare, print the table."""
     args = parse_arguments()

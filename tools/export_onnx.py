@@ -34,7 +34,7 @@ def parse_arguments() -> argparse.Namespace:
     return parse_with_overrides(parser)
 
 
-@user_errors
+@user_errors(kept="nothing was written; the same command starts anew")
 def main() -> int:
     """Load, export, compare; 1 if the file's features are not the model's."""
     args = parse_arguments()

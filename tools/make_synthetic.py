@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from plugins.errors import InputError, require_output
+from plugins.errors import InputError, require_output, user_errors
 from plugins.synthetic.layouts import LAYOUTS
 from plugins.synthetic.oracle import ceiling
 from plugins.synthetic.settings import PRESETS, SyntheticSettings, kind_of
@@ -93,6 +93,7 @@ def print_ceiling(settings: SyntheticSettings) -> None:
         )
 
 
+@user_errors(kept="the data set is not whole; the same command renders it anew")
 def main() -> int:
     """Render, count, show."""
     arguments = vars(parse_arguments())

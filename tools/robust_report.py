@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
     return parse_with_overrides(parser)
 
 
-@user_errors
+@user_errors(kept="what the attacks found is kept in --out; the same command goes on")
 def main() -> None:
     """Load, report, print where it lies."""
     args = parse_arguments()

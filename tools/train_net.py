@@ -13,8 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from plugins.engine import launch, parse_arguments, read_cfg, run
 from plugins.errors import user_errors
 
+KEPT = "what was saved before is kept; the same command starts anew, with --resume it goes on"
 
-@user_errors
+
+@user_errors(kept=KEPT)
 def main() -> None:
     """Read the command line, then run in one or several processes."""
     args = parse_arguments("Train or evaluate what a config describes.")
@@ -30,7 +32,7 @@ def main() -> None:
     )
 
 
-@user_errors
+@user_errors(kept=KEPT)
 def run_reporting_errors(cfg, args) -> None:
     """In a process of its own an error must be printed there."""
     run(cfg, args)

@@ -17,6 +17,7 @@ from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.data.datasets.wrapped import innermost
 from plugins.data.frames import read_frame
 from plugins.errors import InputError
+from plugins.interrupts import leave_signals_to_parent
 
 SPLITS = ("train", "query", "gallery")
 SHORTEST_SIDE = 16  # pixels; networks of this field reduce a frame by 16
@@ -238,7 +239,7 @@ def check_frames(
         for file in item.img_paths
     }
     complaints = []
-    with multiprocessing.Pool(workers) as pool:
+    with multiprocessing.Pool(workers, leave_signals_to_parent) as pool:
         found = pool.imap(partial(_look_at, read=read), places, chunksize=32)
         for file, complaint in tqdm(found, total=len(places), unit="frame", desc="reading"):
             if complaint:

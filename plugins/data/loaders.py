@@ -7,6 +7,7 @@ from fastreid.config import CfgNode
 from torch.utils.data import DataLoader, Sampler, default_collate
 
 from plugins.data.clips import ClipDataset
+from plugins.interrupts import shield_loader_worker
 
 
 def collate(samples: list[dict]) -> dict:
@@ -72,6 +73,7 @@ def make_loader(
         batch_sampler=batch_sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=collate,
+        worker_init_fn=shield_loader_worker,
         pin_memory=device.type == "cuda",
         # Of its own: each new iterator draws the workers' seeds, else from the global generator.
         generator=torch.Generator().manual_seed(max(cfg.SEED, 0)),

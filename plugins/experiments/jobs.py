@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,37 +15,10 @@ from plugins.errors import InputError
 from plugins.evaluation import Evaluation
 from plugins.experiments.processes import Job, keep_only_final, start
 from plugins.experiments.runs import Run
+from plugins.interrupts import StopSignals
 
-PATIENCE = 10.0  # seconds that a process has to end after SIGTERM
-
-
-class StopSignals:
-    """Notes SIGINT and SIGTERM inside its block: neither strikes between two statements there.
-
-    Attributes:
-        signal: the first that came, or None.
-        event: set then.
-    """
-
-    def __init__(self) -> None:
-        """None came yet."""
-        self.event = threading.Event()
-        self.signal: int | None = None
-
-    def __enter__(self) -> "StopSignals":
-        """Catch them."""
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        self._before = {number: signal.signal(number, self._note) for number in numbers}
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Put the handlers back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: object) -> None:
-        self.signal = self.signal or number
-        self.event.set()
+# Seconds that a process has to end after SIGTERM: a training ends its iteration and saves.
+PATIENCE = 60.0
 
 
 def execute(
@@ -58,7 +30,8 @@ def execute(
 ) -> tuple[dict[str, str], int | None]:
     """Run all, ``jobs`` at a time; a failing one is told and does not stop the others.
 
-    SIGINT and SIGTERM end the processes; what they have saved is resumed the next time.
+    SIGINT and SIGTERM end the processes, which save first; the next time they are resumed. A second
+    signal ends them at once.
 
     Args:
         runs: what to run.
@@ -90,7 +63,11 @@ def execute(
             keep_only_final(run.folder)
             bar.update()
 
-    with StopSignals() as stop, tqdm(total=len(runs), unit="run") as bar:
+    def kill() -> None:
+        for job in running:
+            _signal_group(job.process, signal.SIGKILL)
+
+    with StopSignals(at_once=kill) as stop, tqdm(total=len(runs), unit="run") as bar:
         try:
             while (waiting or running) and stop.signal is None:
                 while waiting and len(running) < jobs:
@@ -108,6 +85,12 @@ def execute(
                         job.check()
                         waiting.appendleft(job.run)  # to be tested, or recorded
         finally:
+            if running and stop.signal is not None:
+                tqdm.write(
+                    f"stopping: {len(running)} runs save what they have; a second signal ends them "
+                    "at once",
+                    file=sys.stderr,
+                )
             end([job.process for job in running])
     return failures, stop.signal
 

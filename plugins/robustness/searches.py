@@ -30,6 +30,7 @@ from plugins.evaluation import (
 from plugins.evaluation.distance import CHUNK
 from plugins.evaluation.ranks import match_blocks
 from plugins.evaluation.rerank import rerank
+from plugins.interrupts import shield_loader_worker
 from plugins.robustness.batches import RowBatches
 from plugins.robustness.outcomes import Attacked, Outcomes, Scores, join
 from plugins.robustness.records import Record
@@ -244,6 +245,7 @@ def attack_search(
         batch_size=None,
         sampler=left,
         num_workers=workers,
+        worker_init_fn=shield_loader_worker,
         generator=torch.Generator(),
     )
     progress = tqdm(

@@ -20,6 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from plugins.errors import InputError
+from plugins.interrupts import leave_signals_to_parent
 from plugins.synthetic.frame import render_walk
 from plugins.synthetic.plan import MODALITIES, Walk
 from plugins.synthetic.scene import draw_camera
@@ -125,7 +126,7 @@ def render_layout(
     frames = sum(len(recording.files) for recording in jobs)
     with tqdm(total=frames, unit="frame", desc=f"rendering {root}") as bar:
         if workers > 1:
-            with multiprocessing.Pool(workers) as pool:
+            with multiprocessing.Pool(workers, leave_signals_to_parent) as pool:
                 for done in pool.imap_unordered(write, jobs, chunksize=4):
                     bar.update(done)
         else:

@@ -24,6 +24,7 @@ from plugins.defense.balance.network import ConditionalUNet
 from plugins.defense.balance.photographs import Photograph, labels, read_photographs
 from plugins.engine.checkpoint import read_checkpoint
 from plugins.errors import InputError
+from plugins.interrupts import Interrupted, StopSignals
 from plugins.utils.images import MAX_PIXELS
 from plugins.utils.io import write_tensors, write_text
 
@@ -117,7 +118,7 @@ class GeneratorTraining:
         self._optimizer = torch.optim.Adam(self._network.parameters(), lr=settings.base_lr)
 
     def run(self, folder: Path, steps: int, period: int) -> None:
-        """Go on to step ``steps``; save every ``period`` steps and at the end.
+        """Go on to step ``steps``; save every ``period`` steps, at the end and when interrupted.
 
         Args:
             folder: to write to; a checkpoint that is there is resumed.
@@ -127,6 +128,7 @@ class GeneratorTraining:
         Raises:
             InputError: the checkpoint is damaged, or of other settings, images or layers; or the
                 gradient is not finite.
+            Interrupted: a signal asked for it; the step was ended and saved.
         """
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / CHECKPOINT).is_file():
@@ -137,14 +139,19 @@ class GeneratorTraining:
         images = read_photographs(self._photographs, self._settings.size, self._max_pixels)
         people = labels([photograph.person for photograph in self._photographs], self.people)
         cameras = labels([photograph.camera for photograph in self._photographs], self.cameras)
-        with tqdm(total=steps, initial=self.step, desc="generator", unit="step") as bar:
+        progress = tqdm(total=steps, initial=self.step, desc="generator", unit="step")
+        with StopSignals() as stop, progress as bar:
             while self.step < steps:
                 self.losses.append(self._advance(images, people, cameras))
                 self.step += 1
                 bar.update()
                 bar.set_postfix(loss=f"{sum(self.losses[-100:]) / len(self.losses[-100:]):.4f}")
-                if self.step % period == 0 or self.step == steps:
+                stopped = stop.signal is not None
+                if self.step % period == 0 or self.step == steps or stopped:
                     self._save(folder)
+                if stopped and self.step < steps:
+                    done = f"saved {folder / CHECKPOINT} after step {self.step} of {steps}"
+                    raise Interrupted(stop.signal, f"{done}; the same command goes on from there")
 
     def _advance(self, images: Tensor, people: Tensor, cameras: Tensor) -> float:
         """One step of Adam; all draws on the CPU, so that the device does not change them."""

@@ -1,0 +1,163 @@
+"""Ctrl-C and SIGTERM in every command: one line, and nothing half-done."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.engine.small import CONFIG, ROOT, environment, options
+from tests.modeling.samples import small_cfg
+from tests.robustness.small import MARKET, save_weights
+from tests.tools.test_balance_data import CONFIG as BALANCE
+from tests.tools.test_extract_frames import write_table, write_video
+
+DRIVER = Path(__file__).with_name("signalled.py")
+SMALL = ["INPUT.SIZE_TEST", "[32,16]", "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "2"]
+SIZES = ["INPUT.SIZE_TRAIN", "[32,16]", "INPUT.SIZE_TEST", "[32,16]"]
+PROGRESS = "tqdm.std:tqdm.update"
+
+
+def run_signalled(tool: str, place: str, name: str, *words: object, datasets: Path) -> list[str]:
+    """What the tool says on stderr but for its log, progress and warnings; its status is right.
+
+    Args:
+        tool: its name.
+        place: module and function where the signal comes.
+        name: of the signal.
+        *words: of the command line.
+        datasets: the FASTREID_DATASETS folder.
+    """
+    path = str(ROOT / f"tools/{tool}.py")
+    done = subprocess.run(
+        [sys.executable, str(DRIVER), path, place, name, *map(str, words)],
+        env=environment(datasets) | {"PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        start_new_session=True,
+    )
+    assert done.returncode == {"SIGINT": 130, "SIGTERM": 143}[name], done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    lines = [line for line in re.split(r"[\r\n]+", done.stderr) if line.strip()]
+    logged = ("%|", "it/s", "Loading checkpoint", "read from its record")
+    return [line for line in lines if not any(words in line for words in logged)]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """Of an untrained model of the small Market-1501 config."""
+    return save_weights(tmp_path_factory.mktemp("weights"), MARKET, SMALL)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_train_net(datasets, tmp_path, name):
+    words = ["--config-file", CONFIG, *options(tmp_path, DATALOADER__NUM_WORKERS=2)]
+    place = "plugins.engine.steps:Step.write_metrics"
+    said = run_signalled("train_net", place, name, *words, datasets=datasets)
+    file = tmp_path / "model_interrupted.pth"
+    assert said == [
+        f"interrupted by {name}: saved {file} after iteration 1 of 9; the same command with "
+        "--resume goes on from there"
+    ]
+    assert file.exists()
+
+
+def test_train_net_before_it_trains(datasets, tmp_path):
+    words = ["--config-file", CONFIG, *options(tmp_path)]
+    place = "plugins.engine.trainer:read_tests"
+    (said,) = run_signalled("train_net", place, "SIGTERM", *words, datasets=datasets)
+    assert said.startswith(
+        "interrupted by SIGTERM: what was saved before is kept; the same command"
+    )
+    assert not list(tmp_path.glob("*.pth"))
+
+
+def test_train_net_that_evaluates(market, weights, tmp_path):
+    words = ["--config-file", MARKET, "--eval-only", *SMALL, "OUTPUT_DIR", tmp_path]
+    place = "plugins.evaluation.vvi_evaluator:VVIEvaluator.process"
+    words += ["MODEL.WEIGHTS", weights]
+    (said,) = run_signalled("train_net", place, "SIGINT", *words, datasets=market)
+    assert said.startswith("interrupted by SIGINT: what was saved before is kept")
+
+
+@pytest.mark.parametrize("tool", ["robust_report", "compare_attacks"])
+def test_attacks(market, weights, tmp_path, tool):
+    words = ["--config-file", MARKET, "--out", tmp_path / "out"]
+    if tool == "compare_attacks":
+        words += ["--column", "eps 4", "ATTACK.EPS 4.0", "TEST.ATTACKS", "['FNA']"]
+    words += [*SMALL, "MODEL.WEIGHTS", weights, "ATTACK.QUERIES", 4, "ATTACK.STEPS", 1]
+    place = "plugins.robustness.searches:attack_batch"
+    (said,) = run_signalled(tool, place, "SIGINT", *words, datasets=market)
+    assert said == (
+        "interrupted by SIGINT: what the attacks found is kept in --out; the same command goes on"
+    )
+
+
+def test_cache_data(datasets, tmp_path):
+    name, cache = "SIGINT", tmp_path / "cache"
+    words = ["--config-file", CONFIG, "--out", cache, "--workers", 2, *SIZES]
+    (said,) = run_signalled("cache_data", PROGRESS, name, *words, datasets=datasets)
+    assert said.startswith(f"interrupted by {name}: nothing was written; a cache that was there")
+    assert os.listdir(cache) == []
+
+
+def test_check_data(datasets):
+    words = ["HITSZVCM", "--workers", 2]
+    (said,) = run_signalled("check_data", PROGRESS, "SIGTERM", *words, datasets=datasets)
+    assert said == "interrupted by SIGTERM: nothing was changed; the same command starts anew"
+
+
+def test_convert_data(datasets, tmp_path):
+    words = ["--from", "HITSZVCM", "--to", "manifest", "--out", tmp_path / "out"]
+    (said,) = run_signalled("convert_data", PROGRESS, "SIGTERM", *words, datasets=datasets)
+    assert said == "interrupted by SIGTERM: nothing was written; the same command starts anew"
+    assert os.listdir(tmp_path) == []
+
+
+def test_extract_frames(tmp_path):
+    write_video(tmp_path / "a.mkv")
+    write_table(tmp_path, ("a.mkv", 1, 1, "visible", "", "", "train"))
+    words = [tmp_path / "videos.csv", "--out", tmp_path / "out"]
+    place = "plugins.data.conversion.videos:extract"
+    (said,) = run_signalled("extract_frames", place, "SIGINT", *words, datasets=tmp_path)
+    assert said == "interrupted by SIGINT: nothing was written; the same command starts anew"
+    assert sorted(os.listdir(tmp_path)) == ["a.mkv", "videos.csv"]
+
+
+def test_make_synthetic(tmp_path):
+    name, out = "SIGINT", tmp_path / "HITSZ-VCM"
+    small = ["--train-ids", 3, "--test-ids", 3, "--height", 32, "--width", 16]
+    words = ["--out", out, "--workers", 2, *small]
+    (said,) = run_signalled("make_synthetic", PROGRESS, name, *words, datasets=tmp_path)
+    assert said == (
+        f"interrupted by {name}: the data set is not whole; the same command renders it anew"
+    )
+
+
+def test_balance_data(market, tmp_path):
+    pytest.importorskip("diffusers")
+    config = tmp_path / "balance.yml"
+    config.write_text(BALANCE)
+    words = ["train", "--config-file", config, "DATASETS.BALANCE.DIR", tmp_path / "balance"]
+    words += ["DATASETS.BALANCE.GENERATOR.CHECKPOINT_PERIOD", 100]
+    place = "plugins.defense.balance.training:GeneratorTraining._advance"
+    (said,) = run_signalled("balance_data", place, "SIGTERM", *words, datasets=market)
+    file = tmp_path / "balance/generator.pth"
+    assert said == (
+        f"interrupted by SIGTERM: saved {file} after step 1 of 8; the same command goes on from "
+        "there"
+    )
+    assert file.exists()
+
+
+def test_export_onnx(market, tmp_path):
+    pytest.importorskip("onnx")
+    (tmp_path / "config.yaml").write_text(small_cfg().dump())
+    words = ["--config-file", tmp_path / "config.yaml", "--out", tmp_path / "model.onnx"]
+    place = "plugins.engine.onnx_export:load_deployed"
+    words += ["MODEL.WEIGHTS", "any.pth"]
+    (said,) = run_signalled("export_onnx", place, "SIGINT", *words, datasets=market)
+    assert said == "interrupted by SIGINT: nothing was written; the same command starts anew"
