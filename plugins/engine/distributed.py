@@ -12,6 +12,13 @@ import torch.distributed as dist
 from fastreid.utils import comm
 from torch import Tensor, nn
 
+# What gloo and NCCL say when the process at the other end is gone.
+GONE = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "remote process exi",
+)
 BUCKET_ELEMENTS = 8 * 2**20  # 32 MiB of float32 per all-reduce
 
 
@@ -21,6 +28,26 @@ def broadcast_model(model: nn.Module) -> None:
         return
     for tensor in (*model.parameters(), *model.buffers()):
         dist.broadcast(tensor.data, src=0)
+
+
+def lost_rank(error: BaseException | None) -> bool:
+    """Whether an error comes of another rank that has ended."""
+    while error is not None:
+        lost = isinstance(error, dist.DistNetworkError) or any(t in str(error) for t in GONE)
+        if lost and isinstance(error, RuntimeError) and comm.get_world_size() > 1:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def agree_on_largest(number: int) -> int:
+    """The largest of the ranks' numbers; every rank must call this."""
+    if comm.get_world_size() == 1:
+        return number
+    numbers = torch.tensor([number])
+    # On the CPU also beside NCCL: it waits for no kernel.
+    dist.all_reduce(numbers, op=dist.ReduceOp.MAX, group=comm._get_global_gloo_group())
+    return int(numbers)
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

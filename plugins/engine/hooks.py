@@ -1,16 +1,21 @@
 """Hooks beside fastreid's."""
 
 import re
+from pathlib import Path
 
 from fastreid.config import CfgNode
 from fastreid.engine import hooks
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils.checkpoint import Checkpointer
+from fastreid.utils.events import JSONWriter, TensorboardXWriter
 from torch import nn
 
 from plugins.engine.checkpoint import BestMetric, RandomState
 from plugins.engine.distributed import average_buffers
+from plugins.engine.interruption import INTERRUPTED
 from plugins.errors import InputError
+
+FILES = (JSONWriter, TensorboardXWriter)  # writers that write a scalar once
 
 
 class AverageWeights(HookBase):
@@ -134,6 +139,11 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
         elif (epoch + 1) % self.period == 0:
             self.save(f"model_{epoch:04d}", epoch=epoch, metric=metric)
 
+    def save(self, name: str, **kwargs) -> None:
+        """Saves, and removes what a training that was stopped before had left to go on from."""
+        super().save(name, **kwargs)
+        Path(self.checkpointer.save_dir, f"{INTERRUPTED}.pth").unlink(missing_ok=True)
+
     def after_train(self) -> None:
         """Saves again where the evaluation came after the last epoch."""
         if self.trainer.iter == self.trainer.max_iter and self._metric() >= 0:
@@ -152,6 +162,17 @@ class PeriodicWriter(hooks.PeriodicWriter):
     fastreid writes the last iteration of an epoch before the evaluation and never again, so that
     the results of that iteration are missing from metrics.json and TensorBoard.
     """
+
+    @property
+    def written(self) -> int:
+        """The last iteration that was written; -1: none."""
+        return max((w._last_write for w in self._writers if isinstance(w, FILES)), default=-1)
+
+    @written.setter
+    def written(self, iteration: int) -> None:
+        for writer in self._writers:
+            if isinstance(writer, FILES):
+                writer._last_write = iteration
 
     def after_step(self) -> None:
         """Leaves an epoch's last iteration to ``after_epoch``, which follows the evaluation."""

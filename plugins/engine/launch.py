@@ -1,7 +1,9 @@
 """Start one or several processes: CUDA with NCCL, CPU with gloo, or under torchrun."""
 
+import contextlib
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.distributed as dist
@@ -9,7 +11,10 @@ import torch.multiprocessing as mp
 from fastreid.engine.launch import _distributed_worker as nccl_worker
 from fastreid.utils import comm
 
-from plugins.errors import InputError
+from plugins.engine.distributed import lost_rank
+from plugins.engine.ranks import LOST, LOST_RANK, wait_for_ranks
+from plugins.errors import InputError, RunFailed
+from plugins.interrupts import Interrupted, StopSignals, catch_as_rank, held_back
 
 
 def world_size(num_processes: int, num_machines: int) -> int:
@@ -44,12 +49,20 @@ def launch(
 
     Raises:
         InputError: more processes per machine are asked for than there are GPUs.
+        RunFailed: a process was killed.
+        Interrupted: a signal ended the processes.
     """
     cuda = device.startswith("cuda")
     if under_torchrun():
         _join_torchrun(cuda)
+        catch_as_rank(dist.get_rank())
         try:
-            main(*args)
+            with StopSignals(raising=True):
+                main(*args)
+        except Exception as error:
+            if not lost_rank(error):
+                raise
+            raise RunFailed(f"rank {dist.get_rank()}: {LOST_RANK}") from error
         finally:
             dist.destroy_process_group()
     elif num_processes * num_machines == 1:
@@ -59,11 +72,14 @@ def launch(
             raise InputError(
                 f"--num-gpus {num_processes}: this machine has {torch.cuda.device_count()}"
             )
-        mp.spawn(
-            _nccl_worker if cuda else _gloo_worker,
-            nprocs=num_processes,
-            args=(main, num_processes, num_machines, machine_rank, dist_url, args),
-        )
+        with held_back():
+            context = mp.spawn(
+                _nccl_worker if cuda else _gloo_worker,
+                nprocs=num_processes,
+                args=(main, num_processes, num_machines, machine_rank, dist_url, args),
+                join=False,
+            )
+        wait_for_ranks(context, machine_rank * num_processes, num_processes * num_machines)
 
 
 def _join_torchrun(cuda: bool) -> None:
@@ -86,7 +102,8 @@ def _nccl_worker(
 ) -> None:
     """Fastreid's worker, reached through this module, so that its process imports plugins first."""
     size = num_processes * num_machines
-    nccl_worker(local_rank, main, size, num_processes, machine_rank, dist_url, args)
+    with _one_rank(machine_rank * num_processes + local_rank):
+        nccl_worker(local_rank, main, size, num_processes, machine_rank, dist_url, args)
 
 
 def _gloo_worker(
@@ -98,19 +115,44 @@ def _gloo_worker(
     dist_url: str,
     args: tuple,
 ) -> None:
+    rank = machine_rank * num_processes + local_rank
     # Each process would take every core otherwise.
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_processes))
-    dist.init_process_group(
-        "gloo",
-        init_method=dist_url,
-        world_size=num_processes * num_machines,
-        rank=machine_rank * num_processes + local_rank,
-    )
-    _set_local_group(num_processes, machine_rank)
+    with _one_rank(rank):
+        dist.init_process_group(
+            "gloo",
+            init_method=dist_url,
+            world_size=num_processes * num_machines,
+            rank=rank,
+        )
+        _set_local_group(num_processes, machine_rank)
+        try:
+            main(*args)
+        finally:
+            dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _one_rank(rank: int) -> Iterator[None]:
+    """The work of a rank; what ends it is told to the process that started it by the exit status.
+
+    torch.multiprocessing takes a KeyboardInterrupt for a success.
+    """
+    catch_as_rank(rank)
     try:
-        main(*args)
+        with StopSignals(raising=True):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, StopSignals.numbers)
+            yield
+    except Interrupted as stop:
+        raise SystemExit(stop.status) from None
+    except Exception as error:
+        if lost_rank(error):
+            raise SystemExit(LOST) from None
+        raise
     finally:
-        dist.destroy_process_group()
+        # What comes now is too late to change anything, and must not change the exit status.
+        for number in StopSignals.numbers:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _set_local_group(local_size: int, machine_rank: int) -> None:

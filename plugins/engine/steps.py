@@ -25,12 +25,27 @@ from plugins.registry import STEP
 logger = logging.getLogger(__name__)
 
 
+class Diverged(FloatingPointError):
+    """A loss is infinite or NaN; raised on all ranks, before the main optimizer steps.
+
+    Attributes:
+        ranks: where it is.
+        losses: of this rank, by name.
+    """
+
+    def __init__(self, message: str, ranks: list[int], losses: dict[str, float]) -> None:
+        super().__init__(message)
+        self.ranks = ranks
+        self.losses = losses
+
+
 class Step:
     """Common part of all steps: batches, mixed precision, gradients, updates, metrics.
 
     Attributes:
         iter: iteration of the whole run, set by the trainer before each :meth:`run_step`.
         epoch: epoch of the whole run, likewise.
+        batches: of the present update, as they came from the loader.
         optimizer: the one that fastreid's learning-rate schedule drives.
         grad_scaler: loss scaler of float16 on CUDA, else None.
         parts: sections of DEFENSE with an ENABLED that this step heeds.
@@ -52,7 +67,8 @@ class Step:
         self.autocast, self.grad_scaler = mixed_precision(cfg)
         self.iter = 0
         self.epoch = 0
-        self._batches: Iterator | None = None
+        self.batches: list[dict] = []
+        self._stream: Iterator | None = None
 
     @classmethod
     def check_config(cls, cfg: CfgNode) -> None:
@@ -101,12 +117,12 @@ class Step:
     def next_batches(self) -> tuple[list[dict], float]:
         """SOLVER.ACCUMULATION batches, and the seconds waited for them."""
         start = time.perf_counter()
-        if self._batches is None:
-            self._batches = iter(self.data_loader)
-        batches = [next(self._batches) for _ in range(self.cfg.SOLVER.ACCUMULATION)]
+        if self._stream is None:
+            self._stream = iter(self.data_loader)
+        self.batches = [next(self._stream) for _ in range(self.cfg.SOLVER.ACCUMULATION)]
         # Counts what was trained on; loader workers are already further ahead.
-        self.data_loader.batch_sampler.position += len(batches)
-        return batches, time.perf_counter() - start
+        self.data_loader.batch_sampler.position += len(self.batches)
+        return self.batches, time.perf_counter() - start
 
     def batch_losses(self, batch: dict, **model_arguments) -> dict[str, Tensor]:
         """What ``backward`` derives: the model's losses of a batch, by name."""
@@ -172,14 +188,18 @@ class Step:
             adversary_losses: name -> loss that is not part of ``total_loss``.
 
         Raises:
-            FloatingPointError: a loss is infinite or NaN; raised before the main optimizer steps.
+            Diverged: a loss is infinite or NaN, on this rank or another.
         """
         both = {**losses, **(adversary_losses or {})}
         values = torch.stack([loss.float() for loss in both.values()]).tolist()
-        gathered = comm.gather({**dict(zip(both, values, strict=True)), "data_time": data_time})
-        if not np.isfinite(values).all():
-            shown = ", ".join(f"{n} {v:.4g}" for n, v in zip(both, values, strict=True))
-            raise FloatingPointError(f"iteration {self.iter}: a loss is infinite or NaN: {shown}")
+        own = dict(zip(both, values, strict=True))
+        gathered = comm.all_gather({**own, "data_time": data_time})
+        bad = [rank for rank, one in enumerate(gathered) if not np.isfinite([*one.values()]).all()]
+        if bad:
+            shown = ", ".join(f"{name} {gathered[bad[0]][name]:.4g}" for name in both)
+            where = f" on rank {bad[0]}" if len(gathered) > 1 else ""
+            message = f"iteration {self.iter}: a loss is infinite or NaN{where}: {shown}"
+            raise Diverged(message, bad, own)
         if comm.is_main_process():
             storage = get_event_storage()
             storage.put_scalar("data_time", max(one.pop("data_time") for one in gathered))

@@ -37,6 +37,8 @@ from plugins.engine.hooks import (
     PeriodicCheckpointer,
     PeriodicWriter,
 )
+from plugins.engine.interruption import KEY, Interruption
+from plugins.engine.loop import StoppableLoop
 from plugins.engine.pictures import draw_rankings
 from plugins.engine.queries import name_queries
 from plugins.engine.untrained import TellUntrained
@@ -55,10 +57,10 @@ ROBUST = "RobustEvaluator"  # the evaluator under TEST.ATTACKS
 Tests = dict[str, tuple[DataLoader, VideoDataset | ImageSet]]
 
 
-class Trainer(DefaultTrainer):
+class Trainer(StoppableLoop, DefaultTrainer):
     """Trains what a config describes; fastreid's hooks, writers, file names and log line stay.
 
-    The step (SOLVER.STEP) does one iteration, this class owns the loop and what is saved.
+    The step (SOLVER.STEP) does one iteration, this class owns what it works with and what is saved.
 
     Attributes:
         model: the network that the step trains.
@@ -105,7 +107,7 @@ class Trainer(DefaultTrainer):
             **({LIVE: self.average} if self.average else {}),
         )
         self.cfg = cfg
-        self.start_epoch = self.epoch = 0
+        self.start_epoch = self.start_iter = self.epoch = 0
         self._evaluated = False
         self.queries = Evaluation([])
         self.max_epoch = cfg.SOLVER.MAX_EPOCH
@@ -132,11 +134,20 @@ class Trainer(DefaultTrainer):
             resume = False
         rest = self.checkpointer.load(path, checkpointables=None if resume else [])
         if resume:
+            interruption = rest.pop(KEY, None)
             self.start_epoch = rest["epoch"] + 1
+            self.start_iter = self.start_epoch * self.iters_per_epoch
+            if interruption:
+                self.go_on_from(Interruption(**interruption), path)
             self._evaluated = rest["metric"] >= 0
             self.check_warmup(path)
             logger.info(
-                "Resumed from %s: %d of %d epochs are done", path, self.start_epoch, self.max_epoch
+                "Resumed from %s: %d of %d epochs are done, %d of %d iterations",
+                path,
+                self.start_epoch,
+                self.max_epoch,
+                self.start_iter,
+                self.max_iter,
             )
             if self.start_epoch >= self.max_epoch:
                 # The run may have been killed between the last epoch's two checkpoints.
@@ -153,7 +164,7 @@ class Trainer(DefaultTrainer):
         warmup = self.scheduler.get("warmup_sched")
         if not warmup or warmup.last_epoch >= warmup.warmup_iters:
             return
-        done, expected = warmup.last_epoch, self.start_epoch * self.iters_per_epoch
+        done, expected = warmup.last_epoch, self.start_iter
         if (done, warmup.warmup_iters) != (expected, self.warmup_iters):
             raise InputError(
                 f"{path}: cannot resume from it in its warm-up: {done} of {warmup.warmup_iters} "
@@ -168,9 +179,10 @@ class Trainer(DefaultTrainer):
         if self.start_epoch >= self.max_epoch:
             logger.info("All %d epochs are done already; evaluating", self.max_epoch)
             if self._evaluated or self.start_epoch > self.max_epoch:
-                return self.evaluate()
+                return self._test()
         # Where no epoch is left, the hooks do what a kill in the last evaluation left undone.
-        return super().train()
+        self.run_epochs()
+        return self._last_eval_results if comm.is_main_process() else None
 
     def run_step(self) -> None:
         """One iteration of the step."""
@@ -179,6 +191,9 @@ class Trainer(DefaultTrainer):
 
     def evaluate(self) -> dict:
         """Results of :meth:`test` for the network as it is now; keeps those of each query too."""
+        return self.evaluate_or_stop(self._test)
+
+    def _test(self) -> dict:
         self._last_eval_results, self.queries = self.test_queries(
             self.cfg, self.deployed, self._tests
         )
