@@ -155,7 +155,7 @@ def nested_difference(of_seeds: np.ndarray, people: int) -> Difference:
         people=people,
         seeds=seeds,
         people_freedom=1.0,
-        resampled_error=float(math.sqrt(drawn.var() * seeds / (seeds - 1))),
+        resampled_error=math.sqrt(drawn.var() * seeds / (seeds - 1)),
         crossed=False,
     )
 
@@ -164,8 +164,8 @@ def resampled_error(differences: np.ndarray, weights: np.ndarray) -> float:
     """Standard error of the mean if other people and other seeds had been drawn.
 
     People and seeds are both drawn with replacement. Means of S drawn seeds vary (S - 1) / S times
-    as much as means of S new ones do, which is put right; and what is left of people and seeds
-    together, which varies in either draw, is counted once.
+    as much as means of S new ones do, and those of P people (P - 1) / P times, which is put right;
+    and what is left of people and seeds together, which varies in either draw, is counted once.
 
     Args:
         differences: (P, S).
@@ -178,14 +178,15 @@ def resampled_error(differences: np.ndarray, weights: np.ndarray) -> float:
     drawn_people = draws(people, seed=0) * weights
     drawn_people /= drawn_people.sum(axis=1, keepdims=True)  # (R, P), R draws
     by_people = drawn_people @ of_people
+    person_part = by_people.var() * people / (people - 1)
     if seeds == 1:
-        return float(by_people.std())
+        return math.sqrt(person_part)
     drawn_seeds = draws(seeds, seed=1) / seeds  # (R, S)
     by_seeds = drawn_seeds @ of_seeds
     by_both = ((drawn_people @ differences) * drawn_seeds).sum(axis=1)
-    rest = (by_both - by_people - by_seeds).var() * seeds / (seeds - 1)
+    rest = (by_both - by_people - by_seeds).var() * seeds / (seeds - 1) * people / (people - 1)
     seed_part = by_seeds.var() * seeds / (seeds - 1)
-    return float(math.sqrt(seed_part + max(by_people.var() - rest, 0.0)))
+    return math.sqrt(seed_part + max(person_part - rest, 0.0))
 
 
 @functools.lru_cache(maxsize=4)

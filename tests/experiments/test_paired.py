@@ -113,6 +113,13 @@ def test_the_second_road_is_calibrated_too():
     assert 0.95 - 3 * math.sqrt(0.05 * 0.95 / times) <= held / times
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_few_people_do_not_narrow_the_second_road(seeds):
+    values = np.random.default_rng(6).normal(size=(4, seeds))
+    found = paired_difference(values, np.ones(4))
+    assert found.resampled_error == pytest.approx(found.error, rel=0.1)
+
+
 @settings(max_examples=40)
 @given(seed=st.integers(0, 999), seeds=st.integers(1, 6), mean=st.floats(-3, 3))
 def test_the_p_value_is_below_5_percent_where_the_interval_leaves_out_0(seed, seeds, mean):
