@@ -191,7 +191,7 @@ class Step:
             Diverged: a loss is infinite or NaN, on this rank or another.
         """
         both = {**losses, **(adversary_losses or {})}
-        values = torch.stack([loss.float() for loss in both.values()]).tolist()
+        values = torch.stack([loss.float().reshape(()) for loss in both.values()]).tolist()
         own = dict(zip(both, values, strict=True))
         gathered = comm.all_gather({**own, "data_time": data_time})
         bad = [rank for rank, one in enumerate(gathered) if not np.isfinite([*one.values()]).all()]

@@ -43,15 +43,11 @@ class Told(Trainer):
             os.kill(os.getpid(), self.number)
         super().run_step()
 
-    def evaluate(self) -> dict:
-        self.test = self._test_and_tell
-        return super().evaluate()
-
-    def _test_and_tell(self, *args) -> dict:
+    def _test(self) -> dict:
         torch.rand(1), seed_all_rng(0)  # as an evaluation that draws, under attack
         if f"evaluation {self.iter}" in self.at:
             os.kill(os.getpid(), self.number)
-        return Trainer.test(*args)
+        return super()._test()
 
 
 def train(config: Path, folder: Path, resume: bool = False, at: tuple = (), **changes) -> Trainer:
