@@ -129,6 +129,8 @@ def _run(cfg: CfgNode, args: argparse.Namespace) -> None:
         model = load_model(cfg, cfg.MODEL.WEIGHTS)
         results, queries = Trainer.test_queries(cfg, model, Trainer.build_tests(cfg, model))
     else:
+        if comm.is_main_process():
+            tell_where_it_goes_on(cfg.OUTPUT_DIR, args)
         trainer = Trainer(cfg)
         trainer.resume_or_load(args.resume)
         results = trainer.train()
@@ -145,6 +147,38 @@ def _run(cfg: CfgNode, args: argparse.Namespace) -> None:
             raise SystemExit(1)
         if cfg.TEST.EXPECTED_RESULTS:
             logger.info("TEST.EXPECTED_RESULTS: all met")
+
+
+def tell_where_it_goes_on(output: str, args: argparse.Namespace) -> None:
+    """Warn where ``--resume`` finds nothing to go on from, or goes on in another folder.
+
+    A run's folder that was moved holds a config.yaml that names the old place.
+    """
+    if args.resume is True and not Checkpointer(nn.Identity(), output).has_checkpoint():
+        logger.warning(
+            "--resume: OUTPUT_DIR %s holds no checkpoint, so the training starts at epoch 0; "
+            "--resume FILE goes on from a checkpoint that lies elsewhere%s",
+            output,
+            f", such as {near}" if (near := newest_beside(args.config_file)) else "",
+        )
+    if isinstance(args.resume, str) and not same_folder(Path(args.resume).parent, Path(output)):
+        logger.warning(
+            "--resume %s: what follows is written to OUTPUT_DIR %s; to go on in the folder of that "
+            "checkpoint, add OUTPUT_DIR %s",
+            args.resume,
+            output,
+            Path(args.resume).parent,
+        )
+
+
+def newest_beside(config_file: str) -> str:
+    """The newest checkpoint in the folder of a config; empty where there is none."""
+    return Checkpointer(nn.Identity(), str(Path(config_file).parent)).get_checkpoint_file()
+
+
+def same_folder(one: Path, other: Path) -> bool:
+    """Whether two paths lead to the same folder."""
+    return one.resolve() == other.resolve()
 
 
 def save_results(cfg: CfgNode, results: dict, queries: Evaluation, eval_only: bool) -> None:

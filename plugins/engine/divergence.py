@@ -26,15 +26,16 @@ def failure_of(error: FloatingPointError, step: Step, folder: Path) -> RunFailed
     """
     ranks = error.ranks if isinstance(error, Diverged) else [comm.get_rank()]
     losses = error.losses if isinstance(error, Diverged) else {}
-    files = [folder / batch_file(step.iter, rank) for rank in ranks]
+    files = ", ".join(str(folder / batch_file(step.iter, rank)) for rank in ranks)
+    kept = f"the batch is saved in {files}"
     if comm.get_rank() in ranks:
-        write_tensors(folder / batch_file(step.iter, comm.get_rank()), about(step, losses))
+        try:
+            write_tensors(folder / batch_file(step.iter, comm.get_rank()), about(step, losses))
+        except InputError as refusal:
+            kept = f"the batch is lost: {refusal}"
     good = last_good_checkpoint(folder)
     way_back = f"the last good checkpoint is {good}" if good else "there is no checkpoint before it"
-    return RunFailed(
-        f"{error}; the batch is saved in {', '.join(map(str, files))}; {way_back}",
-        told=not comm.is_main_process(),
-    )
+    return RunFailed(f"{error}; {kept}; {way_back}", told=not comm.is_main_process())
 
 
 def batch_file(iteration: int, rank: int) -> str:

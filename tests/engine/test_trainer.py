@@ -8,7 +8,7 @@ from fastreid.engine.train_loop import HookBase
 
 from plugins.config import setup_cfg
 from plugins.engine import Trainer, parse_arguments
-from plugins.engine.defaults import read_cfg, setup_run
+from plugins.engine.defaults import read_cfg, setup_run, tell_where_it_goes_on
 from plugins.errors import InputError
 from tests.engine.small import CONFIG, options
 
@@ -76,6 +76,38 @@ def test_a_numbered_device_is_the_one_in_use(tmp_path, monkeypatch):
 def test_no_process_is_refused(option):
     with pytest.raises(InputError, match=rf"{option} 0: expected 1 or more"):
         read_cfg(parse_arguments("", ["--config-file", str(CONFIG), option, "0"]))
+
+
+class TestWhereARunGoesOn:
+    def told(self, caplog, output, config="configs/a.yml", resume=True) -> list[str]:
+        caplog.clear()
+        with caplog.at_level("WARNING", "plugins"):
+            args = argparse.Namespace(resume=resume, config_file=str(config))
+            tell_where_it_goes_on(str(output), args)
+        return [record.getMessage() for record in caplog.records]
+
+    def test_nothing_to_resume_is_told_with_the_folder(self, caplog, tmp_path):
+        (line,) = self.told(caplog, tmp_path)
+        assert line == (
+            f"--resume: OUTPUT_DIR {tmp_path} holds no checkpoint, so the training starts at epoch "
+            "0; --resume FILE goes on from a checkpoint that lies elsewhere"
+        )
+        assert self.told(caplog, tmp_path, resume=False) == []
+        (tmp_path / "model_0000.pth").touch()
+        assert self.told(caplog, tmp_path) == []
+
+    def test_the_checkpoint_of_a_folder_that_was_moved_is_named(self, caplog, tmp_path):
+        moved = tmp_path / "moved"
+        moved.mkdir()
+        for name in ("config.yaml", "model_0003.pth"):
+            (moved / name).touch()
+        (line,) = self.told(caplog, tmp_path / "old", moved / "config.yaml")
+        assert line.endswith(f"lies elsewhere, such as {moved / 'model_0003.pth'}")
+        file = str(moved / "model_0003.pth")
+        (line,) = self.told(caplog, tmp_path / "old", moved / "config.yaml", resume=file)
+        assert line.startswith(f"--resume {file}: what follows is written to OUTPUT_DIR")
+        assert line.endswith(f"add OUTPUT_DIR {moved}")
+        assert self.told(caplog, f"{moved}/.", resume=file) == []
 
 
 class TestResumeFlag:
