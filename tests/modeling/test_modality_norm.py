@@ -11,6 +11,7 @@ from torch import nn
 from plugins.engine.averaging import WeightAverage
 from plugins.engine.distributed import average_buffers
 from plugins.engine.optimizer import build_optimizer
+from plugins.modeling.batch_statistics import BatchStatistics
 from plugins.modeling.dual_norm import add_dual_norm, attacked_branch
 from plugins.modeling.freeze import frozen_statistics
 from plugins.modeling.temporal.modality_norm import ModalityNorm
@@ -153,6 +154,21 @@ def test_frozen_statistics_uses_the_batch_and_records_nothing():
         "running_var",
         "num_batches_tracked",
     ]
+
+
+def test_another_pass_is_normalized_by_the_statistics_kept_from_a_clean_one():
+    part = nn.ModuleDict({"norm": ModalityNorm(CELLS, CHANNELS)})
+    norm, (values, modalities) = part["norm"], clips_of()
+    statistics = BatchStatistics(part)
+    with statistics.recorded():
+        clean = norm(values, modalities)
+    before = state(norm)
+    with statistics.used():
+        moved = norm(values + 1, modalities)
+    scale = torch.stack([statistics_by_hand(values, modalities, m)[1] for m in (0, 1)])
+    shift = 1 / (scale[modalities] + norm.eps).sqrt()[:, None]
+    torch.testing.assert_close(moved, clean + shift, rtol=1e-4, atol=1e-4)
+    assert differing(before, state(norm)) == [] and norm.training
 
 
 def test_attacked_batches_have_a_branch_of_their_own():

@@ -95,36 +95,53 @@ class ModalityNorm(nn.BatchNorm1d):
         Returns:
             (B, T, K, C).
         """
-        values = descriptors.flatten(2)  # (B, T, K * C)
-        sets = modalities if self.sets > 1 else torch.zeros_like(modalities)
+        values, sets = descriptors.flatten(2), self.sets_of(modalities)
         if self.training:
-            mean, variance = self.batch_statistics(values, sets)
+            mean, variance = self.input_statistics(descriptors, modalities)
         else:
             mean, variance = self.running_mean, self.running_var
         scale = self.weight / (variance + self.eps).sqrt()  # (M, K * C)
         normalized = (values - mean[sets][:, None]) * scale[sets][:, None] + self.bias
+        if self.training and self.track_running_stats:
+            self.record(mean, variance, self.counts(values, sets))
         return normalized.view_as(descriptors)
 
-    def batch_statistics(self, values: Tensor, sets: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance (M, K * C) of values (B, T, K * C); recorded if that is on."""
-        members = nn.functional.one_hot(sets, self.sets).T.to(values.dtype)  # (M, B)
-        counts = self.over_ranks(members.sum(dim=1) * values.shape[1])  # (M,)
+    def sets_of(self, modalities: Tensor) -> Tensor:
+        """The set of statistics, (B,), of clips of modalities (B,)."""
+        return modalities if self.sets > 1 else torch.zeros_like(modalities)
+
+    def input_statistics(self, descriptors: Tensor, modalities: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance, (M, K * C) both, by which training normalizes a batch.
+
+        Those of a set with too few values are the recorded ones.
+        """
+        values, sets = descriptors.flatten(2), self.sets_of(modalities)  # (B, T, K * C), (B,)
+        members = self.members(sets, values)
+        counts = self.counts(values, sets)
         divisors = counts.clamp_min(1)[:, None]
         mean = self.over_ranks(members @ values.sum(dim=1)) / divisors
         # Of centered values: squares of a large common mean would swallow the variance.
         squares = (values - mean[sets][:, None]).square().sum(dim=1)
         variance = self.over_ranks(members @ squares) / divisors
-        enough = counts >= LEAST_VALUES
-        if self.track_running_stats:
-            self.record(mean, variance, counts, enough)
+        enough = (counts >= LEAST_VALUES)[:, None]
+        # Copies: recording changes the buffers in place.
         return (
-            torch.where(enough[:, None], mean, self.running_mean.clone()),
-            torch.where(enough[:, None], variance, self.running_var.clone()),
+            torch.where(enough, mean, self.running_mean.clone()),
+            torch.where(enough, variance, self.running_var.clone()),
         )
 
+    def members(self, sets: Tensor, values: Tensor) -> Tensor:
+        """(M, B): 1 where a clip belongs to a set."""
+        return nn.functional.one_hot(sets, self.sets).T.to(values.dtype)
+
+    def counts(self, values: Tensor, sets: Tensor) -> Tensor:
+        """Values per cell and channel, (M,), of all ranks if they are synchronized."""
+        return self.over_ranks(self.members(sets, values).sum(dim=1) * values.shape[1])
+
     @torch.no_grad()
-    def record(self, mean: Tensor, variance: Tensor, counts: Tensor, enough: Tensor) -> None:
+    def record(self, mean: Tensor, variance: Tensor, counts: Tensor) -> None:
         """Move the recorded statistics of the sets that have enough values towards the batch's."""
+        enough = counts >= LEAST_VALUES
         self.num_batches_tracked += enough
         cumulative = 1 / self.num_batches_tracked.clamp_min(1)
         share = cumulative if self.momentum is None else cumulative.clamp_min(self.momentum)
