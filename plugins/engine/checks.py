@@ -16,6 +16,7 @@ from plugins.data.build import (
     clip_sampling,
     share_batch,
 )
+from plugins.data.corruptions import check_corruption
 from plugins.data.datasets.wrapped import chain
 from plugins.data.transforms import build_clip_transforms
 from plugins.engine.optimizer import check_optimizer
@@ -82,7 +83,8 @@ def check_dataset_names(cfg: CfgNode, *keys: str) -> None:
 
 def check_evaluator(cfg: CfgNode) -> None:
     """Raise InputError for an evaluator, or a value of TEST or INPUT.CLIP, that cannot be."""
-    clip_length(cfg), clip_number(cfg), clip_sampling(cfg)
+    for check in (clip_length, clip_number, clip_sampling, check_corruption):
+        check(cfg)
     check_part(EVALUATOR, evaluator_name(cfg), "TEST.EVALUATOR", cfg)
 
 

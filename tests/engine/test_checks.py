@@ -49,6 +49,7 @@ def _nothing_to_read(monkeypatch, tmp_path):
         ({"INPUT__SIZE_TEST": "[2,16]"}, "INPUT.SIZE_TEST: frames of 2 x 16 are too small for "),
         ({"INPUT__CJ__ENABLED": True, "INPUT__CJ__HUE": 3.0}, "INPUT.CJ: "),
         ({"TEST__CLIPS": -1}, "TEST.CLIPS: -1; expected 1"),
+        ({"TEST__CORRUPTION__KIND": "nois"}, "TEST.CORRUPTION.KIND: 'nois'; known: noise"),
         ({"TEST__METRIC": "cosin"}, "TEST.METRIC: no metric 'cosin'; known: cosine, euclidean"),
         ({"TEST__EVALUATOR": "VVI"}, "TEST.EVALUATOR: no EVALUATOR is named 'VVI'; known: VVIEval"),
         ({"TEST__AQE__ENABLED": True}, "TEST.AQE.ENABLED: True; expected False"),
