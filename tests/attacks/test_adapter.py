@@ -117,12 +117,13 @@ def test_the_gradient_is_the_slope_along_random_directions(name, dtype, reach):
     model, cfg = built(name)
     adapter, batch = Adapter(model.to(dtype), cfg), batch_for(name)
     generator = torch.Generator().manual_seed(0)
-    weights = torch.randn(8, 512, generator=generator)
+    images = batch["images"].to(dtype).requires_grad_()
+    shape = adapter({**batch, "images": images}).shape
+    weights = torch.randn(shape, generator=generator)
 
     def value(images):
         return (adapter({**batch, "images": images}) * weights).double().sum()
 
-    images = batch["images"].to(dtype).requires_grad_()
     (gradient,) = torch.autograd.grad(value(images), images)
     for _ in range(5):
         direction = torch.randn(images.shape, generator=generator).sign() * gradient.abs()
