@@ -183,6 +183,13 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     # A clip turns grey with random weights of its colours, so that colour is no identity (channel
     # augmentation, Ye et al., ICCV 2021, picks one of them); infrared clips stay as they are.
     cfg.INPUT.CHANNEL_MIX = CfgNode({"ENABLED": False, "PROB": 0.5})
+    # A visible clip gets its red, green and blue in another order; infrared clips have no color.
+    # Either, and fastreid's REA (erasing), draws once for all frames of a clip. REA's box is gray,
+    # the mean of REA.VALUE, in infrared clips.
+    cfg.INPUT.CHANNEL_SWAP = CfgNode({"ENABLED": False, "PROB": 0.5})
+    # Style variation (SAADG): the model multiplies the normalized channels of a training clip by
+    # draws from U(RANGE): one a channel in visible clips, one for all channels in infrared ones.
+    cfg.INPUT.STYLE_VARIATION = CfgNode({"ENABLED": False, "RANGE": [0.5, 1.5], "PROB": 1.0})
 
     # Pixels that an image file may have, width times height: a small file may unpack to gigabytes.
     cfg.INPUT.MAX_PIXELS = MAX_PIXELS

@@ -91,7 +91,7 @@ class ClipDataset(Dataset):
     def __init__(
         self,
         items: Sequence[tuple],
-        transform: Callable[[list[Tensor]], Tensor],
+        transform: Callable[[list[Tensor], int], Tensor],
         length: int,
         train: bool,
         clips: int = 1,
@@ -104,7 +104,8 @@ class ClipDataset(Dataset):
 
         Args:
             items: all tracklets, or all fastreid images (path, pid, camid).
-            transform: list of T frames (3, h, w) uint8 -> (T, 3, H, W) float32 in [0, 255].
+            transform: list of T frames (3, h, w) uint8, and their modality -> (T, 3, H, W) float32
+                in [0, 255].
             length: T, frames of a clip.
             train: draw frames at random, and relabel people and cameras to 0, 1, ... in sorted
                 order; otherwise the same frames each time, and ids as they are.
@@ -198,7 +199,7 @@ class ClipDataset(Dataset):
         read = [self._read_frame(path) for path in paths]
         if self._corruption and row in self._corruption.rows:
             read = [self._corruption(path, frame) for path, frame in zip(paths, read, strict=True)]
-        images = self._transform(read)
+        images = self._transform(read, item.modality)
         return {
             "images": images[0] if self._images else images,
             "targets": self._labels[item.pid] if self._train else item.pid,

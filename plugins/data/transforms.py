@@ -1,23 +1,25 @@
 """From decoded frames to the input of a model: one draw of the augmentation for a whole clip.
 
-Legend: T frames of a clip, h x w size of a frame on disk, H x W size of the input.
+Legend: T frames of a clip, h x w size of a frame on disk, H x W size of the input. Style variation,
+which leaves [0, 255], is the model's: ``plugins.modeling.style_variation``.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from fastreid.config import CfgNode
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
+from plugins.data.datasets.tracklet import INFRARED, MODALITIES, VISIBLE
 from plugins.data.frames import resize_frame
 from plugins.errors import InputError
 
 UNSUPPORTED = ("AUTOAUG", "AUGMIX", "AFFINE", "RPT")
 
 
-def build_clip_transforms(cfg: CfgNode, is_train: bool) -> Callable[[list[Tensor]], Tensor]:
+def build_clip_transforms(cfg: CfgNode, is_train: bool) -> "ClipTransform":
     """The transform that INPUT describes, with fastreid's keys, order and bicubic resize.
 
     Args:
@@ -25,8 +27,8 @@ def build_clip_transforms(cfg: CfgNode, is_train: bool) -> Callable[[list[Tensor
         is_train: with the random parts, or without.
 
     Returns:
-        A callable: list of T frames (3, h, w) uint8, of any sizes -> (T, 3, H, W) float32 in
-        [0, 255]. Random parts draw once per call, from torch's global generator.
+        A callable: list of T frames (3, h, w) uint8, of any sizes, and their modality -> (T, 3, H,
+        W) float32 in [0, 255]. Random parts draw once per call, from torch's global generator.
 
     Raises:
         InputError: a size is not two positive numbers, INPUT asks for a part that does not exist
@@ -34,30 +36,46 @@ def build_clip_transforms(cfg: CfgNode, is_train: bool) -> Callable[[list[Tensor
     """
     key = "SIZE_TRAIN" if is_train else "SIZE_TEST"
     size = _two_sizes(cfg.INPUT[key], f"INPUT.{key}")
-    parts = [] if is_train else _center_crop(cfg)
-    if is_train:
-        for name in UNSUPPORTED:
-            if cfg.INPUT[name].ENABLED:
-                raise InputError(
-                    f"INPUT.{name}.ENABLED: not available for clips; "
-                    "set it to False (there are CROP, PADDING, FLIP, CHANNEL_MIX, CJ and REA)"
-                )
-        parts = _random_parts(cfg, size)
-    parts += [v2.ToDtype(torch.float32), *(_erasing(cfg) if is_train else [])]
-    return ClipTransform(size, v2.Compose(parts))
+    if not is_train:
+        parts = v2.Compose([*_center_crop(cfg), v2.ToDtype(torch.float32)])
+        return ClipTransform(size, [parts] * len(MODALITIES))
+    for name in UNSUPPORTED:
+        if cfg.INPUT[name].ENABLED:
+            raise InputError(
+                f"INPUT.{name}.ENABLED: not available for clips; set it to False (there are CROP, "
+                "PADDING, FLIP, CHANNEL_SWAP, CHANNEL_MIX, CJ, REA and STYLE_VARIATION)"
+            )
+    pipelines = [
+        v2.Compose(
+            [
+                *_geometry(cfg, size),
+                *_colors(cfg, modality),
+                v2.ToDtype(torch.float32),
+                *_erasing(cfg, modality),
+            ]
+        )
+        for modality in range(len(MODALITIES))
+    ]
+    return ClipTransform(size, pipelines)
 
 
 class ClipTransform:
     """Resizes each frame, then treats the clip as one; a class, so that workers can be sent it."""
 
-    def __init__(self, size: list[int], rest: Callable[[Tensor], Tensor]) -> None:
-        """Resize to H, W, then apply ``rest`` to (T, 3, H, W) uint8."""
-        self.size, self.rest = size, rest
+    def __init__(self, size: list[int], pipelines: Sequence[Callable[[Tensor], Tensor]]) -> None:
+        """Resize to H, W, then apply the modality's entry of ``pipelines`` to (T, 3, H, W) uint8.
 
-    def __call__(self, frames: list[Tensor]) -> Tensor:
+        Args:
+            size: H, W.
+            pipelines: of visible and of infrared clips.
+        """
+        self.size, self.pipelines = size, pipelines
+
+    def __call__(self, frames: list[Tensor], modality: int = VISIBLE) -> Tensor:
         """See :func:`build_clip_transforms`."""
         # One by one: frames of a tracklet may differ in size.
-        return self.rest(torch.stack([resize_frame(frame, self.size) for frame in frames]))
+        clip = torch.stack([resize_frame(frame, self.size) for frame in frames])
+        return self.pipelines[modality](clip)
 
 
 class ChannelMix(nn.Module):
@@ -70,8 +88,8 @@ class ChannelMix(nn.Module):
         return mixed.round().to(torch.uint8).expand_as(frames)
 
 
-def _random_parts(cfg: CfgNode, size: list[int]) -> list[Callable]:
-    crop, padding, flip, jitter = cfg.INPUT.CROP, cfg.INPUT.PADDING, cfg.INPUT.FLIP, cfg.INPUT.CJ
+def _geometry(cfg: CfgNode, size: list[int]) -> list[Callable]:
+    crop, padding, flip = cfg.INPUT.CROP, cfg.INPUT.PADDING, cfg.INPUT.FLIP
     parts: list[Callable] = []
     if crop.ENABLED:
         crop_size = _two_sizes(crop.SIZE, "INPUT.CROP.SIZE")
@@ -90,6 +108,17 @@ def _random_parts(cfg: CfgNode, size: list[int]) -> list[Callable]:
     if flip.ENABLED:
         with _named("INPUT.FLIP"):
             parts.append(v2.RandomHorizontalFlip(flip.PROB))
+    return parts
+
+
+def _colors(cfg: CfgNode, modality: int) -> list[Callable]:
+    swap, jitter = cfg.INPUT.CHANNEL_SWAP, cfg.INPUT.CJ
+    parts: list[Callable] = []
+    if swap.ENABLED:
+        with _named("INPUT.CHANNEL_SWAP"):
+            part = v2.RandomApply([v2.RandomChannelPermutation()], swap.PROB)
+        # An infrared camera has one channel: what its file has of color is noise of the coding.
+        parts += [part] if modality == VISIBLE else []
     if cfg.INPUT.CHANNEL_MIX.ENABLED:
         with _named("INPUT.CHANNEL_MIX"):
             parts.append(v2.RandomApply([ChannelMix()], cfg.INPUT.CHANNEL_MIX.PROB))
@@ -106,12 +135,15 @@ def _center_crop(cfg: CfgNode) -> list[Callable]:
     return [v2.CenterCrop(_two_sizes(cfg.INPUT.CROP.SIZE, "INPUT.CROP.SIZE"))]
 
 
-def _erasing(cfg: CfgNode) -> list[Callable]:
+def _erasing(cfg: CfgNode, modality: int) -> list[Callable]:
     if not cfg.INPUT.REA.ENABLED:
         return []
     value = list(cfg.INPUT.REA.VALUE)
     if len(value) not in (1, 3):
         raise InputError(f"INPUT.REA.VALUE: {value}; expected one grey level, or red, green, blue")
+    if modality == INFRARED:
+        # Its mean: a colored box would be something that no infrared camera records.
+        value = [sum(value) / len(value)]
     with _named("INPUT.REA"):
         return [v2.RandomErasing(cfg.INPUT.REA.PROB, value=value)]
 

@@ -18,12 +18,12 @@ LENGTHS = st.integers(1, 60)
 SEGMENTS = st.integers(1, 12)
 
 
-def stack(frames):
+def stack(frames, modality):
     return torch.stack(frames).float()
 
 
-def noisy(frames):
-    return stack(frames) + torch.rand(1)
+def noisy(frames, modality):
+    return stack(frames, modality) + torch.rand(1)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ NUMBERING = """
 import sys
 from plugins.data import ClipDataset
 items = [(sys.argv[1], f"market1501_{i * 7 % 23}", f"market1501_c{i % 5}") for i in range(23)]
-dataset = ClipDataset(items, lambda frames: frames, length=1, train=True)
+dataset = ClipDataset(items, lambda frames, _: frames, length=1, train=True)
 print([(dataset[i]["targets"], dataset[i]["camids"]) for i in range(23)])
 """
 
@@ -246,6 +246,15 @@ def test_fastreid_images_run_through_the_same_dataset(data):
     assert sample["img_paths"] == path
     assert (sample["targets"], sample["camids"], sample["modalities"]) == (1, 1, VISIBLE)
     assert ClipDataset([(path, 17, 3)], stack, 6, train=False)[0]["targets"] == 17
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_the_transform_is_told_the_modality_of_its_clip(data, train):
+    items = [*data.train, *data.query, *data.gallery]
+    dataset = ClipDataset(items, lambda _, modality: modality, length=2, train=train)
+    told = [dataset[row]["images"] for row in range(len(items))]
+    assert told == [item.modality for item in items]
+    assert set(told) == {VISIBLE, INFRARED}
 
 
 def test_images_and_tracklets_together_are_refused(data):

@@ -34,7 +34,7 @@ def contents(name, root):
     data = build_dataset(name)
     training = ClipDataset(
         data.train,
-        lambda frames: torch.stack(frames),
+        lambda frames, _: torch.stack(frames),
         length=1,
         train=True,
         read=lambda _: torch.zeros(3, 2, 2, dtype=torch.uint8),

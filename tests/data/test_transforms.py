@@ -1,3 +1,4 @@
+import itertools
 import pickle
 
 import numpy as np
@@ -7,10 +8,11 @@ from fastreid.data.transforms import build_transforms
 from PIL import Image
 
 from plugins.config import setup_cfg
+from plugins.data.datasets.tracklet import INFRARED, VISIBLE
 from plugins.data.transforms import build_clip_transforms
 from plugins.errors import InputError
 
-RANDOM_PARTS = ("CROP", "PADDING", "FLIP", "CJ", "REA")
+RANDOM_PARTS = ("CROP", "PADDING", "FLIP", "CHANNEL_SWAP", "CJ", "REA")
 
 
 def config(*enabled, **changes):
@@ -65,7 +67,7 @@ def test_frames_of_different_sizes_are_resized_one_by_one():
         assert torch.equal(transform([image])[0], found)
 
 
-@pytest.mark.parametrize("part", RANDOM_PARTS)
+@pytest.mark.parametrize("part", [*RANDOM_PARTS, "CHANNEL_MIX"])
 def test_each_part_draws_once_for_a_whole_clip(part):
     """A clip of equal frames keeps equal frames, and another draw gives another clip."""
     transform = build_clip_transforms(config(part), is_train=True)
@@ -117,6 +119,48 @@ def test_erasing_fills_one_box_with_the_configured_colour():
     assert torch.allclose(box, colour.expand_as(box))
 
 
+def test_erasing_makes_a_gray_box_in_an_infrared_clip_where_it_makes_a_colored_one():
+    cfg = config("REA")
+    cfg.INPUT.REA.VALUE = [10.0, 20.0, 60.0]
+    transform = build_clip_transforms(cfg, is_train=True)
+    plain = build_clip_transforms(config(), is_train=True)([frame(0), frame(1)])
+    clips = []
+    for modality in (VISIBLE, INFRARED):
+        torch.manual_seed(0)
+        clips.append(transform([frame(0), frame(1)], modality))
+    visible, infrared = clips
+    erased = (infrared != plain).any(dim=1, keepdim=True).expand_as(plain)
+    assert torch.equal(erased, (visible != plain).any(dim=1, keepdim=True).expand_as(plain))
+    assert (infrared[erased] == 30).all()
+    assert set(visible[erased].tolist()) == {10.0, 20.0, 60.0}
+
+
+class TestChannelSwap:
+    frame = torch.tensor([200, 100, 20], dtype=torch.uint8)[:, None, None].expand(3, 32, 16)
+
+    def orders(self, modality, probability):
+        cfg = config("CHANNEL_SWAP")
+        cfg.INPUT.CHANNEL_SWAP.PROB = probability
+        transform = build_clip_transforms(cfg, is_train=True)
+        torch.manual_seed(0)
+        clips = [transform([self.frame, self.frame], modality) for _ in range(300)]
+        assert all(torch.equal(clip, clip[:1, :, :1, :1].expand_as(clip)) for clip in clips)
+        return [tuple(clip[0, :, 0, 0].tolist()) for clip in clips]
+
+    def test_a_visible_clip_takes_all_six_orders_equally_often(self):
+        found = self.orders(VISIBLE, 1.0)
+        counts = [found.count(order) for order in itertools.permutations((200, 100, 20))]
+        assert sum(counts) == len(found)
+        assert min(counts) > 30  # 50 of each are expected, with a deviation of 6.5
+
+    def test_half_of_the_clips_are_drawn_for(self):
+        changed = sum(order != (200, 100, 20) for order in self.orders(VISIBLE, 0.5))
+        assert 95 < changed < 155  # 125 are expected, with a deviation of 8.5
+
+    def test_an_infrared_clip_keeps_the_color_that_its_coding_left(self):
+        assert set(self.orders(INFRARED, 1.0)) == {(200, 100, 20)}
+
+
 def test_disabled_parts_change_nothing():
     train, test = (build_clip_transforms(config(), is_train=train) for train in (True, False))
     assert torch.equal(train([frame(0)]), test([frame(0)]))
@@ -136,6 +180,7 @@ def test_a_part_that_clips_do_not_have_is_refused_by_its_key(name):
         ("PADDING", "MODE", "zero"),
         ("FLIP", "PROB", 2.0),
         ("CHANNEL_MIX", "PROB", 1.5),
+        ("CHANNEL_SWAP", "PROB", -0.5),
         ("CJ", "BRIGHTNESS", -0.5),
         ("REA", "PROB", -1.0),
         ("REA", "VALUE", [1, 2]),
