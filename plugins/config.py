@@ -87,8 +87,12 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     cfg.SEED = -1
 
     # ---- model -----------------------------------------------------------------------------------
-    # Fastreid backbone that build_two_stream_backbone cuts into two stems and one shared trunk.
+    # Fastreid backbone that build_two_stream_backbone cuts into two stems and one shared trunk:
+    # build_resnet_backbone, build_mobilenetv2_backbone (DEPTH 1.0x, FEAT_DIM 1280) or
+    # build_osnet_backbone (DEPTH x1_0 to x0_25, FEAT_DIM 512 to 128).
     cfg.MODEL.BACKBONE.TRUNK = "build_resnet_backbone"
+    # One stem for both modalities (M3-ReID) instead of one for each.
+    cfg.MODEL.BACKBONE.SHARED_STEM = False
     # Temporal aggregation, a name of the TEMPORAL registry: how T frame maps become one feature.
     cfg.MODEL.TEMPORAL = CfgNode({"NAME": "TemporalMean"})
     # Normalization of what STIG, TemporalAttention, TemporalLSTM and TemporalTransformer read.

@@ -55,10 +55,17 @@ def test_weights_reach_both_stems_and_the_trunk(weights, tmp_path, wrap):
         assert torch.equal(value, weights[name]), name
 
 
-def test_files_without_counters_and_networks_with_non_local_blocks_load(weights, tmp_path):
-    old = {name: value for name, value in weights.items() if "num_batches" not in name}
-    backbone = build(save(old, tmp_path), "MODEL.BACKBONE.WITH_NL", True)
-    assert torch.equal(backbone.stems[1].conv1.weight, weights["conv1.weight"])
+def test_files_without_counters_and_networks_with_non_local_blocks_load(tmp_path):
+    from fastreid.modeling.backbones import build_backbone
+
+    deep = ("MODEL.BACKBONE.DEPTH", "50x", "MODEL.BACKBONE.FEAT_DIM", 2048)
+    torch.manual_seed(7)
+    plain = build_backbone(small_cfg("MODEL.BACKBONE.NAME", "build_resnet_backbone", *deep))
+    old = {name: v for name, v in plain.state_dict().items() if "num_batches" not in name}
+    backbone = build(save(old, tmp_path), "MODEL.BACKBONE.WITH_NL", True, *deep)
+    assert len(backbone.trunk.NL_2) == 2
+    assert torch.equal(backbone.stems[1].conv1.weight, old["conv1.weight"])
+    assert torch.equal(backbone.trunk.layer3[5].conv1.weight, old["layer3.5.conv1.weight"])
 
 
 def test_missing_weights_are_listed(weights, tmp_path):

@@ -1,4 +1,4 @@
-"""Pretrained weights for a fastreid ResNet: a file's, or ImageNet's from where fastreid has them.
+"""Pretrained weights of a fastreid network: a file's, or the published ones of ImageNet.
 
 A network that starts from other weights than its author thinks trains, and reaches less. So every
 weight that the file should hold must be there and fit; anything else is an error.
@@ -10,12 +10,15 @@ from pathlib import Path
 
 import torch
 from fastreid.config import CfgNode
-from fastreid.modeling.backbones.resnet import ResNet, model_urls
+from fastreid.modeling.backbones import osnet, resnet
 from fastreid.utils import comm
 from torch import Tensor, nn
+from torchvision.models import MobileNet_V2_Weights
 
 from plugins.config import one_line
 from plugins.errors import InputError
+from plugins.modeling.backbones.trunks import KINDS, MOBILENET, OSNET, configured_kind, kind_of
+from plugins.modeling.backbones.weight_names import mobilenet_names
 from plugins.utils.io import read_tensors
 
 logger = logging.getLogger(__name__)
@@ -26,26 +29,37 @@ NOT_IN_FILES = ("NL_", "num_batches_tracked")
 WAYS_OUT = "or set MODEL.BACKBONE.PRETRAIN_PATH, or MODEL.BACKBONE.PRETRAIN False"
 
 
-def load_pretrained(resnet: nn.Module, cfg: CfgNode) -> None:
-    """Load ``MODEL.BACKBONE.PRETRAIN_PATH``, or fastreid's weights for this depth, into ``resnet``.
+def load_pretrained(network: nn.Module, cfg: CfgNode) -> None:
+    """Load ``MODEL.BACKBONE.PRETRAIN_PATH``, or published weights for this depth, into a network.
 
     Raises:
         InputError: no file, not a file of weights, or weights of another network.
     """
     given = cfg.MODEL.BACKBONE.PRETRAIN_PATH
-    path = weights_file(cfg) if given else fetch(published_url(cfg))
+    path = weights_file(cfg) if given else published_file(cfg)
     weights = read_weights(path)
-    check_weights(weights, resnet.state_dict(), path)
-    unused = resnet.load_state_dict(weights, strict=False).unexpected_keys
+    if kind_of(network) is MOBILENET:
+        weights = mobilenet_names(weights)
+    check_weights(weights, network.state_dict(), path)
+    unused = network.load_state_dict(weights, strict=False).unexpected_keys
     if unused:
         logger.warning("%s: %d weights have no place: %s", path, len(unused), first_few(unused))
     logger.info("Loaded the pretrained weights %s", path)
 
 
-def build_pretrained(build: Callable[[CfgNode], nn.Module], cfg: CfgNode) -> nn.Module:
-    """A model whose backbone loads its weights as fastreid does; what fails there is told.
+def without_pretraining(cfg: CfgNode) -> CfgNode:
+    """The same config with MODEL.BACKBONE.PRETRAIN False."""
+    untrained = cfg.clone()
+    untrained.defrost()
+    untrained.MODEL.BACKBONE.PRETRAIN = False
+    return untrained
 
-    fastreid loads what fits of a file and logs the rest, so a whole ResNet is loaded again here.
+
+def build_pretrained(build: Callable[[CfgNode], nn.Module], cfg: CfgNode) -> nn.Module:
+    """Build a model whose backbone loads its weights as fastreid does; what fails there is told.
+
+    fastreid loads what fits of a file and logs the rest, so the backbones that we know load it here
+    instead. Their published weights it fetches itself, but for a MobileNetV2, of which it has none.
 
     Raises:
         InputError: as ``load_pretrained``.
@@ -55,15 +69,17 @@ def build_pretrained(build: Callable[[CfgNode], nn.Module], cfg: CfgNode) -> nn.
         return build(cfg)
     if backbone.PRETRAIN_PATH:
         read_weights(weights_file(cfg))
+    stock = next((kind for kind in KINDS if kind.builder == backbone.NAME), None)
+    if stock is MOBILENET or (stock is not None and backbone.PRETRAIN_PATH):
+        model = build(without_pretraining(cfg))
+        load_pretrained(model.backbone, cfg)
+        return model
     try:
-        model = build(cfg)
+        return build(cfg)
     except OSError as error:
         raise InputError(
             f"MODEL.BACKBONE.PRETRAIN: {one_line(error)}; put it into fastreid's cache, {WAYS_OUT}"
         ) from error
-    if backbone.PRETRAIN_PATH and isinstance(getattr(model, "backbone", None), ResNet):
-        load_pretrained(model.backbone, cfg)
-    return model
 
 
 def weights_file(cfg: CfgNode) -> Path:
@@ -79,23 +95,53 @@ def weights_file(cfg: CfgNode) -> Path:
 
 
 def published_url(cfg: CfgNode) -> str:
-    """Address of fastreid's weights for the configured depth, IBN and SE.
+    """Address of published weights for the configured trunk, depth, IBN and SE.
 
     Raises:
-        InputError: fastreid has none.
+        InputError: there are none.
     """
-    backbone = cfg.MODEL.BACKBONE
-    name = backbone.DEPTH
-    if backbone.WITH_IBN:
-        name = f"ibn_{name}"
-    if backbone.WITH_SE:
-        name = f"se_{name}"
-    if name not in model_urls:
+    addresses, name = published(cfg)
+    if name not in addresses:
         raise InputError(
             f"MODEL.BACKBONE.PRETRAIN: fastreid has no weights for {name}, "
-            f"only for {', '.join(model_urls)}; {WAYS_OUT.removeprefix('or ')}"
+            f"only for {', '.join(addresses)}; {WAYS_OUT.removeprefix('or ')}"
         )
-    return model_urls[name]
+    return addresses[name]
+
+
+def published(cfg: CfgNode) -> tuple[dict[str, str], str]:
+    """Addresses of published weights by the names of their networks, and the configured one's."""
+    backbone, kind = cfg.MODEL.BACKBONE, configured_kind(cfg)
+    if kind is MOBILENET:
+        return {"1.0x": MobileNet_V2_Weights.IMAGENET1K_V1.url}, backbone.DEPTH
+    if kind is OSNET:
+        family = "osnet_ibn" if backbone.WITH_IBN else "osnet"
+        return osnet.model_urls, f"{family}_{backbone.DEPTH}"
+    prefixes = ("se_" * backbone.WITH_SE) + ("ibn_" * backbone.WITH_IBN)
+    return resnet.model_urls, prefixes + backbone.DEPTH
+
+
+def published_file(cfg: CfgNode) -> Path:
+    """The file of the published weights, in fastreid's cache folder.
+
+    Raises:
+        InputError: there are none, or they are not to be had.
+    """
+    url = published_url(cfg)
+    if configured_kind(cfg) is not OSNET:
+        return fetch(url)
+    # Google Drive gives a browser a page where a program expects a file; fastreid names it so.
+    path = cache_folder() / f"{published(cfg)[1]}_imagenet.pth"
+    if not path.is_file():
+        raise InputError(
+            f"MODEL.BACKBONE.PRETRAIN: {path} is missing; put the file of {url} there, {WAYS_OUT}"
+        )
+    return path
+
+
+def cache_folder() -> Path:
+    """Where fastreid keeps published weights."""
+    return Path(torch.hub.get_dir()).parent / "checkpoints"
 
 
 def fetch(url: str) -> Path:
@@ -104,7 +150,7 @@ def fetch(url: str) -> Path:
     Raises:
         InputError: it is neither there nor to be had.
     """
-    path = Path(torch.hub.get_dir()).parent / "checkpoints" / Path(url).name
+    path = cache_folder() / Path(url).name
     reason = "the main process could not fetch it"
     if comm.is_main_process() and not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)

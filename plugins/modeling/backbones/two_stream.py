@@ -1,6 +1,7 @@
 """A stem per modality, one shared trunk: the common backbone of visible-infrared re-ID.
 
-Legend: N frames, H x W their size, C = 512 (depths 18x, 34x) or 2048 (50x, 101x) channels.
+Legend: N frames, H x W their size, S channels of a stem (64 in a ResNet), C channels of the last
+stage: 512 (depths 18x, 34x), 2048 (50x, 101x), 1280 (MobileNetV2), 128 to 512 (OSNet).
 """
 
 import copy
@@ -11,31 +12,44 @@ from fastreid.modeling.backbones.resnet import ResNet
 from torch import Tensor, nn
 
 from plugins.errors import InputError
-from plugins.modeling.backbones.pretrained import load_pretrained
+from plugins.modeling.backbones.pretrained import load_pretrained, without_pretraining
+from plugins.modeling.backbones.trunks import (
+    KINDS,
+    STAGES,
+    check_trunk,
+    kind_of,
+    run_stage,
+    set_last_stride,
+    stage_channels,
+)
 from plugins.registry import BACKBONE, lookup
 
-DEPTHS = ("18x", "34x", "50x", "101x")
-STEM_LAYERS = ("conv1", "bn1", "relu", "maxpool")
+# Of a ResNet.
 STEM_CHANNELS = 64
-STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
 class TwoStreamBackbone(nn.Module):
-    """A ResNet whose first layers exist once per modality and whose four stages are shared.
+    """A network whose first layers exist once per modality and whose four stages are shared.
 
-    Both stems start from the same weights. The trunk is the ResNet itself without its first layers,
-    so its forward keeps fastreid's non-local, SE and IBN logic.
+    Both stems start from the same weights. The trunk is the network itself without its first
+    layers, so its forward keeps fastreid's non-local, SE and IBN logic.
+
+    Args:
+        network: one of the KINDS of ``plugins.modeling.backbones.trunks``; its first layers are
+            taken away.
+        shared_stem: one stem for both modalities instead of two.
     """
 
-    def __init__(self, resnet: ResNet):
+    def __init__(self, network: nn.Module, shared_stem: bool = False):
         super().__init__()
         stem = nn.Sequential()
-        for name in STEM_LAYERS:
-            stem.add_module(name, getattr(resnet, name))
-            setattr(resnet, name, nn.Identity())
+        for path in kind_of(network).stem:
+            owner, _, name = path.rpartition(".")
+            stem.add_module(path.replace(".", "_"), network.get_submodule(path))
+            setattr(network.get_submodule(owner), name, nn.Identity())
         # Indexed by modality: 0 visible, 1 infrared.
-        self.stems = nn.ModuleList([stem, copy.deepcopy(stem)])
-        self.trunk = resnet
+        self.stems = nn.ModuleList([stem] if shared_stem else [stem, copy.deepcopy(stem)])
+        self.trunk = network
 
     def stem(self, images: Tensor, modalities: Tensor) -> Tensor:
         """Each frame through the stem of its modality.
@@ -45,9 +59,24 @@ class TwoStreamBackbone(nn.Module):
             modalities: (N,) 0 visible, 1 infrared; one of the two alone is enough.
 
         Returns:
-            (N, 64, H/4, W/4), rows in the order of ``images``.
+            (N, S, H/4, W/4), H/2 and W/2 for a MobileNetV2; rows in the order of ``images``.
         """
+        if len(self.stems) == 1:
+            return self.stems[0](images)
         return by_modality(self.stems, images, modalities)
+
+    def check_weights(self, names: set[str], path: str) -> None:
+        """Raise InputError if a file holds a stem that this backbone would leave out.
+
+        Args:
+            names: of the tensors that the file holds for this backbone.
+            path: of the file.
+        """
+        if len(self.stems) == 1 and any(name.startswith("stems.1.") for name in names):
+            raise InputError(
+                f"{path}: it holds a stem for each modality, but MODEL.BACKBONE.SHARED_STEM is "
+                "True; expected False, or weights of one stem"
+            )
 
     def stage_maps(
         self, maps: Tensor, first: str = STAGES[0], last: str = STAGES[-1]
@@ -58,7 +87,7 @@ class TwoStreamBackbone(nn.Module):
         stage goes on with ``first`` set to the next one.
 
         Args:
-            maps: what enters ``first``; the stem maps (N, 64, H/4, W/4) enter "layer1".
+            maps: what enters ``first``; the stem maps enter "layer1".
             first: name of a stage.
             last: name of a stage, ``first`` or a later one.
 
@@ -73,19 +102,6 @@ class TwoStreamBackbone(nn.Module):
     def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
         """Frames (N, 3, H, W) of modalities (N,) to maps (N, C, H/16, W/16) at last stride 1."""
         return self.trunk(self.stem(images, modalities))
-
-
-def run_stage(resnet: ResNet, name: str, maps: Tensor) -> Tensor:
-    """One stage of a fastreid ResNet, "layer1" to "layer4", with its non-local blocks."""
-    number = name.removeprefix("layer")
-    # [-1] once the ResNet's own forward has run without non-local blocks.
-    after = getattr(resnet, f"NL_{number}_idx")
-    non_local = iter(getattr(resnet, f"NL_{number}", ()))
-    for index, block in enumerate(getattr(resnet, name)):
-        maps = block(maps)
-        if index in after:
-            maps = next(non_local)(maps)
-    return maps
 
 
 def by_modality(modules: nn.ModuleList, frames: Tensor, modalities: Tensor) -> Tensor:
@@ -112,32 +128,31 @@ def by_modality(modules: nn.ModuleList, frames: Tensor, modalities: Tensor) -> T
 
 @BACKBONE.register()
 def build_two_stream_backbone(cfg: CfgNode) -> TwoStreamBackbone:
-    """Build ``MODEL.BACKBONE.TRUNK`` with fastreid and cut it in two stems and a trunk.
+    """Build ``MODEL.BACKBONE.TRUNK`` with fastreid and cut it in its stems and a trunk.
 
     Raises:
-        InputError: the depth is unknown, the trunk is not a fastreid ResNet, ``FEAT_DIM`` does not
-            fit it, or its ImageNet weights are missing or of another network.
+        InputError: the trunk is not of a known kind, has no such depth or option, ``FEAT_DIM`` does
+            not fit it, or its ImageNet weights are missing or of another network.
     """
     backbone = cfg.MODEL.BACKBONE
-    if backbone.DEPTH not in DEPTHS:
-        raise InputError(
-            f"MODEL.BACKBONE.DEPTH: no depth '{backbone.DEPTH}'; known: {', '.join(DEPTHS)}"
-        )
+    check_trunk(cfg)
     # fastreid only logs the keys that its weights lack, so load_pretrained takes its place.
-    untrained = cfg.clone()
-    untrained.defrost()
-    untrained.MODEL.BACKBONE.PRETRAIN = False
-    resnet = lookup(BACKBONE, backbone.TRUNK, "MODEL.BACKBONE.TRUNK")(untrained)
-    if not isinstance(resnet, ResNet):
+    build = lookup(BACKBONE, backbone.TRUNK, "MODEL.BACKBONE.TRUNK")
+    network = build(without_pretraining(cfg))
+    if kind_of(network) is None:
         raise InputError(
-            f"MODEL.BACKBONE.TRUNK: {backbone.TRUNK} builds a {type(resnet).__name__}; "
-            "expected a fastreid ResNet, such as build_resnet_backbone"
+            f"MODEL.BACKBONE.TRUNK: {backbone.TRUNK} builds a {type(network).__name__}; "
+            f"expected a fastreid {' or '.join(kind.network.__name__ for kind in KINDS)}, such as "
+            f"{', '.join(kind.builder for kind in KINDS)}"
         )
-    if resnet.inplanes != backbone.FEAT_DIM:
+    # A ResNet of another builder may be wider than fastreid's.
+    width = network.inplanes if isinstance(network, ResNet) else stage_channels(cfg)[STAGES[-1]]
+    if width != backbone.FEAT_DIM:
         raise InputError(
             f"MODEL.BACKBONE.FEAT_DIM: found {backbone.FEAT_DIM}, "
-            f"but depth {backbone.DEPTH} has {resnet.inplanes}"
+            f"but depth {backbone.DEPTH} has {width}"
         )
+    set_last_stride(network, backbone.LAST_STRIDE)
     if backbone.PRETRAIN:
-        load_pretrained(resnet, cfg)
-    return TwoStreamBackbone(resnet)
+        load_pretrained(network, cfg)
+    return TwoStreamBackbone(network, shared_stem=backbone.SHARED_STEM)
