@@ -67,6 +67,7 @@ CHOICES = {
     "MODEL.SELF_ATTACK.NORMALIZATION": ("auto", "attacked", "clean"),
     "MODEL.SELF_ATTACK.PARTNER": ("same_person", "other_person"),
     "MODEL.SELF_ATTACK.PARTNER_MODALITY": ("any", "same", "other"),
+    "MODEL.SPATIAL_POOLING.KIND": ("mean", "gem", "max"),
     "MODEL.TEMPORAL.NORM.STATISTICS": ("modality", "joint"),
     "MODEL.TEMPORAL.STIG.RELATION.JOIN": ("concatenate", "add"),
     "MODEL.TEMPORAL.STIG.SOURCE": ("layer2", "layer3", "layer4"),
@@ -93,6 +94,9 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     cfg.MODEL.BACKBONE.TRUNK = "build_resnet_backbone"
     # One stem for both modalities (M3-ReID) instead of one for each.
     cfg.MODEL.BACKBONE.SHARED_STEM = False
+    # How the map of a frame becomes its feature: mean, gem (generalized mean, whose p starts at P, 1
+    # to 100, and is learned) or max. MODEL.HEADS.POOL_LAYER is not read.
+    cfg.MODEL.SPATIAL_POOLING = CfgNode({"KIND": "mean", "P": 3.0})
     # Temporal aggregation, a name of the TEMPORAL registry: how T frame maps become one feature.
     cfg.MODEL.TEMPORAL = CfgNode({"NAME": "TemporalMean"})
     # Normalization of what STIG, TemporalAttention, TemporalLSTM and TemporalTransformer read.

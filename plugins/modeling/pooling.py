@@ -1,0 +1,66 @@
+"""From the map of a frame to its feature.
+
+Legend: B clips, T frames, C channels, h x w a map.
+"""
+
+import torch
+from fastreid.config import CfgNode
+from torch import Tensor, nn
+
+from plugins.errors import InputError
+from plugins.modeling.temporal.gem import P_MAX, P_MIN, generalised_mean
+
+
+class MeanPooling(nn.Module):
+    """Mean over space."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (B, T, C, h, w) to features (B, T, C), float32."""
+        return maps.float().mean(dim=(-2, -1))
+
+
+class MaxPooling(nn.Module):
+    """Maximum over space."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (B, T, C, h, w) to features (B, T, C), float32."""
+        return maps.float().amax(dim=(-2, -1))
+
+
+class GeMPooling(nn.Module):
+    """(mean over space of x^p)^(1/p) with one learned p; Radenovic et al., TPAMI 2018 (GeM).
+
+    Args:
+        p: where p starts; in use it is clamped to [1, 100].
+
+    Raises:
+        InputError: p starts outside, where it would get no gradient.
+    """
+
+    def __init__(self, p: float):
+        super().__init__()
+        if not P_MIN <= p <= P_MAX:
+            raise InputError(
+                f"MODEL.SPATIAL_POOLING.P: expected {P_MIN:g} (mean) to {P_MAX:g}, found {p:g}"
+            )
+        self.p = nn.Parameter(torch.tensor(float(p)))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (B, T, C, h, w), not negative, to features (B, T, C), float32."""
+        # Half precision would round x^p to 0 or to 1.
+        with torch.autocast(maps.device.type, enabled=False):
+            places = maps.float().flatten(0, 1).flatten(2).transpose(1, 2)  # (B T, h w, C)
+            pooled = generalised_mean(places, self.p.clamp(P_MIN, P_MAX))
+        return pooled.unflatten(0, maps.shape[:2])
+
+
+def build_pooling(cfg: CfgNode) -> nn.Module:
+    """Build what ``MODEL.SPATIAL_POOLING`` names: maps (B, T, C, h, w) to features (B, T, C).
+
+    Raises:
+        InputError: GeM's p is out of its range.
+    """
+    settings = cfg.MODEL.SPATIAL_POOLING
+    if settings.KIND == "gem":
+        return GeMPooling(settings.P)
+    return {"mean": MeanPooling, "max": MaxPooling}[settings.KIND]()
