@@ -94,8 +94,8 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     cfg.MODEL.BACKBONE.TRUNK = "build_resnet_backbone"
     # One stem for both modalities (M3-ReID) instead of one for each.
     cfg.MODEL.BACKBONE.SHARED_STEM = False
-    # How the map of a frame becomes its feature: mean, gem (generalized mean, whose p starts at P, 1
-    # to 100, and is learned) or max. MODEL.HEADS.POOL_LAYER is not read.
+    # How the map of a frame becomes its feature: mean, gem (generalized mean, with a learned p that
+    # starts at P, 1 to 100) or max. MODEL.HEADS.POOL_LAYER is not read.
     cfg.MODEL.SPATIAL_POOLING = CfgNode({"KIND": "mean", "P": 3.0})
     # Temporal aggregation, a name of the TEMPORAL registry: how T frame maps become one feature.
     cfg.MODEL.TEMPORAL = CfgNode({"NAME": "TemporalMean"})

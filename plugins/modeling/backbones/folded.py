@@ -1,0 +1,167 @@
+"""An OSNet from an ONNX file whose batch normalizations were folded into its convolutions.
+
+An exporter folds a BatchNorm into the convolution before it: the file computes the same, and cannot
+be trained, as the statistics are gone. They are given back in two steps: convolutions and offsets
+of the file go into fastreid's network, then every BatchNorm gets the statistics that it measures on
+images, with an affine part that takes them out again. In evaluation nothing changes; in training
+the network is one with BatchNorm.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from fastreid.modeling.backbones.osnet import OSBlock, OSNet
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from plugins.errors import InputError
+from plugins.modeling.backbones.pretrained import check_weights
+from plugins.modeling.backbones.trunks import OSNET
+
+
+def read_osnet(path: Path) -> OSNet:
+    """Read a folded OSNet, as deep-person-reid's export writes it, into fastreid's network.
+
+    Its BatchNorms add the file's offsets and do nothing else: evaluate it, or ``renormalize`` it.
+
+    Args:
+        path: an ONNX file whose convolutions are named by the modules that they are of.
+
+    Raises:
+        InputError: it is not an ONNX file, or not an OSNet of a width that fastreid knows.
+    """
+    weights = read_convolutions(path)
+    width = weights.get("conv1.conv.weight", torch.empty(0)).shape[0]
+    depths = [depth for depth, channels in OSNET.channels.items() if channels[0] == width]
+    if not depths:
+        raise InputError(f"{path}: its first convolution is not that of an OSNet")
+    # conv5 has as many channels as conv4.
+    channels = list(OSNET.channels[depths[0]][:-1])
+    network = OSNet([OSBlock] * 3, [2, 2, 2], channels, "BN").eval()
+    for _, norm in norms_of(network):
+        # So a norm divides by 1, and adds what the file says.
+        norm.running_var.fill_(1 - norm.eps)
+    state = network.state_dict()
+    needed = {n: v for n, v in state.items() if n.endswith(".bias") or v.dim() == 4}
+    check_weights(weights, needed, path)
+    if unexpected := [name for name in weights if name not in needed]:
+        raise InputError(
+            f"{path}: not an OSNet {depths[0]}: {len(unexpected)} tensors have no place, such as "
+            f"{unexpected[0]}"
+        )
+    network.load_state_dict(state | weights)
+    return network
+
+
+def read_convolutions(path: Path) -> dict[str, Tensor]:
+    """Read the convolutions of an ONNX file, by the names of torch's modules.
+
+    Args:
+        path: of the file; a node "/conv2/conv2.0/conv1/conv/Conv" is of "conv2.0.conv1.conv".
+
+    Returns:
+        ``NAME.weight``, and for an offset ``NAME.bias``, if the file still has it under that name,
+        or ``bias`` of the BatchNorm that was folded.
+
+    Raises:
+        InputError: it is not an ONNX file.
+    """
+    import onnx  # of the extra "onnx"
+
+    try:
+        graph = onnx.load(path).graph
+    except Exception as error:  # protobuf's, which differ between versions
+        raise InputError(f"{path}: not a readable ONNX file: {error}") from error
+    tensors = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
+    weights = {}
+    for node in graph.node:
+        if node.op_type != "Conv":
+            continue
+        name = module_name(node.name)
+        if not all(each in tensors for each in node.input[1:]):
+            raise InputError(f"{path}: the convolution {node.name} has weights that are computed")
+        weights[f"{name}.weight"] = as_tensor(tensors[node.input[1]])
+        if len(node.input) > 2:
+            weights[offset_name(name)] = as_tensor(tensors[node.input[2]])
+    return weights
+
+
+def module_name(node: str) -> str:
+    """Name of the module that a node is of; a module that is called twice has the first's name.
+
+    >>> module_name("/conv2/conv2.0/conv2b/conv2b.1/conv2/Conv")
+    'conv2.0.conv2b.1.conv2'
+    >>> module_name("/conv2/conv2.0/gate/fc1_3/Conv")
+    'conv2.0.gate.fc1'
+    """
+    parts = node.strip("/").split("/")[:-1]
+    # A sequence is named before its element, whose name begins with it.
+    kept = [
+        part
+        for part, following in zip(parts, [*parts[1:], ""], strict=True)
+        if not following.startswith(f"{part}.")
+    ]
+    if len(kept) > 1 and kept[-2] == "gate":
+        kept[-1] = kept[-1].split("_")[0]
+    return ".".join(kept)
+
+
+def offset_name(convolution: str) -> str:
+    """Name of a convolution's offset: its own in a gate, else that of the BatchNorm behind it."""
+    owner, _, _ = convolution.rpartition(".")
+    own = owner.endswith("gate")
+    return f"{convolution}.bias" if own else f"{owner}.bn.bias"
+
+
+def as_tensor(values: np.ndarray) -> Tensor:
+    """A tensor with memory of its own."""
+    return torch.from_numpy(values.copy())
+
+
+def norms_of(network: nn.Module) -> list[tuple[str, _BatchNorm]]:
+    """List the BatchNorms of a network, with their names."""
+    return [(n, m) for n, m in network.named_modules() if isinstance(m, _BatchNorm)]
+
+
+@torch.no_grad()
+def renormalize(network: nn.Module, images: Tensor, batch_size: int = 32) -> None:
+    """Give every BatchNorm the statistics of its input, without a change of what it computes.
+
+    mean and variance become those measured, gamma = old scale * sqrt(variance + eps), beta = what a
+    mean input gives. A channel whose input never varies keeps its statistics.
+
+    Args:
+        network: its norms are changed; evaluation mode, before and after.
+        images: (N, 3, H, W), normalized as the network's training images.
+        batch_size: images at a time.
+    """
+    assert not network.training, "statistics are measured in evaluation mode"
+    sums = {norm: [0, 0.0, 0.0] for _, norm in norms_of(network)}
+
+    def measure(norm: _BatchNorm, inputs: tuple[Tensor]) -> None:
+        # In float64: a difference of large sums is to be taken.
+        values = inputs[0].double().transpose(0, 1).flatten(1)
+        counted = sums[norm]
+        counted[0] += values.shape[1]
+        counted[1] = counted[1] + values.sum(dim=1)
+        counted[2] = counted[2] + values.square().sum(dim=1)
+
+    hooks = [norm.register_forward_pre_hook(measure) for norm in sums]
+    try:
+        for batch in images.split(batch_size):
+            network(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for norm, (count, total, squares) in sums.items():
+        mean = total / count
+        variance = squares / count - mean.square()
+        varies = variance > 1e-12
+        mean = torch.where(varies, mean, norm.running_mean)
+        variance = torch.where(varies, variance, norm.running_var)
+        scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+        norm.bias += scale * (mean - norm.running_mean)
+        norm.weight.copy_(scale * (variance + norm.eps).sqrt())
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
