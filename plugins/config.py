@@ -31,6 +31,8 @@ LEAST = {
     "INPUT.MAX_PIXELS": 1,
     "MODEL.BACKBONE.LAST_STRIDE": 1,
     "MODEL.CROSS_MODAL_ATTENTION.DIM": 1,
+    "MODEL.LOSSES.FRAMES.WEIGHT": 0,
+    "MODEL.LOSSES.MODALITY_CONFUSION.HIDDEN": 1,
     "MODEL.SELF_ATTACK.EPS": 0,
     "MODEL.SELF_ATTACK.LAMBDA_D": 0,
     "MODEL.SELF_ATTACK.STRENGTH_PERIOD": 0,
@@ -61,6 +63,7 @@ CHOICES = {
     "MODEL.BACKBONE.NORM": NORMS,
     "MODEL.HEADS.CLS_LAYER": ("Linear", "ArcSoftmax", "CosSoftmax", "CircleSoftmax"),
     "MODEL.HEADS.NECK_FEAT": ("before", "after"),
+    "MODEL.HEADS.NECK_LEVEL": ("clip", "frame"),
     "MODEL.HEADS.NORM": NORMS,
     # What this package knows of its own.
     "MODEL.SELF_ATTACK.AFTER": ("layer1", "layer2", "layer3"),
@@ -138,12 +141,27 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     # DEPLOYED: the branch of evaluation, clean or attacked; a checkpoint has it under stock names.
     cfg.MODEL.DUAL_NORM = CfgNode({"ENABLED": False, "DEPLOYED": "clean"})
 
+    # Where the BNNeck takes its statistics from: clip, or frame, and then a clip's feature is the
+    # mean of its frames' behind the BNNeck (M3-ReID).
+    cfg.MODEL.HEADS.NECK_LEVEL = "clip"
+    # Losses on frames, names as in NAME with the same settings, and what they are weighted by;
+    # frames have a classifier of their own. They need NECK_LEVEL frame.
+    cfg.MODEL.LOSSES.FRAMES = CfgNode({"NAME": [], "WEIGHT": 1.0})
+
     # Cross-modal batch-hard triplet.
     cfg.MODEL.LOSSES.CROSS_MODAL_TRI = CfgNode({"MARGIN": 0.3, "SCALE": 1.0})
     # Hetero-centre triplet; MARGIN: rho, feature units.
     cfg.MODEL.LOSSES.HETERO_CENTER_TRI = CfgNode({"MARGIN": 0.3, "SCALE": 1.0})
     # AGW's weighted regularised triplet, which has no margin.
     cfg.MODEL.LOSSES.WEIGHTED_REG_TRI = CfgNode({"SCALE": 1.0})
+    # Alignment of M3-ReID: soft margin on mean cosine distances across the modalities.
+    cfg.MODEL.LOSSES.CROSS_MODAL_ALIGNMENT = CfgNode({"SCALE": 1.0})
+    # Separation of M3-ReID: squared cosines between the frames of a clip; needs NECK_LEVEL frame.
+    cfg.MODEL.LOSSES.FRAME_SEPARATION = CfgNode({"SCALE": 1.0})
+    # Less proven: squared distance of a person's centers in the two modalities (hetero-center
+    # loss); and a classifier of the modality, with HIDDEN units, that the features learn to fool.
+    cfg.MODEL.LOSSES.CENTER_ALIGNMENT = CfgNode({"SCALE": 1.0})
+    cfg.MODEL.LOSSES.MODALITY_CONFUSION = CfgNode({"SCALE": 0.1, "HIDDEN": 128})
     # Divergence of a person's mean predictions in the two modalities.
     cfg.MODEL.LOSSES.KL_CONSISTENCY = CfgNode({"SCALE": 1.0})
 

@@ -73,7 +73,13 @@ class AdversarialStep(Step):
         self.uses_clean = bool(
             self.clean_weight or self.distance_weight or self.ics_weight or anchored
         )
-        neck = getattr(getattr(model, "heads", None), "bottleneck", None)
+        heads = getattr(model, "heads", None)
+        neck = getattr(heads, "bottleneck", None)
+        if self.compares and getattr(heads, "frame_level", False):
+            raise InputError(
+                "MODEL.HEADS.NECK_LEVEL: frame, but DEFENSE compares the features of clips behind "
+                "the BNNeck; expected clip"
+            )
         if self.compares and not isinstance(neck, nn.Module):
             key = next(key for key in FEATURE_WEIGHTS if cfg.DEFENSE[key])
             raise InputError(

@@ -25,8 +25,9 @@ logger = logging.getLogger(__name__)
 
 # Another set of people has another classifier, and an evaluation needs neither it nor an adversary
 # nor what losses learn.
-CLASSIFIERS = ("heads.weight", "heads.cls_layer.", "heads.relation.weight")
-OPTIONAL_KEYS = (*CLASSIFIERS, "attack.", "loss_functions.", "relation_losses.")
+CLASSIFIERS = ("heads.weight", "heads.cls_layer.", "heads.relation.weight", "heads.frame_weight")
+LEARNED_BY_LOSSES = ("loss_functions.", "relation_losses.", "frame_losses.")
+OPTIONAL_KEYS = (*CLASSIFIERS, "attack.", *LEARNED_BY_LOSSES)
 LIVE = "live"
 # Settings that a resumed run cannot change: its optimizers and schedule go on as saved.
 OPTIMIZER = ("OPT", "BASE_LR", "BIAS_LR_FACTOR", "HEADS_LR_FACTOR", "MOMENTUM", "NESTEROV")

@@ -9,14 +9,15 @@ from plugins.modeling.meta_arch.vvi_baseline import VVIBaseline, aggregate
 class Deployed(nn.Module):
     """Pixels to features without the parts that only training needs.
 
-    Neither the attacker nor the cross-modal attention nor the classifier is part of it. Every
-    frame goes through both stems, so that the graph does not depend on the modalities.
+    Neither the attacker nor the cross-modal attention nor the classifiers are part of it. Every
+    frame goes through each stem, so that the graph does not depend on the modalities.
     """
 
     def __init__(self, model: VVIBaseline):
         """Share the parts of ``model``; they go into evaluation mode."""
         super().__init__()
         self.backbone = model.backbone
+        self.pooling = model.pooling
         self.temporal = model.temporal
         self.heads = model.heads.without_classifier()
         self.register_buffer("pixel_mean", model.pixel_mean)
@@ -36,6 +37,10 @@ class Deployed(nn.Module):
         frames = images.shape[1]
         normalised = ((images - self.pixel_mean) / self.pixel_std).flatten(0, 1)
         infrared = modalities.repeat_interleave(frames)[:, None, None, None] == 1
-        visible_stem, infrared_stem = self.backbone.stems
-        maps = torch.where(infrared, infrared_stem(normalised), visible_stem(normalised))
-        return self.heads(aggregate(self.backbone, self.temporal, maps, frames, modalities))
+        visible_stem, *infrared_stem = self.backbone.stems
+        maps = visible_stem(normalised)
+        if infrared_stem:
+            maps = torch.where(infrared, infrared_stem[0](normalised), maps)
+        return self.heads(
+            aggregate(self.backbone, self.temporal, maps, frames, modalities, pooling=self.pooling)
+        )

@@ -6,6 +6,30 @@ from plugins.modeling.meta_arch import SADSTRM
 from plugins.registry import TEMPORAL, known
 from tests.modeling.samples import small_batch, small_cfg
 
+STRONG = (
+    "MODEL.BACKBONE.SHARED_STEM", True,
+    "MODEL.SPATIAL_POOLING.KIND", "gem",
+    "INPUT.STYLE_VARIATION.ENABLED", True,
+)  # fmt: skip
+AT_FRAMES = (
+    "MODEL.HEADS.NECK_LEVEL", "frame",
+    "MODEL.LOSSES.FRAMES.NAME", "['CrossEntropyLoss']",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("temporal", known(TEMPORAL))
+def test_features_are_those_of_the_model_in_the_strong_recipe(temporal):
+    torch.manual_seed(0)
+    frames = AT_FRAMES if hasattr(TEMPORAL.get(temporal), "frame_features") else ()
+    opts = ["MODEL.TEMPORAL.NAME", temporal, *STRONG, *frames]
+    model, batch = SADSTRM(small_cfg(*opts)), small_batch()
+    model(batch)
+    deployed = Deployed(model)
+    with torch.no_grad():
+        ours = deployed(batch["images"], batch["modalities"])
+        assert torch.equal(ours, model.eval()(batch))
+    assert not any("weight" in name for name, _ in deployed.heads.named_parameters(recurse=False))
+
 
 @pytest.mark.parametrize("temporal", known(TEMPORAL))
 def test_features_are_those_of_the_model_in_evaluation(temporal):

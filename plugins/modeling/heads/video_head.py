@@ -1,7 +1,7 @@
 """fastreid's embedding head for features that are already pooled over space and time.
 
-Legend: B clips, C length of the appearance, R of the relation behind it in a clip's feature (0
-without one), D of the test feature.
+Legend: B clips of T frames, C length of the appearance, R of the relation behind it in a clip's
+feature (0 without one), D of the test feature.
 """
 
 import copy
@@ -14,8 +14,34 @@ from torch import Tensor, nn
 
 from plugins.registry import HEADS
 
-# Begins the names of the relation's training outputs.
+# Begin the names of the training outputs of the relation and of the frames.
 RELATION = "relation_"
+FRAME = "frame_"
+
+
+def training_outputs(
+    head: EmbeddingHead, weight: Tensor, before: Tensor, after: Tensor, targets: Tensor
+) -> dict[str, Tensor]:
+    """Classify features as fastreid's EmbeddingHead does, with a classifier that can be another.
+
+    Args:
+        head: its kind of classifier and its side of the BNNeck are used.
+        weight: (classes, D) of the classifier.
+        before: (N, C) features before the BNNeck.
+        after: (N, D) the same after it.
+        targets: (N,) person labels.
+
+    Returns:
+        ``cls_outputs`` and ``pred_class_logits`` (N, classes), ``features`` (N, C or D).
+    """
+    plain = type(head.cls_layer).__name__ == "Linear"
+    logits = F.linear(after, weight) if plain else F.linear(*map(F.normalize, (after, weight)))
+    return {
+        # The margin classifiers change their input.
+        "cls_outputs": head.cls_layer(logits.clone(), targets),
+        "pred_class_logits": logits * head.cls_layer.s,
+        "features": before if head.neck_feat == "before" else after,
+    }
 
 
 class RelationHead(EmbeddingHead):
@@ -40,14 +66,7 @@ class RelationHead(EmbeddingHead):
 
     def classify(self, neck: Tensor, relation: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Training outputs of a relation (B, R), after and before the BNNeck, by their names."""
-        weight = self.weight
-        plain = type(self.cls_layer).__name__ == "Linear"
-        logits = F.linear(neck, weight) if plain else F.linear(*map(F.normalize, (neck, weight)))
-        outputs = {
-            "cls_outputs": self.cls_layer(logits.clone(), targets),
-            "pred_class_logits": logits * self.cls_layer.s,
-            "features": relation if self.neck_feat == "before" else neck,
-        }
+        outputs = training_outputs(self, self.weight, relation, neck, targets)
         return {RELATION + name: output for name, output in outputs.items()}
 
 
@@ -64,10 +83,17 @@ class VideoHead(EmbeddingHead):
     are concatenated after their BNNecks, so that each weighs as many channels as it has, or the
     relation is added to the appearance.
 
+    With ``frame_level`` the BNNeck takes its statistics from frames in training, and a clip's
+    feature after it is the mean of its frames' (Liang et al., M3-ReID, TIFS 2025). The outputs then
+    have what the frames give, under names that begin with ``frame_``. In evaluation the BNNeck is
+    linear, so its mean over the frames is what it gives for their mean.
+
     Args:
         relation_dim: R; 0: no relation.
         join: "concatenate" or "add".
         test_feature: "fused", "appearance" or "relation".
+        frame_level: in training, features of frames come in.
+        frame_classifier: frames have a classifier, of their own.
         **embedding: the arguments of EmbeddingHead.
     """
 
@@ -78,9 +104,12 @@ class VideoHead(EmbeddingHead):
         relation_dim: int = 0,
         join: str = "concatenate",
         test_feature: str = "fused",
+        frame_level: bool = False,
+        frame_classifier: bool = False,
         **embedding,
     ):
         super().__init__(**embedding)
+        self.frame_level = frame_level
         self.relation_dim = relation_dim
         self.test_feature = test_feature
         self.relation = None
@@ -88,15 +117,21 @@ class VideoHead(EmbeddingHead):
             of_relation = {**embedding, "feat_dim": relation_dim, "embedding_dim": 0}
             channels = embedding["feat_dim"] if join == "add" else 0
             self.relation = RelationHead(channels=channels, **of_relation)
+        self.frame_weight = None
+        if frame_classifier:
+            self.frame_weight = nn.Parameter(torch.empty_like(self.weight))
+            nn.init.normal_(self.frame_weight, std=0.01)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """EmbeddingHead's settings, without its pooling, and how a relation joins."""
+        """EmbeddingHead's settings, without its pooling; how a relation and frames join."""
         return {
             **super().from_config(cfg),
             "pool_type": "Identity",
             "join": cfg.MODEL.TEMPORAL.STIG.RELATION.JOIN,
             "test_feature": cfg.TEST.FEATURE,
+            "frame_level": cfg.MODEL.HEADS.NECK_LEVEL == "frame",
+            "frame_classifier": bool(cfg.MODEL.LOSSES.FRAMES.NAME),
         }
 
     def forward(
@@ -105,7 +140,8 @@ class VideoHead(EmbeddingHead):
         """Classify or embed.
 
         Args:
-            features: (B, C + R), pooled over space and time.
+            features: (B, C + R), pooled over space and time; in training (B, T, C + R), pooled over
+                space alone, if ``frame_level``.
             targets: (B,) person labels, for the margin-based classifiers in training.
 
         Returns:
@@ -114,6 +150,8 @@ class VideoHead(EmbeddingHead):
         # The margin classifiers take an arc cosine, which half precision turns into NaN.
         with torch.autocast(features.device.type, enabled=False):
             features = features.float()
+            if features.dim() == 3:
+                return self.classify_frames(features, targets)
             if self.relation is None:
                 outputs = super().forward(features[..., None, None], targets)
                 return outputs if self.training else F.normalize(outputs)
@@ -125,8 +163,36 @@ class VideoHead(EmbeddingHead):
                 return outputs | self.relation.classify(neck, relation, targets)
             return F.normalize(self.compared(appearance, neck))
 
+    def classify_frames(self, frames: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Training outputs of clips from vectors of their frames (B, T, C + R).
+
+        Returns:
+            The outputs of the clips, and ``frame_features`` (B, T, C or D); with a classifier of
+            frames ``frame_cls_outputs`` and ``frame_pred_class_logits`` (B, T, classes).
+        """
+        outputs = {}
+        if self.relation is not None:
+            frames, relations = frames.tensor_split([-self.relation_dim], dim=2)
+            relation = relations.mean(dim=1)
+            neck = self.relation.embed(relation)
+            outputs = self.relation.classify(neck, relation, targets)
+            frames = self.joined(frames, neck[:, None])
+        clips, count = frames.shape[:2]
+        before = frames.flatten(0, 1)
+        after = self.bottleneck(before[..., None, None])[..., 0, 0]
+        means = frames.mean(dim=1), after.unflatten(0, (clips, count)).mean(dim=1)
+        outputs |= training_outputs(self, self.weight, *means, targets)
+        if self.frame_weight is None:
+            of_frames = {"features": before if self.neck_feat == "before" else after}
+        else:
+            frame_targets = targets.repeat_interleave(count)
+            of_frames = training_outputs(self, self.frame_weight, before, after, frame_targets)
+        return outputs | {
+            FRAME + name: output.unflatten(0, (clips, count)) for name, output in of_frames.items()
+        }
+
     def joined(self, appearance: Tensor, neck: Tensor) -> Tensor:
-        """The appearance (B, C) with the relation (B, R) added to it, if that is how they join."""
+        """The appearance (..., C) with the relation (..., R) added, if that is how they join."""
         added = self.relation.added
         return appearance if added is None else appearance + added(neck)
 
@@ -150,8 +216,9 @@ class VideoHead(EmbeddingHead):
 
 
 def sharing_copy(head: EmbeddingHead) -> EmbeddingHead:
-    """The same submodules in a module without the classifier's weight."""
+    """The same submodules in a module without the classifiers' weights."""
     twin = copy.copy(head)
     twin._modules = dict(head._modules)
-    twin._parameters = {name: p for name, p in head._parameters.items() if name != "weight"}
+    classifiers = ("weight", "frame_weight")
+    twin._parameters = {name: p for name, p in head._parameters.items() if name not in classifiers}
     return twin

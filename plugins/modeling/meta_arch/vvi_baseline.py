@@ -15,8 +15,10 @@ from plugins.modeling.backbones.two_stream import STAGES
 from plugins.modeling.cross_modal_attention import CrossModalAttention
 from plugins.modeling.diagnostics import accuracy, log_scalar, mean_distances
 from plugins.modeling.heads import VideoHead
-from plugins.modeling.heads.video_head import RELATION
+from plugins.modeling.heads.video_head import FRAME, RELATION
 from plugins.modeling.losses import build_losses
+from plugins.modeling.pooling import MeanPooling, build_pooling
+from plugins.modeling.style_variation import StyleVariation
 from plugins.modeling.temporal.base import CenteredPart
 from plugins.registry import BACKBONE, HEADS, META_ARCH, TEMPORAL, lookup
 
@@ -33,8 +35,10 @@ def aggregate(
     modalities: Tensor | None,
     first: str = STAGES[0],
     earlier: dict[str, Tensor] | None = None,
+    pooling: nn.Module | None = None,
+    per_frame: bool = False,
 ) -> Tensor:
-    """Run the trunk from a stage on, then the temporal part.
+    """Run the trunk from a stage on, then the pooling over space, then the temporal part.
 
     Args:
         backbone: its trunk is run.
@@ -45,9 +49,12 @@ def aggregate(
         first: name of a stage.
         earlier: maps after stages before ``first``, by name; needed only for a temporal part whose
             source is a stage that ends more than one stage before ``first``.
+        pooling: makes maps (B, T, C, h, w) of the last stage vectors (B, T, C); None for the mean,
+            which temporal parts take by themselves.
+        per_frame: return what the temporal part has the mean of over the frames.
 
     Returns:
-        (B, C + R).
+        (B, C + R), or (B, T, C + R).
     """
     source = getattr(temporal, "source", LAST)
     stages = dict(earlier or {})
@@ -58,18 +65,37 @@ def aggregate(
             stages[STAGES[STAGES.index(first) - 1]] = maps
         stages |= backbone.stage_maps(maps, first)
     last_maps, source_maps = (stages[name].unflatten(0, (-1, frames)) for name in (LAST, source))
+    if pooling is not None:
+        # As a map of one place, whose mean is itself. Cells are still cut from the whole map.
+        last_maps = pooling(last_maps)[..., None, None]
+    part = temporal.frame_features if per_frame else temporal
     if not isinstance(temporal, CenteredPart):
-        return temporal(last_maps)
+        return part(last_maps)
     assert modalities is not None, f"{type(temporal).__name__} needs the modalities of the clips"
-    return temporal(last_maps, modalities, source_maps)
+    return part(last_maps, modalities, source_maps)
 
 
-def build_relation_losses(cfg: CfgNode) -> nn.ModuleList:
-    """The losses of a relation, with the settings of the losses of the same name."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.LOSSES.NAME = RELATION_LOSSES
-    return build_losses(cfg)
+def check_frame_level(cfg: CfgNode, temporal: nn.Module, losses: nn.ModuleList) -> None:
+    """Raise InputError if parts of a model do not agree on whether the BNNeck sees frames."""
+    level = cfg.MODEL.HEADS.NECK_LEVEL
+    if level == "frame":
+        if not hasattr(temporal, "frame_features"):
+            raise InputError(
+                f"MODEL.HEADS.NECK_LEVEL: frame, but {cfg.MODEL.TEMPORAL.NAME} is no mean over the "
+                "frames; expected clip, or another MODEL.TEMPORAL.NAME, such as TemporalMean"
+            )
+        if cfg.MODEL.CROSS_MODAL_ATTENTION.ENABLED:
+            raise InputError(
+                "MODEL.HEADS.NECK_LEVEL: frame, but MODEL.CROSS_MODAL_ATTENTION relates clips; "
+                "expected clip, or MODEL.CROSS_MODAL_ATTENTION.ENABLED False"
+            )
+        return
+    needed = [type(loss).__name__ for loss in losses if getattr(loss, "needs_frames", False)]
+    needed += [f"{name} of MODEL.LOSSES.FRAMES" for name in cfg.MODEL.LOSSES.FRAMES.NAME]
+    if needed:
+        raise InputError(
+            f"MODEL.HEADS.NECK_LEVEL: {level}, but {needed[0]} needs frames; expected frame"
+        )
 
 
 @META_ARCH.register()
@@ -89,6 +115,10 @@ class VVIBaseline(nn.Module):
         pixel_std: per channel, same units.
         relation_losses: what the training outputs of a relation are judged by.
         relation_weight: of these losses.
+        frame_losses: what the training outputs of frames are judged by.
+        frame_weight: of these losses.
+        pooling: see :func:`aggregate`.
+        style_variation: changes normalized clips in training; None: nothing does.
     """
 
     @configurable
@@ -104,6 +134,10 @@ class VVIBaseline(nn.Module):
         pixel_std: list[float],
         relation_losses: nn.ModuleList | None = None,
         relation_weight: float = 1.0,
+        frame_losses: nn.ModuleList | None = None,
+        frame_weight: float = 1.0,
+        pooling: nn.Module | None = None,
+        style_variation: StyleVariation | None = None,
     ):
         super().__init__()
         self.backbone = backbone
@@ -113,6 +147,10 @@ class VVIBaseline(nn.Module):
         self.loss_functions = losses
         self.relation_losses = nn.ModuleList() if relation_losses is None else relation_losses
         self.relation_weight = relation_weight
+        self.frame_losses = nn.ModuleList() if frame_losses is None else frame_losses
+        self.frame_weight = frame_weight
+        self.pooling = pooling
+        self.style_variation = style_variation
         # As in fastreid not part of a checkpoint: they come from the config.
         self.register_buffer("pixel_mean", torch.Tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.Tensor(pixel_std).view(-1, 1, 1), False)
@@ -140,13 +178,19 @@ class VVIBaseline(nn.Module):
                 f"found {model.HEADS.NAME}, expected VideoHead"
             )
         heads = head(cfg, relation_dim=relation_dim) if relation_dim else head(cfg)
+        pooling, losses = build_pooling(cfg), build_losses(cfg)
+        check_frame_level(cfg, temporal, losses)
         return {
             "backbone": backbone,
             "temporal": temporal,
             "heads": heads,
-            "losses": build_losses(cfg),
-            "relation_losses": build_relation_losses(cfg) if relation_dim else None,
+            "losses": losses,
+            "relation_losses": build_losses(cfg, RELATION_LOSSES) if relation_dim else None,
             "relation_weight": model.TEMPORAL.STIG.RELATION.WEIGHT,
+            "frame_losses": build_losses(cfg, model.LOSSES.FRAMES.NAME, "MODEL.LOSSES.FRAMES.NAME"),
+            "frame_weight": model.LOSSES.FRAMES.WEIGHT,
+            "pooling": None if isinstance(pooling, MeanPooling) else pooling,
+            "style_variation": (StyleVariation(cfg) if cfg.INPUT.STYLE_VARIATION.ENABLED else None),
             "pixel_mean": model.PIXEL_MEAN,
             "pixel_std": model.PIXEL_STD,
             # Last: the other parts start from the same draws with and without it.
@@ -195,12 +239,14 @@ class VVIBaseline(nn.Module):
         return images, torch.zeros(len(images), dtype=torch.long, device=self.device)
 
     def clip_features(self, images: Tensor, modalities: Tensor) -> Tensor:
-        """Clips (B, T, 3, H, W) in [0, 255] of modalities (B,) to features (B, C + R)."""
+        """Clips (B, T, 3, H, W) in [0, 255] of modalities (B,) to features; see ``extract``."""
         return self.extract(self.stem_maps(images, modalities), images.shape[1], modalities)
 
     def stem_maps(self, images: Tensor, modalities: Tensor) -> Tensor:
         """Clips (B, T, 3, H, W) in [0, 255] of modalities (B,) to maps (N, 64, H/4, W/4)."""
         normalised = (images - self.pixel_mean) / self.pixel_std
+        if self.style_variation is not None:
+            normalised = self.style_variation(normalised, modalities)
         frame_modalities = modalities.repeat_interleave(images.shape[1])
         return self.backbone.stem(normalised.flatten(0, 1), frame_modalities)
 
@@ -226,11 +272,30 @@ class VVIBaseline(nn.Module):
             modalities: (B,); a temporal part that only averages does without.
             first: name of the stage that ``maps`` enter.
             earlier: see :func:`aggregate`.
+
+        Returns:
+            (B, C + R); in training (B, T, C + R) if the head wants frames.
         """
-        return aggregate(self.backbone, self.temporal, maps, frames, modalities, first, earlier)
+        return aggregate(
+            self.backbone,
+            self.temporal,
+            maps,
+            frames,
+            modalities,
+            first,
+            earlier,
+            pooling=self.pooling,
+            per_frame=self.training and self.heads.frame_level,
+        )
 
     def outputs(self, features: Tensor, targets: Tensor, modalities: Tensor) -> dict[str, Tensor]:
-        """The head's training outputs for features (B, C + R) of persons (B,), modalities (B,)."""
+        """The head's training outputs for features of persons (B,) in modalities (B,).
+
+        Args:
+            features: (B, C + R), or (B, T, C + R) if the head wants frames.
+            targets: (B,).
+            modalities: (B,).
+        """
         if self.cross_modal is not None:
             appearance, relation = features.tensor_split([self.cross_modal.channels], dim=1)
             appearance = self.cross_modal(appearance, targets, modalities)
@@ -242,7 +307,7 @@ class VVIBaseline(nn.Module):
     ) -> dict[str, Tensor]:
         """Each configured loss of the head's training outputs, by name; in float32.
 
-        Those of a relation have names that end in "_relation".
+        Those of a relation have names that end in "_relation", those of frames in "_frames".
 
         Squared distances are differences of large numbers: of features of length 18, half precision
         moves them by more than the margin.
@@ -258,17 +323,39 @@ class VVIBaseline(nn.Module):
             for loss in self.relation_losses if of_relation else ():
                 value = loss(of_relation, targets, modalities)
                 losses[f"{loss.key}_relation"] = self.relation_weight * value
+            if self.frame_losses:
+                losses |= self.losses_of_frames(outputs, targets, modalities)
         return losses
+
+    def losses_of_frames(
+        self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor
+    ) -> dict[str, Tensor]:
+        """Each loss of MODEL.LOSSES.FRAMES, with the frames of all clips as a batch of N."""
+        of_frames = {
+            name.removeprefix(FRAME): output.flatten(0, 1)
+            for name, output in outputs.items()
+            if name.startswith(FRAME)
+        }
+        count = len(of_frames["features"]) // len(targets)
+        labels = targets.repeat_interleave(count), modalities.repeat_interleave(count)
+        return {
+            f"{loss.key}_frames": self.frame_weight * loss(of_frames, *labels)
+            for loss in self.frame_losses
+        }
 
     def log_outputs(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> None:
         """Log ``cls_accuracy`` and ``distance/KIND`` (see ``mean_distances``).
 
         The distances are between the features that the losses see. Of a relation it logs
-        ``relation_accuracy``.
+        ``relation_accuracy``, of frames ``frame_accuracy``.
         """
         for name, prefix in (("cls_accuracy", ""), ("relation_accuracy", RELATION)):
             logits = outputs.get(f"{prefix}pred_class_logits")
             if logits is not None:
                 log_scalar(name, accuracy(logits, targets))
+        logits = outputs.get(f"{FRAME}pred_class_logits")
+        if logits is not None:
+            frame_targets = targets.repeat_interleave(logits.shape[1])
+            log_scalar("frame_accuracy", accuracy(logits.flatten(0, 1), frame_targets))
         for kind, distance in mean_distances(outputs["features"], targets, modalities).items():
             log_scalar(f"distance/{kind}", distance)

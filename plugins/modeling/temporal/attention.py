@@ -44,14 +44,14 @@ class TemporalAttention(CenteredPart):
             "norm": ModalityNorm.from_cfg(cfg, cells=1, channels=channels),
         }
 
-    def forward(
+    def frame_features(
         self, maps: Tensor, modalities: Tensor, source_maps: Tensor | None = None
     ) -> Tensor:
-        """Maps (B, T, C, h, w) of clips of modalities (B,) to features (B, C), float32."""
+        """Maps (B, T, C, h, w) of clips of modalities (B,) to (B, T, C), float32."""
         with torch.autocast(maps.device.type, enabled=False):
             frames = maps.float().mean(dim=(-2, -1))  # (B, T, C)
             centered = self.norm(frames.unsqueeze(2), modalities).squeeze(2)
-            weights = self.score(centered).softmax(dim=1)  # (B, T, 1)
+            weights = self.score(centered).softmax(dim=1) * frames.shape[1]  # (B, T, 1), mean 1
             if self.is_watched:
-                self.watch.see(weights * frames.shape[1], modalities)
-            return (weights * frames).sum(dim=1)
+                self.watch.see(weights, modalities)
+            return weights * frames

@@ -24,20 +24,26 @@ class CenteredPart(nn.Module):
     source: str = "layer4"
     norm: ModalityNorm
 
-    def forward(
+    def frame_features(
         self, maps: Tensor, modalities: Tensor, source_maps: Tensor | None = None
     ) -> Tensor:
-        """Features of clips.
+        """Vectors of frames, whose mean over the frames is the feature of their clip.
 
         Args:
-            maps: (B, T, C, h, w) of the last stage.
+            maps: (B, T, C, h, w) of the last stage, or (B, T, C, 1, 1) pooled.
             modalities: (B,) 0 visible, 1 infrared.
             source_maps: (B, T, C', h', w') of ``source``; None if that is the last stage.
 
         Returns:
-            (B, C) float32, and behind that what the relation path adds, if the part has one.
+            (B, T, C) float32, and behind that what the relation path adds, if the part has one.
         """
         raise NotImplementedError
+
+    def forward(
+        self, maps: Tensor, modalities: Tensor, source_maps: Tensor | None = None
+    ) -> Tensor:
+        """Features of clips, (B, C) and the relation; arguments as in ``frame_features``."""
+        return self.frame_features(maps, modalities, source_maps).mean(dim=1)
 
     @property
     def is_watched(self) -> bool:

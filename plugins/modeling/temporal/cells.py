@@ -8,14 +8,16 @@ from fastreid.config import CfgNode
 from torch import Tensor
 
 from plugins.errors import InputError
+from plugins.modeling.backbones.trunks import stage_channels
 
-# Stages that cells can be taken from; each has twice the channels of the one before.
+# Stages that cells can be taken from.
 SOURCES = ("layer2", "layer3", "layer4")
 
 
 def source_channels(cfg: CfgNode, source: str) -> int:
-    """Channels of a stage of the ResNet whose last one has ``MODEL.BACKBONE.FEAT_DIM``."""
-    return cfg.MODEL.BACKBONE.FEAT_DIM >> (len(SOURCES) - 1 - SOURCES.index(source))
+    """Channels of a stage of the trunk whose last one has ``MODEL.BACKBONE.FEAT_DIM``."""
+    channels = stage_channels(cfg)
+    return cfg.MODEL.BACKBONE.FEAT_DIM * channels[source] // channels[SOURCES[-1]]
 
 
 def cell_means(maps: Tensor, rows: int, columns: int) -> Tensor:

@@ -19,6 +19,10 @@ class TemporalMean(nn.Module):
         """It has no settings."""
         return {}
 
+    def frame_features(self, maps: Tensor) -> Tensor:
+        """Maps (B, T, C, h, w) to vectors of frames (B, T, C), float32, whose mean is taken."""
+        return maps.float().mean(dim=(-2, -1))
+
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (B, T, C, h, w) to features (B, C), float32."""
         return maps.float().mean(dim=(1, 3, 4))

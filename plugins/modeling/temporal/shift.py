@@ -50,7 +50,10 @@ class TemporalShift(nn.Module):
         """Read ``MODEL.TEMPORAL.SHIFT`` and the trunk's channels."""
         return {"channels": cfg.MODEL.BACKBONE.FEAT_DIM, "share": cfg.MODEL.TEMPORAL.SHIFT.SHARE}
 
+    def frame_features(self, maps: Tensor) -> Tensor:
+        """Maps (B, T, C, h, w) to vectors of frames (B, T, C), float32, whose mean is taken."""
+        return shift_frames(maps.float().mean(dim=(-2, -1)), self.count)
+
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (B, T, C, h, w) to features (B, C), float32."""
-        frames = maps.float().mean(dim=(-2, -1))  # (B, T, C)
-        return shift_frames(frames, self.count).mean(dim=1)
+        return self.frame_features(maps).mean(dim=1)

@@ -133,10 +133,10 @@ class STIG(CenteredPart):
             "gate_norm": ModalityNorm.from_cfg(cfg, 1, cfg.MODEL.BACKBONE.FEAT_DIM),
         }
 
-    def forward(
+    def frame_features(
         self, maps: Tensor, modalities: Tensor, source_maps: Tensor | None = None
     ) -> Tensor:
-        """See CenteredPart; returns (B, C + R), float32."""
+        """See CenteredPart; returns (B, T, C + R), float32."""
         # Differences of neighboring frames are small: half precision would round them away.
         with torch.autocast(maps.device.type, enabled=False):
             cells = cell_means(
@@ -147,11 +147,8 @@ class STIG(CenteredPart):
             relations = self.relation(related) if self.relation is not None else None
             if self.is_watched:
                 self.log(opening, relations, modalities)
-            frames = maps.float().mean(dim=(-2, -1))  # (B, T, C)
-            feature = (frames * (1 + opening)).mean(dim=1)
-            if relations is None:
-                return feature
-            return torch.cat([feature, relations.mean(dim=1)], dim=1)
+            weighed = maps.float().mean(dim=(-2, -1)) * (1 + opening)  # (B, T, C)
+            return weighed if relations is None else torch.cat([weighed, relations], dim=2)
 
     def relate(self, cells: Tensor, modalities: Tensor) -> Tensor:
         """From cells (B, T, K, C') of clips of modalities (B,) to h (B, T, K, D)."""

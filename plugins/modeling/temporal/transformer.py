@@ -85,10 +85,10 @@ class TemporalTransformer(CenteredPart):
             "norm": ModalityNorm.from_cfg(cfg, cells=1, channels=channels),
         }
 
-    def forward(
+    def frame_features(
         self, maps: Tensor, modalities: Tensor, source_maps: Tensor | None = None
     ) -> Tensor:
-        """Maps (B, T, C, h, w) of clips of modalities (B,) to features (B, C), float32."""
+        """Maps (B, T, C, h, w) of clips of modalities (B,) to (B, T, C), float32."""
         with torch.autocast(maps.device.type, enabled=False):
             frames = maps.float().mean(dim=(-2, -1))  # (B, T, C)
             centered = self.norm(frames.unsqueeze(2), modalities).squeeze(2)
@@ -97,4 +97,4 @@ class TemporalTransformer(CenteredPart):
             residual = self.residual(self.encoder(tokens))
             if self.is_watched:
                 self.watch.see(residual, modalities)
-            return (frames + residual).mean(dim=1)
+            return frames + residual
