@@ -252,3 +252,11 @@ def test_a_network_without_one_head_has_no_distance():
     del model.heads
     with pytest.raises(InputError, match=r"DISTANCE_WEIGHT: 1\.0; Tiny has not one head"):
         step_of("DEFENSE.DISTANCE_WEIGHT", 1.0, model=model)
+
+
+def test_a_network_whose_neck_sees_frames_has_no_distance():
+    model = tiny()
+    model.heads.frame_level = True
+    with pytest.raises(InputError, match=r"^MODEL\.HEADS\.NECK_LEVEL: frame, but DEFENSE compares"):
+        step_of("DEFENSE.DISTANCE_WEIGHT", 1.0, model=model)
+    step_of(model=model)

@@ -289,3 +289,21 @@ def test_the_published_mobilenet_comes_from_the_cache(published, tmp_path, monke
     backbone = build(MOBILENET, "1.0x", "MODEL.BACKBONE.PRETRAIN", True)
     stem = backbone.stems[1].get_submodule("features_0")
     assert torch.equal(stem[0].weight, published.features[0][0].weight)
+
+
+def test_non_local_blocks_start_as_the_identity_and_learn():
+    backbone = build(RESNET, "50x", "MODEL.BACKBONE.WITH_NL", True)
+    block = backbone.trunk.NL_3[0]
+    changed = []
+    block.register_forward_hook(
+        lambda _, inputs, output: changed.append((output - inputs[0]).abs().max().item())
+    )
+    assert [len(getattr(backbone.trunk, f"NL_{stage}")) for stage in (1, 2, 3, 4)] == [0, 2, 3, 0]
+    optimizer = torch.optim.SGD(backbone.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        backbone(images(4, 32, 16), torch.tensor([0, 1, 0, 1])).square().mean().backward()
+        optimizer.step()
+    assert changed[0] == 0
+    assert changed[-1] > 1e-4
+    assert all(layer.weight.grad.abs().sum() > 0 for layer in (block.g, block.theta, block.phi))
