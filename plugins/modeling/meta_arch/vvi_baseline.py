@@ -116,7 +116,7 @@ class VVIBaseline(nn.Module):
         relation_losses: what the training outputs of a relation are judged by.
         relation_weight: of these losses.
         frame_losses: what the training outputs of frames are judged by.
-        frame_weight: of these losses.
+        frame_loss_weight: of these losses.
         pooling: see :func:`aggregate`.
         style_variation: changes normalized clips in training; None: nothing does.
     """
@@ -135,7 +135,7 @@ class VVIBaseline(nn.Module):
         relation_losses: nn.ModuleList | None = None,
         relation_weight: float = 1.0,
         frame_losses: nn.ModuleList | None = None,
-        frame_weight: float = 1.0,
+        frame_loss_weight: float = 1.0,
         pooling: nn.Module | None = None,
         style_variation: StyleVariation | None = None,
     ):
@@ -148,7 +148,7 @@ class VVIBaseline(nn.Module):
         self.relation_losses = nn.ModuleList() if relation_losses is None else relation_losses
         self.relation_weight = relation_weight
         self.frame_losses = nn.ModuleList() if frame_losses is None else frame_losses
-        self.frame_weight = frame_weight
+        self.frame_loss_weight = frame_loss_weight
         self.pooling = pooling
         self.style_variation = style_variation
         # As in fastreid not part of a checkpoint: they come from the config.
@@ -188,7 +188,7 @@ class VVIBaseline(nn.Module):
             "relation_losses": build_losses(cfg, RELATION_LOSSES) if relation_dim else None,
             "relation_weight": model.TEMPORAL.STIG.RELATION.WEIGHT,
             "frame_losses": build_losses(cfg, model.LOSSES.FRAMES.NAME, "MODEL.LOSSES.FRAMES.NAME"),
-            "frame_weight": model.LOSSES.FRAMES.WEIGHT,
+            "frame_loss_weight": model.LOSSES.FRAMES.WEIGHT,
             "pooling": None if isinstance(pooling, MeanPooling) else pooling,
             "style_variation": (StyleVariation(cfg) if cfg.INPUT.STYLE_VARIATION.ENABLED else None),
             "pixel_mean": model.PIXEL_MEAN,
@@ -339,7 +339,7 @@ class VVIBaseline(nn.Module):
         count = len(of_frames["features"]) // len(targets)
         labels = targets.repeat_interleave(count), modalities.repeat_interleave(count)
         return {
-            f"{loss.key}_frames": self.frame_weight * loss(of_frames, *labels)
+            f"{loss.key}_frames": self.frame_loss_weight * loss(of_frames, *labels)
             for loss in self.frame_losses
         }
 
