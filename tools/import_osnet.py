@@ -41,7 +41,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def read_images(folder: Path, number: int, size: list[int]) -> torch.Tensor:
-    """Images spread over a folder, (N, 3, H, W), normalized with ImageNet's mean and deviation.
+    """Read images spread over a folder, (N, 3, H, W), normalized as ImageNet's.
 
     Raises:
         InputError: the folder has fewer than two images.

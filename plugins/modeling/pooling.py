@@ -1,4 +1,4 @@
-"""From the map of a frame to its feature.
+"""Turns the map of a frame into its feature.
 
 Legend: B clips, T frames, C channels, h x w a map.
 """
@@ -12,7 +12,7 @@ from plugins.modeling.temporal.gem import P_MAX, P_MIN, generalised_mean
 
 
 class MeanPooling(nn.Module):
-    """Mean over space."""
+    """Takes the mean over space."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (B, T, C, h, w) to features (B, T, C), float32."""
@@ -20,7 +20,7 @@ class MeanPooling(nn.Module):
 
 
 class MaxPooling(nn.Module):
-    """Maximum over space."""
+    """Takes the maximum over space."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (B, T, C, h, w) to features (B, T, C), float32."""
@@ -28,7 +28,7 @@ class MaxPooling(nn.Module):
 
 
 class GeMPooling(nn.Module):
-    """(mean over space of x^p)^(1/p) with one learned p; Radenovic et al., TPAMI 2018 (GeM).
+    """Takes (mean over space of x^p)^(1/p) with one learned p (GeM, Radenovic et al., TPAMI 2018).
 
     Args:
         p: where p starts; in use it is clamped to [1, 100].

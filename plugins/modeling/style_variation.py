@@ -1,4 +1,4 @@
-"""Style variation: another brightness, contrast and tint of a clip, as other light would give it.
+"""Varies brightness, contrast and tint of a clip, as other light and another camera would.
 
 Legend: B clips of T frames of 3 x H x W.
 """
@@ -80,7 +80,7 @@ class StyleVariation(nn.Module):
         return {"low": low, "high": high, "probability": settings.PROB}
 
     def forward(self, normalized: Tensor, modalities: Tensor) -> Tensor:
-        """Normalized clips (B, T, 3, H, W) of modalities (B,) to the same; training only."""
+        """Vary normalized clips (B, T, 3, H, W) of modalities (B,); in evaluation return them."""
         if not self.training:
             return normalized
         factors = style_factors(modalities, self.low, self.high, self.probability)

@@ -1,4 +1,4 @@
-"""An OSNet from an ONNX file whose batch normalizations were folded into its convolutions.
+"""Restores an OSNet from an ONNX file whose batch normalizations were folded into convolutions.
 
 An exporter folds a BatchNorm into the convolution before it: the file computes the same, and cannot
 be trained, as the statistics are gone. They are given back in two steps: convolutions and offsets
@@ -88,7 +88,7 @@ def read_convolutions(path: Path) -> dict[str, Tensor]:
 
 
 def module_name(node: str) -> str:
-    """Name of the module that a node is of; a module that is called twice has the first's name.
+    """Return the name of the module that a node is of, also of its second and later calls.
 
     >>> module_name("/conv2/conv2.0/conv2b/conv2b.1/conv2/Conv")
     'conv2.0.conv2b.1.conv2'
@@ -108,14 +108,14 @@ def module_name(node: str) -> str:
 
 
 def offset_name(convolution: str) -> str:
-    """Name of a convolution's offset: its own in a gate, else that of the BatchNorm behind it."""
+    """Return the name of a convolution's offset: its own in a gate, else that of its BatchNorm."""
     owner, _, _ = convolution.rpartition(".")
     own = owner.endswith("gate")
     return f"{convolution}.bias" if own else f"{owner}.bn.bias"
 
 
 def as_tensor(values: np.ndarray) -> Tensor:
-    """A tensor with memory of its own."""
+    """Copy an array into a tensor."""
     return torch.from_numpy(values.copy())
 
 

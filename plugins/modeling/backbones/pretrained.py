@@ -1,4 +1,4 @@
-"""Pretrained weights of a fastreid network: a file's, or the published ones of ImageNet.
+"""Loads the weights that a fastreid network starts from: a file's, or published ones of ImageNet.
 
 A network that starts from other weights than its author thinks trains, and reaches less. So every
 weight that the file should hold must be there and fit; anything else is an error.
@@ -48,7 +48,7 @@ def load_pretrained(network: nn.Module, cfg: CfgNode) -> None:
 
 
 def without_pretraining(cfg: CfgNode) -> CfgNode:
-    """The same config with MODEL.BACKBONE.PRETRAIN False."""
+    """Copy a config and set MODEL.BACKBONE.PRETRAIN False."""
     untrained = cfg.clone()
     untrained.defrost()
     untrained.MODEL.BACKBONE.PRETRAIN = False
@@ -56,7 +56,7 @@ def without_pretraining(cfg: CfgNode) -> CfgNode:
 
 
 def build_pretrained(build: Callable[[CfgNode], nn.Module], cfg: CfgNode) -> nn.Module:
-    """Build a model whose backbone loads its weights as fastreid does; what fails there is told.
+    """Build a model with the pretrained weights of its backbone; tell what is wrong with them.
 
     fastreid loads what fits of a file and logs the rest, so the backbones that we know load it here
     instead. Their published weights it fetches itself, but for a MobileNetV2, of which it has none.
@@ -95,7 +95,7 @@ def weights_file(cfg: CfgNode) -> Path:
 
 
 def published_url(cfg: CfgNode) -> str:
-    """Address of published weights for the configured trunk, depth, IBN and SE.
+    """Return the address of published weights for the configured trunk, depth, IBN and SE.
 
     Raises:
         InputError: there are none.
@@ -110,7 +110,7 @@ def published_url(cfg: CfgNode) -> str:
 
 
 def published(cfg: CfgNode) -> tuple[dict[str, str], str]:
-    """Addresses of published weights by the names of their networks, and the configured one's."""
+    """Return addresses of published weights by network, and the name of the configured network."""
     backbone, kind = cfg.MODEL.BACKBONE, configured_kind(cfg)
     if kind is MOBILENET:
         return {"1.0x": MobileNet_V2_Weights.IMAGENET1K_V1.url}, backbone.DEPTH
@@ -122,7 +122,7 @@ def published(cfg: CfgNode) -> tuple[dict[str, str], str]:
 
 
 def published_file(cfg: CfgNode) -> Path:
-    """The file of the published weights, in fastreid's cache folder.
+    """Return the file of the published weights, in fastreid's cache folder.
 
     Raises:
         InputError: there are none, or they are not to be had.
@@ -140,7 +140,7 @@ def published_file(cfg: CfgNode) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where fastreid keeps published weights."""
+    """Return the folder where fastreid keeps published weights."""
     return Path(torch.hub.get_dir()).parent / "checkpoints"
 
 

@@ -1,4 +1,4 @@
-"""Where fastreid's networks are cut: into a stem, one per modality or shared, and four stages.
+"""Describes where fastreid's networks are cut: a stem, one per modality or shared, and four stages.
 
 The stages bear the names of a ResNet's in every network, so that a setting such as the source of a
 temporal part means a similar depth everywhere. Channels of the widest network and share of the
@@ -30,7 +30,7 @@ OPTIONS = ("WITH_NL", "WITH_SE", "WITH_IBN")
 
 @dataclass(frozen=True, eq=False)
 class TrunkKind:
-    """One of fastreid's networks.
+    """Describes one of fastreid's networks.
 
     Attributes:
         network: its class.
@@ -76,7 +76,7 @@ def osnet_blocks(trunk: OSNet, stage: str) -> list[nn.Module]:
 
 
 def resnet_channels(expansion: int) -> tuple[int, ...]:
-    """Channels of the stem and of the stages of a ResNet, by the expansion of its blocks."""
+    """Return the channels of a ResNet's stem and stages, by the expansion of its blocks."""
     return (64, *(expansion * width for width in (64, 128, 256, 512)))
 
 
@@ -132,18 +132,18 @@ RESNET, MOBILENET, OSNET = KINDS
 
 
 def kind_of(trunk: nn.Module) -> TrunkKind | None:
-    """The kind of a network; None for one that is not known how to cut."""
+    """Return the kind of a network; None for one that has none of KINDS."""
     return next((kind for kind in KINDS if isinstance(trunk, kind.network)), None)
 
 
 def configured_kind(cfg: CfgNode) -> TrunkKind:
-    """The kind that ``MODEL.BACKBONE.TRUNK`` builds; a builder that is not fastreid's: a ResNet."""
+    """Return the kind that ``MODEL.BACKBONE.TRUNK`` builds; a ResNet for another's builder."""
     name = cfg.MODEL.BACKBONE.TRUNK
     return next((kind for kind in KINDS if kind.builder == name), RESNET)
 
 
 def stage_channels(cfg: CfgNode) -> dict[str, int]:
-    """Channels of the maps of the configured trunk, by "stem" and the names of the stages.
+    """Return the channels of the configured trunk's maps, by "stem" and the names of the stages.
 
     Raises:
         InputError: the trunk has no such depth.
@@ -188,7 +188,7 @@ def set_last_stride(trunk: nn.Module, stride: int) -> None:
 
 
 def run_stage(trunk: nn.Module, name: str, maps: Tensor) -> Tensor:
-    """One stage of a trunk, with the non-local blocks of a ResNet.
+    """Run one stage of a trunk, with the non-local blocks of a ResNet.
 
     Args:
         trunk: a network of KINDS.

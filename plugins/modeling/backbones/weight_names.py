@@ -1,4 +1,4 @@
-"""Names of weights: from those that a published file has to those of fastreid's network."""
+"""Translates the names that weights have in published files into those of fastreid's networks."""
 
 import re
 
@@ -10,7 +10,7 @@ PLAIN = re.compile(r"(features\.\d+\.conv)\.(\d)\.(.*)")
 
 
 def mobilenet_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of a MobileNetV2 by fastreid's names; those of other names keep theirs.
+    """Name the weights of a MobileNetV2 as fastreid does; unknown names stay as they are.
 
     Known are torchvision's names (``features.2.conv.1.0.weight``, ``features.18.0.weight``) and
     those of the network that fastreid took over (``features.2.conv.3.weight``), whose files call
@@ -29,7 +29,7 @@ def mobilenet_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _of_torchvision(name: str, weights: dict[str, Tensor]) -> str:
-    """One of torchvision's names as fastreid's: three modules a nested part, in their order."""
+    """Translate one of torchvision's names; a nested part has three modules in fastreid's row."""
     if match := NESTED.fullmatch(name):
         block, part, layer, rest = match.groups()
         return f"{block}.{3 * int(part) + int(layer)}.{rest}"

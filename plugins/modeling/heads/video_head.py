@@ -164,7 +164,7 @@ class VideoHead(EmbeddingHead):
             return F.normalize(self.compared(appearance, neck))
 
     def classify_frames(self, frames: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Training outputs of clips from vectors of their frames (B, T, C + R).
+        """Compute the training outputs of clips from vectors of their frames (B, T, C + R).
 
         Returns:
             The outputs of the clips, and ``frame_features`` (B, T, C or D); with a classifier of

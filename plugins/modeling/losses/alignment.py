@@ -1,4 +1,4 @@
-"""Loss arithmetic that brings the two modalities together: pure functions, tensors in, tensors out.
+"""Holds the arithmetic of losses that bring the modalities together: tensors in, tensors out.
 
 Legend: B clips (or frames) in the batch, D feature length, T frames of a clip.
 """
@@ -14,17 +14,17 @@ TINY = 1e-6
 
 
 def unit(features: Tensor) -> Tensor:
-    """Features (..., D) at length 1; those shorter than 1e-6 stay short, with a finite gradient."""
+    """Scale features (..., D) to length 1, those shorter than 1e-6 to less: finite gradients."""
     return F.normalize(features, dim=-1, eps=TINY)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of each row of (B, G) over the columns where ``mask`` is True; 0 where none is."""
+    """Average each row of (B, G) over the columns where ``mask`` is True; 0 where none is."""
     return (values * mask).sum(dim=1) / mask.sum(dim=1).clamp_min(1)
 
 
 def cross_modal_alignment(features: Tensor, targets: Tensor, modalities: Tensor) -> Tensor:
-    """log(1 + exp(p - n)): on average, the own person of the other modality is nearer than others.
+    """Compute log(1 + exp(p - n)), which asks that people are nearer to themselves than to others.
 
     p and n are an anchor's mean distances (1 - cos) / 2, within 0 and 1, to all its positives and
     to all its negatives of the other modality. Liang et al. (M3-ReID), TIFS 2025, "multi-modality
@@ -53,7 +53,7 @@ def cross_modal_alignment(features: Tensor, targets: Tensor, modalities: Tensor)
 
 
 def separation(vectors: Tensor) -> Tensor:
-    """Mean squared cosine between different vectors of a set, which is 0 if they are orthogonal.
+    """Compute the mean squared cosine of different vectors of a set; 0 if they are orthogonal.
 
     Liang et al. (M3-ReID), TIFS 2025: the vectors are the embeddings of a clip's frames
     ("orthogonal frame regularizer") or the heads of an attention.
@@ -71,7 +71,7 @@ def separation(vectors: Tensor) -> Tensor:
 
 
 def center_alignment(features: Tensor, targets: Tensor, modalities: Tensor) -> Tensor:
-    """Squared distance between a person's mean features in the two modalities.
+    """Compute the squared distance between a person's mean features in the two modalities.
 
     Hetero-center loss, Zhu et al., Neurocomputing 2020, arXiv 1910.09830; they add up the people,
     this is their mean.
@@ -93,7 +93,7 @@ def center_alignment(features: Tensor, targets: Tensor, modalities: Tensor) -> T
 
 
 def standardized(features: Tensor) -> Tensor:
-    """Features (B, D) less their mean, in units of their deviation; both without a gradient.
+    """Subtract the mean of features (B, D) and divide by their deviation, both without a gradient.
 
     What all features share hides what tells them apart from a classifier of a few iterations.
     """

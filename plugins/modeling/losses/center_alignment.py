@@ -1,4 +1,4 @@
-"""A person has one center, whatever the modality."""
+"""Pulls the centers of a person in the two modalities together."""
 
 from fastreid.config import CfgNode, configurable
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Alignment of M3-ReID: a retrieval across the modalities, softly."""
+"""Aligns the modalities as M3-ReID does, by a soft margin instead of a triplet."""
 
 from fastreid.config import CfgNode, configurable
 from torch import Tensor

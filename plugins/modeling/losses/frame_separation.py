@@ -1,4 +1,4 @@
-"""The frames of a clip say different things."""
+"""Pushes the embeddings of a clip's frames apart."""
 
 from fastreid.config import CfgNode, configurable
 from torch import Tensor

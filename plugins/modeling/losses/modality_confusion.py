@@ -1,4 +1,4 @@
-"""Features from which no classifier can tell the modality."""
+"""Makes features from which a classifier cannot tell the modality."""
 
 import math
 

@@ -330,7 +330,7 @@ class VVIBaseline(nn.Module):
     def losses_of_frames(
         self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor
     ) -> dict[str, Tensor]:
-        """Each loss of MODEL.LOSSES.FRAMES, with the frames of all clips as a batch of N."""
+        """Compute each loss of MODEL.LOSSES.FRAMES on the frames of all clips, a batch of N."""
         of_frames = {
             name.removeprefix(FRAME): output.flatten(0, 1)
             for name, output in outputs.items()

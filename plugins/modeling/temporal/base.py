@@ -27,7 +27,7 @@ class CenteredPart(nn.Module):
     def frame_features(
         self, maps: Tensor, modalities: Tensor, source_maps: Tensor | None = None
     ) -> Tensor:
-        """Vectors of frames, whose mean over the frames is the feature of their clip.
+        """Compute vectors of frames, whose mean over the frames is the feature of their clip.
 
         Args:
             maps: (B, T, C, h, w) of the last stage, or (B, T, C, 1, 1) pooled.

@@ -20,7 +20,7 @@ class TemporalMean(nn.Module):
         return {}
 
     def frame_features(self, maps: Tensor) -> Tensor:
-        """Maps (B, T, C, h, w) to vectors of frames (B, T, C), float32, whose mean is taken."""
+        """Turn maps (B, T, C, h, w) into the vectors (B, T, C), float32, whose mean is taken."""
         return maps.float().mean(dim=(-2, -1))
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ class TemporalShift(nn.Module):
         return {"channels": cfg.MODEL.BACKBONE.FEAT_DIM, "share": cfg.MODEL.TEMPORAL.SHIFT.SHARE}
 
     def frame_features(self, maps: Tensor) -> Tensor:
-        """Maps (B, T, C, h, w) to vectors of frames (B, T, C), float32, whose mean is taken."""
+        """Turn maps (B, T, C, h, w) into the vectors (B, T, C), float32, whose mean is taken."""
         return shift_frames(maps.float().mean(dim=(-2, -1)), self.count)
 
     def forward(self, maps: Tensor) -> Tensor:
