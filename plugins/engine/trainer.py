@@ -47,6 +47,7 @@ from plugins.evaluation import Evaluation, VVIEvaluator, check_expected, results
 from plugins.evaluation.views import viewed
 from plugins.modeling.backbones.pretrained import build_pretrained
 from plugins.modeling.dual_norm import add_dual_norm, check_branches
+from plugins.modeling.stock import check_stock_parts
 from plugins.registry import BACKBONE, EVALUATOR, HEADS, META_ARCH, STEP, lookup
 from plugins.utils.io import write_text
 
@@ -76,6 +77,7 @@ class Trainer(StoppableLoop, DefaultTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         """Build loader, model, step, schedule and hooks in that order."""
         TrainerBase.__init__(self)
+        check_stock_parts(cfg)
         os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
         data_loader = self.build_train_loader(cfg)
         self.iters_per_epoch = iterations_per_epoch(cfg, data_loader)
