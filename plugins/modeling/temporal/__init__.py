@@ -15,6 +15,10 @@ All take any T from 1 on, longer than trained too. None knows which frames are p
 repeats its last frame is a longer clip. TemporalMax does not change by it; where one frame repeated
 gives that frame's mean, the feature moves towards the last frame and stays between the least and
 the largest value of each channel; for the others no more is promised than a finite feature.
+
+Each part takes the mean over space of the maps that it gets. With MODEL.SPATIAL_POOLING gem or max
+these are maps of one place, the pooled frames. All but TemporalMax and TemporalGeM are a mean over
+the frames of the vectors that their ``frame_features`` gives.
 """
 
 from plugins.modeling.temporal.attention import TemporalAttention
