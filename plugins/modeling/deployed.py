@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from plugins.modeling.meta_arch.vvi_baseline import VVIBaseline, aggregate
+from plugins.modeling.meta_arch.aggregate import aggregate
+from plugins.modeling.meta_arch.vvi_baseline import VVIBaseline
 
 
 class Deployed(nn.Module):

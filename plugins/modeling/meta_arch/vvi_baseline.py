@@ -17,85 +17,14 @@ from plugins.modeling.diagnostics import accuracy, log_scalar, mean_distances
 from plugins.modeling.heads import VideoHead
 from plugins.modeling.heads.video_head import FRAME, RELATION
 from plugins.modeling.losses import build_losses
+from plugins.modeling.meta_arch.aggregate import aggregate
+from plugins.modeling.meta_arch.frame_level import check_frame_level, frame_batch
 from plugins.modeling.pooling import MeanPooling, build_pooling
 from plugins.modeling.style_variation import StyleVariation
-from plugins.modeling.temporal.base import CenteredPart
 from plugins.registry import BACKBONE, HEADS, META_ARCH, TEMPORAL, lookup
 
-LAST = STAGES[-1]
 # What a relation is trained by, on outputs of its own.
 RELATION_LOSSES = ["CrossEntropyLoss", "CrossModalTriplet"]
-
-
-def aggregate(
-    backbone: TwoStreamBackbone,
-    temporal: nn.Module,
-    maps: Tensor,
-    frames: int,
-    modalities: Tensor | None,
-    first: str = STAGES[0],
-    earlier: dict[str, Tensor] | None = None,
-    pooling: nn.Module | None = None,
-    per_frame: bool = False,
-) -> Tensor:
-    """Run the trunk from a stage on, then the pooling over space, then the temporal part.
-
-    Args:
-        backbone: its trunk is run.
-        temporal: see :class:`VVIBaseline`.
-        maps: what enters ``first``, (N, C', h', w') of clips of ``frames`` frames.
-        frames: T.
-        modalities: (B,); a part that only averages does without.
-        first: name of a stage.
-        earlier: maps after stages before ``first``, by name; needed only for a temporal part whose
-            source is a stage that ends more than one stage before ``first``.
-        pooling: makes maps (B, T, C, h, w) of the last stage vectors (B, T, C); None for the mean,
-            which temporal parts take by themselves.
-        per_frame: return what the temporal part has the mean of over the frames.
-
-    Returns:
-        (B, C + R), or (B, T, C + R).
-    """
-    source = getattr(temporal, "source", LAST)
-    stages = dict(earlier or {})
-    if first == STAGES[0] and source == LAST:
-        stages[LAST] = backbone.trunk(maps)  # keeps no maps of earlier stages
-    else:
-        if first != STAGES[0]:
-            stages[STAGES[STAGES.index(first) - 1]] = maps
-        stages |= backbone.stage_maps(maps, first)
-    last_maps, source_maps = (stages[name].unflatten(0, (-1, frames)) for name in (LAST, source))
-    if pooling is not None:
-        # As a map of one place, whose mean is itself. Cells are still cut from the whole map.
-        last_maps = pooling(last_maps)[..., None, None]
-    part = temporal.frame_features if per_frame else temporal
-    if not isinstance(temporal, CenteredPart):
-        return part(last_maps)
-    assert modalities is not None, f"{type(temporal).__name__} needs the modalities of the clips"
-    return part(last_maps, modalities, source_maps)
-
-
-def check_frame_level(cfg: CfgNode, temporal: nn.Module, losses: nn.ModuleList) -> None:
-    """Raise InputError if parts of a model do not agree on whether the BNNeck sees frames."""
-    level = cfg.MODEL.HEADS.NECK_LEVEL
-    if level == "frame":
-        if not hasattr(temporal, "frame_features"):
-            raise InputError(
-                f"MODEL.HEADS.NECK_LEVEL: frame, but {cfg.MODEL.TEMPORAL.NAME} is no mean over the "
-                "frames; expected clip, or another MODEL.TEMPORAL.NAME, such as TemporalMean"
-            )
-        if cfg.MODEL.CROSS_MODAL_ATTENTION.ENABLED:
-            raise InputError(
-                "MODEL.HEADS.NECK_LEVEL: frame, but MODEL.CROSS_MODAL_ATTENTION relates clips; "
-                "expected clip, or MODEL.CROSS_MODAL_ATTENTION.ENABLED False"
-            )
-        return
-    needed = [type(loss).__name__ for loss in losses if getattr(loss, "needs_frames", False)]
-    needed += [f"{name} of MODEL.LOSSES.FRAMES" for name in cfg.MODEL.LOSSES.FRAMES.NAME]
-    if needed:
-        raise InputError(
-            f"MODEL.HEADS.NECK_LEVEL: {level}, but {needed[0]} needs frames; expected frame"
-        )
 
 
 @META_ARCH.register()
@@ -324,24 +253,11 @@ class VVIBaseline(nn.Module):
                 value = loss(of_relation, targets, modalities)
                 losses[f"{loss.key}_relation"] = self.relation_weight * value
             if self.frame_losses:
-                losses |= self.losses_of_frames(outputs, targets, modalities)
+                frames, *labels = frame_batch(outputs, targets, modalities)
+                for loss in self.frame_losses:
+                    value = loss(frames, *labels)
+                    losses[f"{loss.key}_frames"] = self.frame_loss_weight * value
         return losses
-
-    def losses_of_frames(
-        self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor
-    ) -> dict[str, Tensor]:
-        """Compute each loss of MODEL.LOSSES.FRAMES on the frames of all clips, a batch of N."""
-        of_frames = {
-            name.removeprefix(FRAME): output.flatten(0, 1)
-            for name, output in outputs.items()
-            if name.startswith(FRAME)
-        }
-        count = len(of_frames["features"]) // len(targets)
-        labels = targets.repeat_interleave(count), modalities.repeat_interleave(count)
-        return {
-            f"{loss.key}_frames": self.frame_loss_weight * loss(of_frames, *labels)
-            for loss in self.frame_losses
-        }
 
     def log_outputs(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> None:
         """Log ``cls_accuracy`` and ``distance/KIND`` (see ``mean_distances``).
@@ -353,9 +269,8 @@ class VVIBaseline(nn.Module):
             logits = outputs.get(f"{prefix}pred_class_logits")
             if logits is not None:
                 log_scalar(name, accuracy(logits, targets))
-        logits = outputs.get(f"{FRAME}pred_class_logits")
-        if logits is not None:
-            frame_targets = targets.repeat_interleave(logits.shape[1])
-            log_scalar("frame_accuracy", accuracy(logits.flatten(0, 1), frame_targets))
+        if f"{FRAME}pred_class_logits" in outputs:
+            frames, frame_targets, _ = frame_batch(outputs, targets, modalities)
+            log_scalar("frame_accuracy", accuracy(frames["pred_class_logits"], frame_targets))
         for kind, distance in mean_distances(outputs["features"], targets, modalities).items():
             log_scalar(f"distance/{kind}", distance)

@@ -1,0 +1,60 @@
+"""From the maps of a stage to features of clips: trunk, pooling over space, temporal part.
+
+Legend: B clips of T frames, N = B * T; h x w the size of a map; C channels of the last stage, also
+the length of an appearance; R the length of the relation behind it, 0 for most temporal parts.
+"""
+
+from torch import Tensor, nn
+
+from plugins.modeling.backbones.two_stream import STAGES, TwoStreamBackbone
+from plugins.modeling.temporal.base import CenteredPart
+
+LAST = STAGES[-1]
+
+
+def aggregate(
+    backbone: TwoStreamBackbone,
+    temporal: nn.Module,
+    maps: Tensor,
+    frames: int,
+    modalities: Tensor | None,
+    first: str = STAGES[0],
+    earlier: dict[str, Tensor] | None = None,
+    pooling: nn.Module | None = None,
+    per_frame: bool = False,
+) -> Tensor:
+    """Run the trunk from a stage on, then the pooling over space, then the temporal part.
+
+    Args:
+        backbone: its trunk is run.
+        temporal: see :class:`VVIBaseline`.
+        maps: what enters ``first``, (N, C', h', w') of clips of ``frames`` frames.
+        frames: T.
+        modalities: (B,); a part that only averages does without.
+        first: name of a stage.
+        earlier: maps after stages before ``first``, by name; needed only for a temporal part whose
+            source is a stage that ends more than one stage before ``first``.
+        pooling: makes maps (B, T, C, h, w) of the last stage vectors (B, T, C); None for the mean,
+            which temporal parts take by themselves.
+        per_frame: return what the temporal part has the mean of over the frames.
+
+    Returns:
+        (B, C + R), or (B, T, C + R).
+    """
+    source = getattr(temporal, "source", LAST)
+    stages = dict(earlier or {})
+    if first == STAGES[0] and source == LAST:
+        stages[LAST] = backbone.trunk(maps)  # keeps no maps of earlier stages
+    else:
+        if first != STAGES[0]:
+            stages[STAGES[STAGES.index(first) - 1]] = maps
+        stages |= backbone.stage_maps(maps, first)
+    last_maps, source_maps = (stages[name].unflatten(0, (-1, frames)) for name in (LAST, source))
+    if pooling is not None:
+        # As a map of one place, whose mean is itself. Cells are still cut from the whole map.
+        last_maps = pooling(last_maps)[..., None, None]
+    part = temporal.frame_features if per_frame else temporal
+    if not isinstance(temporal, CenteredPart):
+        return part(last_maps)
+    assert modalities is not None, f"{type(temporal).__name__} needs the modalities of the clips"
+    return part(last_maps, modalities, source_maps)
