@@ -9,6 +9,7 @@ from plugins.errors import InputError
 from plugins.modeling.losses.alignment import cross_modal_alignment, separation
 from plugins.modeling.meta_arch import SADSTRM, VVIBaseline
 from plugins.modeling.pooling import build_pooling
+from plugins.modeling.self_attack.losses import feature_distances
 from plugins.modeling.style_variation import style_factors
 from plugins.registry import TEMPORAL, known
 from tests.modeling.samples import awaken, differing, maps_of, small_batch, small_cfg, state
@@ -172,6 +173,16 @@ def test_losses_under_autocast_are_float32_and_finite():
         losses = model(small_batch())
     assert {loss.dtype for loss in losses.values()} == {torch.float32}
     assert all(loss.isfinite() for loss in losses.values())
+
+
+def test_a_self_attack_moves_clips_not_frames_apart():
+    clean, attacked = frames_of(), frames_of() + frames_of()[:, :1]
+    torch.testing.assert_close(
+        feature_distances(clean, attacked),
+        feature_distances(clean.mean(dim=1), attacked.mean(dim=1)),
+    )
+    swapped = clean.flip(dims=[1])
+    assert feature_distances(clean, swapped).max() < 1e-4
 
 
 def test_both_turns_of_sadstrm_take_frames():

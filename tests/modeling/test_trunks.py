@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torchvision
+from fastreid.utils.events import EventStorage
 from torch import nn
 
 from plugins.errors import InputError
@@ -17,8 +18,9 @@ from plugins.modeling.backbones.trunks import (
 )
 from plugins.modeling.backbones.two_stream import build_two_stream_backbone
 from plugins.modeling.backbones.weight_names import mobilenet_names
+from plugins.modeling.meta_arch import SADSTRM
 from plugins.registry import BACKBONE
-from tests.modeling.samples import small_cfg
+from tests.modeling.samples import small_batch, small_cfg
 
 ALL = [(kind, depth) for kind in KINDS for depth in kind.channels]
 SMALLEST = [(RESNET, "18x"), (MOBILENET, "0.1x"), (OSNET, "x0_25")]
@@ -289,6 +291,27 @@ def test_the_published_mobilenet_comes_from_the_cache(published, tmp_path, monke
     backbone = build(MOBILENET, "1.0x", "MODEL.BACKBONE.PRETRAIN", True)
     stem = backbone.stems[1].get_submodule("features_0")
     assert torch.equal(stem[0].weight, published.features[0][0].weight)
+
+
+@pytest.mark.parametrize(
+    ("attack", "temporal"),
+    [("learned", "STIG"), ("gradient", "STIG"), ("random", "STIG"), ("style", "TemporalMean")],
+)
+@each
+def test_sadstrm_trains_on_every_trunk(kind, depth, attack, temporal):
+    parts = ("MODEL.TEMPORAL.NAME", temporal, "MODEL.TEMPORAL.STIG.SOURCE", "layer3")
+    torch.manual_seed(0)
+    model = SADSTRM(trunk_cfg(kind, depth, *parts, "MODEL.SELF_ATTACK.KIND", attack))
+    batch = small_batch()
+    with EventStorage():
+        model(batch, turn="attack")
+        losses = model(batch, turn="defence")
+    sum(losses.values()).backward()
+    assert all(loss.isfinite() for loss in losses.values())
+    with torch.no_grad():
+        features = model.eval()(batch)
+    assert features.shape[0] == 8
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(8))
 
 
 def test_non_local_blocks_start_as_the_identity_and_learn():

@@ -24,9 +24,6 @@ from plugins.modeling.backbones.trunks import (
 )
 from plugins.registry import BACKBONE, lookup
 
-# Of a ResNet.
-STEM_CHANNELS = 64
-
 
 class TwoStreamBackbone(nn.Module):
     """A network whose first layers exist once per modality and whose four stages are shared.

@@ -1,6 +1,6 @@
 """What attackers with an aim share: their budget, and L_A.
 
-Legend: B clips of T frames, N = B * T; F0 the stem maps (N, 64, h, w); Delta their perturbation; f~
+Legend: B clips of T frames, N = B * T; F0 the stem maps (N, C, h, w); Delta their perturbation; f~
 the features of the attacked maps F0 + Delta; L_A what an attacker minimises.
 """
 
@@ -9,7 +9,7 @@ from fastreid.config import CfgNode
 from torch import Tensor, nn
 
 from plugins.errors import InputError
-from plugins.modeling.backbones.two_stream import STEM_CHANNELS
+from plugins.modeling.backbones import stage_channels
 from plugins.modeling.losses.functional import confusion_loss, reversed_triplet
 from plugins.modeling.self_attack.base import FeatureAttack
 from plugins.modeling.self_attack.losses import other_class_loss
@@ -27,6 +27,7 @@ class Attacker(FeatureAttack):
         rev_weight: weight of L_rev.
         mod_weight: weight of L_mod.
         cam_weight: weight of L_cam; 0 leaves the camera classifier out.
+        channels: C, 64 in a ResNet.
 
     Raises:
         InputError: L_cam has fewer than two cameras.
@@ -43,6 +44,7 @@ class Attacker(FeatureAttack):
         rev_weight: float,
         mod_weight: float,
         cam_weight: float,
+        channels: int,
     ):
         super().__init__()
         if cam_weight > 0 and cameras < 2:
@@ -57,12 +59,12 @@ class Attacker(FeatureAttack):
         self.rev_weight = rev_weight
         self.mod_weight = mod_weight
         self.cam_weight = cam_weight
-        self.modality_classifier = nn.Linear(STEM_CHANNELS, 2)
-        self.camera_classifier = nn.Linear(STEM_CHANNELS, cameras) if cam_weight > 0 else None
+        self.modality_classifier = nn.Linear(channels, 2)
+        self.camera_classifier = nn.Linear(channels, cameras) if cam_weight > 0 else None
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """Read ``MODEL.SELF_ATTACK``."""
+        """Read ``MODEL.SELF_ATTACK`` and the channels of the trunk's stem."""
         settings = cfg.MODEL.SELF_ATTACK
         return {
             "eps": settings.EPS,
@@ -73,6 +75,7 @@ class Attacker(FeatureAttack):
             "rev_weight": settings.REV_WEIGHT,
             "mod_weight": settings.MOD_WEIGHT,
             "cam_weight": settings.CAM_WEIGHT,
+            "channels": stage_channels(cfg)["stem"],
         }
 
     def reid_losses(
@@ -101,7 +104,7 @@ class Attacker(FeatureAttack):
         that learns on clean maps tells them; nothing here trains that classifier.
 
         Args:
-            attacked_maps: F0 + Delta, (N, 64, h, w).
+            attacked_maps: F0 + Delta, (N, C, h, w).
             modalities: (N,) 0 visible, 1 infrared.
             cameras: (N,) camera labels, from 0.
         """
@@ -117,7 +120,7 @@ class Attacker(FeatureAttack):
         """What trains the classifiers of L_mod and L_cam: cross-entropy on clean maps, weighted.
 
         Args:
-            maps: F0, (N, 64, h, w).
+            maps: F0, (N, C, h, w).
             modalities: (N,).
             cameras: (N,).
         """
@@ -133,7 +136,7 @@ class Attacker(FeatureAttack):
         """What each classifier says of the maps.
 
         Args:
-            maps: (N, 64, h, w).
+            maps: (N, C, h, w).
             modalities: (N,).
             cameras: (N,).
             trained: gradients reach the classifiers, not only the maps.

@@ -6,7 +6,7 @@ from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
 from plugins.errors import InputError
-from plugins.modeling.backbones.two_stream import STEM_CHANNELS, by_modality
+from plugins.modeling.backbones.two_stream import by_modality
 from plugins.modeling.self_attack.attacker import Attacker
 from plugins.modeling.self_attack.base import Losses, Passes
 from plugins.modeling.self_attack.budget import bounded
@@ -34,25 +34,30 @@ def channel_attention(query: Tensor, key: Tensor, value: Tensor, temperature: Te
 
 
 class Interference(nn.Module):
-    """D of F0 for one modality: normalise, q k v, channel attention, mix; 18 k parameters."""
+    """D of F0 for one modality: normalise, q k v, channel attention, mix; 18 k parameters at 64.
 
-    def __init__(self, heads: int):
+    Args:
+        heads: of the channel attention.
+        channels: C.
+    """
+
+    def __init__(self, heads: int, channels: int):
         super().__init__()
-        self.norm = nn.GroupNorm(1, STEM_CHANNELS)
-        inner = 3 * STEM_CHANNELS
+        self.norm = nn.GroupNorm(1, channels)
+        inner = 3 * channels
         self.qkv = nn.Sequential(
-            nn.Conv2d(STEM_CHANNELS, inner, 1, bias=False),
+            nn.Conv2d(channels, inner, 1, bias=False),
             nn.Conv2d(inner, inner, 3, padding=1, groups=inner, bias=False),
         )
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
-        self.mix = nn.Conv2d(STEM_CHANNELS, STEM_CHANNELS, 1, bias=False)
+        self.mix = nn.Conv2d(channels, channels, 1, bias=False)
         for layer in (*self.qkv, self.mix):
             # Keeps the variance. torch's default loses two thirds of it per layer, and an attack
             # that starts at a tenth of its budget would hardly be one.
             nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
 
     def forward(self, maps: Tensor) -> Tensor:
-        """F0 (N, 64, h, w) to D, same shape."""
+        """F0 (N, C, h, w) to D, same shape."""
         query, key, value = self.qkv(self.norm(maps)).chunk(3, dim=1)
         return self.mix(channel_attention(query, key, value, self.temperature))
 
@@ -61,8 +66,9 @@ class SelfAttack(Attacker):
     """Delta from each frame's own map, by a module that learns L_A.
 
     Args:
-        heads: heads of the channel attention, a divisor of 64.
-        **attacker: the arguments of Attacker.
+        heads: heads of the channel attention, a divisor of C.
+        channels: C, of the stem maps.
+        **attacker: the other arguments of Attacker.
 
     Raises:
         InputError: the heads do not divide the channels, or L_cam has too few cameras.
@@ -72,14 +78,14 @@ class SelfAttack(Attacker):
     passes = Passes(lower_forward=2, lower_backward=1, upper_forward=4, upper_backward=3)
 
     @configurable
-    def __init__(self, *, heads: int, **attacker):
-        super().__init__(**attacker)
-        if heads < 1 or STEM_CHANNELS % heads:
+    def __init__(self, *, heads: int, channels: int, **attacker):
+        super().__init__(channels=channels, **attacker)
+        if heads < 1 or channels % heads:
             raise InputError(
-                f"MODEL.SELF_ATTACK.HEADS: expected a divisor of {STEM_CHANNELS}, found {heads}"
+                f"MODEL.SELF_ATTACK.HEADS: expected a divisor of {channels}, found {heads}"
             )
         # Indexed by modality: 0 visible, 1 infrared.
-        self.interference = nn.ModuleList([Interference(heads), Interference(heads)])
+        self.interference = nn.ModuleList([Interference(heads, channels) for _ in range(2)])
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -90,7 +96,7 @@ class SelfAttack(Attacker):
         """Delta of the stem maps, within budget.
 
         Args:
-            maps: F0, (N, 64, h, w).
+            maps: F0, (N, C, h, w).
             modalities: (N,).
             losses: L_A; not used, as the module has learned it.
 

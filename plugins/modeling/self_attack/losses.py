@@ -23,5 +23,11 @@ def other_class_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def feature_distances(features: Tensor, attacked: Tensor) -> Tensor:
-    """Return |f - f~| of each clip, (B,), float32; the gradient is 0 for equal features (B, D)."""
-    return torch.linalg.vector_norm(features.float() - attacked.float(), dim=1)
+    """Return |f - f~| of each clip, (B,), float32; the gradient is 0 for equal features.
+
+    Args:
+        features: f, (B, D), or (B, T, D) for vectors of frames, whose mean is f.
+        attacked: f~, same shape.
+    """
+    gaps = features.float() - attacked.float()
+    return torch.linalg.vector_norm(gaps if gaps.dim() == 2 else gaps.mean(dim=1), dim=1)
