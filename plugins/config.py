@@ -117,6 +117,8 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     cfg.MODEL.TEMPORAL.STIG.GUIDE_DIM = 128  # hidden length of the guidance layer
     cfg.MODEL.TEMPORAL.STIG.SPATIAL = True  # relation between the cells of a frame
     cfg.MODEL.TEMPORAL.STIG.TEMPORAL = True  # relation between the frames of a cell
+    # Share of the normalized cells' values that training sets to 0, below 1.
+    cfg.MODEL.TEMPORAL.STIG.DROPOUT = 0.0
     # The relation as a feature of its own, of length DIM; 0: it only guides. JOIN: how it joins the
     # test feature: concatenate, or add (after a projection that starts at 0). WEIGHT: of its
     # identity and cross-modal triplet loss.
@@ -611,6 +613,10 @@ def check_values(cfg: CfgNode) -> None:
             f"{LARGEST_MOMENTUM}"
         )
     temporal = cfg.MODEL.TEMPORAL
+    if not 0 <= temporal.STIG.DROPOUT < 1:
+        raise InputError(
+            f"MODEL.TEMPORAL.STIG.DROPOUT: {temporal.STIG.DROPOUT}; expected 0 or more, below 1"
+        )
     if cfg.TEST.FEATURE != "fused" and (temporal.NAME != "STIG" or not temporal.STIG.RELATION.DIM):
         raise InputError(
             f"TEST.FEATURE: {cfg.TEST.FEATURE} needs a relation beside the appearance; found "

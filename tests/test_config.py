@@ -94,6 +94,7 @@ def test_a_wrong_config_is_one_line_that_names_the_culprit(text, options, messag
         ("MODEL.TEMPORAL.STIG.RELATION.DIM", -1, ".*RELATION.DIM: -1; expected 0 or more"),
         ("MODEL.TEMPORAL.STIG.RELATION.JOIN", "or", ".*JOIN: 'or'; expected concatenate or add"),
         ("MODEL.TEMPORAL.STIG.RELATION.WEIGHT", -1.0, ".*WEIGHT: -1.0; expected 0 or more"),
+        ("MODEL.TEMPORAL.STIG.DROPOUT", 1.0, ".*STIG.DROPOUT: 1.0; expected 0 or more, below 1"),
         ("MODEL.TEMPORAL.NORM.STATISTICS", "all", ".*STATISTICS: 'all'; expected modality or joi"),
         ("MODEL.TEMPORAL.NORM.MOMENTUM", 0.1, ".*MOMENTUM: 0.1; expected more than 0 and at most"),
         ("MODEL.TEMPORAL.NORM.MOMENTUM", 0.0, ".*MOMENTUM: 0.0; expected more than 0 and at most"),

@@ -158,6 +158,13 @@ def test_without_a_relation_it_gives_the_feature_alone():
     assert small_stig()(maps, MODALITIES).shape == (2, 12)
 
 
+def test_dropout_works_in_training_alone():
+    maps, stig = maps_of(), recorded(small_stig("MODEL.TEMPORAL.STIG.DROPOUT", 0.5))
+    assert torch.equal(stig(maps, MODALITIES), stig(maps, MODALITIES))
+    stig.train()
+    assert not torch.equal(stig(maps, MODALITIES), stig(maps, MODALITIES))
+
+
 def test_no_gate_drifts_for_all_clips_alike():
     stig, maps = small_stig(), 20 + maps_of(clips=16)
     modalities = torch.arange(16) % 2

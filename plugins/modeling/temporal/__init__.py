@@ -1,15 +1,20 @@
 """Temporal aggregation: the maps of T frames to one feature.
 
-| name                | order of frames | one frame repeated  | at initialisation |
-|---------------------|-----------------|---------------------|-------------------|
-| TemporalMean        | ignored         | that frame's mean   | is the mean       |
-| TemporalMax         | ignored         | that frame's mean   | is the maximum    |
-| TemporalGeM         | ignored         | that frame's mean   | between the two   |
-| TemporalAttention   | ignored         | that frame's mean   | equals the mean   |
-| TemporalShift       | counts (ends)   | that frame's mean   | near the mean     |
-| TemporalLSTM        | counts          | depends on T        | equals the mean   |
-| TemporalTransformer | counts          | depends on T        | equals the mean   |
-| STIG                | counts          | depends on T        | mean x (1 + w)    |
+| name                | order of frames | a frame repeated  | at initialization | its layers read |
+|---------------------|-----------------|-------------------|-------------------|-----------------|
+| TemporalMean        | ignored         | that frame's mean | is the mean       |                 |
+| TemporalMax         | ignored         | that frame's mean | is the maximum    |                 |
+| TemporalGeM         | ignored         | that frame's mean | between the two   | frames          |
+| TemporalAttention   | ignored         | that frame's mean | equals the mean   | centered frames |
+| TemporalShift       | the ends count  | that frame's mean | near the mean     |                 |
+| TemporalLSTM        | counts          | depends on T      | equals the mean   | centered frames |
+| TemporalTransformer | counts          | depends on T      | equals the mean   | centered frames |
+| STIG                | counts          | depends on T      | equals the mean   | centered cells  |
+
+"Centered": normalized by statistics of the modality over clips and frames (``modality_norm.py``).
+Such a part takes the modalities beside the maps, and records statistics in training: there clips of
+a batch see each other, in evaluation they do not. STIG takes cells from any of three stages, and
+gives a relation behind the feature, which has a head and losses of its own.
 
 All take any T from 1 on, longer than trained too. None knows which frames are padding: a clip that
 repeats its last frame is a longer clip. TemporalMax does not change by it; where one frame repeated

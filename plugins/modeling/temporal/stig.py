@@ -57,6 +57,7 @@ class STIG(CenteredPart):
         relation_dim: int,
         spatial: bool,
         temporal: bool,
+        dropout: float,
         norm: ModalityNorm,
         change_norm: ModalityNorm,
         hidden_norm: ModalityNorm,
@@ -74,6 +75,7 @@ class STIG(CenteredPart):
             relation_dim: R; 0: no relation behind the feature.
             spatial: relate the cells of a frame; without it s = p.
             temporal: relate the frames of a cell; without it h = s.
+            dropout: share of the normalized values that training sets to 0.
             norm: normalizes K cells of C' channels.
             change_norm: normalizes their changes.
             hidden_norm: normalizes K cells of D hidden values.
@@ -92,6 +94,7 @@ class STIG(CenteredPart):
         self.columns = columns
         self.relation_dim = relation_dim
         self.norm = norm
+        self.dropout = nn.Dropout(dropout)
         self.describe = nn.Linear(source_channels, dim)
         self.spatial = (
             nn.LSTM(dim, dim // 2, batch_first=True, bidirectional=True) if spatial else None
@@ -127,6 +130,7 @@ class STIG(CenteredPart):
             "relation_dim": stig.RELATION.DIM,
             "spatial": stig.SPATIAL,
             "temporal": stig.TEMPORAL,
+            "dropout": stig.DROPOUT,
             "norm": ModalityNorm.from_cfg(cfg, cells, channels),
             "change_norm": ModalityNorm.from_cfg(cfg, cells, channels),
             "hidden_norm": ModalityNorm.from_cfg(cfg, cells, stig.DIM),
@@ -152,12 +156,12 @@ class STIG(CenteredPart):
 
     def relate(self, cells: Tensor, modalities: Tensor) -> Tensor:
         """From cells (B, T, K, C') of clips of modalities (B,) to h (B, T, K, D)."""
-        related = self.describe(self.norm(cells, modalities)).relu()
+        related = self.describe(self.dropout(self.norm(cells, modalities))).relu()
         if self.spatial is not None:
             # Beside the descriptors: alone the LSTM's small outputs would be lost in the changes.
             related = related + self.relate_cells(related)
         if self.temporal is not None:
-            changes = self.change_norm(frame_changes(cells), modalities)
+            changes = self.dropout(self.change_norm(frame_changes(cells), modalities))
             changes = with_first(changes, related.shape[1])
             steps = torch.cat([related, self.describe_change(changes).relu()], dim=-1)
             related = self.relate_frames(steps)
