@@ -87,7 +87,7 @@ def test_shapes_along_the_way(published, batch):
 
 
 def test_sizes_of_the_parts(published):
-    assert parameters_of(published.temporal) == pytest.approx(2.2, abs=0.1)
+    assert parameters_of(published.temporal) == pytest.approx(3.1, abs=0.1)
     assert parameters_of(published.attack) == pytest.approx(0.04, abs=0.005)
 
 

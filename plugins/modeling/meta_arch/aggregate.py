@@ -41,7 +41,7 @@ def aggregate(
     Returns:
         (B, C + R), or (B, T, C + R).
     """
-    source = getattr(temporal, "source", LAST)
+    source = temporal.source if isinstance(temporal, CenteredPart) else LAST
     stages = dict(earlier or {})
     if first == STAGES[0] and source == LAST:
         stages[LAST] = backbone.trunk(maps)  # keeps no maps of earlier stages

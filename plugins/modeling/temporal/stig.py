@@ -88,19 +88,19 @@ class STIG(CenteredPart):
         if spatial and dim % 2:
             raise InputError(f"MODEL.TEMPORAL.STIG.DIM: expected an even number, found {dim}")
         cells = rows * columns
-        source_channels = norm.num_features // cells
+        width = norm.num_features // cells  # C'
         self.source = source
         self.rows = rows
         self.columns = columns
         self.relation_dim = relation_dim
         self.norm = norm
         self.dropout = nn.Dropout(dropout)
-        self.describe = nn.Linear(source_channels, dim)
+        self.describe = nn.Linear(width, dim)
         self.spatial = (
             nn.LSTM(dim, dim // 2, batch_first=True, bidirectional=True) if spatial else None
         )
         self.change_norm = change_norm if temporal else None
-        self.describe_change = nn.Linear(source_channels, dim) if temporal else None
+        self.describe_change = nn.Linear(width, dim) if temporal else None
         self.temporal = nn.LSTM(2 * dim, dim, batch_first=True) if temporal else None
         self.hidden_norm = hidden_norm
         self.guide = nn.Sequential(
