@@ -5,8 +5,11 @@ clean-up. Here both become ``Interrupted``, which unwinds to the command; or a l
 ends itself where its state is whole.
 """
 
+import atexit
 import contextlib
+import functools
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -181,6 +184,22 @@ def shield_loader_worker(worker: int = 0) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, once)
+
+
+@functools.cache
+def kill_workers_at_exit() -> None:
+    """Kill the loader workers that are left when this process ends.
+
+    ``multiprocessing`` sends them one SIGTERM, which they ignore, and would wait for ever. What
+    ends with a loop they have no part in any more.
+    """
+
+    def kill() -> None:
+        for child in multiprocessing.active_children():
+            if child.daemon:
+                child.kill()
+
+    atexit.register(kill)  # after, so before, the one of multiprocessing.util
 
 
 def tell_interrupted(stop: KeyboardInterrupt, kept: str) -> int:

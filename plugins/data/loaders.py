@@ -7,7 +7,7 @@ from fastreid.config import CfgNode
 from torch.utils.data import DataLoader, Sampler, default_collate
 
 from plugins.data.clips import ClipDataset
-from plugins.interrupts import shield_loader_worker
+from plugins.interrupts import kill_workers_at_exit, shield_loader_worker
 
 
 def collate(samples: list[dict]) -> dict:
@@ -68,6 +68,8 @@ def make_loader(
 ) -> DataLoader | CudaLoader:
     """A loader for MODEL.DEVICE with DATALOADER.NUM_WORKERS workers."""
     device = torch.device(cfg.MODEL.DEVICE)
+    if cfg.DATALOADER.NUM_WORKERS:
+        kill_workers_at_exit()
     loader = DataLoader(
         dataset,
         batch_sampler=batch_sampler,
