@@ -195,6 +195,7 @@ def kill_workers_at_exit() -> None:
     """
 
     def kill() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's makes an error of each
         for child in multiprocessing.active_children():
             if child.daemon:
                 child.kill()
