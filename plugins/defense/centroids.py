@@ -68,7 +68,7 @@ class CentroidBank(nn.Module):
 
         Args:
             classes: C.
-            dim: D.
+            dim: D; 0: that of the first features.
             momentum: m, in [0, 1).
         """
         super().__init__()
@@ -94,9 +94,13 @@ class CentroidBank(nn.Module):
             )
         if source == "batch":
             return None
-        heads = cfg.MODEL.HEADS
-        dim = heads.EMBEDDING_DIM or cfg.MODEL.BACKBONE.FEAT_DIM
-        return cls(heads.NUM_CLASSES, dim, momentum).to(cfg.MODEL.DEVICE)
+        # How long a feature is, the head and the temporal part decide together.
+        return cls(cfg.MODEL.HEADS.NUM_CLASSES, 0, momentum).to(cfg.MODEL.DEVICE)
+
+    def load_state_dict(self, state_dict: dict, *args, **kwargs) -> object:
+        """Restore the centroids, whatever their length."""
+        self.means = torch.zeros_like(state_dict["means"], device=self.means.device)
+        return super().load_state_dict(state_dict, *args, **kwargs)
 
     @torch.no_grad()
     def update(self, features: Tensor, pids: Tensor) -> None:
@@ -107,6 +111,8 @@ class CentroidBank(nn.Module):
             pids: (B,) people, below C.
         """
         features, pids = features.to(self.means), pids.to(self.means.device)
+        if not self.means.shape[1]:
+            self.means = self.means.new_zeros(len(self.means), features.shape[1])
         if comm.get_world_size() > 1:
             features, pids = concat_all_gather(features), concat_all_gather(pids)
         means, people = batch_centroids(features, pids)

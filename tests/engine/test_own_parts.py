@@ -1,5 +1,6 @@
 """Parts of a user, registered outside the package: they move, are saved, resumed and evaluated."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from plugins.config import setup_cfg
 from plugins.engine import Trainer
 from plugins.engine.checkpoint import read_checkpoint
 from plugins.engine.trainer import load_model
-from tests.engine import own_parts  # noqa: F401  (registers them)
+from plugins.registry import HEADS, LOSS, SELF_ATTACK, TEMPORAL
 from tests.engine.small import CONFIG, options
 from tests.engine.test_distributed import in_two_processes
 
@@ -28,6 +29,23 @@ PARTS = {
     "head": "heads.scale",
     "attacker": "attack.map.weight",
 }
+
+
+def register_parts() -> None:
+    from tests.engine import own_parts  # noqa: F401
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _registered():
+    """The registries hold them in this module's tests alone; others look at all that they hold."""
+    before = {
+        registry: dict(registry._obj_map) for registry in (HEADS, LOSS, SELF_ATTACK, TEMPORAL)
+    }
+    register_parts()
+    yield
+    for registry, parts in before.items():
+        registry._obj_map = parts
+    del sys.modules["tests.engine.own_parts"]
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +141,7 @@ def train_and_save(folder: Path, datasets: str) -> None:
 
     from fastreid.utils import comm
 
+    register_parts()
     os.environ["FASTREID_DATASETS"] = datasets
     torch.manual_seed(comm.get_rank())
     short = {"SOLVER__MAX_EPOCH": 1, "SOLVER__ADVERSARY__START_EPOCH": 0}
