@@ -80,7 +80,7 @@ CHOICES = {
     "TEST.FEATURE": ("fused", "appearance", "relation"),
 }
 # Lists of names that are empty by default, so that the default does not tell what they hold.
-NAMES = ("MODEL.FREEZE_LAYERS", "TEST.ATTACKS")
+NAMES = ("MODEL.FREEZE_LAYERS", "MODEL.LOSSES.FRAMES.NAME", "TEST.ATTACKS")
 # A greater momentum follows single batches, whose statistics are those of few people.
 LARGEST_MOMENTUM = 0.05
 
@@ -449,7 +449,7 @@ def setup_cfg(config_file: str = "", opts: Sequence | None = None) -> CfgNode:
 
 
 def split_overrides(words: Sequence) -> list[tuple[str, object]]:
-    """The pairs in KEY VALUE and KEY=VALUE overrides.
+    """Split KEY VALUE and KEY=VALUE overrides into pairs.
 
     Raises:
         InputError: the last key has no value.
@@ -473,7 +473,7 @@ def split_overrides(words: Sequence) -> list[tuple[str, object]]:
 
 
 def read_config(config_file: str) -> dict:
-    """The file and its ``_BASE_`` chain as one dictionary.
+    """Read the file and its ``_BASE_`` chain as one dictionary.
 
     Raises:
         InputError: a file of the chain is missing, is not UTF-8 or not YAML, or changes a section
@@ -493,7 +493,7 @@ def read_config(config_file: str) -> dict:
 
 
 def read_link(file: str) -> tuple[dict, str]:
-    """What one file of a chain holds itself, and the path of its ``_BASE_``, empty without one.
+    """Read one file of a chain: what it holds itself, and its ``_BASE_``'s path, empty without one.
 
     Raises:
         InputError: the file is not a readable file of KEY: VALUE lines, or its _BASE_ is none.
@@ -514,7 +514,7 @@ def read_link(file: str) -> tuple[dict, str]:
 
 
 def inherit(base: dict, tree: dict, source: str) -> dict:
-    """``base`` with the entries of ``tree`` in it, section by section.
+    """Put the entries of ``tree`` into a copy of ``base``, section by section.
 
     Raises:
         InputError: a section of ``tree`` is a value in ``base``.
@@ -587,7 +587,7 @@ def check_key(cfg: CfgNode, key: str, source: str) -> None:
 
 
 def is_section(cfg: CfgNode, key: str) -> bool:
-    """Whether ``key`` names a section of ``cfg``."""
+    """Tell whether ``key`` names a section of ``cfg``."""
     node = cfg
     for name in key.split("."):
         node = node.get(name) if isinstance(node, CfgNode) else None

@@ -74,7 +74,7 @@ def lookup(registry: Registry, name: str, key: str) -> Any:
 
 
 def listed(names: list[str]) -> str:
-    """The first three names, and how many more there are; "none" of no name.
+    """List the first three names, and how many more there are; "none" of no name.
 
     >>> listed(["FNA", "SMA", "LTA", "TMA"])
     'FNA, SMA, LTA and 1 other'

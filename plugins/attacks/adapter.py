@@ -63,7 +63,7 @@ class Adapter:
 
 
 def float_images(batch: dict) -> dict:
-    """The batch with images in which a perturbation has room: float32, or float64 as they are.
+    """Give the batch images in which a perturbation has room: float32, or float64 as they are.
 
     An unsigned byte below 0 is 255, and between 128 and 255 half precision knows eighths of a gray
     level, bfloat16 whole ones.

@@ -297,6 +297,6 @@ def build_attack(name: str, cfg: CfgNode, key: str) -> Attack:
 
 
 def read_attack(name: str, cfg: CfgNode, key: str) -> Attack:
-    """As ``build_attack``, without a look at units and reach."""
+    """Build an attack as ``build_attack`` does, without a look at units and reach."""
     attack = lookup(ATTACK, name.removesuffix(STRONG), key)
     return attack.from_config(cfg, strong=name.endswith(STRONG))

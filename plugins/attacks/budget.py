@@ -1,4 +1,4 @@
-"""Units and reach: is a budget in gray levels, and do the steps together reach its border?
+"""Check units and reach: is a budget in gray levels, and do the steps together reach its border?
 
 Both are asked wherever a config becomes an attack, to test a model or to train one.
 """

@@ -25,7 +25,7 @@ def row_norms(clips: Tensor, groups: Tensor, order: int) -> Tensor:
 
 
 def mean_size(clips: Tensor, groups: Tensor) -> Tensor:
-    """The mean absolute value (R,) over all pixels of all clips (B, T, 3, H, W) of a row."""
+    """Average the absolute values of all pixels of all clips (B, T, 3, H, W) of a row: (R,)."""
     return row_norms(clips, groups, order=1) / (groups.bincount() * clips[0].numel())
 
 

@@ -101,7 +101,7 @@ class AdversarialStep(Step):
 
     @classmethod
     def inner_attack(cls, cfg: CfgNode) -> Attack | TripletAttack | None:
-        """The attack that ``build_crafter`` will make, as far as the config tells; or None."""
+        """Build the attack of ``build_crafter``, as far as the config tells; None without one."""
         return inner_attack(cfg)
 
     def branches(self) -> set[str]:

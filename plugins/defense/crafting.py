@@ -126,7 +126,7 @@ class Crafter:
 
 
 def inner_attack(cfg: CfgNode) -> Attack | TripletAttack:
-    """DEFENSE.INNER with the budget and the steps of DEFENSE.
+    """Build DEFENSE.INNER with the budget and the steps of DEFENSE.
 
     Raises:
         InputError: there is no such attack, it cannot run on one batch, a number is out of its
@@ -149,7 +149,7 @@ def inner_attack(cfg: CfgNode) -> Attack | TripletAttack:
 
 
 def inner_doubt(cfg: CfgNode, attack: Attack | TripletAttack) -> str:
-    """See ``check_reach``."""
+    """Ask ``check_reach`` about the inner attack."""
     name = f"DEFENSE.INNER {cfg.DEFENSE.INNER}"
     return check_reach(name, attack.threat, attack.recipe, "DEFENSE")
 

@@ -82,7 +82,7 @@ class UniversalCrafter(nn.Module):
 
 
 def read_threat(cfg: CfgNode) -> ThreatModel:
-    """The threat model ATTACK with the budget of DEFENSE.
+    """Read the threat model ATTACK with the budget of DEFENSE.
 
     Raises:
         InputError: a number is out of its range, or the threat model asks for what one perturbation
@@ -125,7 +125,7 @@ class UniversalStep(AdversarialStep):
 
     @classmethod
     def inner_attack(cls, cfg: CfgNode) -> None:
-        """None, once ``read_threat`` has found nothing wrong."""
+        """Check the threat model; no attack is built."""
         read_threat(cfg)
 
     def checkpointables(self) -> dict[str, object]:

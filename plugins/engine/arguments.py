@@ -1,4 +1,4 @@
-"""The command lines of the tools: flags anywhere among KEY VALUE or KEY=VALUE overrides."""
+"""Parse the command lines of the tools: flags anywhere among KEY VALUE and KEY=VALUE overrides."""
 
 import argparse
 import os
@@ -34,7 +34,7 @@ def parse_with_overrides(
 
 
 def join_negative(words: Sequence[str]) -> list[str]:
-    """Words in which a key and its negative value are one, so that argparse sees no flag in it.
+    """Join each key with its negative value, so that argparse sees no flag in the value.
 
     >>> join_negative(["SEED", "-1", "--eval-only", "SOLVER.BASE_LR", "-1e-3"])
     ['SEED=-1', '--eval-only', 'SOLVER.BASE_LR=-1e-3']
@@ -67,7 +67,7 @@ def parse_arguments(description: str, arguments: Sequence[str] | None = None) ->
 
 
 def run_parser(description: str) -> argparse.ArgumentParser:
-    """The flags of fastreid's ``default_argument_parser``, without its overrides."""
+    """Build fastreid's ``default_argument_parser`` without its overrides."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--config-file", default="", metavar="FILE", help="path of the config")
     parser.add_argument(
@@ -110,12 +110,12 @@ def take_stray(words: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def known_keys() -> set[str]:
-    """The keys that a config has."""
+    """List the keys that a config has."""
     return {key for key, _ in flatten(default_cfg())}
 
 
 def pairs_up(words: Sequence[str]) -> bool:
-    """Whether every key among KEY VALUE and KEY=VALUE overrides has a value."""
+    """Tell whether every key among KEY VALUE and KEY=VALUE overrides has a value."""
     index = 0
     while index < len(words):
         index += 1 if ASSIGNMENT.match(words[index]) else 2

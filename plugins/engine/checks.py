@@ -1,4 +1,4 @@
-"""What of a config can be checked before any data is read: a wrong name answers at once.
+"""Check what can be known of a config before any data is read: a wrong name answers at once.
 
 A part that is registered may have a class method ``check_config(cfg)``, which raises InputError for
 what it cannot work with; it is called here, before the part is built.
@@ -96,7 +96,7 @@ def check_part(registry: Registry, name: str, key: str, cfg: CfgNode) -> None:
 
 
 def frame_size(cfg: CfgNode, is_train: bool) -> tuple[int, int]:
-    """Height and width of the frames that INPUT gives the network.
+    """Measure the frames that INPUT gives the network: height and width.
 
     Raises:
         InputError: INPUT has a value that the transforms refuse.

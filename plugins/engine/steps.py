@@ -331,7 +331,7 @@ def mixed_precision(cfg: CfgNode):
 
 
 def precision_name(cfg: CfgNode) -> str:
-    """SOLVER.AMP.DTYPE, empty where SOLVER.AMP is off.
+    """Read SOLVER.AMP.DTYPE; return an empty name where SOLVER.AMP is off.
 
     Raises:
         InputError: it is neither float16 nor bfloat16.

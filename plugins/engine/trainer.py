@@ -351,7 +351,7 @@ def build_evaluator(
 
 
 def evaluator_name(cfg: CfgNode) -> str:
-    """TEST.EVALUATOR, or with TEST.ATTACKS RobustEvaluator.
+    """Return the name TEST.EVALUATOR, or with TEST.ATTACKS RobustEvaluator.
 
     Raises:
         InputError: it is RobustEvaluator, and no attack is named.

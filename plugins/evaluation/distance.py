@@ -75,9 +75,10 @@ def distance_blocks(queries: Tensor, gallery: Tensor, metric: str, chunk: int) -
 
 
 def all_tie(queries: Tensor, gallery: Tensor, metric: str) -> bool:
-    """Whether every query is as far from each gallery item as from any other, but for rounding.
+    """Tell whether every query is as far from each gallery item as from any other.
 
-    Then a ranking is the order of the gallery. One item alone ties with none.
+    Differences of rounding do not count. If all tie, a ranking is the order of the gallery. A
+    single item ties with none.
 
     Args:
         queries: (Q, D), finite.

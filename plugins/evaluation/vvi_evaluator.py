@@ -242,7 +242,7 @@ class VVIEvaluator(DatasetEvaluator):
 
 
 def rerank_parameters(cfg: CfgNode) -> dict[str, float]:
-    """TEST.RERANK, as ``plugins.evaluation.rerank`` calls its numbers."""
+    """Read TEST.RERANK under the names that ``plugins.evaluation.rerank`` has for its numbers."""
     settings = cfg.TEST.RERANK
     return {"k1": settings.K1, "k2": settings.K2, "lambda_value": settings.LAMBDA}
 

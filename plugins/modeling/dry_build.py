@@ -19,6 +19,7 @@ from plugins.errors import InputError
 from plugins.modeling.backbones import TwoStreamBackbone
 from plugins.modeling.dual_norm import add_dual_norm
 from plugins.modeling.meta_arch.vvi_baseline import VVIBaseline
+from plugins.modeling.stock import check_stock_parts
 from plugins.registry import BACKBONE, HEADS, LOSS, META_ARCH, TEMPORAL, lookup
 
 logger = logging.getLogger(__name__)
@@ -41,8 +42,9 @@ TOO_SMALL = ("Output size is too small", "Kernel size can't be greater", "more t
 def check_names(cfg: CfgNode) -> None:
     """Raise InputError, naming the key, for a part of MODEL that is not registered.
 
-    Also for a loss that the meta-architecture would pass over.
+    Also for a loss or another part that the meta-architecture would pass over.
     """
+    check_stock_parts(cfg)
     values = dict(flatten(cfg))
     for key, registry in PARTS.items():
         lookup(registry, values[key], key)
@@ -107,9 +109,10 @@ def check_batch(model: nn.Module, cfg: CfgNode, batch: int, size: tuple[int, int
     frames = cfg.INPUT.CLIP.LENGTH if isinstance(model, VVIBaseline) else 1
     error = refusal(shared_path(model.backbone), (batch * frames, 3, *size))
     if not error and isinstance(heads := getattr(model, "heads", None), EmbeddingHead):
+        rows = batch * frames if getattr(heads, "frame_level", False) else batch
         for layer in heads.bottleneck:
             if channels := getattr(layer, "num_features", None):
-                error = error or refusal(layer, (batch, channels, 1, 1))
+                error = error or refusal(layer, (rows, channels, 1, 1))
     if isinstance(error, ValueError):
         raise InputError(
             f"SOLVER.IMS_PER_BATCH: {batch} for each process is too few to normalize a batch by "
@@ -118,7 +121,7 @@ def check_batch(model: nn.Module, cfg: CfgNode, batch: int, size: tuple[int, int
 
 
 def build_dry(cfg: CfgNode) -> nn.Module | None:
-    """The model on the meta device; None where it cannot be built there.
+    """Build the model on the meta device; return None where it cannot be built there.
 
     Raises:
         InputError: from a part; or a part of fastreid's does not know its setting.
@@ -150,7 +153,7 @@ def build_dry(cfg: CfgNode) -> nn.Module | None:
 
 
 def shared_path(backbone: nn.Module) -> Callable[[Tensor], Tensor]:
-    """From frames (N, 3, H, W) to maps, without a look at their modality."""
+    """Return what turns frames (N, 3, H, W) into maps, without a look at their modality."""
     if isinstance(backbone, TwoStreamBackbone):
         return lambda frames: backbone.trunk(backbone.stems[0](frames))
     return backbone
@@ -158,7 +161,7 @@ def shared_path(backbone: nn.Module) -> Callable[[Tensor], Tensor]:
 
 @torch.no_grad()
 def refusal(part: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> Exception | None:
-    """What a part says to an input of a shape that is too small for it; None if it takes it.
+    """Return what a part raises for an input of a shape too small for it; None if it takes it.
 
     A RuntimeError is of a pooling or a convolution, a ValueError of a normalization.
     """

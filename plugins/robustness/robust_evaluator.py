@@ -262,7 +262,7 @@ class RobustEvaluator(VVIEvaluator):
     def _of_files(
         self, name: str, search: Search, rows: Tensor
     ) -> tuple[RankingResult, dict[str, float | int]]:
-        """The ranking of the images as one attack saved them, and its row."""
+        """Rank the images as one attack saved them; return the ranking and its row."""
         read, seed = self._exported(name, search).read, self.attacks[name].seed
         features = reread_features(self.adapter, self.batches(rows), read, seed)
         ranking = search.ranking(rows, features)
@@ -321,7 +321,7 @@ def check_settings(cfg: CfgNode) -> None:
 
 
 def of_files(attack: str) -> str:
-    """The name of the row of an attack whose images come from the files they were saved in."""
+    """Name the row of an attack whose images come from the files they were saved in."""
     return f"{attack} (files)"
 
 

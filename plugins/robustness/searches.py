@@ -280,7 +280,7 @@ def reread_features(
     read: Callable[[dict], dict],
     seed: int,
 ) -> Tensor:
-    """Features of the rows of ``batches`` with other images; several processes share the batches.
+    """Compute features of the rows of ``batches`` with other images; several processes share them.
 
     Args:
         adapter: the model.

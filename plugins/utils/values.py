@@ -1,4 +1,4 @@
-"""Values as people write them, made values of the type that a setting has.
+"""Read values as people write them, as values of the type that a setting has.
 
 YAML and the command line are read alike: "8" serves where 8.0 is the default, a lone name where a
 list of names is.
@@ -12,7 +12,7 @@ PLAIN = (str, int, float, bool, type(None))
 
 
 def as_type_of(default: object, value: object) -> object:
-    """``value`` as a value of the type of ``default``.
+    """Convert ``value`` to the type of ``default``.
 
     A whole number serves for a number, a single entry for a list, nothing for an empty text or an
     empty list. Text is read as a Python literal, but for a setting that holds text itself. A list
@@ -49,7 +49,7 @@ def as_type_of(default: object, value: object) -> object:
 
 
 def shortened(value: object) -> str:
-    """``value`` as Python writes it, cut to the length of a message."""
+    """Write ``value`` as Python does, cut to the length of a message."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = 60
     return short.repr(value)
@@ -106,7 +106,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _literal(text: str) -> object:
-    """The Python literal that ``text`` is, or ``text`` itself."""
+    """Read ``text`` as a Python literal; return it as it is where it is none."""
     try:
         return ast.literal_eval(text)
     # Of nested or long text: MemoryError, RecursionError; of "{[]: 1}": TypeError.

@@ -1,4 +1,4 @@
-"""YAML files that people write: read without making objects, within limits, without losses."""
+"""Read YAML that people write, without making objects, within limits, without losses."""
 
 import os
 
@@ -13,7 +13,7 @@ VALUES = 100_000
 
 
 def read_yaml(path: str | os.PathLike) -> object:
-    """The plain values in a YAML file in UTF-8.
+    """Read the plain values in a YAML file in UTF-8.
 
     Raises:
         InputError: from ``read_text``, or the text is not YAML, names an object, gives a key
@@ -23,7 +23,7 @@ def read_yaml(path: str | os.PathLike) -> object:
 
 
 def parse_yaml(text: str, source: str) -> object:
-    """The plain values in YAML text; ``source`` names it in messages, see :func:`read_yaml`."""
+    """Read the plain values in YAML text; ``source`` names it in messages, see ``read_yaml``."""
     try:
         loader = _PlainLoader(text)
         loader.name = source
@@ -46,7 +46,7 @@ def _place(source: str, mark: yaml.Mark | None) -> str:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, which makes no objects, with limits and without silent losses.
+    """Load as PyYAML's safe loader, which makes no objects, with limits and without silent losses.
 
     PyYAML lets the second of two equal keys win, and expands aliases without end.
     """

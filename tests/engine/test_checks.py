@@ -40,6 +40,8 @@ def _nothing_to_read(monkeypatch, tmp_path):
         ({"MODEL__TEMPORAL__NAME": "STIGG"},
          "no TEMPORAL is named 'STIGG'; known: STIG, TemporalGeM, TemporalLSTM and 5 others"),
         ({"MODEL__LOSSES__NAME": "TripleLoss"}, "no LOSS is named 'TripleLoss'; known: Trip"),
+        ({"MODEL__LOSSES__FRAMES__NAME": "Tri", "MODEL__HEADS__NECK_LEVEL": "frame",
+          "MODEL__TEMPORAL__NAME": "TemporalMean"}, "MODEL.LOSSES.FRAMES.NAME: no LOSS is "),
         ({"MODEL__SELF_ATTACK__KIND": "noise"}, "MODEL.SELF_ATTACK.KIND: no kind 'noise'; known: "),
         ({"MODEL__DUAL_NORM__ENABLED": True, "MODEL__DUAL_NORM__DEPLOYED": "x"}, "DEPLOYED: 'x'"),
         ({"INPUT__CLIP__SAMPLING": "segment"}, "INPUT.CLIP.SAMPLING: 'segment'; expected segments"),
@@ -201,6 +203,29 @@ def with_counts(cfg):
     cfg.MODEL.HEADS.NUM_CLASSES, cfg.MODEL.SELF_ATTACK.NUM_CAMERAS = 4, 2
     cfg.MODEL.BACKBONE.PRETRAIN = False
     return cfg
+
+
+@pytest.mark.parametrize("level", ["clip", "frame"])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_one_clip_is_enough_where_the_neck_sees_frames(level, batch):
+    opts = ["MODEL.HEADS.NECK_LEVEL", level, "MODEL.TEMPORAL.NAME", "TemporalMean"]
+    opts += ["MODEL.META_ARCHITECTURE", "VVIBaseline", "SOLVER.STEP", "SimpleStep"]
+    cfg = with_counts(setup_cfg(str(CONFIG), [*opts, "MODEL.DEVICE", "cpu"]))
+    model, targets = build_model(cfg).train(), torch.arange(batch)
+    clips = {"images": 255 * torch.rand(batch, 3, 3, 32, 16), "targets": targets}
+    try:
+        model({**clips, "modalities": torch.zeros_like(targets)})
+        taken = True
+    except ValueError as error:
+        assert "more than 1 value per channel" in str(error)
+        taken = False
+    cfg.INPUT.CLIP.LENGTH, sizes = 3, {"INPUT.SIZE_TRAIN": (32, 16)}
+    assert taken == (batch > 1 or level == "frame")
+    if taken:
+        check_model(cfg, sizes, batch)
+    else:
+        with pytest.raises(InputError, match=r"SOLVER\.IMS_PER_BATCH: 1 for each process"):
+            check_model(cfg, sizes, batch)
 
 
 def test_the_frame_that_reaches_the_network_is_measured():
