@@ -20,7 +20,7 @@ from types import FrameType
 
 STOP = (signal.SIGINT, signal.SIGTERM)
 # As SIGTERM, but never a second signal; the process that started the ranks of a run sends it.
-NUDGE = signal.SIGUSR1
+NUDGE = getattr(signal, "SIGUSR1", signal.SIGTERM)
 _muted = False
 # Seconds in which signals count as one: a launcher may pass on what all its processes have got.
 SAME = 1.0

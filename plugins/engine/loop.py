@@ -59,6 +59,7 @@ class StoppableLoop(TrainerBase):
     deployed: nn.Module
     _random_state: RandomState
     _trainer: Step
+    _signals: StopSignals | None = None  # while the loop runs
     _interruption: Interruption | None = None  # what the run goes on from
     _epochs_done = False
 
@@ -96,6 +97,7 @@ class StoppableLoop(TrainerBase):
                 raise
             finally:
                 self.after_train()
+        self._signals = None
 
     def evaluate_or_stop(self, evaluate: Callable[[], dict]) -> dict:
         """Results of an evaluation; every rank must call this.
@@ -103,6 +105,8 @@ class StoppableLoop(TrainerBase):
         Raises:
             Interrupted: a signal asked for it.
         """
+        if self._signals is None:
+            return evaluate()
         self.stop_if_asked(evaluating=True)
         self._random_state.capture()  # an interrupted evaluation begins anew
         try:
