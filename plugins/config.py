@@ -73,6 +73,7 @@ CHOICES = {
     "MODEL.SPATIAL_POOLING.KIND": ("mean", "gem", "max"),
     "MODEL.TEMPORAL.NORM.STATISTICS": ("modality", "joint"),
     "MODEL.TEMPORAL.STIG.RELATION.JOIN": ("concatenate", "add"),
+    "MODEL.TEMPORAL.STIG.RELATION.READS": ("cells", "changes"),
     "MODEL.TEMPORAL.STIG.SOURCE": ("layer2", "layer3", "layer4"),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("norm", "value"),
     "SOLVER.SCHED": ("MultiStepLR", "CosineAnnealingLR"),
@@ -119,10 +120,14 @@ def add_plugin_keys(cfg: CfgNode) -> CfgNode:
     cfg.MODEL.TEMPORAL.STIG.TEMPORAL = True  # relation between the frames of a cell
     # Share of the normalized cells' values that training sets to 0, below 1.
     cfg.MODEL.TEMPORAL.STIG.DROPOUT = 0.0
-    # The relation as a feature of its own, of length DIM; 0: it only guides. JOIN: how it joins the
-    # test feature: concatenate, or add (after a projection that starts at 0). WEIGHT: of its
-    # identity and cross-modal triplet loss.
-    cfg.MODEL.TEMPORAL.STIG.RELATION = CfgNode({"DIM": 256, "JOIN": "concatenate", "WEIGHT": 1.0})
+    # The relation as a feature of its own.
+    cfg.MODEL.TEMPORAL.STIG.RELATION = CfgNode()
+    cfg.MODEL.TEMPORAL.STIG.RELATION.DIM = 256  # its length; 0: the relation only guides
+    # cells and their changes; or changes alone, which looks that stand still do not reach.
+    cfg.MODEL.TEMPORAL.STIG.RELATION.READS = "cells"
+    # How it joins the test feature: concatenate, or add, by a projection that starts at 0.
+    cfg.MODEL.TEMPORAL.STIG.RELATION.JOIN = "concatenate"
+    cfg.MODEL.TEMPORAL.STIG.RELATION.WEIGHT = 1.0  # of its identity and cross-modal triplet loss
 
     # TemporalGeM: p at the start, 1 (mean) to 100 (nearly the maximum); learned from there.
     cfg.MODEL.TEMPORAL.GEM = CfgNode({"P": 3.0})

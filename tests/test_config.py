@@ -93,6 +93,7 @@ def test_a_wrong_config_is_one_line_that_names_the_culprit(text, options, messag
         ("MODEL.TEMPORAL.STIG.SOURCE", "layer1", ".*SOURCE: 'layer1'; expected layer2 or layer3"),
         ("MODEL.TEMPORAL.STIG.RELATION.DIM", -1, ".*RELATION.DIM: -1; expected 0 or more"),
         ("MODEL.TEMPORAL.STIG.RELATION.JOIN", "or", ".*JOIN: 'or'; expected concatenate or add"),
+        ("MODEL.TEMPORAL.STIG.RELATION.READS", "x", ".*READS: 'x'; expected cells or changes"),
         ("MODEL.TEMPORAL.STIG.RELATION.WEIGHT", -1.0, ".*WEIGHT: -1.0; expected 0 or more"),
         ("MODEL.TEMPORAL.STIG.DROPOUT", 1.0, ".*STIG.DROPOUT: 1.0; expected 0 or more, below 1"),
         ("MODEL.TEMPORAL.NORM.STATISTICS", "all", ".*STATISTICS: 'all'; expected modality or joi"),

@@ -107,8 +107,10 @@ def test_a_part_that_claims_order_tells_sequences_that_only_order_tells_apart(na
     assert share_right(name, kept=slice(0, CHANNELS), updates=updates) >= 0.9
 
 
-def test_the_relation_alone_tells_them_apart():
-    assert share_right("STIG", kept=slice(CHANNELS, None)) >= 0.9
+@pytest.mark.parametrize("reads", ["cells", "changes"])
+def test_the_relation_alone_tells_them_apart(reads):
+    opts = "MODEL.TEMPORAL.STIG.RELATION.READS", reads
+    assert share_right("STIG", kept=slice(CHANNELS, None), opts=opts) >= 0.9
 
 
 @pytest.mark.parametrize("name", CLAIM_NO_ORDER)

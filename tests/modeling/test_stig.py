@@ -82,12 +82,20 @@ def stig_by_hand(stig, clip, source_clip, modality):
             states = lstm_by_hand([steps[0], steps[0], *steps], *parameters_of(stig.temporal))
             for t, hidden in enumerate(states[2:]):
                 related[t][cell] = hidden
+    moved = [list(frame) for frame in related]
+    if stig.motion is not None:
+        for cell in range(len(cells[0])):
+            steps = [stig.describe_change(m[cell]).relu() for m in changes]
+            states = lstm_by_hand([steps[0], steps[0], *steps], *parameters_of(stig.motion))
+            for t, hidden in enumerate(states[2:]):
+                moved[t][cell] = hidden
     feature, relation = 0, 0
-    for frame, described in zip(clip, related, strict=True):
+    read = stig.hidden_norm if stig.motion is None else stig.motion_norm
+    for frame, described, motion in zip(clip, related, moved, strict=True):
         hidden = torch.cat(normalized(stig.hidden_norm, described, modality))
         (gate,) = normalized(stig.gate_norm, [stig.guide(hidden)], modality)
         feature = feature + frame.mean((1, 2)) * (1 + gate.tanh())
-        relation = relation + stig.relation(hidden)
+        relation = relation + stig.relation(torch.cat(normalized(read, motion, modality)))
     return torch.cat([feature, relation]) / len(clip)
 
 
@@ -120,6 +128,28 @@ def test_cells_come_from_the_source_and_the_feature_from_the_last_maps(source, c
     ]
     found = stig(maps, MODALITIES, source_maps)
     torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+def test_a_relation_of_changes_equals_its_equations_and_sees_no_still_looks(frames):
+    stig = recorded(small_stig("MODEL.TEMPORAL.STIG.RELATION.READS", "changes"))
+    maps = 20 + maps_of(frames=frames)
+    expected = [
+        stig_by_hand(stig, clip, clip, modality)
+        for clip, modality in zip(maps, MODALITIES.tolist(), strict=True)
+    ]
+    found = stig(maps, MODALITIES)
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-4)
+    looks = stig(maps + maps_of(frames=1, seed=5), MODALITIES)
+    torch.testing.assert_close(looks[:, 8:], found[:, 8:], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(looks[:, :8], found[:, :8])
+
+
+def test_a_relation_of_changes_needs_frames_that_are_related():
+    with pytest.raises(InputError, match=r"RELATION.READS: changes, found .*TEMPORAL False"):
+        small_stig(
+            "MODEL.TEMPORAL.STIG.RELATION.READS", "changes", "MODEL.TEMPORAL.STIG.TEMPORAL", False
+        )
 
 
 def test_without_temporal_relation_the_order_of_frames_does_not_matter():

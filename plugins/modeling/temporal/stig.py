@@ -40,6 +40,9 @@ class STIG(CenteredPart):
     the feature is the mean over t of x_t * w_t, where x_t is frame t averaged over space, and
     behind it r, the relation, if there is one.
 
+    A relation that reads changes alone has an LSTM of its own, without s: looks that stand still
+    cannot satisfy its loss.
+
     gamma, one for each channel, starts at 0: at initialization the feature is exactly the temporal
     mean.
     """
@@ -58,10 +61,12 @@ class STIG(CenteredPart):
         spatial: bool,
         temporal: bool,
         dropout: float,
+        changes_alone: bool,
         norm: ModalityNorm,
         change_norm: ModalityNorm,
         hidden_norm: ModalityNorm,
         gate_norm: ModalityNorm,
+        motion_norm: ModalityNorm,
     ):
         """Build the layers.
 
@@ -76,17 +81,25 @@ class STIG(CenteredPart):
             spatial: relate the cells of a frame; without it s = p.
             temporal: relate the frames of a cell; without it h = s.
             dropout: share of the normalized values that training sets to 0.
+            changes_alone: the relation reads changes alone.
             norm: normalizes K cells of C' channels.
             change_norm: normalizes their changes.
             hidden_norm: normalizes K cells of D hidden values.
             gate_norm: normalizes C gates before the tanh.
+            motion_norm: normalizes K cells of D hidden values of the relation of changes.
 
         Raises:
-            InputError: an odd ``dim`` cannot be shared by the two directions of the BiLSTM.
+            InputError: an odd ``dim`` cannot be shared by the two directions of the BiLSTM; or a
+                relation shall read changes, and frames are not related.
         """
         super().__init__()
         if spatial and dim % 2:
             raise InputError(f"MODEL.TEMPORAL.STIG.DIM: expected an even number, found {dim}")
+        if changes_alone and not temporal:
+            raise InputError(
+                "MODEL.TEMPORAL.STIG.RELATION.READS: changes, found MODEL.TEMPORAL.STIG.TEMPORAL "
+                "False; expected True, or READS cells"
+            )
         cells = rows * columns
         width = norm.num_features // cells  # C'
         self.source = source
@@ -111,6 +124,9 @@ class STIG(CenteredPart):
         self.gate_norm.bias.requires_grad_(False)
         nn.init.zeros_(self.gate_norm.weight)
         self.relation = nn.Linear(cells * dim, relation_dim) if relation_dim else None
+        reads_changes = bool(changes_alone and relation_dim)
+        self.motion = nn.LSTM(dim, dim, batch_first=True) if reads_changes else None
+        self.motion_norm = motion_norm if reads_changes else None
         self.gate_watch = Watch(type(self).__name__, "gate")
         self.relation_watch = Watch(type(self).__name__, "relation")
 
@@ -131,10 +147,12 @@ class STIG(CenteredPart):
             "spatial": stig.SPATIAL,
             "temporal": stig.TEMPORAL,
             "dropout": stig.DROPOUT,
+            "changes_alone": stig.RELATION.READS == "changes",
             "norm": ModalityNorm.from_cfg(cfg, cells, channels),
             "change_norm": ModalityNorm.from_cfg(cfg, cells, channels),
             "hidden_norm": ModalityNorm.from_cfg(cfg, cells, stig.DIM),
             "gate_norm": ModalityNorm.from_cfg(cfg, 1, cfg.MODEL.BACKBONE.FEAT_DIM),
+            "motion_norm": ModalityNorm.from_cfg(cfg, cells, stig.DIM),
         }
 
     def frame_features(
@@ -143,28 +161,32 @@ class STIG(CenteredPart):
         """See CenteredPart; returns (B, T, C + R), float32."""
         # Differences of neighboring frames are small: half precision would round them away.
         with torch.autocast(maps.device.type, enabled=False):
-            cells = cell_means(
-                (maps if source_maps is None else source_maps).float(), self.rows, self.columns
-            )
-            related = self.relate(cells, modalities).flatten(2)  # (B, T, K * D)
-            opening = self.gate_norm(self.guide(related).unsqueeze(2), modalities).squeeze(2).tanh()
-            relations = self.relation(related) if self.relation is not None else None
+            source_maps = maps if source_maps is None else source_maps
+            cells = cell_means(source_maps.float(), self.rows, self.columns)
+            changes = self.described_changes(cells, modalities)  # (B, T, K, D)
+            hidden = self.relate(cells, changes, modalities).flatten(2)  # (B, T, K * D)
+            opening = self.gate_norm(self.guide(hidden).unsqueeze(2), modalities).squeeze(2).tanh()
+            relations = self.relations(hidden, changes, modalities)
             if self.is_watched:
                 self.log(opening, relations, modalities)
             weighed = maps.float().mean(dim=(-2, -1)) * (1 + opening)  # (B, T, C)
             return weighed if relations is None else torch.cat([weighed, relations], dim=2)
 
-    def relate(self, cells: Tensor, modalities: Tensor) -> Tensor:
-        """From cells (B, T, K, C') of clips of modalities (B,) to h (B, T, K, D)."""
+    def described_changes(self, cells: Tensor, modalities: Tensor) -> Tensor | None:
+        """ReLU(Linear(m)) (B, T, K, D) of cells (B, T, K, C'); None if frames are not related."""
+        if self.temporal is None:
+            return None
+        changes = self.dropout(self.change_norm(frame_changes(cells), modalities))
+        return self.describe_change(with_first(changes, cells.shape[1])).relu()
+
+    def relate(self, cells: Tensor, changes: Tensor | None, modalities: Tensor) -> Tensor:
+        """From cells (B, T, K, C') and their described changes to h (B, T, K, D)."""
         related = self.describe(self.dropout(self.norm(cells, modalities))).relu()
         if self.spatial is not None:
             # Beside the descriptors: alone the LSTM's small outputs would be lost in the changes.
             related = related + self.relate_cells(related)
         if self.temporal is not None:
-            changes = self.dropout(self.change_norm(frame_changes(cells), modalities))
-            changes = with_first(changes, related.shape[1])
-            steps = torch.cat([related, self.describe_change(changes).relu()], dim=-1)
-            related = self.relate_frames(steps)
+            related = relate_frames(self.temporal, torch.cat([related, changes], dim=-1))
         return self.hidden_norm(related, modalities)
 
     def relate_cells(self, described: Tensor) -> Tensor:
@@ -172,13 +194,15 @@ class STIG(CenteredPart):
         frames = described.shape[:2]
         return run_lstm(self.spatial, described.flatten(0, 1)).unflatten(0, frames)
 
-    def relate_frames(self, steps: Tensor) -> Tensor:
-        """(B, T, K, 2D) to h (B, T, K, D): each cell by itself, from the first frame on."""
-        by_cell = steps.transpose(1, 2)  # (B, K, T, 2D)
-        settling = by_cell[:, :, :1].expand(-1, -1, SETTLING, -1)
-        sequences = torch.cat([settling, by_cell], dim=2).flatten(0, 1)
-        hidden = run_lstm(self.temporal, sequences)[:, SETTLING:]
-        return hidden.unflatten(0, by_cell.shape[:2]).transpose(1, 2)
+    def relations(
+        self, hidden: Tensor, changes: Tensor | None, modalities: Tensor
+    ) -> Tensor | None:
+        """Linear(h_t), (B, T, R), of h (B, T, K * D) or of the changes; None without a relation."""
+        if self.relation is None:
+            return None
+        if self.motion is not None:
+            hidden = self.motion_norm(relate_frames(self.motion, changes), modalities).flatten(2)
+        return self.relation(hidden)
 
     @torch.no_grad()
     def log(self, opening: Tensor, relations: Tensor | None, modalities: Tensor) -> None:
@@ -187,3 +211,12 @@ class STIG(CenteredPart):
         log_scalar("temporal/gate_saturation", (opening.abs() > SATURATED).float().mean())
         if relations is not None:
             self.relation_watch.see(relations, modalities)
+
+
+def relate_frames(lstm: nn.LSTM, steps: Tensor) -> Tensor:
+    """Hidden states (B, T, K, D) of steps (B, T, K, D'): each cell by itself, from frame 1 on."""
+    by_cell = steps.transpose(1, 2)  # (B, K, T, D')
+    settling = by_cell[:, :, :1].expand(-1, -1, SETTLING, -1)
+    sequences = torch.cat([settling, by_cell], dim=2).flatten(0, 1)
+    hidden = run_lstm(lstm, sequences)[:, SETTLING:]
+    return hidden.unflatten(0, by_cell.shape[:2]).transpose(1, 2)
