@@ -166,10 +166,11 @@ def end_quietly(number: int, frame: FrameType | None = None) -> None:
         raise SystemExit(128 + number)
 
 
-def leave_signals_to_parent() -> None:
-    """Start a worker of a ``multiprocessing.Pool``, whose parent is told and ends it."""
+def ignore_signals() -> None:
+    """Start a worker process whose parent is told and ends it; it was started in ``held_back``."""
     for number in STOP:
-        signal.signal(number, end_quietly)
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*STOP, NUDGE))
 
 
 def shield_loader_worker(worker: int = 0) -> None:

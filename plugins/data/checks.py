@@ -1,6 +1,5 @@
 """What is in a data set, and what in it would break or bias a run."""
 
-import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -17,7 +16,7 @@ from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.data.datasets.wrapped import innermost
 from plugins.data.frames import read_frame
 from plugins.errors import InputError
-from plugins.interrupts import leave_signals_to_parent
+from plugins.utils.processes import worker_processes
 
 SPLITS = ("train", "query", "gallery")
 SHORTEST_SIDE = 16  # pixels; networks of this field reduce a frame by 16
@@ -239,8 +238,8 @@ def check_frames(
         for file in item.img_paths
     }
     complaints = []
-    with multiprocessing.Pool(workers, leave_signals_to_parent) as pool:
-        found = pool.imap(partial(_look_at, read=read), places, chunksize=32)
+    with worker_processes(workers) as results:
+        found = results(partial(_look_at, read=read), places, 32)
         for file, complaint in tqdm(found, total=len(places), unit="frame", desc="reading"):
             if complaint:
                 fatal, text = complaint

@@ -7,7 +7,6 @@ written last: where it lies, every frame lies. ``synthetic.json`` says what was 
 import dataclasses
 import json
 import logging
-import multiprocessing
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,12 +19,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from plugins.errors import InputError
-from plugins.interrupts import leave_signals_to_parent
 from plugins.synthetic.frame import render_walk
 from plugins.synthetic.plan import MODALITIES, Walk
 from plugins.synthetic.scene import draw_camera
 from plugins.synthetic.settings import SyntheticSettings
 from plugins.utils.io import write_errors, write_json
+from plugins.utils.processes import worker_processes
 
 logger = logging.getLogger(__name__)
 
@@ -126,8 +125,8 @@ def render_layout(
     frames = sum(len(recording.files) for recording in jobs)
     with tqdm(total=frames, unit="frame", desc=f"rendering {root}") as bar:
         if workers > 1:
-            with multiprocessing.Pool(workers, leave_signals_to_parent) as pool:
-                for done in pool.imap_unordered(write, jobs, chunksize=4):
+            with worker_processes(workers) as results:
+                for done in results(write, jobs, 4):
                     bar.update(done)
         else:
             for job in jobs:

@@ -102,7 +102,10 @@ def test_one_turn_of_each_player(published, batch):
     assert defended.keys() == trainable - attacker
     for name, gradient in (reached | defended).items():
         assert gradient.isfinite().all(), name
-        assert gradient.any(), name
+    # STIG's gate starts at zero: what lies behind it waits for the gate's first update.
+    waiting = {name for name, gradient in defended.items() if not gradient.any()}
+    assert all(name.startswith("temporal.guide.") for name in waiting)
+    assert all(gradient.any() for gradient in reached.values())
     used = storage.latest()["self_attack/relative_norm"][0]
     assert 0 < used <= published.attack.eps
 
