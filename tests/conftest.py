@@ -1,3 +1,5 @@
+import gc
+import multiprocessing
 from pathlib import Path
 
 import hypothesis
@@ -20,6 +22,21 @@ hypothesis.settings.load_profile("patient")
 def _each_test_is_warned_anew():
     """What is logged once in a process is logged once in a test."""
     _LOG_COUNTER.clear()
+
+
+@pytest.fixture(autouse=True)
+def _each_test_ends_its_workers():
+    """A trainer that is garbage keeps its loaders' workers, and these the memory of their fork."""
+    yield
+    if multiprocessing.active_children():
+        gc.collect()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _each_module_frees_its_memory():
+    """Trainers are cycles of few objects and much memory: Python alone would wait for long."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
