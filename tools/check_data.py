@@ -19,7 +19,6 @@ from tabulate import tabulate
 import plugins  # noqa: F401  (registers the data sets)
 from plugins.config import setup_cfg
 from plugins.data import build_dataset
-from plugins.data.build import frame_decoder
 from plugins.data.checks import (
     Complaint,
     bin_names,
@@ -33,6 +32,7 @@ from plugins.data.checks import (
     remarks,
     verdict,
 )
+from plugins.data.frames import frame_decoder
 from plugins.data.sample_sheet import save_sample_sheet
 from plugins.engine import parse_with_overrides
 from plugins.errors import InputError, require_output, user_errors

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from plugins.evaluation.distance import METRICS
-from plugins.evaluation.ranks import match_blocks
+from plugins.protocol import junk_rule
 
 
 def compared(features: Tensor, metric: str) -> Tensor:
@@ -32,10 +32,8 @@ def visible_pairs(
     Raises:
         InputError: there is no such rule for junk.
     """
-    labels = query_pids, gallery_pids, query_camids, gallery_camids
-    # One chunk; of no row there is no chunk.
-    ((_, unseen),) = match_blocks(*labels, junk, max(len(query_pids), 1))
-    return ~unseen
+    same_person = query_pids[:, None] == gallery_pids
+    return ~junk_rule(junk)(same_person, query_camids[:, None], gallery_camids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +99,7 @@ class Guides:
             query_camids: (R,) cameras.
             gallery_camids: (G,) cameras.
             metric: "cosine" or "euclidean".
-            junk: name of a rule in ``plugins.evaluation.ranks.JUNK``.
+            junk: name of a rule in ``plugins.protocol.JUNK``.
             source: where the gallery came from.
 
         Raises:

@@ -1,8 +1,9 @@
 """Data sets, clips, transforms, samplers and loaders."""
 
 from plugins.data import datasets
-from plugins.data.build import build_dataset, build_test_loader, build_train_loader, datasets_root
+from plugins.data.build import build_test_loader, build_train_loader
 from plugins.data.clips import ClipDataset
+from plugins.data.datasets.build import build_dataset, datasets_root
 from plugins.data.samplers import CrossModalIdentitySampler, IdentitySampler, ShuffleSampler
 
 __all__ = [

@@ -4,9 +4,7 @@ Batch sizes of a config count all processes together; a loader gives each proces
 """
 
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 from fastreid.config import CfgNode
 from fastreid.data.samplers import InferenceSampler
@@ -16,82 +14,25 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from plugins.data.clips import SAMPLINGS, ClipDataset
 from plugins.data.corruptions import build_corruption, check_corruption
-from plugins.data.datasets.fastreid_sets import check_names, fixed_draws
+from plugins.data.datasets.build import build_dataset, datasets_root, training_items
 from plugins.data.datasets.image_set import ImageSet
-from plugins.data.datasets.protocol import SEARCHABLE, Protocol, can_search, without_answer
-from plugins.data.datasets.reader_errors import explain
-from plugins.data.datasets.unlisted import (
-    explain_emptiness,
-    warn_of_unlisted,
-)
+from plugins.data.datasets.unlisted import explain_emptiness, warn_of_unlisted
 from plugins.data.datasets.video_dataset import VideoDataset
-from plugins.data.datasets.wrapped import chain
 from plugins.data.frame_cache.store import FrameCache
-from plugins.data.frames import read_frame
+from plugins.data.frames import frame_decoder
 from plugins.data.loaders import CudaLoader, make_loader
 from plugins.data.transforms import build_clip_transforms
 from plugins.errors import InputError
-from plugins.registry import DATASET, SAMPLER, lookup
+from plugins.protocol import SEARCHABLE, Direction, can_search, without_answer
+from plugins.registry import SAMPLER, lookup
 
 logger = logging.getLogger(__name__)
 
-# fastreid's readers raise these for a file's name, or a line of a list, that they cannot parse.
-MISREAD = (AttributeError, ValueError, LookupError)
 # Samplers of fastreid that ours replace without a change of meaning.
 FASTREID_SAMPLERS = {
     "TrainingSampler": "ShuffleSampler",
     "NaiveIdentitySampler": "IdentitySampler",
 }
-
-
-def datasets_root() -> str:
-    """Folder of all data sets: FASTREID_DATASETS as it is now, or ``datasets``."""
-    return os.getenv("FASTREID_DATASETS", "datasets")
-
-
-def build_dataset(
-    name: str,
-    key: str = "DATASETS.NAMES",
-    combineall: bool = False,
-    cfg: CfgNode | None = None,
-) -> VideoDataset | ImageSet:
-    """The data set registered as ``name``, read from :func:`datasets_root`.
-
-    Args:
-        name: the registered name.
-        key: the config key that holds the name, for the message.
-        combineall: train on the test items too.
-        cfg: where the set finds its own options, see ``VideoDataset.options``; None leaves them at
-            their defaults.
-
-    Raises:
-        InputError: no such name, sets are inside each other, or the files are not there or not
-            named as the set's.
-    """
-    reader = lookup(DATASET, name, key)
-    if cfg is not None:
-        chain(name, cfg, key)  # sets that are inside each other would be read for ever
-    root = datasets_root()
-    # fastreid's readers have no options.
-    options = reader.options(cfg) if cfg is not None and hasattr(reader, "options") else {}
-    if combineall:
-        options["combineall"] = True
-    if hasattr(reader, "directions"):
-        return reader(root=root, **options)
-    try:
-        with fixed_draws(reader):
-            data = ImageSet(reader(root=root, **options))
-        check_names(data.images)
-    except InputError:
-        raise
-    # What fastreid's readers raise when a folder is missing, or a file has another set's name.
-    except (RuntimeError, OSError, AssertionError, *MISREAD) as error:
-        if isinstance(error, MISREAD) or not str(error):
-            why = f"a file in '{root}' is not named as this set names its images: {explain(error)}"
-        else:
-            why = f"{error}; set FASTREID_DATASETS to the folder of all data sets (now '{root}')"
-        raise InputError(f"{key} {name}: {why}") from error
-    return data
 
 
 def build_train_loader(cfg: CfgNode) -> DataLoader | CudaLoader:
@@ -175,7 +116,7 @@ def build_test_loader(
 
 
 def build_test_clips(
-    cfg: CfgNode, query: Sequence, gallery: Sequence, directions: Mapping[str, Protocol]
+    cfg: CfgNode, query: Sequence, gallery: Sequence, directions: Mapping[str, Direction]
 ) -> ClipDataset:
     """Build the clips of query + gallery as the config tests them.
 
@@ -215,11 +156,6 @@ def frame_reader(cfg: CfgNode, is_train: bool) -> Callable[[str], Tensor]:
     return FrameCache(cfg.DATALOADER.FRAME_CACHE, (height, width), datasets_root()).read
 
 
-def frame_decoder(cfg: CfgNode) -> Callable[[str], Tensor]:
-    """Return :func:`read_frame` with the limit INPUT.MAX_PIXELS."""
-    return partial(read_frame, max_pixels=cfg.INPUT.MAX_PIXELS)
-
-
 def share_batch(cfg: CfgNode, processes: int) -> int:
     """Items of a training batch that each process gets.
 
@@ -232,29 +168,6 @@ def share_batch(cfg: CfgNode, processes: int) -> int:
             f"processes; expected a multiple of {processes}"
         )
     return cfg.SOLVER.IMS_PER_BATCH // processes
-
-
-def training_items(cfg: CfgNode) -> list[tuple]:
-    """Training items of all DATASETS.NAMES; of several, people and cameras bear the set's name."""
-    names = cfg.DATASETS.NAMES
-    items = []
-    for name in names:
-        data = build_dataset(name, combineall=cfg.DATASETS.COMBINEALL, cfg=cfg)
-        if comm.is_main_process():
-            data.show_train()
-            warn_of_unlisted(data, name)
-        if not data.train:
-            raise InputError(
-                f"DATASETS.NAMES {name}: it has no training items{explain_emptiness(data)}"
-            )
-        items += data.train if len(names) == 1 else [named(item, name) for item in data.train]
-    return items
-
-
-def named(item: Sequence, name: str) -> tuple:
-    """``item`` with the person and the camera of another data set told apart."""
-    paths, pid, camid, *rest = item
-    return (paths, (name, pid), (name, camid), *rest)
 
 
 def clip_length(cfg: CfgNode) -> int:

@@ -9,13 +9,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from plugins.data.datasets.image_set import ImageSet
-from plugins.data.datasets.protocol import SEARCHABLE, can_search, without_answer
 from plugins.data.datasets.tracklet import MODALITIES, Tracklet, as_tracklet
 from plugins.data.datasets.unlisted import describe_unlisted, find_unlisted, folders_of
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.data.datasets.wrapped import innermost
 from plugins.data.frames import read_frame
 from plugins.errors import InputError
+from plugins.protocol import SEARCHABLE, can_search, without_answer
 from plugins.utils.processes import worker_processes
 
 SPLITS = ("train", "query", "gallery")

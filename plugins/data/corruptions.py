@@ -22,11 +22,11 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from plugins.data.datasets.protocol import Protocol
 from plugins.data.datasets.tracklet import MODALITIES, as_tracklet
 from plugins.data.frame_cache.store import digest, frame_name
 from plugins.data.frames import resize_frame
 from plugins.errors import InputError
+from plugins.protocol import Direction
 from plugins.registry import nearest
 from plugins.utils.images import decode_image
 
@@ -130,7 +130,7 @@ def build_corruption(
     cfg: CfgNode,
     items: Sequence[tuple],
     queries: int,
-    directions: Mapping[str, Protocol],
+    directions: Mapping[str, Direction],
     root: str,
 ) -> Corruption | None:
     """Build the corruption that TEST.CORRUPTION asks for; None for none.

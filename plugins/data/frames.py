@@ -1,9 +1,11 @@
-"""Reading one frame."""
+"""Read one frame of a clip."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
+from fastreid.config import CfgNode
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
@@ -11,11 +13,11 @@ from plugins.utils.images import MAX_PIXELS, read_image
 
 
 def read_frame(path: str, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """Decode an image file; grey becomes three equal channels, EXIF orientation is applied.
+    """Decode an image file; gray becomes three equal channels, EXIF orientation is applied.
 
     Args:
         path: of the file.
-        max_pixels: that it may have, width times height.
+        max_pixels: largest number of pixels, width times height.
 
     Returns:
         (3, H, W) uint8, RGB.
@@ -28,7 +30,7 @@ def read_frame(path: str, max_pixels: int = MAX_PIXELS) -> Tensor:
 
 
 def resize_frame(frame: Tensor, size: Sequence[int]) -> Tensor:
-    """Bicubic, antialiased; a frame of that size already comes back as it is.
+    """Resize a frame, bicubic and antialiased; a frame of that size comes back as it is.
 
     Args:
         frame: (3, h, w) uint8.
@@ -38,3 +40,8 @@ def resize_frame(frame: Tensor, size: Sequence[int]) -> Tensor:
         (3, H, W) uint8.
     """
     return v2.functional.resize(frame, list(size), InterpolationMode.BICUBIC, antialias=True)
+
+
+def frame_decoder(cfg: CfgNode) -> Callable[[str], Tensor]:
+    """Return :func:`read_frame` with the limit INPUT.MAX_PIXELS."""
+    return partial(read_frame, max_pixels=cfg.INPUT.MAX_PIXELS)

@@ -36,20 +36,17 @@ def draw_rankings(
     folder = Path(cfg.OUTPUT_DIR, "pictures")
     folder.mkdir(parents=True, exist_ok=True)
     items = [as_tracklet(item) for item in (*dataset.query, *dataset.gallery)]
-    for name, protocol in dataset.directions().items():
-        queries, gallery = (torch.as_tensor(side) for side in protocol.trials[0])
+    assert evaluator.collected is not None, "the evaluator has not run"
+    for name, direction in dataset.directions().items():
+        queries, gallery = (torch.as_tensor(side) for side in direction.trials[0])
         precisions = evaluator.rankings[name].average_precision
         chosen = torch.tensor(choose_queries(precisions, cfg.TEST.RANK_PICTURE))
         lists, distances = ranked_lists(
-            evaluator.features[queries[chosen]],
-            evaluator.features[gallery],
-            evaluator.pids[queries[chosen]],
-            evaluator.pids[gallery],
-            evaluator.camids[queries[chosen]],
-            evaluator.camids[gallery],
+            evaluator.collected.select(queries[chosen]),
+            evaluator.collected.select(gallery),
             length=LIST_LENGTH,
             metric=cfg.TEST.METRIC,
-            junk=protocol.junk,
+            junk=direction.junk,
         )
         picture_rows = [
             RankedRow(

@@ -14,6 +14,7 @@ from plugins.evaluation.ranking import (
     evaluate_ranking,
     ranked_lists,
 )
+from plugins.evaluation.side import Side
 from plugins.evaluation.table import check_expected, results_table, verify_expected
 from plugins.evaluation.views import FlipAverage
 from plugins.evaluation.vvi_evaluator import VVIEvaluator
@@ -23,6 +24,7 @@ __all__ = [
     "FlipAverage",
     "QueryResults",
     "RankingResult",
+    "Side",
     "VVIEvaluator",
     "check_expected",
     "distances",

@@ -1,10 +1,11 @@
-"""Ranks and the scores made of them: pure functions, tensors in, tensors out.
+"""Rank galleries and score the lists: pure functions, tensors in, tensors out.
 
 Legend: Q queries, G gallery items, D feature length, k items of a list.
 
 By default the protocol is that of Market-1501, as in fastreid's ``evaluate_rank``: a gallery item
 with the query's person *and* camera is junk and is dropped; a query without a positive is skipped.
-``ranks.JUNK`` and ``ranks.CMC`` name other conventions. Equal distances keep the gallery's order.
+``JUNK`` and ``CMC`` of ``plugins.protocol`` name other conventions. Equal distances keep the
+gallery's order.
 """
 
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ from plugins.evaluation.ranks import (
     positive_ranks,
     sort_keys,
 )
+from plugins.evaluation.side import Side
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class RankingResult:
         positives: Tensor,
         max_rank: int,
     ) -> "RankingResult":
-        """The scores of queries of whom the rest is known; see the attributes.
+        """Compute the scores from what is known of each query; see the attributes.
 
         Raises:
             InputError: no query has a positive.
@@ -99,12 +101,8 @@ class RankingResult:
 
 
 def evaluate_ranking(
-    query_features: Tensor,
-    gallery_features: Tensor,
-    query_pids: Tensor,
-    gallery_pids: Tensor,
-    query_camids: Tensor,
-    gallery_camids: Tensor,
+    query: Side,
+    gallery: Side,
     *,
     metric: str = "cosine",
     junk: str = "camera",
@@ -115,32 +113,26 @@ def evaluate_ranking(
     """Rank the gallery for each query and score the lists; never holds a Q x G matrix.
 
     Args:
-        query_features: (Q, D), finite.
-        gallery_features: (G, D), finite.
-        query_pids: (Q,) persons.
-        gallery_pids: (G,) persons.
-        query_camids: (Q,) cameras.
-        gallery_camids: (G,) cameras.
+        query: Q items.
+        gallery: G items.
         metric: "cosine" or "euclidean".
-        junk: name of a rule in ``ranks.JUNK``.
-        cmc: "item" or "identity", see ``ranks.CMC``.
+        junk: name of a rule in ``plugins.protocol.JUNK``.
+        cmc: "item" or "identity", see ``plugins.protocol.CMC``.
         max_rank: length of the CMC; with a shorter gallery its last value is repeated.
         chunk: queries at a time; changes memory and speed, no result.
 
     Raises:
         InputError: no query has a positive, or the metric is unknown.
     """
-    blocks = distance_blocks(query_features, gallery_features, metric, chunk)
-    matches = match_blocks(query_pids, gallery_pids, query_camids, gallery_camids, junk, chunk)
-    return _score(blocks, matches, people_columns(gallery_pids, cmc), max_rank)
+    blocks = distance_blocks(query.features, gallery.features, metric, chunk)
+    matches = match_blocks(query, gallery, junk, chunk)
+    return _score(blocks, matches, people_columns(gallery.pids, cmc), max_rank)
 
 
 def evaluate_distances(
     distances: Tensor,
-    query_pids: Tensor,
-    gallery_pids: Tensor,
-    query_camids: Tensor,
-    gallery_camids: Tensor,
+    query: Side,
+    gallery: Side,
     *,
     junk: str = "camera",
     cmc: str = "item",
@@ -151,12 +143,10 @@ def evaluate_distances(
 
     Args:
         distances: (Q, G), compared in float32.
-        query_pids: (Q,) persons.
-        gallery_pids: (G,) persons.
-        query_camids: (Q,) cameras.
-        gallery_camids: (G,) cameras.
-        junk: name of a rule in ``ranks.JUNK``.
-        cmc: "item" or "identity", see ``ranks.CMC``.
+        query: Q items, whose features are not read.
+        gallery: G items, whose features are not read.
+        junk: name of a rule in ``plugins.protocol.JUNK``.
+        cmc: "item" or "identity", see ``plugins.protocol.CMC``.
         max_rank: length of the CMC; with a shorter gallery its last value is repeated.
         chunk: queries at a time; changes memory and speed, no result.
 
@@ -164,43 +154,35 @@ def evaluate_distances(
         InputError: no query has a positive, or a distance is NaN.
     """
     blocks = (block.float() for block in distances.split(chunk))
-    matches = match_blocks(query_pids, gallery_pids, query_camids, gallery_camids, junk, chunk)
-    return _score(blocks, matches, people_columns(gallery_pids, cmc), max_rank)
+    matches = match_blocks(query, gallery, junk, chunk)
+    return _score(blocks, matches, people_columns(gallery.pids, cmc), max_rank)
 
 
 def ranked_lists(
-    query_features: Tensor,
-    gallery_features: Tensor,
-    query_pids: Tensor,
-    gallery_pids: Tensor,
-    query_camids: Tensor,
-    gallery_camids: Tensor,
+    query: Side,
+    gallery: Side,
     *,
     length: int,
     metric: str = "cosine",
     junk: str = "camera",
     chunk: int = CHUNK,
 ) -> tuple[Tensor, Tensor]:
-    """The nearest gallery items of each query, junk left out.
+    """List the nearest gallery items of each query, without junk.
 
     Args:
-        query_features: (Q, D), finite.
-        gallery_features: (G, D), finite.
-        query_pids: (Q,) persons.
-        gallery_pids: (G,) persons.
-        query_camids: (Q,) cameras.
-        gallery_camids: (G,) cameras.
+        query: Q items.
+        gallery: G items.
         length: items of a list; k is the smaller of it and G.
         metric: "cosine" or "euclidean".
-        junk: name of a rule in ``ranks.JUNK``.
+        junk: name of a rule in ``plugins.protocol.JUNK``.
         chunk: queries at a time; changes memory and speed, no result.
 
     Returns:
         (Q, k) int64 gallery indices, nearest first, -1 where a list has ended, and their (Q, k)
         float32 distances, infinite there.
     """
-    blocks = distance_blocks(query_features, gallery_features, metric, chunk)
-    matches = match_blocks(query_pids, gallery_pids, query_camids, gallery_camids, junk, chunk)
+    blocks = distance_blocks(query.features, gallery.features, metric, chunk)
+    matches = match_blocks(query, gallery, junk, chunk)
     indices, values = [], []
     for block, (_, unseen) in zip(blocks, matches, strict=True):
         keys = sort_keys(block).masked_fill_(unseen, NO_ITEM)
@@ -218,21 +200,21 @@ def _score(
     people: Tensor | None,
     max_rank: int,
 ) -> RankingResult:
-    """Scores of a distance matrix that comes in blocks of rows, with its masks.
+    """Score a distance matrix that comes in blocks of rows, with its masks.
 
-    With ``people`` of the gallery, the CMC is that of identities.
+    With ``people`` of the gallery, the CMC counts identities.
     """
     first_ranks, last_ranks, numbers, precisions = [], [], [], []
     for block, (positive, junk) in zip(blocks, matches, strict=True):
         if block.isnan().any():
             raise InputError("a distance is NaN; expected finite features")
         ranks = positive_ranks(block, positive, junk)
-        found = ranks > 0
-        number = found.sum(dim=1)
-        hits = found.cumsum(dim=1).double()  # positives up to this one
+        ranked = ranks > 0
+        number = ranked.sum(dim=1)
+        hits = ranked.cumsum(dim=1).double()  # positives up to this rank
         # A running sum, because the order of sum() depends on the width and so on the chunk. 0 / 0
         # where there is no positive gives the NaN of an invalid query.
-        precisions.append((hits / ranks).where(found, 0).cumsum(dim=1)[:, -1] / number)
+        precisions.append((hits / ranks).where(ranked, 0).cumsum(dim=1)[:, -1] / number)
         last_ranks.append(ranks.amax(dim=1))
         numbers.append(number)
         if people is not None:

@@ -1,4 +1,4 @@
-"""The ranks of a query's positives: pure functions, tensors in, tensors out.
+"""Rank a query's positives: pure functions, tensors in, tensors out.
 
 Legend: Q queries, C queries of one chunk, G gallery items, K most positives of a query.
 
@@ -12,46 +12,43 @@ import torch
 from torch import Tensor
 
 from plugins.errors import InputError
-
-# Which gallery items a query does not see: those of its person from its camera; none; or, in
-# SYSU-MM01, whose cameras 2 and 3 are in the same room, for camera 3 all of camera 2.
-JUNK = ("camera", "none", "sysu")
-
-# What a CMC rank counts: gallery items, or people, each where it comes first in the list.
-CMC = ("item", "identity")
+from plugins.evaluation.side import Side
+from plugins.protocol import CMC, junk_rule
 
 # Sorts after every key of sort_keys: no item.
 NO_ITEM = torch.iinfo(torch.int64).max
 
 
 def match_blocks(
-    query_pids: Tensor,
-    gallery_pids: Tensor,
-    query_camids: Tensor,
-    gallery_camids: Tensor,
-    junk: str,
-    chunk: int,
+    query: Side, gallery: Side, junk: str, chunk: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield, for each chunk of queries, the (C, G) bool masks of the positives and of the junk.
 
+    Args:
+        query: Q items.
+        gallery: G items.
+        junk: name of a rule in ``plugins.protocol.JUNK``.
+        chunk: queries at a time.
+
     Raises:
-        InputError: there is no such rule for junk.
+        InputError: there is no such rule.
     """
-    if junk not in JUNK:
-        raise InputError(f"no junk rule '{junk}'; known: {', '.join(JUNK)}")
-    for pids, camids in zip(query_pids.split(chunk), query_camids.split(chunk), strict=True):
-        same_person = pids[:, None] == gallery_pids
-        if junk == "camera":
-            unseen = same_person & (camids[:, None] == gallery_camids)
-        elif junk == "sysu":
-            unseen = (camids[:, None] == 3) & (gallery_camids == 2)
-        else:
-            unseen = torch.zeros_like(same_person)
+    rule = junk_rule(junk)
+    for pids, camids in zip(query.pids.split(chunk), query.camids.split(chunk), strict=True):
+        same_person = pids[:, None] == gallery.pids
+        unseen = rule(same_person, camids[:, None], gallery.camids)
         yield same_person & ~unseen, unseen
 
 
 def people_columns(gallery_pids: Tensor, cmc: str) -> Tensor | None:
-    """For the CMC of identities (G,) int64, the people numbered 0, 1, ...; for that of items None.
+    """Number the people of a gallery for a CMC of identities; return None for a CMC of items.
+
+    Args:
+        gallery_pids: (G,) persons.
+        cmc: "item" or "identity".
+
+    Returns:
+        (G,) int64, the people numbered 0, 1, ...
 
     Raises:
         InputError: ``cmc`` is neither.
@@ -62,7 +59,7 @@ def people_columns(gallery_pids: Tensor, cmc: str) -> Tensor | None:
 
 
 def sort_keys(distances: Tensor) -> Tensor:
-    """Integers that sort as (distance, gallery index) do, so that no two keys of a row are equal.
+    """Compute integers that sort as (distance, gallery index) do; no two keys of a row are equal.
 
     Args:
         distances: (C, G) float32, no NaN.
@@ -79,7 +76,7 @@ def sort_keys(distances: Tensor) -> Tensor:
 
 
 def positive_ranks(distances: Tensor, positive: Tensor, junk: Tensor) -> Tensor:
-    """Rank of each positive among the items that are not junk.
+    """Rank each positive among the items that are not junk.
 
     Args:
         distances: (C, G) float32, no NaN.
@@ -106,7 +103,7 @@ def positive_ranks(distances: Tensor, positive: Tensor, junk: Tensor) -> Tensor:
 
 
 def nearest_of_each_person(distances: Tensor, junk: Tensor, people: Tensor) -> Tensor:
-    """The items that stay where a list keeps only the first one of each person.
+    """Find the items that stay where a list keeps only the first item of each person.
 
     Args:
         distances: (C, G) float32, no NaN.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from plugins.attacks.adapter import row_groups
 from plugins.data.datasets.tracklet import Tracklet
-from plugins.evaluation import ranked_lists
+from plugins.evaluation import Side, ranked_lists
 from plugins.robustness.lab import MEASURE, Lab
 from plugins.utils.pictures import FRAME, INK, RIGHT, WRONG, clip_strip
 
@@ -73,14 +73,11 @@ def _ranked(lab: Lab, rows: Tensor, features: Tensor) -> list[list[int]]:
     """The first rows of query + gallery that each of ``rows`` finds with these features."""
     search = lab.search
     gallery = search.gallery_rows
+    items = Side(search.features, search.pids, search.camids)
+    queries = items.select(rows.to(items.pids.device)).with_features(features.to(items.features))
     columns, _ = ranked_lists(
-        features.to(search.features),
-        search.features[gallery],
-        *(
-            values[ids.to(values.device)]
-            for values in (search.pids, search.camids)
-            for ids in (rows, gallery)
-        ),
+        queries,
+        items.select(gallery),
         length=LIST_LENGTH,
         metric=search.metric,
         junk=search.junk,

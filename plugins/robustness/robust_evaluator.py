@@ -63,8 +63,8 @@ class RobustEvaluator(VVIEvaluator):
     computed once; outcomes are kept in OUTPUT_DIR/robustness, see ``Record``, and read if nothing
     they depend on has changed.
 
-    After ``evaluate``, in every process, ``features``, ``pids`` and ``camids`` are there, and
-    ``outcomes`` holds {search: {attack: Outcomes}}.
+    After ``evaluate``, in every process, ``collected`` is there, and ``outcomes`` holds
+    {search: {attack: Outcomes}}.
     """
 
     def __init__(
@@ -130,8 +130,7 @@ class RobustEvaluator(VVIEvaluator):
             InputError: as VVIEvaluator, from an attack, or images that were saved are gone.
         """
         clean = super().evaluate()
-        collected = self.features, self.pids, self.camids, self.clip_rows
-        self.features, self.pids, self.camids, self.clip_rows = from_main(collected)
+        self.collected, self.clip_rows = from_main((self.collected, self.clip_rows))
         results, worst = OrderedDict(), []
         for direction in self.directions:
             own = [direction + self.options + suffix for suffix in self.searches]
@@ -151,7 +150,8 @@ class RobustEvaluator(VVIEvaluator):
         device = next(self.adapter.model.parameters()).device
         protocol = self.directions[direction]
         query_rows, gallery_rows = (torch.as_tensor(rows) for rows in protocol.trials[0])
-        tensors = query_rows, gallery_rows, self.features, self.pids, self.camids
+        items = self.collected
+        tensors = query_rows, gallery_rows, items.features, items.pids, items.camids
         search = Search(
             direction + self.options,
             *(tensor.to(device) for tensor in tensors),

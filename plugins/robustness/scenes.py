@@ -13,11 +13,11 @@ from torch.utils.data import BatchSampler, SequentialSampler
 from plugins.attacks import Adapter
 from plugins.data import build_test_loader
 from plugins.data.build import build_test_clips
-from plugins.data.datasets.protocol import Protocol, Trial, without_answer
 from plugins.data.datasets.tracklet import as_tracklet
 from plugins.data.loaders import make_loader
 from plugins.evaluation.views import viewed
 from plugins.evaluation.vvi_evaluator import EvaluatedSet
+from plugins.protocol import Direction, Trial, without_answer
 from plugins.robustness.batches import RowBatches
 from plugins.robustness.records import fingerprint
 from plugins.robustness.robust_evaluator import RobustEvaluator
@@ -102,7 +102,7 @@ class SeenPeople:
     def __init__(
         self,
         direction: str,
-        protocol: Protocol,
+        protocol: Direction,
         items: Sequence[tuple],
         seekers: set[int],
         sought: set[int],
@@ -144,11 +144,11 @@ class SeenPeople:
         """A query has a positive."""
         return not without_answer(self.directions(), [*self.query, *self.gallery])
 
-    def directions(self) -> dict[str, Protocol]:
+    def directions(self) -> dict[str, Direction]:
         """The one direction: all queries in the whole gallery."""
         rows = torch.arange(len(self.query) + len(self.gallery)).numpy()
         trial = Trial(rows[: len(self.query)], rows[len(self.query) :])
-        return {self._direction: Protocol((trial,), self._protocol.junk, self._protocol.cmc)}
+        return {self._direction: Direction((trial,), self._protocol.junk, self._protocol.cmc)}
 
 
 def numbered(ids: Iterable[int | str]) -> dict[int | str, int]:

@@ -23,6 +23,7 @@ from plugins.attacks.projections import mean_size, row_norms
 from plugins.data.loaders import to_device
 from plugins.evaluation import (
     RankingResult,
+    Side,
     evaluate_distances,
     evaluate_ranking,
     ranked_lists,
@@ -59,8 +60,8 @@ class Search:
         pids: (N,) persons.
         camids: (N,) cameras.
         metric: "cosine" or "euclidean".
-        junk: name of a rule in ``plugins.evaluation.ranks.JUNK``.
-        cmc: name in ``plugins.evaluation.ranks.CMC``.
+        junk: name of a rule in ``plugins.protocol.JUNK``.
+        cmc: name in ``plugins.protocol.CMC``.
         side: "query" or "gallery", what is attacked.
         trials: of the direction, of which this is the first.
     """
@@ -107,9 +108,8 @@ class Search:
 
     def valid_queries(self) -> Tensor:
         """Rows of the queries that have a positive; no other counts in any score."""
-        sides = self.query_rows, self.gallery_rows
-        labels = [values[rows] for values in (self.pids, self.camids) for rows in sides]
-        blocks = match_blocks(*labels, self.junk, CHUNK)
+        query, gallery = (self._items.select(rows) for rows in (self.query_rows, self.gallery_rows))
+        blocks = match_blocks(query, gallery, self.junk, CHUNK)
         return self.query_rows[torch.cat([positive.any(dim=1) for positive, _ in blocks])]
 
     def draw(self, number: int, seed: int) -> Tensor:
@@ -139,18 +139,17 @@ class Search:
 
     def ranking(self, rows: Tensor, features: Tensor) -> RankingResult:
         """The search with these features (R, D) in place of those of the attacked rows (R,)."""
-        tensors = self._ranked(rows, features)
-        return evaluate_ranking(*tensors, metric=self.metric, junk=self.junk, cmc=self.cmc)
+        sides = self._sides(rows, features)
+        return evaluate_ranking(*sides, metric=self.metric, junk=self.junk, cmc=self.cmc)
 
     def score(self, rows: Tensor, features: Tensor, ranking: RankingResult | None = None) -> Scores:
         """What each query finds, on the CPU; ``ranking`` if it is known."""
         ranking = ranking or self.ranking(rows, features)
-        tensors = self._ranked(rows, features)
-        lists, _ = ranked_lists(*tensors, length=1, metric=self.metric, junk=self.junk)
-        _, _, query_pids, gallery_pids, _, _ = tensors
+        query, gallery = self._sides(rows, features)
+        lists, _ = ranked_lists(query, gallery, length=1, metric=self.metric, junk=self.junk)
         # An empty list has no first item, and its query no positive.
-        first = gallery_pids[lists[:, 0].clamp_min(0)]
-        hit = ranking.valid & (first == query_pids)
+        first = gallery.pids[lists[:, 0].clamp_min(0)]
+        hit = ranking.valid & (first == query.pids)
         return Scores(ranking.valid.cpu(), hit.cpu(), ranking.average_precision.cpu())
 
     def outcomes(self, attacked: Attacked, ranking: RankingResult | None = None) -> Outcomes:
@@ -169,9 +168,9 @@ class Search:
 
     def reranked(self, rows: Tensor, features: Tensor, **parameters: float) -> RankingResult:
         """As ``ranking``, of lists that are re-ranked with k1, k2 and lambda_value."""
-        query, gallery, *labels = (tensor.cpu() for tensor in self._ranked(rows, features))
-        distances = rerank(query, gallery, metric=self.metric, **parameters)
-        return evaluate_distances(distances, *labels, junk=self.junk, cmc=self.cmc)
+        query, gallery = (side.cpu() for side in self._sides(rows, features))
+        distances = rerank(query.features, gallery.features, metric=self.metric, **parameters)
+        return evaluate_distances(distances, query, gallery, junk=self.junk, cmc=self.cmc)
 
     @cached_property
     def _side_features(self) -> Tensor:
@@ -181,19 +180,20 @@ class Search:
     def _other_features(self) -> Tensor:
         return self.features[self.other_side().side_rows]
 
-    def _ranked(self, rows: Tensor, features: Tensor) -> tuple[Tensor, ...]:
-        """What ``evaluate_ranking`` takes; with the gallery attacked, of all valid queries."""
+    @cached_property
+    def _items(self) -> Side:
+        return Side(self.features, self.pids, self.camids)
+
+    def _sides(self, rows: Tensor, features: Tensor) -> tuple[Side, Side]:
+        """Return what is ranked; with the gallery attacked, all valid queries are."""
         rows, features = rows.to(self.pids.device), features.to(self.features)
-        queries = rows if self.side == "query" else self._scored
-        labels = [
-            values[ids]
-            for values in (self.pids, self.camids)
-            for ids in (queries, self.gallery_rows)
-        ]
+        gallery = self._items.select(self.gallery_rows)
         if self.side == "query":
-            return features, self._other_features, *labels
+            queries = self._items.select(rows).with_features(features)
+            return queries, gallery.with_features(self._other_features)
         changed = self.features.index_copy(0, rows, features)
-        return self.features[queries], changed[self.gallery_rows], *labels
+        queries = self._items.select(self._scored)
+        return queries, gallery.with_features(changed[self.gallery_rows])
 
     @cached_property
     def _scored(self) -> Tensor:

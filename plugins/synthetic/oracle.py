@@ -22,6 +22,7 @@ import torch
 
 from plugins.data.windows import test_windows
 from plugins.evaluation.ranking import evaluate_distances
+from plugins.evaluation.side import Side
 from plugins.evaluation.vvi_evaluator import scores
 from plugins.synthetic.figure import project
 from plugins.synthetic.identity import BODY_RANGES, GAIT_RANGES, Identity
@@ -100,12 +101,13 @@ def ceiling(
     rows = [(modalities == modality).nonzero()[:, 0] for modality in (VISIBLE, INFRARED)]
     ratio = log_likelihood_ratio(*(part[row] for row in rows for part in (evidence, information)))
     distances = -torch.from_numpy(ratio)  # visible clips by infrared ones
-    found = {}
+    # The distances are known, so no features are.
+    clip_sides = [Side(torch.empty(len(row), 0), pids[row], camids[row]) for row in rows]
+    blocks = {}
     for name, query, gallery in (("I2V", INFRARED, VISIBLE), ("V2I", VISIBLE, INFRARED)):
         matrix = distances if query == VISIBLE else distances.T.contiguous()
-        ids = [values[rows[modality]] for values in (pids, camids) for modality in (query, gallery)]
-        found[name] = scores(evaluate_distances(matrix, *ids))
-    return found
+        blocks[name] = scores(evaluate_distances(matrix, clip_sides[query], clip_sides[gallery]))
+    return blocks
 
 
 def see_clips(settings: SyntheticSettings, frames: int, stride: int) -> list[SeenClip]:

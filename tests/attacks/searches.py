@@ -9,7 +9,7 @@ METRICS = ("cosine", "euclidean")
 
 
 def search_of(seed, rows=6, items=20, length=4, people=4, cameras=3, whole=False):
-    """The six tensors of ``evaluate_ranking``; with ``whole`` numbers most distances tie."""
+    """Features, persons and cameras of two sides; with ``whole`` numbers most distances tie."""
     generator = torch.Generator().manual_seed(seed)
     of_labels = torch.Generator().manual_seed(seed + 1)
     sides = []

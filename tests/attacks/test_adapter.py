@@ -12,9 +12,9 @@ from torch import nn
 
 from plugins.attacks import Adapter, attacking
 from plugins.compat import protect_input
-from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.evaluation import VVIEvaluator
 from plugins.evaluation.views import viewed
+from plugins.protocol import Direction, Trial
 from plugins.registry import META_ARCH
 from tests.modeling.samples import copied, differing, small_batch, small_cfg
 
@@ -67,14 +67,14 @@ def ranked(model, cfg, batch):
     data = SimpleNamespace(
         query=halves[0],
         gallery=halves[1],
-        directions=lambda: {"Q2G": Protocol((Trial(*halves),))},
+        directions=lambda: {"Q2G": Direction((Trial(*halves),))},
     )
     evaluator = VVIEvaluator(cfg, data)
     model = protect_input(copy.deepcopy(model))
     wrapped = viewed(model, cfg)
     loader = torch.utils.data.DataLoader([copied(batch)], batch_size=None)
     inference_on_dataset(wrapped, loader, evaluator)
-    return evaluator.features
+    return evaluator.collected.features
 
 
 @pytest.mark.parametrize(

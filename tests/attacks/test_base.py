@@ -16,6 +16,7 @@ from plugins.evaluation import evaluate_ranking
 from plugins.registry import ATTACK, known
 from tests.attacks.test_adapter import batch_for, built, differing_entries, everything
 from tests.attacks.toys import clips, features_of, guides_of, part
+from tests.helpers.sides import sides_of
 from tests.modeling.samples import copied
 
 NAMES = known(ATTACK) + [f"{name}-strong" for name in ("SMA", "RankMargin")]
@@ -199,7 +200,9 @@ def test_a_margin_above_0_is_a_failed_rank_1_of_the_evaluator():
         ids = batch["targets"][row : row + 1], gallery[1]
         cameras = torch.zeros(1), torch.zeros(len(gallery[1]))
         ranking = evaluate_ranking(
-            features[row : row + 1], gallery[0], *ids, *cameras, junk="none", metric="cosine"
+            *sides_of(features[row : row + 1], gallery[0], *ids, *cameras),
+            junk="none",
+            metric="cosine",
         )
         assert (ranking.cmc[0] == 0) == (outcome.climb.margin[row] > 0)
 

@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 from plugins.attacks.guides import Guides, compared
 from plugins.attacks.objectives import nearest_push_pull, rank_margin
 from plugins.errors import InputError
-from plugins.evaluation.ranks import JUNK
+from plugins.protocol import JUNK
 from tests.attacks.searches import METRICS, guides_of, search_of, seeds
 from tests.evaluation.brute_force import is_junk
 
 
 @settings(max_examples=50, deadline=None)
-@given(seed=seeds, junk=st.sampled_from(JUNK), metric=st.sampled_from(METRICS))
+@given(seed=seeds, junk=st.sampled_from(list(JUNK)), metric=st.sampled_from(METRICS))
 def test_masks_follow_the_junk_rule_pair_by_pair(seed, junk, metric):
     queries, gallery, *labels = search_of(seed, cameras=4)
     guides = Guides.from_features(queries, gallery, *labels, metric=metric, junk=junk)
@@ -87,7 +87,7 @@ def test_a_row_is_the_same_alone(seed, metric):
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=seeds, metric=st.sampled_from(METRICS), junk=st.sampled_from(JUNK))
+@given(seed=seeds, metric=st.sampled_from(METRICS), junk=st.sampled_from(list(JUNK)))
 def test_centroids_are_means_by_person(seed, metric, junk):
     _, guides = guides_of(seed, metric, junk, cameras=4)
 

@@ -15,15 +15,16 @@ from plugins.attacks.logits import (
 from plugins.attacks.objectives import rank_margin
 from plugins.errors import InputError
 from plugins.evaluation import distances, ranked_lists
-from plugins.evaluation.ranks import JUNK
+from plugins.protocol import JUNK
 from tests.attacks.searches import METRICS, guides_of, search_of, seeds
+from tests.helpers.sides import sides_of
 
 
 @settings(max_examples=200, deadline=None)
 @given(
     seed=seeds,
     metric=st.sampled_from(METRICS),
-    junk=st.sampled_from(JUNK),
+    junk=st.sampled_from(list(JUNK)),
     whole=st.booleans(),
     scale=st.sampled_from([1.0, 0.1, 30.0]),
 )
@@ -33,7 +34,7 @@ def test_the_greatest_logit_is_the_identity_at_rank_1(seed, metric, junk, whole,
 
     logits = identity_logits(search[0], guides, scale)
 
-    first = ranked_lists(*search, length=1, metric=metric, junk=junk)[0][:, 0]
+    first = ranked_lists(*sides_of(*search), length=1, metric=metric, junk=junk)[0][:, 0]
     rows = first >= 0
     assert torch.equal(identities(guides)[logits.argmax(dim=1)][rows], search[3][first][rows])
     # Nothing shares the first place, so any argmax on any device agrees.

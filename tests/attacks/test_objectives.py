@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from plugins.attacks import objectives
 from plugins.attacks.guides import Guides
 from plugins.evaluation import distances, evaluate_ranking, ranked_lists
-from plugins.evaluation.ranks import JUNK
+from plugins.protocol import JUNK
 from tests.attacks.searches import METRICS, guides_of, search_of, seeds
 from tests.evaluation.brute_force import brute_force
+from tests.helpers.sides import sides_of
 
 
 def unit(vector):
@@ -183,7 +184,7 @@ def test_every_objective_has_a_twin():
 
 @pytest.mark.parametrize("name", TWINS)
 @settings(max_examples=20, deadline=None)
-@given(seed=seeds, metric=st.sampled_from(METRICS), junk=st.sampled_from(JUNK))
+@given(seed=seeds, metric=st.sampled_from(METRICS), junk=st.sampled_from(list(JUNK)))
 def test_objectives_are_their_loops(name, seed, metric, junk):
     features, guides = guides_of(seed, metric, junk, people=6, cameras=4)
     guides = complete(guides, seed)
@@ -266,7 +267,7 @@ def test_a_row_without_its_guides_is_worth_zero_with_a_graph(name, missing):
 @given(
     seed=seeds,
     metric=st.sampled_from(METRICS),
-    junk=st.sampled_from(JUNK),
+    junk=st.sampled_from(list(JUNK)),
     whole=st.booleans(),
     people=st.integers(1, 12),
     items=st.integers(1, 20),
@@ -280,18 +281,18 @@ def test_the_margin_is_above_zero_where_the_evaluator_says_that_rank_1_fails(
     failed = objectives.rank_margin(search[0], Guides.from_features(*search, **rules)) > 0
 
     queries, gallery, pids, gallery_pids, camids, gallery_camids = search
-    first = ranked_lists(*search, length=1, **rules)[0][:, 0]
+    first = ranked_lists(*sides_of(*search), length=1, **rules)[0][:, 0]
     valid = Guides.from_features(*search, **rules).positives.any(dim=1)
     assert torch.equal(failed, valid & (gallery_pids[first] != pids))
     if valid.any():
-        found = float(evaluate_ranking(*search, **rules).cmc[0])
+        found = float(evaluate_ranking(*sides_of(*search), **rules).cmc[0])
         assert found == pytest.approx(1 - float(failed[valid].double().mean()))
     for row in valid.nonzero().flatten():
         rows = slice(row, row + 1)
         one = (queries[rows], gallery, pids[rows], gallery_pids, camids[rows], gallery_camids)
         # A row alone: the grid of Euclidean features may be finer, but never splits equal features.
         margin = objectives.rank_margin(one[0], Guides.from_features(*one, **rules))
-        assert bool(margin > 0) == (float(evaluate_ranking(*one, **rules).cmc[0]) == 0)
+        assert bool(margin > 0) == (float(evaluate_ranking(*sides_of(*one), **rules).cmc[0]) == 0)
 
 
 @pytest.mark.parametrize(("pids", "fails"), [([1, 0], False), ([0, 1], True)])
@@ -324,7 +325,7 @@ def test_the_margin_is_the_evaluators_distances_to_the_last_bit(metric):
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=seeds, metric=st.sampled_from(METRICS), junk=st.sampled_from(JUNK))
+@given(seed=seeds, metric=st.sampled_from(METRICS), junk=st.sampled_from(list(JUNK)))
 def test_soft_ap_becomes_the_ap(seed, metric, junk):
     queries, gallery, *labels = search_of(seed, cameras=4)
     search = queries.double(), gallery.double(), *labels
@@ -353,7 +354,7 @@ def test_soft_ap_means_the_same_at_any_scale_of_euclidean_features():
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=seeds, k=st.integers(1, 25), junk=st.sampled_from(JUNK))
+@given(seed=seeds, k=st.integers(1, 25), junk=st.sampled_from(list(JUNK)))
 def test_success_at_k_counts_places_in_the_list(seed, k, junk):
     search = search_of(seed, whole=True, cameras=4)
     guides = complete(Guides.from_features(*search, metric="euclidean", junk=junk), seed)

@@ -12,12 +12,12 @@ from plugins.config import setup_cfg
 from plugins.data import build_dataset, build_test_loader, build_train_loader
 from plugins.data.checks import check_labels, read_splits
 from plugins.data.datasets.held_out import check_held_out, searchable_people, split_groups
-from plugins.data.datasets.protocol import Protocol
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet, as_tracklet
 from plugins.defense.balance.planner import FEW
 from plugins.defense.balance.tables import MANIFEST, Outcome, write_table
 from plugins.errors import InputError
 from plugins.evaluation import VVIEvaluator
+from plugins.protocol import Direction
 from tests.data.hitsz_tree import write_frame
 from tests.data.image_trees import SYSU_COUNTS, write_sysu
 
@@ -253,7 +253,7 @@ ITEMS = st.lists(
 def test_searchable_is_whoever_has_a_query_that_sees_a_match(sightings, junk, cameras):
     items = [Tracklet((str(row),), *who) for row, who in enumerate(sightings)]
     both = len({item.modality for item in items}) > 1
-    rule = Protocol(((None, None),), junk or "camera", gallery_cameras=tuple(cameras))
+    rule = Direction(((None, None),), junk or "camera", gallery_cameras=tuple(cameras))
     rules = {"I2V": rule} if junk else {}
 
     def is_searchable(own: list[Tracklet]) -> bool:

@@ -16,6 +16,7 @@ from tests.data.hitsz_tree import edit_line, write_tree
 from tests.data.image_trees import write_llcm, write_regdb, write_sysu
 from tests.data.test_bupt_campus import write_tree as write_bupt
 from tests.data.test_manifest import write as write_manifest
+from tests.helpers.sides import labeled
 
 # Data set -> writer of a small one, and the folder of all data sets that it lies in then.
 SETS = {
@@ -145,10 +146,12 @@ def test_a_gallery_of_five_and_a_query_without_positives():
     distances = torch.tensor([[3.0, 1.0, 2.0, 5.0, 4.0]] * 3)
     result = evaluate_distances(
         distances,
-        query_pids=torch.tensor([1, 7, 4]),
-        gallery_pids=torch.tensor([2, 2, 1, 4, 1]),
-        query_camids=torch.tensor([1, 1, 6]),
-        gallery_camids=torch.tensor([6, 6, 6, 6, 6]),
+        *labeled(
+            torch.tensor([1, 7, 4]),
+            torch.tensor([2, 2, 1, 4, 1]),
+            torch.tensor([1, 1, 6]),
+            torch.tensor([6, 6, 6, 6, 6]),
+        ),
         max_rank=20,
     )
     assert result.valid.tolist() == [True, False, False]

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from plugins.config import setup_cfg
 from plugins.data import build_dataset, build_test_loader, checks
-from plugins.data.build import training_items
 from plugins.data.datasets import BUPTCampus, FolderDataset, VideoDataset
 from plugins.data.datasets import unlisted as unlisted_module
+from plugins.data.datasets.build import training_items
 from plugins.data.datasets.unlisted import (
     Folders,
     describe_unlisted,

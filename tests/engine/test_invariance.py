@@ -35,7 +35,9 @@ def evaluate(datasets: str, folder: Path, batch_size: int) -> None:
         results = inference_on_dataset(model, loader, evaluator)
         if comm.is_main_process():
             ranks = ranked(dataset, evaluator)
-            found.append({"features": evaluator.features, "ranks": ranks, "results": results})
+            found.append(
+                {"features": evaluator.collected.features, "ranks": ranks, "results": results}
+            )
     if comm.is_main_process():
         torch.save(found, folder / f"{batch_size}_{comm.get_world_size()}.pth")
 
@@ -45,10 +47,8 @@ def ranked(dataset: HITSZVCM, evaluator: VVIEvaluator) -> dict[str, torch.Tensor
     ranks = {}
     for name, protocol in dataset.directions().items():
         query, gallery = (torch.as_tensor(side) for side in protocol.trials[0])
-        labels = [x[rows] for x in (evaluator.pids, evaluator.camids) for rows in (query, gallery)]
-        ranks[name], _ = ranked_lists(
-            evaluator.features[query], evaluator.features[gallery], *labels, length=len(gallery)
-        )
+        sides = (evaluator.collected.select(rows) for rows in (query, gallery))
+        ranks[name], _ = ranked_lists(*sides, length=len(gallery))
     return ranks
 
 

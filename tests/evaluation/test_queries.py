@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.config import default_cfg
-from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.errors import InputError
 from plugins.evaluation import Evaluation, QueryResults, VVIEvaluator, pack_queries, read_queries
 from plugins.evaluation.queries import COLUMNS, FORMAT, METRICS, VERSION
+from plugins.protocol import Direction, Trial
 from tests.evaluation.test_vvi_evaluator import GALLERY, NUM_ITEMS, QUERY, data_set, feed, items
 
 FIELDS = ("trial", "path", "person", "camera", *COLUMNS[3:])
@@ -64,7 +64,7 @@ def test_the_file_gives_back_the_means_of_the_table_to_the_last_bit(
     tmp_path_factory, seed, trials, junk, cmc, rerank
 ):
     drawn = tuple(Trial(QUERY[n : n + 20], GALLERY[n::2]) for n in range(trials))
-    directions = {"I2V drawn": Protocol(drawn, junk, cmc), "V2I": Protocol(drawn[:1], junk)}
+    directions = {"I2V drawn": Direction(drawn, junk, cmc), "V2I": Direction(drawn[:1], junk)}
     results, rows = evaluated(seed, directions, rerank, stranger=True)
     path = tmp_path_factory.getbasetemp() / "queries.npz"
     path.write_bytes(pack_queries(Evaluation(rows, {"seed": seed})))
@@ -88,7 +88,7 @@ def test_the_file_gives_back_the_means_of_the_table_to_the_last_bit(
 
 
 def some_rows() -> list[QueryResults]:
-    return evaluated(0, {"I2V": Protocol((Trial(QUERY, GALLERY),))}, rerank=True)[1]
+    return evaluated(0, {"I2V": Direction((Trial(QUERY, GALLERY),))}, rerank=True)[1]
 
 
 def test_equal_results_are_equal_bytes_and_names_are_kept_once():

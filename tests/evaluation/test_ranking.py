@@ -8,7 +8,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from plugins.data.datasets.protocol import CMC_KINDS, JUNK_RULES, Protocol, Trial
 from plugins.errors import InputError
 from plugins.evaluation.distance import distances
 from plugins.evaluation.ranking import (
@@ -16,8 +15,10 @@ from plugins.evaluation.ranking import (
     evaluate_ranking,
     ranked_lists,
 )
-from plugins.evaluation.ranks import CMC, JUNK, sort_keys
+from plugins.evaluation.ranks import sort_keys
+from plugins.protocol import CMC, JUNK, Direction, Trial
 from tests.evaluation.brute_force import brute_force
+from tests.helpers.sides import labeled, sides_of
 
 
 @st.composite
@@ -61,7 +62,7 @@ def has_a_valid_query(labels):
     problem=problems(),
     chunk=st.integers(1, 7),
     max_rank=st.integers(1, 50),
-    junk=st.sampled_from(JUNK),
+    junk=st.sampled_from(list(JUNK)),
     cmc=st.sampled_from(CMC),
 )
 def test_scores_follow_the_definition_with_ties_in_gallery_order(
@@ -72,10 +73,12 @@ def test_scores_follow_the_definition_with_ties_in_gallery_order(
     curve, precisions, penalties, _ = brute_force(matrix.tolist(), *labels, **rules)
     if set(precisions) == {None}:
         with pytest.raises(InputError, match=f"none of the {len(matrix)} queries"):
-            evaluate_distances(torch.from_numpy(matrix), *tensors(labels), junk=junk)
+            evaluate_distances(torch.from_numpy(matrix), *labeled(*tensors(labels)), junk=junk)
         return
 
-    result = evaluate_distances(torch.from_numpy(matrix), *tensors(labels), chunk=chunk, **rules)
+    result = evaluate_distances(
+        torch.from_numpy(matrix), *labeled(*tensors(labels)), chunk=chunk, **rules
+    )
 
     valid = [precision is not None for precision in precisions]
     assert result.valid.tolist() == valid
@@ -102,7 +105,9 @@ def test_scores_are_fastreids_without_ties(problem):
     assume(shortest > 0)
     cmc, precisions, penalties = evaluate_rank(matrix, *labels, max_rank=shortest, use_cython=False)
 
-    result = evaluate_distances(torch.from_numpy(matrix), *tensors(labels), max_rank=shortest)
+    result = evaluate_distances(
+        torch.from_numpy(matrix), *labeled(*tensors(labels)), max_rank=shortest
+    )
 
     np.testing.assert_allclose(result.cmc, cmc, atol=1e-6)  # theirs is float32
     np.testing.assert_allclose(result.average_precision[result.valid], precisions, rtol=1e-12)
@@ -115,7 +120,7 @@ def test_average_precision_is_scikit_learns():
     query_pids, gallery_pids = torch.arange(4), torch.from_numpy(random.integers(4, size=500))
     cameras = torch.zeros(4, dtype=torch.int64), torch.ones(500, dtype=torch.int64)
 
-    result = evaluate_distances(matrix, query_pids, gallery_pids, *cameras)
+    result = evaluate_distances(matrix, *labeled(query_pids, gallery_pids, *cameras))
 
     expected = [
         average_precision_score(gallery_pids == pid, -row)
@@ -140,10 +145,10 @@ def random_set(num_queries=30, num_gallery=90, length=16, seed=0):
 def test_scores_do_not_depend_on_the_chunk(metric, junk, cmc):
     arguments = random_set(num_gallery=400)  # some 50 positives, of a number that varies
     options = {"metric": metric, "junk": junk, "cmc": cmc}
-    reference = evaluate_ranking(*arguments, **options)
+    reference = evaluate_ranking(*sides_of(*arguments), **options)
 
     for chunk in (1, 7, 29, 30, 1000):
-        result = evaluate_ranking(*arguments, **options, chunk=chunk)
+        result = evaluate_ranking(*sides_of(*arguments), **options, chunk=chunk)
         for name in ("cmc", "average_precision", "inverse_negative_penalty"):
             np.testing.assert_array_equal(getattr(result, name), getattr(reference, name))
 
@@ -152,8 +157,8 @@ def test_scores_do_not_depend_on_the_chunk(metric, junk, cmc):
 def test_features_and_their_distance_matrix_give_the_same_scores(metric):
     queries, gallery, *labels = random_set()
 
-    of_features = evaluate_ranking(queries, gallery, *labels, metric=metric)
-    of_matrix = evaluate_distances(distances(queries, gallery, metric), *labels)
+    of_features = evaluate_ranking(*sides_of(queries, gallery, *labels), metric=metric)
+    of_matrix = evaluate_distances(distances(queries, gallery, metric), *labeled(*labels))
 
     np.testing.assert_array_equal(of_features.average_precision, of_matrix.average_precision)
 
@@ -163,8 +168,8 @@ def test_repeated_gallery_features_keep_the_order_of_the_gallery():
     queries = torch.randn(9, 33, generator=torch.Generator().manual_seed(1))
     labels = torch.zeros(9), torch.arange(50) % 5, torch.zeros(9), torch.ones(50)
 
-    indices, _ = ranked_lists(queries, gallery, *labels, length=50)
-    result = evaluate_ranking(queries, gallery, *labels)
+    indices, _ = ranked_lists(*sides_of(queries, gallery, *labels), length=50)
+    result = evaluate_ranking(*sides_of(queries, gallery, *labels))
 
     assert torch.equal(indices, torch.arange(50).expand(9, 50))
     expected = np.mean([k / rank for k, rank in enumerate(range(1, 51, 5), start=1)])
@@ -178,10 +183,7 @@ def test_camera_3_of_sysu_sees_nobody_on_camera_2():
 
     result = evaluate_distances(
         torch.tensor([[0.0, 1.0, 2.0]] * 3),
-        query_pids,
-        gallery_pids,
-        query_camids,
-        gallery_camids,
+        *labeled(query_pids, gallery_pids, query_camids, gallery_camids),
         junk="sysu",
         cmc="identity",
     )
@@ -196,20 +198,24 @@ def test_fewer_people_than_ranks_repeat_the_last_value_of_the_cmc_of_identities(
     pids = torch.arange(5)
 
     result = evaluate_distances(
-        torch.arange(5.0).expand(5, 5), pids, pids, torch.zeros(5), torch.ones(5), cmc="identity"
+        torch.arange(5.0).expand(5, 5),
+        *labeled(pids, pids, torch.zeros(5), torch.ones(5)),
+        cmc="identity",
     )
 
     np.testing.assert_allclose(result.cmc, [0.2, 0.4, 0.6, 0.8] + [1.0] * 16)
 
 
 def test_a_data_set_may_name_every_rule_that_there_is_and_no_other():
-    assert (JUNK_RULES, CMC_KINDS) == (JUNK, CMC)
     trials = (Trial(np.arange(1), np.arange(1, 2)),)
+    for junk in JUNK:
+        for cmc in CMC:
+            Direction(trials, junk, cmc)
     for wrong in ({"junk": "market"}, {"cmc": "market"}):
         with pytest.raises(AssertionError, match="market"):
-            Protocol(trials, **wrong)
+            Direction(trials, **wrong)
     with pytest.raises(AssertionError, match="trial"):
-        Protocol(())
+        Direction(())
 
 
 @pytest.mark.parametrize(("option", "known"), [("junk", JUNK), ("cmc", CMC)])
@@ -217,14 +223,16 @@ def test_an_unknown_rule_is_answered_with_the_known_ones(option, known):
     one = torch.ones(1, dtype=torch.int64)
 
     with pytest.raises(InputError, match=", ".join(known)):
-        evaluate_distances(torch.ones(1, 1), one, one, one, one, **{option: "market"})
+        evaluate_distances(torch.ones(1, 1), *labeled(one, one, one, one), **{option: "market"})
 
 
 def test_a_short_gallery_repeats_the_last_value_of_the_cmc():
     matrix = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
 
     result = evaluate_distances(
-        matrix, torch.zeros(2), torch.tensor([0, 1]), torch.zeros(2), torch.ones(2), max_rank=20
+        matrix,
+        *labeled(torch.zeros(2), torch.tensor([0, 1]), torch.zeros(2), torch.ones(2)),
+        max_rank=20,
     )
 
     assert result.cmc.tolist() == [0.5] + [1.0] * 19
@@ -233,7 +241,7 @@ def test_a_short_gallery_repeats_the_last_value_of_the_cmc():
 def test_a_gallery_of_one_is_ranked():
     one = torch.ones(1, dtype=torch.int64)
 
-    result = evaluate_ranking(torch.randn(1, 4), torch.randn(1, 4), one, one, one, 2 * one)
+    result = evaluate_ranking(*sides_of(*torch.randn(2, 1, 4), one, one, one, 2 * one))
 
     assert (result.cmc == 1).all()
     assert result.mean_average_precision == result.mean_inverse_negative_penalty == 1
@@ -246,14 +254,15 @@ def test_no_valid_query_is_an_error_not_a_nan(num_queries, num_gallery, metric):
     pids_and_camids = [torch.zeros(num_queries), torch.zeros(num_gallery)] * 2
 
     with pytest.raises(InputError, match=f"none of the {num_queries} queries has a gallery item"):
-        evaluate_ranking(queries, gallery, *pids_and_camids, metric=metric)
+        evaluate_ranking(*sides_of(queries, gallery, *pids_and_camids), metric=metric)
 
 
 def test_a_nan_distance_is_an_error():
     matrix = torch.tensor([[0.0, float("nan")]])
 
     with pytest.raises(InputError, match="NaN"):
-        evaluate_distances(matrix, torch.zeros(1), torch.zeros(2), torch.zeros(1), torch.ones(2))
+        labels = torch.zeros(1), torch.zeros(2), torch.zeros(1), torch.ones(2)
+        evaluate_distances(matrix, *labeled(*labels))
 
 
 @settings(max_examples=60, deadline=None)
@@ -273,14 +282,15 @@ def test_sort_keys_sort_as_distance_then_index(values):
     seed=st.integers(0, 2**16),
     length=st.integers(1, 30),
     chunk=st.integers(1, 5),
-    junk=st.sampled_from(JUNK),
+    junk=st.sampled_from(list(JUNK)),
 )
 def test_ranked_lists_are_the_nearest_items_without_junk(seed, length, chunk, junk):
     queries, gallery, *labels = random_set(num_queries=8, num_gallery=20, length=5, seed=seed)
     matrix = distances(queries, gallery, "cosine")
     *_, expected = brute_force(matrix.tolist(), *[label.tolist() for label in labels], junk=junk)
 
-    indices, values = ranked_lists(queries, gallery, *labels, length=length, junk=junk, chunk=chunk)
+    sides = sides_of(queries, gallery, *labels)
+    indices, values = ranked_lists(*sides, length=length, junk=junk, chunk=chunk)
 
     assert indices.shape == values.shape == (8, min(length, 20))
     for row, order in enumerate(expected):

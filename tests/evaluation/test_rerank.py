@@ -12,6 +12,7 @@ from plugins.errors import InputError
 from plugins.evaluation import evaluate_distances, evaluate_ranking
 from plugins.evaluation.distance import distances
 from plugins.evaluation.rerank import nearest_neighbours, rerank
+from tests.helpers.sides import labeled, sides_of
 
 
 def crowd(number, people, seed=0, length=8, spread=0.7):
@@ -108,8 +109,9 @@ def test_it_lifts_the_scores_of_people_who_form_groups():
     camids = torch.arange(300) % 6
     queries, gallery = features[:60], features[60:]
     labels = pids[:60], pids[60:], camids[:60], camids[60:]
-    before = evaluate_ranking(queries, gallery, *labels)
-    after = evaluate_distances(rerank(queries, gallery, k1=20, k2=6, lambda_value=0.3), *labels)
+    before = evaluate_ranking(*sides_of(queries, gallery, *labels))
+    matrix = rerank(queries, gallery, k1=20, k2=6, lambda_value=0.3)
+    after = evaluate_distances(matrix, *labeled(*labels))
     assert after.mean_average_precision > before.mean_average_precision + 0.05
 
 

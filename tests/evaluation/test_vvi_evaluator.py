@@ -14,21 +14,22 @@ from fastreid.utils.compute_dist import build_dist
 from torch import nn
 
 from plugins.config import default_cfg
-from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.errors import InputError
 from plugins.evaluation import evaluate_distances, results_table, verify_expected
 from plugins.evaluation.distance import distances
 from plugins.evaluation.rerank import rerank
 from plugins.evaluation.views import FlipAverage
 from plugins.evaluation.vvi_evaluator import VVIEvaluator, check_finite, scores
+from plugins.protocol import Direction, Trial
 from plugins.registry import EVALUATOR, lookup
 from tests.evaluation.brute_force import brute_force
+from tests.helpers.sides import labeled
 
 METRIC_NAMES = ["Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP", "metric", "queries"]
 NUM_QUERIES, NUM_ITEMS = 30, 95
 QUERY, GALLERY = np.arange(NUM_QUERIES), np.arange(NUM_QUERIES, NUM_ITEMS)
 TRIALS = {"I2V": Trial(QUERY, GALLERY), "V2I": Trial(GALLERY, QUERY)}
-DIRECTIONS = {name: Protocol((trial,)) for name, trial in TRIALS.items()}
+DIRECTIONS = {name: Direction((trial,)) for name, trial in TRIALS.items()}
 
 
 def items(seed=0):
@@ -97,7 +98,7 @@ def test_trials_are_averaged_under_the_rules_of_their_direction():
     features, pids, camids = items()
     pids[0] = 9  # a query without a match: the first trial has one valid query less
     trials = (Trial(QUERY[:9], GALLERY[:30]), Trial(QUERY[1:10], GALLERY[20:60]))
-    direction = Protocol(trials, junk="sysu", cmc="identity")
+    direction = Direction(trials, junk="sysu", cmc="identity")
     evaluator = VVIEvaluator(default_cfg(), data_set({"I2V drawn": direction}))
     feed(evaluator, range(NUM_ITEMS), features, pids, camids)
     block = evaluator.evaluate()["I2V drawn"]
@@ -120,14 +121,14 @@ def test_features_and_rankings_stay_for_the_pictures_until_reset():
     features, pids, camids = items()
     evaluator, results = evaluated()
 
-    assert torch.equal(evaluator.features, features)
-    assert torch.equal(evaluator.pids, pids)
-    assert torch.equal(evaluator.camids, camids)
+    assert torch.equal(evaluator.collected.features, features)
+    assert torch.equal(evaluator.collected.pids, pids)
+    assert torch.equal(evaluator.collected.camids, camids)
     assert evaluator.rankings["V2I"].average_precision.shape == (NUM_ITEMS - NUM_QUERIES,)
     assert 100 * evaluator.rankings["I2V"].mean_average_precision == results["I2V"]["mAP"]
 
     evaluator.reset()
-    assert evaluator.features is None
+    assert evaluator.collected is None
     assert evaluator.rankings == {}
 
 
@@ -141,7 +142,7 @@ def test_half_precision_features_are_collected_as_float32():
     feed(evaluator, range(NUM_ITEMS), features.bfloat16(), pids, camids)
     evaluator.evaluate()
 
-    assert evaluator.features.dtype == torch.float32
+    assert evaluator.collected.features.dtype == torch.float32
 
 
 @pytest.mark.parametrize("number", [0, 1, NUM_ITEMS - 1, NUM_ITEMS + 1])
@@ -219,9 +220,9 @@ def test_the_clips_of_an_item_are_averaged_and_the_mean_is_normalised():
     for row in range(NUM_ITEMS):
         mean = torch.stack([f for f, r in zip(clip_features(), CLIP_ROWS, strict=True) if r == row])
         mean = mean.double().mean(dim=0)
-        torch.testing.assert_close(evaluator.features[row], (mean / mean.norm()).float())
-    assert torch.equal(evaluator.pids, pids)
-    assert torch.equal(evaluator.camids, camids)
+        torch.testing.assert_close(evaluator.collected.features[row], (mean / mean.norm()).float())
+    assert torch.equal(evaluator.collected.pids, pids)
+    assert torch.equal(evaluator.collected.camids, camids)
     assert list(results) == ["I2V+clips=3", "V2I+clips=3", "metric"]
 
 
@@ -233,9 +234,9 @@ def test_clips_may_come_in_batches_and_in_an_order_of_any_kind():
 
     results = expected.evaluate()
     assert small.evaluate() == results
-    assert torch.equal(small.features, expected.features)
+    assert torch.equal(small.collected.features, expected.collected.features)
     assert mixed.evaluate() == results
-    torch.testing.assert_close(mixed.features, expected.features)
+    torch.testing.assert_close(mixed.collected.features, expected.collected.features)
 
 
 def test_an_item_without_a_clip_is_an_error_with_both_numbers():
@@ -277,7 +278,7 @@ def test_reranked_scores_stand_beside_the_plain_ones_which_stay(metric):
         parameters = {"k1": 6, "k2": 6, "lambda_value": 0.3, "metric": metric}
         matrix = rerank(features[queries], features[gallery], **parameters)
         labels = [x[rows] for x in (pids, camids) for rows in (queries, gallery)]
-        assert results[f"{name}+rerank"] == scores(evaluate_distances(matrix, *labels))
+        assert results[f"{name}+rerank"] == scores(evaluate_distances(matrix, *labeled(*labels)))
         assert results[f"{name}+rerank"] != results[name]
 
 

@@ -16,12 +16,12 @@ from plugins.attacks import build_attack
 from plugins.attacks.prepared import CMPS
 from plugins.config import setup_cfg
 from plugins.data import build_test_loader
-from plugins.data.datasets import Protocol, Trial
 from plugins.engine import Trainer
 from plugins.engine.checkpoint import Checkpointer
 from plugins.errors import InputError
 from plugins.evaluation import evaluate_ranking
 from plugins.evaluation.vvi_evaluator import scores
+from plugins.protocol import Direction, Trial
 from plugins.robustness import RobustEvaluator
 from plugins.robustness.outcomes import person_deviation
 from tests.engine.small import CONFIG, options
@@ -111,7 +111,7 @@ class Trials:
     def directions(self):
         query, gallery = np.arange(12), np.arange(12, 24)
         trials = tuple(Trial(query, gallery[start::2]) for start in range(2))
-        return {"I2V": Protocol(trials, junk="none", cmc="identity")}
+        return {"I2V": Direction(trials, junk="none", cmc="identity")}
 
 
 def test_of_several_trials_the_first_is_attacked_and_clean_is_their_mean(
@@ -128,13 +128,10 @@ def test_of_several_trials_the_first_is_attacked_and_clean_is_their_mean(
     results = inference_on_dataset(model, loader, evaluator)
 
     assert list(results) == ["I2V", "I2V+clean", "I2V+FNA", "I2V+worst", "metric"]
-    labels = evaluator.pids, evaluator.camids
-    query = torch.arange(12)
+    items, query = evaluator.collected, torch.arange(12)
     each = []
     for gallery in (torch.arange(12, 24, 2), torch.arange(13, 24, 2)):
-        sides = [
-            values[rows] for values in (evaluator.features, *labels) for rows in (query, gallery)
-        ]
+        sides = (items.select(rows) for rows in (query, gallery))
         each.append(scores(evaluate_ranking(*sides, junk="none", cmc="identity")))
     assert each[0]["mAP"] != each[1]["mAP"]
     for metric in ("Rank-1", "Rank-5", "mAP", "mINP"):
@@ -144,10 +141,10 @@ def test_of_several_trials_the_first_is_attacked_and_clean_is_their_mean(
     found = evaluator.outcomes["I2V"]["FNA"]
     guides = evaluator.search("I2V").guides(found.rows)
     assert len(guides.gallery) == 6
-    sides = [found.features, evaluator.features[12::2]]
-    sides += [values[rows] for values in labels for rows in (found.rows, slice(12, 24, 2))]
+    queries = items.select(found.rows).with_features(found.features)
+    sides = queries, items.select(torch.arange(12, 24, 2))
     expected = scores(evaluate_ranking(*sides, junk="none", cmc="identity"))
-    expected["mAP-std"] = person_deviation(found, evaluator.pids[found.rows])
+    expected["mAP-std"] = person_deviation(found, items.pids[found.rows])
     assert results["I2V+FNA"] == pytest.approx(expected)
     summary = json.loads((tmp_path / "robustness/HITSZVCM_I2V_FNA.json").read_text())
     assert summary["trial"] == "1 of 2"

@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.data.datasets import INFRARED, VISIBLE, Protocol, Tracklet
+from plugins.data.datasets import INFRARED, VISIBLE, Tracklet
+from plugins.protocol import Direction
 from plugins.robustness.scenes import SeenPeople, numbered
 
-RULES = Protocol(((None, None),), junk="sysu", cmc="identity")
+RULES = Direction(((None, None),), junk="sysu", cmc="identity")
 
 
 def seen(items, seekers=(VISIBLE,), sought=(VISIBLE,), people=99, seed=0):
@@ -66,7 +67,7 @@ def test_nobody_is_an_empty_set():
 
 def test_who_is_seen_by_one_camera_cannot_be_searched_for_under_the_camera_rule():
     one = [image for image in IMAGES if image[2] == "market_c1"]
-    rules = Protocol(((None, None),), junk="camera")
+    rules = Direction(((None, None),), junk="camera")
     for items, found in ((one, False), (IMAGES, True)):
         assert SeenPeople("Q2G", rules, items, {VISIBLE}, {VISIBLE}, 9, 0).searchable == found
 

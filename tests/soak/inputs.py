@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from plugins.config import default_cfg, flatten, setup_cfg
-from plugins.data.build import build_dataset
+from plugins.data.datasets.build import build_dataset
 from plugins.data.frames import read_frame
 from plugins.errors import InputError
 

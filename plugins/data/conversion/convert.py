@@ -10,13 +10,13 @@ from typing import NamedTuple
 from fastreid.config import CfgNode
 from tqdm import tqdm
 
-from plugins.data.build import build_dataset, datasets_root
 from plugins.data.checks import SPLITS, check_unlisted
 from plugins.data.conversion import bupt_campus, hitsz_vcm, manifest
-from plugins.data.conversion.draft import draft_of, require_new
 from plugins.data.conversion.item import Item, Plan, read_items
-from plugins.data.datasets.protocol import Protocol
+from plugins.data.datasets.build import build_dataset, datasets_root
 from plugins.errors import InputError
+from plugins.protocol import Direction
+from plugins.utils.drafts import draft_of, require_new
 
 # Each has NAME, open_set, plan and write_index.
 TARGETS: dict[str, ModuleType] = {
@@ -115,7 +115,7 @@ def check_copy(plan: Plan, found: list[Item], root: Path) -> None:
         assert planned == [item for item in found if item.split == split], f"{root}: {split}"
 
 
-def compare_protocols(old: dict[str, Protocol], new: dict[str, Protocol]) -> list[str]:
+def compare_protocols(old: dict[str, Direction], new: dict[str, Direction]) -> list[str]:
     """Directions of ``old`` that ``new`` tests in another way, a line each.
 
     A direction goes by the first word of its name; what follows are the reader's options.
@@ -129,7 +129,7 @@ def compare_protocols(old: dict[str, Protocol], new: dict[str, Protocol]) -> lis
     return lines
 
 
-def describe(protocol: Protocol) -> str:
+def describe(protocol: Direction) -> str:
     """A protocol in words; sizes are those of its first trial."""
     query, gallery = protocol.trials[0]
     return (

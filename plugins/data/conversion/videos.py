@@ -11,11 +11,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from plugins.data.conversion import manifest
-from plugins.data.conversion.draft import draft_of, require_new
 from plugins.data.conversion.item import Item
 from plugins.data.datasets.manifest import Row, read_table
 from plugins.data.datasets.tracklet import MODALITIES
 from plugins.errors import InputError
+from plugins.utils.drafts import draft_of, require_new
 
 if TYPE_CHECKING:
     import av

@@ -7,7 +7,6 @@ from plugins.data.datasets.hitsz_vcm import HITSZVCM
 from plugins.data.datasets.image_set import ImageSet
 from plugins.data.datasets.llcm import LLCM
 from plugins.data.datasets.manifest import ManifestDataset
-from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.data.datasets.regdb import RegDB
 from plugins.data.datasets.sysu_mm01 import SYSUMM01
 from plugins.data.datasets.thinned import ThinnedDataset
@@ -26,11 +25,9 @@ __all__ = [
     "HeldOutPeople",
     "ImageSet",
     "ManifestDataset",
-    "Protocol",
     "RegDB",
     "ThinnedDataset",
     "Tracklet",
-    "Trial",
     "VideoDataset",
     "check_held_out",
 ]

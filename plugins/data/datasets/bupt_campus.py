@@ -19,11 +19,11 @@ from plugins.data.datasets.index_files import (
     require_choice,
     whole_number,
 )
-from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
 from plugins.data.datasets.unlisted import Folders
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.errors import InputError
+from plugins.protocol import Direction, Trial
 from plugins.registry import DATASET
 
 # The codes are ours and never change: results and checkpoints may depend on them.
@@ -128,7 +128,7 @@ class BUPTCampus(VideoDataset):
             (root,), files, lambda path: translated in path[len(root) :], by_pattern=False
         )
 
-    def directions(self) -> dict[str, Protocol]:
+    def directions(self) -> dict[str, Direction]:
         """I2V and V2I, with the protocol in their names: "I2V full"; not one without rows.
 
         Raises:
@@ -145,7 +145,7 @@ class BUPTCampus(VideoDataset):
             query[VISIBLE] = whole_batches(query[VISIBLE], "query")
             gallery[VISIBLE] = whole_batches(gallery[VISIBLE], "gallery")
         return {
-            f"{name} {self.protocol}": Protocol((Trial(query[seeks], gallery[found]),), junk=junk)
+            f"{name} {self.protocol}": Direction((Trial(query[seeks], gallery[found]),), junk=junk)
             for name, seeks, found in (("I2V", INFRARED, VISIBLE), ("V2I", VISIBLE, INFRARED))
             if len(query[seeks]) and len(gallery[found])
         }

@@ -9,14 +9,14 @@ from dataclasses import replace
 import numpy as np
 from fastreid.config import CfgNode
 
-from plugins.data.build import build_dataset
+from plugins.data.datasets.build import build_dataset
 from plugins.data.datasets.galleries import group_rows, seeded_galleries
-from plugins.data.datasets.protocol import Protocol, Trial, without_answer
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, as_tracklet, is_image
 from plugins.data.datasets.unlisted import Folders, folders_of
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.data.datasets.wrapped import OuterDataset, chain
 from plugins.errors import InputError
+from plugins.protocol import Direction, Trial, without_answer
 from plugins.registry import DATASET
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class HeldOutPeople(OuterDataset, VideoDataset):
         train = [item for item in self._base.train if item[1] not in drawn]
         super().__init__(train, query, gallery)
 
-    def directions(self) -> dict[str, Protocol]:
+    def directions(self) -> dict[str, Direction]:
         """I2V and V2I, or Q2G, by the rules of the set's direction of that name."""
         return searches(self.query, self.gallery, self._one_modality, self._rules)
 
@@ -105,7 +105,7 @@ def of_one_modality(items: Items) -> bool:
     return len({as_tracklet(item).modality for item in items}) == 1
 
 
-def searchable_people(items: Items, rules: Mapping[str, Protocol]) -> list:
+def searchable_people(items: Items, rules: Mapping[str, Direction]) -> list:
     """Who can be query and match, ascending: see :class:`HeldOutPeople`.
 
     Args:
@@ -147,8 +147,8 @@ def draw_people(candidates: list, people: int, keys: CfgNode) -> set:
 
 
 def searches(
-    query: Items, gallery: Items, one_modality: bool, rules: Mapping[str, Protocol]
-) -> dict[str, Protocol]:
+    query: Items, gallery: Items, one_modality: bool, rules: Mapping[str, Direction]
+) -> dict[str, Direction]:
     """I2V and V2I, or of one modality Q2G.
 
     Args:
@@ -167,10 +167,10 @@ def searches(
     return {name: by_rule(ways[name], rules.get(name), items) for name in names}
 
 
-def by_rule(trial: Trial, rule: Protocol | None, items: Items) -> Protocol:
+def by_rule(trial: Trial, rule: Direction | None, items: Items) -> Direction:
     """``trial`` by ``rule``, or by the usual one; with drawn galleries if the rule has them."""
     if rule is None:
-        return Protocol((trial,))
+        return Direction((trial,))
     query, gallery = trial
     if rule.gallery_cameras:
         cameras = [items[row][2] for row in gallery]

@@ -8,9 +8,9 @@ import numpy as np
 from fastreid.data.datasets.bases import ImageDataset
 
 from plugins.data.datasets.fastreid_sets import image_folders
-from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.data.datasets.unlisted import Folders
 from plugins.errors import InputError
+from plugins.protocol import Direction, Trial
 
 PERSON, CAMERA = 1, 2  # fields of an image (path, pid, camid)
 
@@ -45,14 +45,14 @@ class ImageSet:
         self.people, (query, gallery) = number_text(PERSON, query, gallery)
         self.cameras, (self.query, self.gallery) = number_text(CAMERA, query, gallery)
 
-    def directions(self) -> dict[str, Protocol]:
+    def directions(self) -> dict[str, Direction]:
         """Q2G: all queries in the whole gallery, without images of the query's person and camera.
 
         That is also what fastreid's own evaluator does.
         """
         rows = np.arange(len(self.query) + len(self.gallery), dtype=np.int64)
         query, gallery = rows[: len(self.query)], rows[len(self.query) :]
-        return {"Q2G": Protocol((Trial(query, gallery),))}
+        return {"Q2G": Direction((Trial(query, gallery),))}
 
     def folders(self) -> Folders:
         """Return where the pictures are, as the reader says or as is known of it."""

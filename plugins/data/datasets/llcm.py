@@ -16,11 +16,11 @@ from plugins.data.datasets.index_files import (
     require_choice,
     require_part,
 )
-from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
 from plugins.data.datasets.unlisted import Folders
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.errors import InputError
+from plugins.protocol import Direction, Trial
 from plugins.registry import DATASET
 
 MODES = ("sampled-gallery", "deen-script", "full-gallery")
@@ -85,7 +85,7 @@ class LLCM(VideoDataset):
             tuple(roots), files, lambda path: os.path.basename(path) in names, by_pattern=False
         )
 
-    def directions(self) -> dict[str, Protocol]:
+    def directions(self) -> dict[str, Direction]:
         """I2V and V2I; the name says the mode."""
         infrared, visible = self.rows()
         junk = "camera"
@@ -100,8 +100,8 @@ class LLCM(VideoDataset):
             else:
                 v2i = tuple(Trial(visible, rows) for rows in drawn)
         return {
-            f"I2V {self._mode}": Protocol(i2v, junk, cmc="identity"),
-            f"V2I {self._mode}": Protocol(v2i, junk, cmc="identity"),
+            f"I2V {self._mode}": Direction(i2v, junk, cmc="identity"),
+            f"V2I {self._mode}": Direction(v2i, junk, cmc="identity"),
         }
 
 

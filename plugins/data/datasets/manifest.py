@@ -10,7 +10,6 @@ import numpy as np
 from fastreid.config import CfgNode
 
 from plugins.data.datasets.index_files import whole_number
-from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.data.datasets.tracklet import (
     INFRARED,
     MODALITIES,
@@ -20,6 +19,7 @@ from plugins.data.datasets.tracklet import (
 )
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.errors import InputError
+from plugins.protocol import Direction, Trial
 from plugins.registry import DATASET, nearest
 from plugins.utils.io import read_text
 
@@ -81,7 +81,7 @@ class ManifestDataset(VideoDataset):
         """DATASETS.MANIFEST."""
         return {"file": cfg.DATASETS.MANIFEST.FILE}
 
-    def directions(self) -> dict[str, Protocol]:
+    def directions(self) -> dict[str, Direction]:
         """I2V and V2I, where the table has queries and a gallery for them.
 
         Of one modality only, Q2G: all queries in the whole gallery.
@@ -90,13 +90,13 @@ class ManifestDataset(VideoDataset):
         items = [as_tracklet(item) for item in [*self.query, *self.gallery]]
         seen_by = np.array([item.modality for item in items])
         if len(set(seen_by.tolist())) == 1:
-            return {"Q2G": Protocol((Trial(query, gallery),))}
+            return {"Q2G": Direction((Trial(query, gallery),))}
         trials = {
             name: Trial(query[seen_by[query] == seeks], gallery[seen_by[gallery] == found])
             for name, seeks, found in (("I2V", INFRARED, VISIBLE), ("V2I", VISIBLE, INFRARED))
         }
         return {
-            name: Protocol((trial,))
+            name: Direction((trial,))
             for name, trial in trials.items()
             if len(trial.query) and len(trial.gallery)
         }

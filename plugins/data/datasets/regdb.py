@@ -11,11 +11,11 @@ from collections.abc import Collection
 from fastreid.config import CfgNode
 
 from plugins.data.datasets.index_files import read_index, require_choice, require_part
-from plugins.data.datasets.protocol import Protocol
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
 from plugins.data.datasets.unlisted import Folders
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.errors import InputError
+from plugins.protocol import Direction
 from plugins.registry import DATASET
 
 TRIALS = range(1, 11)
@@ -75,7 +75,7 @@ class RegDB(VideoDataset):
         roots = dict.fromkeys(os.path.dirname(os.path.dirname(file)) for file in files)
         return Folders(tuple(roots), files, by_pattern=False)
 
-    def directions(self) -> dict[str, Protocol]:
+    def directions(self) -> dict[str, Direction]:
         """I2V and V2I; the name says which split."""
         return {
             f"{name} trial-{self._trial}": protocol

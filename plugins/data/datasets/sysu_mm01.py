@@ -14,11 +14,11 @@ from scipy.io import loadmat
 
 from plugins.data.datasets.galleries import TRIALS, group_rows, seeded_galleries
 from plugins.data.datasets.index_files import read_people, require_choice, require_part
-from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
 from plugins.data.datasets.unlisted import Folders
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.errors import InputError
+from plugins.protocol import Direction, Trial
 from plugins.registry import DATASET
 
 CAMERAS = {1: VISIBLE, 2: VISIBLE, 3: INFRARED, 4: VISIBLE, 5: VISIBLE, 6: INFRARED}
@@ -94,7 +94,7 @@ class SYSUMM01(VideoDataset):
         queries, rows = self.rows()
         trials = tuple(Trial(queries, rows[gallery]) for gallery in galleries)
         self._direction = f"I2V {mode} {shot}-shot {draw}-draw"
-        self._protocol = Protocol(
+        self._protocol = Direction(
             trials, junk="sysu", cmc="identity", gallery_cameras=GALLERY_CAMERAS[mode]
         )
 
@@ -110,7 +110,7 @@ class SYSUMM01(VideoDataset):
         files = [image.img_paths[0] for image in self._images]
         return Folders(tuple(roots), files)
 
-    def directions(self) -> dict[str, Protocol]:
+    def directions(self) -> dict[str, Direction]:
         """I2V over ten galleries; the name says mode, shots and draw."""
         return {self._direction: self._protocol}
 

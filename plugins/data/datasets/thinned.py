@@ -6,7 +6,7 @@ from collections import defaultdict
 import numpy as np
 from fastreid.config import CfgNode
 
-from plugins.data.build import build_dataset
+from plugins.data.datasets.build import build_dataset
 from plugins.data.datasets.wrapped import WrappedDataset
 from plugins.errors import InputError
 from plugins.registry import DATASET

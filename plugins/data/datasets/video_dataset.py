@@ -7,8 +7,8 @@ from fastreid.config import CfgNode
 from tabulate import tabulate
 from termcolor import colored
 
-from plugins.data.datasets.protocol import Protocol, Trial
 from plugins.data.datasets.tracklet import MODALITIES, Tracklet
+from plugins.protocol import Direction, Trial
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class VideoDataset:
         """Keyword arguments for the constructor that a config holds; of a plain set none."""
         return {}
 
-    def directions(self) -> dict[str, Protocol]:
+    def directions(self) -> dict[str, Direction]:
         """Who searches whom.
 
         Returns:
@@ -60,8 +60,8 @@ class VideoDataset:
         """
         infrared, visible = self.rows()
         return {
-            "I2V": Protocol((Trial(infrared, visible),)),
-            "V2I": Protocol((Trial(visible, infrared),)),
+            "I2V": Direction((Trial(infrared, visible),)),
+            "V2I": Direction((Trial(visible, infrared),)),
         }
 
     def rows(self) -> Trial:

@@ -5,9 +5,9 @@ from typing import Any
 
 from fastreid.config import CfgNode
 
-from plugins.data.datasets.protocol import Protocol
 from plugins.data.datasets.unlisted import Folders, folders_of
 from plugins.errors import InputError
+from plugins.protocol import Direction
 from plugins.registry import DATASET, lookup
 
 
@@ -65,7 +65,7 @@ class WrappedDataset(OuterDataset):
         """Gallery of the set inside."""
         return self.base.gallery
 
-    def directions(self) -> dict[str, Protocol]:
+    def directions(self) -> dict[str, Direction]:
         """Directions of the set inside."""
         return self.base.directions()
 

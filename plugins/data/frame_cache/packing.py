@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from plugins.data.build import build_dataset, datasets_root, frame_decoder, training_items
-from plugins.data.conversion.draft import draft_of
+from plugins.data.datasets.build import build_dataset, datasets_root, training_items
 from plugins.data.datasets.tracklet import as_tracklet
 from plugins.data.frame_cache.store import (
     FRAMES,
@@ -28,10 +27,11 @@ from plugins.data.frame_cache.store import (
     stamp,
     store_name,
 )
-from plugins.data.frames import read_frame, resize_frame
+from plugins.data.frames import frame_decoder, read_frame, resize_frame
 from plugins.data.transforms import build_clip_transforms
 from plugins.errors import InputError
 from plugins.interrupts import shield_loader_worker
+from plugins.utils.drafts import draft_of
 
 BATCH = 8  # frames that a worker hands over at once; they lie in shared memory, which may be small
 

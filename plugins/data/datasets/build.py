@@ -1,0 +1,92 @@
+"""From names in a config to data sets."""
+
+import os
+from collections.abc import Sequence
+
+from fastreid.config import CfgNode
+from fastreid.utils import comm
+
+from plugins.data.datasets.fastreid_sets import check_names, fixed_draws
+from plugins.data.datasets.image_set import ImageSet
+from plugins.data.datasets.reader_errors import explain
+from plugins.data.datasets.unlisted import explain_emptiness, warn_of_unlisted
+from plugins.data.datasets.video_dataset import VideoDataset
+from plugins.data.datasets.wrapped import chain
+from plugins.errors import InputError
+from plugins.registry import DATASET, lookup
+
+# fastreid's readers raise these for a file's name, or a line of a list, that they cannot parse.
+MISREAD = (AttributeError, ValueError, LookupError)
+
+
+def datasets_root() -> str:
+    """Folder of all data sets: FASTREID_DATASETS as it is now, or ``datasets``."""
+    return os.getenv("FASTREID_DATASETS", "datasets")
+
+
+def build_dataset(
+    name: str,
+    key: str = "DATASETS.NAMES",
+    combineall: bool = False,
+    cfg: CfgNode | None = None,
+) -> VideoDataset | ImageSet:
+    """The data set registered as ``name``, read from :func:`datasets_root`.
+
+    Args:
+        name: the registered name.
+        key: the config key that holds the name, for the message.
+        combineall: train on the test items too.
+        cfg: where the set finds its own options, see ``VideoDataset.options``; None leaves them at
+            their defaults.
+
+    Raises:
+        InputError: no such name, sets are inside each other, or the files are not there or not
+            named as the set's.
+    """
+    reader = lookup(DATASET, name, key)
+    if cfg is not None:
+        chain(name, cfg, key)  # sets that are inside each other would be read for ever
+    root = datasets_root()
+    # fastreid's readers have no options.
+    options = reader.options(cfg) if cfg is not None and hasattr(reader, "options") else {}
+    if combineall:
+        options["combineall"] = True
+    if hasattr(reader, "directions"):
+        return reader(root=root, **options)
+    try:
+        with fixed_draws(reader):
+            data = ImageSet(reader(root=root, **options))
+        check_names(data.images)
+    except InputError:
+        raise
+    # What fastreid's readers raise when a folder is missing, or a file has another set's name.
+    except (RuntimeError, OSError, AssertionError, *MISREAD) as error:
+        if isinstance(error, MISREAD) or not str(error):
+            why = f"a file in '{root}' is not named as this set names its images: {explain(error)}"
+        else:
+            why = f"{error}; set FASTREID_DATASETS to the folder of all data sets (now '{root}')"
+        raise InputError(f"{key} {name}: {why}") from error
+    return data
+
+
+def training_items(cfg: CfgNode) -> list[tuple]:
+    """Training items of all DATASETS.NAMES; of several, people and cameras bear the set's name."""
+    names = cfg.DATASETS.NAMES
+    items = []
+    for name in names:
+        data = build_dataset(name, combineall=cfg.DATASETS.COMBINEALL, cfg=cfg)
+        if comm.is_main_process():
+            data.show_train()
+            warn_of_unlisted(data, name)
+        if not data.train:
+            raise InputError(
+                f"DATASETS.NAMES {name}: it has no training items{explain_emptiness(data)}"
+            )
+        items += data.train if len(names) == 1 else [named(item, name) for item in data.train]
+    return items
+
+
+def named(item: Sequence, name: str) -> tuple:
+    """``item`` with the person and the camera of another data set told apart."""
+    paths, pid, camid, *rest = item
+    return (paths, (name, pid), (name, camid), *rest)
