@@ -10,7 +10,7 @@ from fastreid.config import CfgNode
 from fastreid.data.samplers import InferenceSampler
 from fastreid.utils import comm
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import BatchSampler
 
 from plugins.data.clips import SAMPLINGS, ClipDataset
 from plugins.data.corruptions import build_corruption, check_corruption
@@ -20,8 +20,8 @@ from plugins.data.datasets.unlisted import explain_emptiness, warn_of_unlisted
 from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.data.frame_cache.store import FrameCache
 from plugins.data.frames import frame_decoder
-from plugins.data.loaders import CudaLoader, make_loader
-from plugins.data.transforms import build_clip_transforms
+from plugins.data.loaders import DeviceLoader, make_loader
+from plugins.data.transforms import build_clip_transforms, build_erasing
 from plugins.errors import InputError
 from plugins.protocol import SEARCHABLE, Direction, can_search, without_answer
 from plugins.registry import SAMPLER, lookup
@@ -35,7 +35,7 @@ FASTREID_SAMPLERS = {
 }
 
 
-def build_train_loader(cfg: CfgNode) -> DataLoader | CudaLoader:
+def build_train_loader(cfg: CfgNode) -> DeviceLoader:
     """An endless loader of training batches.
 
     Its ``dataset`` is a :class:`ClipDataset`, its ``batch_sampler`` an ``EpochSampler``, whose
@@ -56,6 +56,7 @@ def build_train_loader(cfg: CfgNode) -> DataLoader | CudaLoader:
         sampling=clip_sampling(cfg),
         stride=cfg.INPUT.CLIP.STRIDE,
         read=frame_reader(cfg, is_train=True),
+        erasing=build_erasing(cfg),
     )
 
     name = FASTREID_SAMPLERS.get(cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.SAMPLER_TRAIN)
@@ -74,7 +75,7 @@ def build_train_loader(cfg: CfgNode) -> DataLoader | CudaLoader:
 
 def build_test_loader(
     cfg: CfgNode, dataset_name: str
-) -> tuple[DataLoader | CudaLoader, VideoDataset | ImageSet]:
+) -> tuple[DeviceLoader, VideoDataset | ImageSet]:
     """Loader of this process' share of the clips of query + gallery, in order, and the data set.
 
     A batch's ``rows`` are rows of query + gallery.

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from plugins.data.corruptions import Corruption
 from plugins.data.datasets.tracklet import as_tracklet, is_image
+from plugins.data.erasing import BoxErasing
 from plugins.data.frames import read_frame
 from plugins.data.windows import test_windows, train_window
 from plugins.errors import InputError
@@ -99,13 +100,13 @@ class ClipDataset(Dataset):
         stride: int = 1,
         read: Callable[[str], Tensor] = read_frame,
         corruption: Corruption | None = None,
+        erasing: BoxErasing | None = None,
     ) -> None:
         """Number people and cameras.
 
         Args:
             items: all tracklets, or all fastreid images (path, pid, camid).
-            transform: list of T frames (3, h, w) uint8, and their modality -> (T, 3, H, W) float32
-                in [0, 255].
+            transform: list of T frames (3, h, w) uint8, and their modality -> (T, 3, H, W) uint8.
             length: T, frames of a clip.
             train: draw frames at random, and relabel people and cameras to 0, 1, ... in sorted
                 order; otherwise the same frames each time, and ids as they are.
@@ -114,7 +115,8 @@ class ClipDataset(Dataset):
                 segments in training; or "window".
             stride: of a window, frames.
             read: image file -> (3, h, w) uint8.
-            corruption: of the frames of some items; None for none.
+            corruption: corrupts the frames of some items; None for none.
+            erasing: draws a box of each clip to erase; None for none.
 
         Raises:
             InputError: images and tracklets are mixed.
@@ -126,7 +128,7 @@ class ClipDataset(Dataset):
         self._images = kinds == {True}
         self._transform = transform
         self._read_frame = read
-        self._corruption = corruption
+        self._corruption, self._erasing = corruption, erasing
         self._length = 1 if self._images else length
         self._train = train
         self._sampling, self._stride = sampling, stride
@@ -173,9 +175,10 @@ class ClipDataset(Dataset):
                 when, and after what.
 
         Returns:
-            ``images`` (T, 3, H, W) float32 in [0, 255], (3, H, W) for an image; ``targets``,
-            ``camids``, ``modalities`` int; ``is_pseudo`` bool; ``rows`` int, the item's place in
-            ``items``; ``img_paths`` the T files, or the image's one.
+            ``images`` (T, 3, H, W) uint8, (3, H, W) for an image; ``targets``, ``camids``,
+            ``modalities`` int; ``is_pseudo`` bool; ``rows`` int, the item's index in ``items``;
+            ``img_paths`` the T files, or the image's one; with an erasing ``erased`` (7,), see
+            ``plugins.data.erasing``.
 
         Raises:
             InputError: names a frame that cannot be read.
@@ -200,6 +203,7 @@ class ClipDataset(Dataset):
         if self._corruption and row in self._corruption.rows:
             read = [self._corruption(path, frame) for path, frame in zip(paths, read, strict=True)]
         images = self._transform(read, item.modality)
+        erased = {"erased": self._erasing.draw(images, item.modality)} if self._erasing else {}
         return {
             "images": images[0] if self._images else images,
             "targets": self._labels[item.pid] if self._train else item.pid,
@@ -208,4 +212,5 @@ class ClipDataset(Dataset):
             "is_pseudo": item.is_pseudo,
             "rows": row,
             "img_paths": paths[0] if self._images else paths,
+            **erased,
         }

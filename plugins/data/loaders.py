@@ -1,17 +1,24 @@
-"""Loaders for CPU and GPU, on top of torch's DataLoader."""
+"""Loaders for CPU and GPU, on top of torch's DataLoader.
+
+Files, frame cache and workers have uint8 images. The transfer to the device makes them float32.
+
+Legend: B clips of T frames of 3 x H x W.
+"""
 
 from collections.abc import Iterator
 
 import torch
 from fastreid.config import CfgNode
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, default_collate
 
 from plugins.data.clips import ClipDataset
+from plugins.data.erasing import erase
 from plugins.interrupts import kill_workers_at_exit, shield_loader_worker
 
 
 def collate(samples: list[dict]) -> dict:
-    """Samples of a dataset as one batch; paths stay lists."""
+    """Join the samples of a dataset to a batch; paths stay lists."""
     batch = {key: [sample[key] for sample in samples] for key in samples[0]}
     return {
         key: values if key == "img_paths" else default_collate(values)
@@ -20,18 +27,39 @@ def collate(samples: list[dict]) -> dict:
 
 
 def to_device(batch: dict, device: torch.device | str) -> dict:
-    """A batch whose tensors are on ``device``; pinned ones travel without waiting."""
-    return {
-        key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+    """Send a batch to a device, and make its uint8 images float32 there; pinned ones do not wait.
+
+    Args:
+        batch: ``images`` (B, T, 3, H, W) or (B, 3, H, W), uint8 or already of floating point;
+            ``erased`` (B, 7) on the CPU, boxes of uint8 images to erase, see
+            ``plugins.data.erasing``; any other tensors and values. It is not changed.
+        device: where to.
+
+    Returns:
+        The batch without ``erased``.
+    """
+    sent = {
+        key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
         for key, value in batch.items()
+        if key != "erased"
     }
+    if sent["images"].dtype == torch.uint8:
+        sent["images"] = sent["images"].float()
+        if "erased" in batch:
+            erase(sent["images"], batch["erased"])
+    return sent
 
 
-class CudaLoader:
-    """A DataLoader whose batches are on a GPU; each travels there while its predecessor is used."""
+class DeviceLoader:
+    """A DataLoader whose batches are on a device; to a GPU each travels while the last is used.
+
+    Attributes:
+        dataset: the DataLoader's.
+        batch_sampler: likewise.
+    """
 
     def __init__(self, loader: DataLoader, device: torch.device) -> None:
-        """Wrap ``loader``, which pins its batches."""
+        """Wrap ``loader``, which pins its batches if the device is a GPU."""
         self.dataset = loader.dataset
         self.batch_sampler = loader.batch_sampler
         self._loader = loader
@@ -41,7 +69,14 @@ class CudaLoader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[dict]:
-        """The loader's batches, on the device."""
+        """Yield the loader's batches, on the device."""
+        if self._device.type == "cuda":
+            yield from self._sent_ahead()
+        else:
+            for batch in self._loader:
+                yield to_device(batch, self._device)
+
+    def _sent_ahead(self) -> Iterator[dict]:
         stream = torch.cuda.Stream(self._device)
         ahead = None
         for batch in self._loader:
@@ -57,16 +92,14 @@ class CudaLoader:
         current = torch.cuda.current_stream(self._device)
         current.wait_event(event)
         for value in batch.values():
-            if isinstance(value, torch.Tensor):
+            if isinstance(value, Tensor):
                 # The memory belongs to the other stream, which must not reuse it while we read.
                 value.record_stream(current)
         return batch
 
 
-def make_loader(
-    cfg: CfgNode, dataset: ClipDataset, batch_sampler: Sampler
-) -> DataLoader | CudaLoader:
-    """A loader for MODEL.DEVICE with DATALOADER.NUM_WORKERS workers."""
+def make_loader(cfg: CfgNode, dataset: ClipDataset, batch_sampler: Sampler) -> DeviceLoader:
+    """Make a loader for MODEL.DEVICE with DATALOADER.NUM_WORKERS workers."""
     device = torch.device(cfg.MODEL.DEVICE)
     if cfg.DATALOADER.NUM_WORKERS:
         kill_workers_at_exit()
@@ -77,7 +110,7 @@ def make_loader(
         collate_fn=collate,
         worker_init_fn=shield_loader_worker,
         pin_memory=device.type == "cuda",
-        # Of its own: each new iterator draws the workers' seeds, else from the global generator.
+        # Not the global generator: each new iterator draws the workers' seeds.
         generator=torch.Generator().manual_seed(max(cfg.SEED, 0)),
     )
-    return CudaLoader(loader, device) if device.type == "cuda" else loader
+    return DeviceLoader(loader, device)

@@ -1,7 +1,10 @@
-"""From decoded frames to the input of a model: one draw of the augmentation for a whole clip.
+"""Turn decoded frames into the input of a model: one draw of the augmentation for a whole clip.
 
-Legend: T frames of a clip, h x w size of a frame on disk, H x W size of the input. Style variation,
-which leaves [0, 255], is the model's: ``plugins.modeling.style_variation``.
+All that keeps whole gray levels happens here, on uint8. Erasing follows when the clip is float32
+(``plugins.data.erasing``); style variation, which leaves [0, 255], is the model's
+(``plugins.modeling.style_variation``).
+
+Legend: T frames of a clip, h x w size of a frame on disk, H x W size of the input.
 """
 
 import contextlib
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
 from plugins.data.datasets.tracklet import INFRARED, MODALITIES, VISIBLE
+from plugins.data.erasing import BoxErasing
 from plugins.data.frames import resize_frame
 from plugins.errors import InputError
 
@@ -20,15 +24,15 @@ UNSUPPORTED = ("AUTOAUG", "AUGMIX", "AFFINE", "RPT")
 
 
 def build_clip_transforms(cfg: CfgNode, is_train: bool) -> "ClipTransform":
-    """The transform that INPUT describes, with fastreid's keys, order and bicubic resize.
+    """Build the transform that INPUT describes, with fastreid's keys, order and bicubic resize.
 
     Args:
-        cfg: the config; keys of fastreid's INPUT section.
-        is_train: with the random parts, or without.
+        cfg: the config; the keys are those of fastreid's INPUT section.
+        is_train: whether to include the random parts.
 
     Returns:
         A callable: list of T frames (3, h, w) uint8, of any sizes, and their modality -> (T, 3, H,
-        W) float32 in [0, 255]. Random parts draw once per call, from torch's global generator.
+        W) uint8. Random parts draw once per call, from torch's global generator.
 
     Raises:
         InputError: a size is not two positive numbers, INPUT asks for a part that does not exist
@@ -37,37 +41,49 @@ def build_clip_transforms(cfg: CfgNode, is_train: bool) -> "ClipTransform":
     key = "SIZE_TRAIN" if is_train else "SIZE_TEST"
     size = _two_sizes(cfg.INPUT[key], f"INPUT.{key}")
     if not is_train:
-        parts = v2.Compose([*_center_crop(cfg), v2.ToDtype(torch.float32)])
-        return ClipTransform(size, [parts] * len(MODALITIES))
+        return ClipTransform(size, [_center_crop(cfg)] * len(MODALITIES))
     for name in UNSUPPORTED:
         if cfg.INPUT[name].ENABLED:
             raise InputError(
                 f"INPUT.{name}.ENABLED: not available for clips; set it to False (there are CROP, "
                 "PADDING, FLIP, CHANNEL_SWAP, CHANNEL_MIX, CJ, REA and STYLE_VARIATION)"
             )
-    pipelines = [
-        v2.Compose(
-            [
-                *_geometry(cfg, size),
-                *_colors(cfg, modality),
-                v2.ToDtype(torch.float32),
-                *_erasing(cfg, modality),
-            ]
-        )
-        for modality in range(len(MODALITIES))
-    ]
+    build_erasing(cfg)  # checks its values
+    geometry = _geometry(cfg, size)
+    pipelines = [geometry + _colors(cfg, modality) for modality in range(len(MODALITIES))]
     return ClipTransform(size, pipelines)
 
 
-class ClipTransform:
-    """Resizes each frame, then treats the clip as one; a class, so that workers can be sent it."""
+def build_erasing(cfg: CfgNode) -> BoxErasing | None:
+    """Build the erasing that INPUT.REA asks for; None for none.
 
-    def __init__(self, size: list[int], pipelines: Sequence[Callable[[Tensor], Tensor]]) -> None:
+    Raises:
+        InputError: INPUT.REA has a value that it cannot have.
+    """
+    if not cfg.INPUT.REA.ENABLED:
+        return None
+    value = list(cfg.INPUT.REA.VALUE)
+    if len(value) not in (1, 3):
+        raise InputError(f"INPUT.REA.VALUE: {value}; expected one gray level, or red, green, blue")
+    # The mean: a colored box would be something that no infrared camera records.
+    values = {VISIBLE: value, INFRARED: [sum(value) / len(value)]}
+    with _named("INPUT.REA"):
+        return BoxErasing(
+            cfg.INPUT.REA.PROB, [values[modality] for modality in range(len(MODALITIES))]
+        )
+
+
+class ClipTransform:
+    """Resizes each frame, then treats the clip as one; it can be pickled."""
+
+    def __init__(
+        self, size: list[int], pipelines: Sequence[Sequence[Callable[[Tensor], Tensor]]]
+    ) -> None:
         """Resize to H, W, then apply the modality's entry of ``pipelines`` to (T, 3, H, W) uint8.
 
         Args:
             size: H, W.
-            pipelines: of visible and of infrared clips.
+            pipelines: parts for visible clips and parts for infrared clips.
         """
         self.size, self.pipelines = size, pipelines
 
@@ -75,14 +91,16 @@ class ClipTransform:
         """See :func:`build_clip_transforms`."""
         # One by one: frames of a tracklet may differ in size.
         clip = torch.stack([resize_frame(frame, self.size) for frame in frames])
-        return self.pipelines[modality](clip)
+        for part in self.pipelines[modality]:
+            clip = part(clip)
+        return clip
 
 
 class ChannelMix(nn.Module):
-    """Grey frames: all three channels become one random mean of red, green and blue."""
+    """Makes frames gray: all three channels become one random mean of red, green and blue."""
 
     def forward(self, frames: Tensor) -> Tensor:
-        """(T, 3, H, W) uint8 to the same; equal channels stay as they are."""
+        """Turn (T, 3, H, W) uint8 into the same shape and type; equal channels stay as they are."""
         weights = torch.rand(3, 1, 1)
         mixed = (frames * (weights / weights.sum())).sum(dim=1, keepdim=True)
         return mixed.round().to(torch.uint8).expand_as(frames)
@@ -135,22 +153,9 @@ def _center_crop(cfg: CfgNode) -> list[Callable]:
     return [v2.CenterCrop(_two_sizes(cfg.INPUT.CROP.SIZE, "INPUT.CROP.SIZE"))]
 
 
-def _erasing(cfg: CfgNode, modality: int) -> list[Callable]:
-    if not cfg.INPUT.REA.ENABLED:
-        return []
-    value = list(cfg.INPUT.REA.VALUE)
-    if len(value) not in (1, 3):
-        raise InputError(f"INPUT.REA.VALUE: {value}; expected one grey level, or red, green, blue")
-    if modality == INFRARED:
-        # Its mean: a colored box would be something that no infrared camera records.
-        value = [sum(value) / len(value)]
-    with _named("INPUT.REA"):
-        return [v2.RandomErasing(cfg.INPUT.REA.PROB, value=value)]
-
-
 @contextlib.contextmanager
 def _named(key: str) -> Iterator[None]:
-    """What torchvision refuses is an InputError that names the part of the config."""
+    """Turn what torchvision refuses into an InputError that names the part of the config."""
     try:
         yield
     except (TypeError, ValueError) as error:

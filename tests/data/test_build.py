@@ -13,7 +13,7 @@ from PIL import Image
 from plugins.data import build_dataset, build_test_loader, build_train_loader, datasets_root
 from plugins.data.checks import check_searches
 from plugins.data.datasets import HITSZVCM
-from plugins.data.loaders import CudaLoader, to_device
+from plugins.data.loaders import DeviceLoader, collate, to_device
 from plugins.errors import InputError
 from plugins.registry import DATASET
 from tests.data.hitsz_tree import TEST, Walk, write_tree
@@ -64,6 +64,19 @@ def test_a_training_batch_keeps_the_contract(cfg):
     assert [len(paths) for paths in batch["img_paths"]] == [6] * 8
     assert (loader.dataset.num_classes, loader.dataset.num_cameras) == (4, 2)
     assert loader.batch_sampler.batches_per_epoch == 2
+
+
+def test_workers_carry_bytes_and_the_loader_makes_floats_of_them(cfg):
+    cfg.INPUT.REA.ENABLED, cfg.INPUT.REA.PROB = True, 1.0
+    loader = build_train_loader(cfg)
+    keys = next(iter(loader.batch_sampler))
+    samples = [loader.dataset[key] for key in keys]
+    (batch,) = take(loader, 1)
+    assert all(sample["images"].dtype == torch.uint8 for sample in samples)
+    assert "erased" not in batch
+    expected = to_device(collate(samples), "cpu")["images"]
+    assert torch.equal(batch["images"], expected)
+    assert (expected != torch.stack([sample["images"] for sample in samples])).any()
 
 
 def test_workers_change_nothing(cfg):
@@ -368,7 +381,7 @@ def test_a_gpu_gets_the_batches_of_the_cpu(cfg, workers):
     expected = [*take(build_train_loader(cfg), 5), *build_test_loader(cfg, "HITSZVCM")[0]]
     cfg.MODEL.DEVICE = "cuda"
     train, (test, _) = build_train_loader(cfg), build_test_loader(cfg, "HITSZVCM")
-    assert isinstance(train, CudaLoader)
+    assert isinstance(train, DeviceLoader)
     found = [*take(train, 5), *test]
     assert all(batch["images"].is_cuda for batch in found)
     assert_equal_batches(expected, [to_device(batch, "cpu") for batch in found])

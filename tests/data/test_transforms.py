@@ -6,10 +6,12 @@ import pytest
 import torch
 from fastreid.data.transforms import build_transforms
 from PIL import Image
+from torchvision.transforms import v2
 
 from plugins.config import setup_cfg
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE
-from plugins.data.transforms import build_clip_transforms
+from plugins.data.loaders import to_device
+from plugins.data.transforms import build_clip_transforms, build_erasing
 from plugins.errors import InputError
 
 RANDOM_PARTS = ("CROP", "PADDING", "FLIP", "CHANNEL_SWAP", "CJ", "REA")
@@ -38,14 +40,14 @@ def frame(seed, height=40, width=30):
 @pytest.mark.parametrize("enabled", [(), ("CROP",)])
 @pytest.mark.parametrize("size", [(40, 30), (20, 13)])
 def test_test_frames_are_those_of_fastreid(enabled, size):
-    """fastreid resizes with Pillow, which rounds between its two passes: one grey level."""
+    """fastreid resizes with Pillow, which rounds between its two passes: one gray level."""
     cfg = config(*enabled)
     image = frame(0, *size)
     expected = build_transforms(cfg, is_train=False)(
         Image.fromarray(image.permute(1, 2, 0).numpy())
     )
     found = build_clip_transforms(cfg, is_train=False)([image, image])
-    assert found.dtype == expected.dtype == torch.float32
+    assert found.dtype == torch.uint8
     assert found.shape == (2, *expected.shape)
     assert (found - expected).abs().max() <= 1
 
@@ -67,19 +69,27 @@ def test_frames_of_different_sizes_are_resized_one_by_one():
         assert torch.equal(transform([image])[0], found)
 
 
+def sample(cfg, frames, modality=VISIBLE):
+    """A clip as a loader gives it: transformed by a worker, then float32 with a box erased."""
+    images = build_clip_transforms(cfg, is_train=True)(frames, modality)
+    batch = {"images": images[None]}
+    if erasing := build_erasing(cfg):
+        batch["erased"] = erasing.draw(images, modality)[None]
+    return to_device(batch, "cpu")["images"][0]
+
+
 @pytest.mark.parametrize("part", [*RANDOM_PARTS, "CHANNEL_MIX"])
 def test_each_part_draws_once_for_a_whole_clip(part):
     """A clip of equal frames keeps equal frames, and another draw gives another clip."""
-    transform = build_clip_transforms(config(part), is_train=True)
-    drawn = []
+    cfg, drawn = config(part), []
     for seed in range(8):
         torch.manual_seed(seed)
-        clip = transform([frame(0)] * 4)
+        clip = sample(cfg, [frame(0)] * 4)
         assert torch.equal(clip, clip[:1].expand_as(clip))
         assert clip.min() >= 0
         assert clip.max() <= 255
         drawn.append(clip)
-    plain = build_clip_transforms(config(), is_train=True)([frame(0)] * 4)
+    plain = sample(config(), [frame(0)] * 4)
     assert any(clip.shape != plain.shape or not torch.equal(clip, plain) for clip in drawn)
     if part != "FLIP":  # certain flips are all the same
         assert any(not torch.equal(drawn[0], clip) for clip in drawn[1:])
@@ -89,7 +99,7 @@ def test_all_parts_together_give_the_training_size():
     cfg = config(*RANDOM_PARTS)
     found = build_clip_transforms(cfg, is_train=True)([frame(0), frame(1)])
     assert found.shape == (2, 3, 32, 16)
-    assert found.dtype == torch.float32
+    assert found.dtype == torch.uint8
 
 
 def test_flip_mirrors_left_and_right():
@@ -108,31 +118,62 @@ def test_padding_moves_the_picture_by_whole_pixels():
     assert sum(torch.equal(found, window) for window in windows) == 1
 
 
-def test_erasing_fills_one_box_with_the_configured_colour():
+def test_erasing_fills_one_box_with_the_configured_color():
     cfg = config("REA")
-    plain = build_clip_transforms(config(), is_train=True)([frame(0), frame(1)])
-    found = build_clip_transforms(cfg, is_train=True)([frame(0), frame(1)])
+    plain = sample(config(), [frame(0), frame(1)])
+    found = sample(cfg, [frame(0), frame(1)])
     erased = (found != plain).any(dim=1)
     rows, columns = torch.nonzero(erased.any(dim=0), as_tuple=True)
     box = found[:, :, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-    colour = torch.tensor(cfg.INPUT.REA.VALUE).view(1, 3, 1, 1)
-    assert torch.allclose(box, colour.expand_as(box))
+    color = torch.tensor(cfg.INPUT.REA.VALUE).view(1, 3, 1, 1)
+    assert torch.allclose(box, color.expand_as(box))
 
 
 def test_erasing_makes_a_gray_box_in_an_infrared_clip_where_it_makes_a_colored_one():
     cfg = config("REA")
     cfg.INPUT.REA.VALUE = [10.0, 20.0, 60.0]
-    transform = build_clip_transforms(cfg, is_train=True)
-    plain = build_clip_transforms(config(), is_train=True)([frame(0), frame(1)])
+    plain = sample(config(), [frame(0), frame(1)])
     clips = []
     for modality in (VISIBLE, INFRARED):
         torch.manual_seed(0)
-        clips.append(transform([frame(0), frame(1)], modality))
+        clips.append(sample(cfg, [frame(0), frame(1)], modality))
     visible, infrared = clips
     erased = (infrared != plain).any(dim=1, keepdim=True).expand_as(plain)
     assert torch.equal(erased, (visible != plain).any(dim=1, keepdim=True).expand_as(plain))
     assert (infrared[erased] == 30).all()
     assert set(visible[erased].tolist()) == {10.0, 20.0, 60.0}
+
+
+@pytest.mark.parametrize("probability", [0.5, 1.0])
+@pytest.mark.parametrize("modality", [VISIBLE, INFRARED])
+def test_a_clip_is_the_one_that_torchvision_erases_in_float32(probability, modality):
+    cfg = config("FLIP", "PADDING", "CJ", "REA")
+    cfg.INPUT.REA.PROB = probability
+    value = list(cfg.INPUT.REA.VALUE)
+    value = [sum(value) / 3] if modality == INFRARED else value
+    erasing = v2.RandomErasing(probability, value=value)
+    transform = build_clip_transforms(cfg, is_train=True)
+    changed = 0
+    for seed in range(20):
+        torch.manual_seed(seed)
+        found, after = sample(cfg, [frame(0), frame(1)], modality), torch.rand(1)
+        torch.manual_seed(seed)
+        plain = transform([frame(0), frame(1)], modality).float()
+        expected, after_expected = erasing(plain), torch.rand(1)
+        assert torch.equal(found, expected) and after == after_expected
+        changed += not torch.equal(found, plain)
+    assert changed > 5
+
+
+def test_erasing_leaves_the_batch_of_the_worker_as_it_is():
+    images = torch.zeros(2, 3, 3, 8, 4, dtype=torch.uint8)
+    boxes = torch.tensor([[0.0] * 7, [1, 2, 3, 2, 0.5, 1.5, 2.5]])
+    batch = {"images": images, "erased": boxes, "img_paths": ["a", "b"]}
+    sent = to_device(batch, "cpu")
+    assert sent.keys() == {"images", "img_paths"} and batch.keys() != sent.keys()
+    assert not images.any() and not sent["images"][0].any()
+    assert sent["images"][1].sum() == 3 * 6 * (0.5 + 1.5 + 2.5)
+    assert torch.equal(to_device(sent, "cpu")["images"], sent["images"])
 
 
 class TestChannelSwap:
@@ -213,13 +254,13 @@ class TestChannelMix:
         assert torch.equal(clip, clip[0, 0, 0, 0].expand_as(clip))
         assert 20 <= clip[0, 0, 0, 0] <= 200
 
-    def test_another_draw_weighs_the_colours_otherwise(self):
+    def test_another_draw_weighs_the_colors_otherwise(self):
         frame = torch.tensor([200, 100, 20], dtype=torch.uint8)[:, None, None].expand(3, 4, 4)
         assert len({float(self.mixed([frame])[0, 0, 0, 0]) for _ in range(8)}) > 1
 
     def test_an_infrared_clip_stays_as_it_is(self):
         frame = torch.arange(16, dtype=torch.uint8).view(1, 4, 4).expand(3, 4, 4)
-        assert torch.equal(self.mixed([frame])[0], frame.float())
+        assert torch.equal(self.mixed([frame])[0], frame)
 
 
 @pytest.mark.parametrize("is_train", [True, False])
