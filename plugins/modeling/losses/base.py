@@ -1,7 +1,9 @@
-"""What a loss is, also one that is no class of this package."""
+"""The base class of losses, which also wraps a loss that is no class of this package."""
 
 from collections.abc import Callable
+from typing import Any
 
+from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
 from plugins.errors import InputError
@@ -10,10 +12,21 @@ from plugins.errors import InputError
 class Loss(nn.Module):
     """Base class of what the LOSS registry holds: a scalar of a batch, under a name of its own.
 
-    A subclass is built from the config alone, names itself in ``key`` and defines ``forward``. Its
-    parameters, buffers and submodules are the model's: they train with the main optimizer, move to
+    A subclass names itself in ``key`` and defines ``value``. If it names a ``section`` of
+    MODEL.LOSSES, the section's keys become attributes, in lower case::
+
+        @LOSS.register()
+        class Entropy(Loss):
+            key, section = "loss_entropy", "ENTROPY"  # SCALE and TEMPERATURE
+            temperature: float
+
+            def value(self, outputs, targets, modalities):
+                logits = outputs["pred_class_logits"] / self.temperature
+                return -(logits.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1).mean()
+
+    Parameters, buffers and submodules are the model's: they train with the main optimizer, move to
     the device, and are in checkpoints (below ``loss_functions.``), where a resumed run needs them
-    and an evaluation does not::
+    and an evaluation does not. Such a loss has a constructor of its own, which takes the config::
 
         @LOSS.register()
         class CenterLoss(Loss):
@@ -24,18 +37,39 @@ class Loss(nn.Module):
                 shape = cfg.MODEL.HEADS.NUM_CLASSES, cfg.MODEL.BACKBONE.FEAT_DIM
                 self.centers = nn.Parameter(torch.randn(shape))
 
-            def forward(self, outputs, targets, modalities):
+            def value(self, outputs, targets, modalities):
                 return (outputs["features"] - self.centers[targets]).square().sum(dim=1).mean()
 
     Attributes:
         key: name in the dict of losses, the log and metrics.json; no two losses of a config share
             it.
+        section: name of the section of MODEL.LOSSES that holds the settings; "" for none.
+        scale: weight.
     """
 
     key: str
+    section: str = ""
+    scale: float = 1.0
+
+    @configurable
+    def __init__(self, **settings: Any) -> None:
+        """Keep the settings as attributes."""
+        super().__init__()
+        for name, setting in settings.items():
+            setattr(self, name, setting)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Read the section; its keys in lower case are the names of the settings."""
+        section = cfg.MODEL.LOSSES[cls.section] if cls.section else {}
+        return {key.lower(): setting for key, setting in section.items()}
 
     def forward(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
-        """Compute the weighted loss of one batch.
+        """Compute the weighted loss of one batch; arguments as in ``value``."""
+        return self.scale * self.value(outputs, targets, modalities)
+
+    def value(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
+        """Compute the loss of one batch without its weight.
 
         Args:
             outputs: what the head returns in training: ``cls_outputs`` and ``pred_class_logits``
@@ -44,7 +78,7 @@ class Loss(nn.Module):
             modalities: (B,) 0 visible, 1 infrared.
 
         Returns:
-            Scalar, already multiplied by its ``SCALE``.
+            Scalar.
         """
         raise NotImplementedError
 
@@ -53,17 +87,17 @@ class FunctionLoss(Loss):
     """A callable without parameters as a module, so that a list of modules can hold it."""
 
     def __init__(self, function: Callable[..., Tensor], key: str) -> None:
-        """Wrap ``function``, which takes and returns what ``Loss.forward`` does."""
+        """Wrap ``function``, which takes and returns what ``Loss.value`` does."""
         super().__init__()
         self.function = function
         self.key = key
 
-    def forward(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
+    def value(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
         """Call the function; see ``Loss``."""
         return self.function(outputs, targets, modalities)
 
     def extra_repr(self) -> str:
-        """Name what is wrapped."""
+        """Name the loss."""
         return repr(self.key)
 
 

@@ -17,10 +17,10 @@ from plugins.registry import LOSS
 class ModalityConfusion(Loss):
     """A classifier learns to tell the modalities, the features learn that it cannot.
 
-    CE(C(sg f), modality) + KL(uniform || C'(f)), where C' is C without a gradient: the first trains
-    the classifier alone, the second the features alone, both in one pass. Confusion towards the
-    uniform distribution: Tzeng et al., ICCV 2015; MITML (CVPR 2022) takes a third class for it and
-    starts after 60 of its epochs. An optimal pair has the value log 2 + 0.
+    CE(C(sg f), modality) + KL(uniform || C'(f)), where C' is C without a gradient: the first term
+    trains the classifier alone, the second the features alone, both in one pass. Confusion towards
+    the uniform distribution: Tzeng et al., ICCV 2015; MITML (CVPR 2022) takes a third class for it
+    and starts after 60 of its epochs. An optimal pair has the value log 2 + 0.
 
     Args:
         channels: D, length of the features.
@@ -28,31 +28,26 @@ class ModalityConfusion(Loss):
         scale: weight of both terms.
     """
 
-    key = "loss_modality_confusion"
+    key, section = "loss_modality_confusion", "MODALITY_CONFUSION"
 
     @configurable
     def __init__(self, *, channels: int, hidden: int, scale: float):
-        super().__init__()
+        super().__init__(scale=scale)
         self.classifier = nn.Sequential(
             nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, 2)
         )
-        self.scale = scale
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """Read ``MODEL.LOSSES.MODALITY_CONFUSION`` and the length of the features."""
-        settings = cfg.MODEL.LOSSES.MODALITY_CONFUSION
-        behind = cfg.MODEL.HEADS.NECK_FEAT == "after" and cfg.MODEL.HEADS.EMBEDDING_DIM
-        return {
-            "channels": behind or cfg.MODEL.BACKBONE.FEAT_DIM,
-            "hidden": settings.HIDDEN,
-            "scale": settings.SCALE,
-        }
+        """Read the section and the length of the features."""
+        embedding_dim = cfg.MODEL.HEADS.NECK_FEAT == "after" and cfg.MODEL.HEADS.EMBEDDING_DIM
+        channels = embedding_dim or cfg.MODEL.BACKBONE.FEAT_DIM
+        return {**super().from_config(cfg), "channels": channels}
 
-    def forward(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
-        """Scalar; see ``Loss``."""
+    def value(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
+        """Compute the sum of both terms, the second one without its constant log 2."""
         features = standardized(outputs["features"])
-        told = F.cross_entropy(self.classifier(features.detach()), modalities)
+        classification = F.cross_entropy(self.classifier(features.detach()), modalities)
         fixed = {name: weight.detach() for name, weight in self.classifier.named_parameters()}
         logits = functional_call(self.classifier, fixed, (features,))
-        return self.scale * (told + confusion_loss(logits, 1.0) - math.log(logits.shape[1]))
+        return classification + confusion_loss(logits, 1.0) - math.log(logits.shape[1])
