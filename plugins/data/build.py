@@ -14,10 +14,9 @@ from torch.utils.data import BatchSampler
 
 from plugins.data.clips import SAMPLINGS, ClipDataset
 from plugins.data.corruptions import build_corruption, check_corruption
+from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.build import build_dataset, datasets_root, training_items
-from plugins.data.datasets.image_set import ImageSet
 from plugins.data.datasets.unlisted import explain_emptiness, warn_of_unlisted
-from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.data.frame_cache.store import FrameCache
 from plugins.data.frames import frame_decoder
 from plugins.data.loaders import DeviceLoader, make_loader
@@ -73,9 +72,7 @@ def build_train_loader(cfg: CfgNode) -> DeviceLoader:
     return make_loader(cfg, dataset, sampler)
 
 
-def build_test_loader(
-    cfg: CfgNode, dataset_name: str
-) -> tuple[DeviceLoader, VideoDataset | ImageSet]:
+def build_test_loader(cfg: CfgNode, dataset_name: str) -> tuple[DeviceLoader, ReidDataset]:
     """Loader of this process' share of the clips of query + gallery, in order, and the data set.
 
     A batch's ``rows`` are rows of query + gallery.

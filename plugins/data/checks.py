@@ -8,10 +8,10 @@ from typing import NamedTuple
 from torch import Tensor
 from tqdm import tqdm
 
+from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.image_set import ImageSet
 from plugins.data.datasets.tracklet import MODALITIES, Tracklet, as_tracklet
-from plugins.data.datasets.unlisted import describe_unlisted, find_unlisted, folders_of
-from plugins.data.datasets.video_dataset import VideoDataset
+from plugins.data.datasets.unlisted import describe_unlisted, find_unlisted
 from plugins.data.datasets.wrapped import innermost
 from plugins.data.frames import read_frame
 from plugins.errors import InputError
@@ -39,7 +39,7 @@ class Complaint(NamedTuple):
     text: str
 
 
-def read_splits(data: VideoDataset | ImageSet) -> Splits:
+def read_splits(data: ReidDataset) -> Splits:
     """Tracklets of each split; an image is a tracklet of one frame.
 
     fastreid's training sets, also inside another, put their name before a person's number; it is
@@ -110,7 +110,7 @@ def check_labels(splits: Splits) -> list[Complaint]:
     ]
 
 
-def verdict(data: VideoDataset | ImageSet, complaints: Iterable[Complaint]) -> str:
+def verdict(data: ReidDataset, complaints: Iterable[Complaint]) -> str:
     """Say what the set is fit for, in the words of the last line of a check."""
     if any(complaint.fatal for complaint in complaints):
         return "not fit to use"
@@ -119,12 +119,12 @@ def verdict(data: VideoDataset | ImageSet, complaints: Iterable[Complaint]) -> s
     return "fit to use" if can_search(data.directions()) else "fit to train, not to test"
 
 
-def remarks(data: VideoDataset | ImageSet) -> list[Complaint]:
+def remarks(data: ReidDataset) -> list[Complaint]:
     """What the set itself tells about its splits: worth knowing."""
-    return [Complaint(False, *remark) for remark in getattr(data, "remarks", {}).items()]
+    return [Complaint(False, *remark) for remark in data.remarks.items()]
 
 
-def check_unlisted(data: VideoDataset | ImageSet) -> list[Complaint]:
+def check_unlisted(data: ReidDataset) -> list[Complaint]:
     """Look for pictures in the set's folders that no list holds.
 
     Fatal where the reader takes what fits a pattern, worth knowing where lists name the files.
@@ -132,14 +132,14 @@ def check_unlisted(data: VideoDataset | ImageSet) -> list[Complaint]:
     Raises:
         InputError: a folder cannot be read.
     """
-    folders = folders_of(data)
+    folders = data.folders()
     unlisted = find_unlisted(folders)
     if not unlisted:
         return []
     return [Complaint(folders.by_pattern, "folders", describe_unlisted(unlisted))]
 
 
-def check_searches(data: VideoDataset | ImageSet) -> list[Complaint]:
+def check_searches(data: ReidDataset) -> list[Complaint]:
     """Fatal: there are test items, but no direction has queries and a gallery, or one no answer.
 
     Worth knowing: there are none, so that the set only trains.

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from fastreid.config import CfgNode
 
+from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.tracklet import as_tracklet
-from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.evaluation import VVIEvaluator, ranked_lists
 from plugins.utils.pictures import HOW_CHOSEN, RankedRow, choose_queries, draw_ranked_clips
 
@@ -23,7 +23,7 @@ DIRECTIONS = {
 
 
 def draw_rankings(
-    cfg: CfgNode, dataset_name: str, dataset: VideoDataset, evaluator: VVIEvaluator
+    cfg: CfgNode, dataset_name: str, dataset: ReidDataset, evaluator: VVIEvaluator
 ) -> None:
     """Draw TEST.RANK_PICTURE queries of each direction's first trial into OUTPUT_DIR/pictures.
 

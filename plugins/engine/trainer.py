@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from plugins.compat import protect_input
 from plugins.data import build_test_loader, build_train_loader
-from plugins.data.datasets import ImageSet, VideoDataset, check_held_out
+from plugins.data.datasets import ReidDataset, check_held_out
 from plugins.engine import optimizer as solver
 from plugins.engine.averaging import build_average
 from plugins.engine.checkpoint import (
@@ -55,7 +55,7 @@ logger = logging.getLogger(__name__)
 
 ROBUST = "RobustEvaluator"  # the evaluator under TEST.ATTACKS
 # Loader and data set of each of DATASETS.TESTS.
-Tests = dict[str, tuple[DataLoader, VideoDataset | ImageSet]]
+Tests = dict[str, tuple[DataLoader, ReidDataset]]
 
 
 class Trainer(StoppableLoop, DefaultTrainer):
@@ -338,7 +338,7 @@ def read_tests(cfg: CfgNode) -> Tests:
 
 
 def build_evaluator(
-    cfg: CfgNode, model: nn.Module, name: str, loader: DataLoader, dataset: VideoDataset | ImageSet
+    cfg: CfgNode, model: nn.Module, name: str, loader: DataLoader, dataset: ReidDataset
 ) -> VVIEvaluator:
     """The evaluator of a data set, see :func:`evaluator_name`.
 

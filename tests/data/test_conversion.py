@@ -19,8 +19,8 @@ from plugins.data.datasets import (
     INFRARED,
     VISIBLE,
     ManifestDataset,
+    ReidDataset,
     Tracklet,
-    VideoDataset,
 )
 from plugins.data.datasets.tracklet import as_tracklet, is_image
 from plugins.errors import InputError
@@ -443,7 +443,7 @@ def test_a_person_of_train_and_test_is_refused(tmp_path):
 
     item = Tracklet((str(tmp_path / "1.jpg"),), 1, 1, VISIBLE)
     with pytest.raises(InputError, match="person 1 is in gallery and in train too"):
-        read_items(VideoDataset([item], [], [item]))
+        read_items(ReidDataset([item], [], [item]))
 
 
 def convert_and_die(out):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from plugins.config import setup_cfg
 from plugins.data import build_dataset, build_test_loader, checks
-from plugins.data.datasets import BUPTCampus, FolderDataset, VideoDataset
+from plugins.data.datasets import BUPTCampus, FolderDataset, ReidDataset
 from plugins.data.datasets import unlisted as unlisted_module
 from plugins.data.datasets.build import training_items
 from plugins.data.datasets.unlisted import (
@@ -20,7 +20,6 @@ from plugins.data.datasets.unlisted import (
     describe_unlisted,
     find_unlisted,
     folders_around,
-    folders_of,
     warn_of_unlisted,
 )
 from plugins.errors import InputError
@@ -63,7 +62,7 @@ def touch(path):
 
 def unlisted(name, **options):
     cfg = setup_cfg("", [word for pair in options.items() for word in pair])
-    return find_unlisted(folders_of(build_dataset(name, cfg=cfg)))
+    return find_unlisted(build_dataset(name, cfg=cfg).folders())
 
 
 def test_every_set_of_fastreid_has_a_tree():
@@ -76,7 +75,7 @@ def test_a_whole_set_of_fastreid_is_silent_and_a_lost_picture_is_told(root, name
     data = build_dataset(name)
     found = {item[0] for item in (*data.train, *data.query, *data.gallery)}
     assert found == {str(root / file) for file in tree.listed}
-    assert find_unlisted(folders_of(data)) == []
+    assert find_unlisted(data.folders()) == []
     write_fastreid(root, name, lost=True)
     assert unlisted(name) == sorted(str(root / file) for file in tree.lost)
 
@@ -99,7 +98,7 @@ def test_tracklets_that_are_too_short_are_no_loss(root):
     SETS["HITSZVCM"][0](root)
     data = build_dataset("HITSZVCM")
     assert sum(len(item.img_paths) for item in data.train) < len(list(root.rglob("Train/**/*.jpg")))
-    assert find_unlisted(folders_of(data)) == []
+    assert find_unlisted(data.folders()) == []
 
 
 def test_what_an_option_leaves_out_is_no_loss(root, monkeypatch):
@@ -114,9 +113,9 @@ def test_what_an_option_leaves_out_is_no_loss(root, monkeypatch):
 def test_rows_that_are_not_asked_for_are_no_loss(root, auxiliary):
     folder = SETS["BUPTCampus"][0](root)
     data = BUPTCampus(root=str(folder.parent), dataset_dir=folder.name, auxiliary=auxiliary)
-    for file in folders_of(BUPTCampus(str(folder.parent), dataset_dir=folder.name)).listed:
+    for file in BUPTCampus(str(folder.parent), dataset_dir=folder.name).folders().listed:
         touch(Path(file))
-    assert find_unlisted(folders_of(data)) == []
+    assert find_unlisted(data.folders()) == []
 
 
 @pytest.mark.parametrize("outer", ["ThinnedDataset", "HeldOutPeople"])
@@ -164,14 +163,14 @@ class TestReaderOfAUser:
 
 
 def test_a_set_that_says_nothing_is_searched_around_its_files(root):
-    class Silent(VideoDataset):
+    class Silent(ReidDataset):
         pass
 
     for name in ("a/1.jpg", "a/2.jpg", "a/below/3.jpg", "b/4.jpg"):
         touch(root / name)
     data = Silent([], [], [])
     data.train = [((str(root / "a/1.jpg"),), 0, 0, 0)]
-    assert find_unlisted(folders_of(data)) == [str(root / "a/2.jpg")]
+    assert find_unlisted(data.folders()) == [str(root / "a/2.jpg")]
 
 
 class TestFind:
@@ -317,7 +316,7 @@ class TestFolderDataset:
             touch(folder / "cy" / name)
         data = build_dataset("FolderDataset")
         assert len(data.query) == len(before.query) + len(names)
-        assert find_unlisted(folders_of(data)) == []
+        assert find_unlisted(data.folders()) == []
 
     def test_a_folder_for_each_camera_means_the_same_as_names(self, root):
         """``<person>/<camera>/<picture>``, as trackers and WARD write it."""
@@ -335,7 +334,7 @@ class TestFolderDataset:
         for split in ("train", "query", "gallery"):
             labels = [item[1:] for item in getattr(first, split)]
             assert labels and labels == [item[1:] for item in getattr(second, split)]
-        assert find_unlisted(folders_of(second)) == []
+        assert find_unlisted(second.folders()) == []
 
     def test_both_ways_may_be_mixed_and_share_cameras(self, root):
         folder = write_people(root / "people")

@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from plugins.data.checks import SPLITS, read_splits
+from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.image_set import ImageSet
 from plugins.data.datasets.manifest import ManifestDataset, read_table
-from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.data.datasets.wrapped import OuterDataset, innermost
 from plugins.errors import InputError
 
@@ -44,7 +44,7 @@ class Plan(NamedTuple):
     losses: list[str]
 
 
-def read_items(data: VideoDataset | ImageSet, table: str = "") -> list[Item]:
+def read_items(data: ReidDataset, table: str = "") -> list[Item]:
     """Items of train, query and gallery, in this order; generated tracklets are none.
 
     Args:

@@ -1,5 +1,6 @@
 """Readers of data sets."""
 
+from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.bupt_campus import BUPTCampus
 from plugins.data.datasets.folder import FolderDataset
 from plugins.data.datasets.held_out import HeldOutPeople, check_held_out
@@ -11,7 +12,6 @@ from plugins.data.datasets.regdb import RegDB
 from plugins.data.datasets.sysu_mm01 import SYSUMM01
 from plugins.data.datasets.thinned import ThinnedDataset
 from plugins.data.datasets.tracklet import INFRARED, MODALITIES, VISIBLE, Tracklet
-from plugins.data.datasets.video_dataset import VideoDataset
 
 __all__ = [
     "HITSZVCM",
@@ -26,8 +26,8 @@ __all__ = [
     "ImageSet",
     "ManifestDataset",
     "RegDB",
+    "ReidDataset",
     "ThinnedDataset",
     "Tracklet",
-    "VideoDataset",
     "check_held_out",
 ]

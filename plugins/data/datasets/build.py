@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from fastreid.config import CfgNode
 from fastreid.utils import comm
 
+from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.fastreid_sets import check_names, fixed_draws
 from plugins.data.datasets.image_set import ImageSet
 from plugins.data.datasets.reader_errors import explain
 from plugins.data.datasets.unlisted import explain_emptiness, warn_of_unlisted
-from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.data.datasets.wrapped import chain
 from plugins.errors import InputError
 from plugins.registry import DATASET, lookup
@@ -29,14 +29,14 @@ def build_dataset(
     key: str = "DATASETS.NAMES",
     combineall: bool = False,
     cfg: CfgNode | None = None,
-) -> VideoDataset | ImageSet:
+) -> ReidDataset:
     """The data set registered as ``name``, read from :func:`datasets_root`.
 
     Args:
         name: the registered name.
         key: the config key that holds the name, for the message.
         combineall: train on the test items too.
-        cfg: where the set finds its own options, see ``VideoDataset.options``; None leaves them at
+        cfg: where the set finds its own options, see ``ReidDataset.options``; None leaves them at
             their defaults.
 
     Raises:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from fastreid.config import CfgNode
 
+from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.index_files import (
     read_lines,
     read_text,
@@ -21,9 +22,8 @@ from plugins.data.datasets.index_files import (
 )
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
 from plugins.data.datasets.unlisted import Folders
-from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.errors import InputError
-from plugins.protocol import Direction, Trial
+from plugins.protocol import Direction
 from plugins.registry import DATASET
 
 # The codes are ours and never change: results and checkpoints may depend on them.
@@ -48,7 +48,7 @@ class Row(NamedTuple):
 
 
 @DATASET.register()
-class BUPTCampus(VideoDataset):
+class BUPTCampus(ReidDataset):
     """BUPTCampus, or a set in its format, such as the rendered one.
 
     Query and gallery hold both modalities. A row of the training files is an aligned pair and gives
@@ -134,20 +134,16 @@ class BUPTCampus(VideoDataset):
         Raises:
             InputError: the official protocol leaves no visible rows.
         """
-        seen_by = np.array([item.modality for item in [*self.query, *self.gallery]])
-        query, gallery = (
-            [rows[seen_by[rows] == modality] for modality in (VISIBLE, INFRARED)]
-            for rows in self.rows()
-        )
-        junk = "camera"
+        trials, junk = self.trials_by_modality(), "camera"
         if self.protocol == "official":
             junk = "none"
-            query[VISIBLE] = whole_batches(query[VISIBLE], "query")
-            gallery[VISIBLE] = whole_batches(gallery[VISIBLE], "gallery")
+            i2v, v2i = trials["I2V"], trials["V2I"]
+            trials["V2I"] = v2i._replace(query=whole_batches(v2i.query, "query"))
+            trials["I2V"] = i2v._replace(gallery=whole_batches(i2v.gallery, "gallery"))
         return {
-            f"{name} {self.protocol}": Direction((Trial(query[seeks], gallery[found]),), junk=junk)
-            for name, seeks, found in (("I2V", INFRARED, VISIBLE), ("V2I", VISIBLE, INFRARED))
-            if len(query[seeks]) and len(gallery[found])
+            f"{name} {self.protocol}": Direction((trial,), junk=junk)
+            for name, trial in trials.items()
+            if len(trial.query) and len(trial.gallery)
         }
 
 

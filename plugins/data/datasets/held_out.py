@@ -3,17 +3,17 @@
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 from fastreid.config import CfgNode
 
+from plugins.data.datasets.base import Items, ReidDataset
 from plugins.data.datasets.build import build_dataset
 from plugins.data.datasets.galleries import group_rows, seeded_galleries
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, as_tracklet, is_image
-from plugins.data.datasets.unlisted import Folders, folders_of
-from plugins.data.datasets.video_dataset import VideoDataset
+from plugins.data.datasets.unlisted import Folders
 from plugins.data.datasets.wrapped import OuterDataset, chain
 from plugins.errors import InputError
 from plugins.protocol import Direction, Trial, without_answer
@@ -21,11 +21,9 @@ from plugins.registry import DATASET
 
 logger = logging.getLogger(__name__)
 
-Items = Sequence[tuple]
-
 
 @DATASET.register()
-class HeldOutPeople(OuterDataset, VideoDataset):
+class HeldOutPeople(OuterDataset):
     """The training people of DATASETS.HELD_OUT.NAME: most train, some are drawn to be searched for.
 
     No test item of that set is in here. Drawn are people of whom some query sees a match by the
@@ -80,7 +78,7 @@ class HeldOutPeople(OuterDataset, VideoDataset):
 
     def folders(self) -> Folders:
         """Return those of the set inside, whose test items are left out by intent."""
-        return folders_of(self._base)
+        return self._base.folders()
 
     def show_test(self) -> None:
         """Log who is held out, and a table of queries and gallery."""
@@ -95,9 +93,6 @@ class HeldOutPeople(OuterDataset, VideoDataset):
             len(people) - len(self._searchable),
         )
         super().show_test()
-
-    def _show(self, subsets: dict[str, list]) -> None:
-        super()._show({name: [as_tracklet(item) for item in subsets[name]] for name in subsets})
 
 
 def of_one_modality(items: Items) -> bool:
@@ -159,7 +154,7 @@ def searches(
             out unless it lacks all.
     """
     items = [*query, *gallery]
-    first, second = VideoDataset([], query, gallery).rows()
+    first, second = ReidDataset([], query, gallery).rows()
     ways = {"I2V": Trial(first, second), "V2I": Trial(second, first)}
     if one_modality:
         ways = {"Q2G": Trial(first, second)}

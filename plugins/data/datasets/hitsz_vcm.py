@@ -10,10 +10,10 @@ import os
 import re
 from typing import NamedTuple
 
+from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.index_files import read_text, whole_number
 from plugins.data.datasets.tracklet import INFRARED, MODALITIES, VISIBLE, Tracklet
 from plugins.data.datasets.unlisted import Folders
-from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.errors import InputError
 from plugins.registry import DATASET
 
@@ -37,7 +37,7 @@ class Row(NamedTuple):
 
 
 @DATASET.register()
-class HITSZVCM(VideoDataset):
+class HITSZVCM(ReidDataset):
     """HITSZ-VCM, or a set in its format, such as the rendered one.
 
     Query: all infrared test tracklets, gallery: all visible ones. No frame is looked for before it

@@ -1,21 +1,21 @@
-"""Fastreid's image data sets, in the shape of ours."""
+"""Make a data set of this package out of one of fastreid's image data sets."""
 
 import os
 from collections.abc import Iterable, Sequence
 from numbers import Real
 
-import numpy as np
 from fastreid.data.datasets.bases import ImageDataset
 
+from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.fastreid_sets import image_folders
 from plugins.data.datasets.unlisted import Folders
 from plugins.errors import InputError
-from plugins.protocol import Direction, Trial
+from plugins.protocol import Direction
 
 PERSON, CAMERA = 1, 2  # fields of an image (path, pid, camid)
 
 
-class ImageSet:
+class ImageSet(ReidDataset):
     """One of fastreid's image data sets, sorted by path, with the direction that it lacks.
 
     fastreid keeps the order of the file system, which differs between machines.
@@ -36,23 +36,22 @@ class ImageSet:
             InputError: some people or cameras of a list are text, others numbers.
         """
         self.images = images
-        self.train, query, gallery = (
+        train, query, gallery = (
             sorted((as_text_path(item) for item in items), key=lambda item: item[0])
             for items in (images.train, images.query, images.gallery)
         )
         for field in (PERSON, CAMERA):
-            of_text(self.train, field)
+            of_text(train, field)
         self.people, (query, gallery) = number_text(PERSON, query, gallery)
-        self.cameras, (self.query, self.gallery) = number_text(CAMERA, query, gallery)
+        self.cameras, (query, gallery) = number_text(CAMERA, query, gallery)
+        super().__init__(train, query, gallery)
 
     def directions(self) -> dict[str, Direction]:
-        """Q2G: all queries in the whole gallery, without images of the query's person and camera.
+        """Let all queries search the whole gallery (Q2G), as fastreid's own evaluator does.
 
-        That is also what fastreid's own evaluator does.
+        A query does not see the images of its person and camera.
         """
-        rows = np.arange(len(self.query) + len(self.gallery), dtype=np.int64)
-        query, gallery = rows[: len(self.query)], rows[len(self.query) :]
-        return {"Q2G": Direction((Trial(query, gallery),))}
+        return {"Q2G": Direction((self.rows(),))}
 
     def folders(self) -> Folders:
         """Return where the pictures are, as the reader says or as is known of it."""

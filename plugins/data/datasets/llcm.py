@@ -9,6 +9,7 @@ import re
 
 from fastreid.config import CfgNode
 
+from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.galleries import seeded_galleries
 from plugins.data.datasets.index_files import (
     read_index,
@@ -18,7 +19,6 @@ from plugins.data.datasets.index_files import (
 )
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
 from plugins.data.datasets.unlisted import Folders
-from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.errors import InputError
 from plugins.protocol import Direction, Trial
 from plugins.registry import DATASET
@@ -30,7 +30,7 @@ IMAGE_FOLDERS = ("vis", "nir", "test_vis", "test_nir")
 
 
 @DATASET.register()
-class LLCM(VideoDataset):
+class LLCM(ReidDataset):
     """LLCM; three ways to test, whose scores do not compare.
 
     - sampled-gallery: all images of one modality search ten galleries with one image of each person

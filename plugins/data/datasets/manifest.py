@@ -6,20 +6,18 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
 from fastreid.config import CfgNode
 
+from plugins.data.datasets.base import Items, ReidDataset
 from plugins.data.datasets.index_files import whole_number
 from plugins.data.datasets.tracklet import (
-    INFRARED,
     MODALITIES,
     VISIBLE,
     Tracklet,
     as_tracklet,
 )
-from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.errors import InputError
-from plugins.protocol import Direction, Trial
+from plugins.protocol import Direction
 from plugins.registry import DATASET, nearest
 from plugins.utils.io import read_text
 
@@ -41,7 +39,7 @@ class Row(NamedTuple):
 
 
 @DATASET.register()
-class ManifestDataset(VideoDataset):
+class ManifestDataset(ReidDataset):
     """Frames listed in a CSV file, or a Parquet file with the same columns if pyarrow is there.
 
     The columns are path (relative to the table's folder, or absolute), person, camera, modality
@@ -71,10 +69,10 @@ class ManifestDataset(VideoDataset):
         if not rows:
             raise InputError(f"{path}: it lists no frames")
         check_people_differ(rows)
-        items = group(rows, os.path.dirname(path))
+        items: dict[str, Items] = {**group(rows, os.path.dirname(path))}
         if all(row.modality == MODALITIES[VISIBLE] and not row.tracklet for row in rows):
             items = {split: [as_image(item) for item in items[split]] for split in SPLITS}
-        super().__init__(*(items[split] for split in SPLITS), combineall)
+        super().__init__(items["train"], items["query"], items["gallery"], combineall)
 
     @classmethod
     def options(cls, cfg: CfgNode) -> dict:
@@ -86,28 +84,20 @@ class ManifestDataset(VideoDataset):
 
         Of one modality only, Q2G: all queries in the whole gallery.
         """
-        query, gallery = self.rows()
         items = [as_tracklet(item) for item in [*self.query, *self.gallery]]
-        seen_by = np.array([item.modality for item in items])
-        if len(set(seen_by.tolist())) == 1:
-            return {"Q2G": Direction((Trial(query, gallery),))}
-        trials = {
-            name: Trial(query[seen_by[query] == seeks], gallery[seen_by[gallery] == found])
-            for name, seeks, found in (("I2V", INFRARED, VISIBLE), ("V2I", VISIBLE, INFRARED))
-        }
+        if len({item.modality for item in items}) == 1:
+            return {"Q2G": Direction((self.rows(),))}
         return {
             name: Direction((trial,))
-            for name, trial in trials.items()
+            for name, trial in self.trials_by_modality().items()
             if len(trial.query) and len(trial.gallery)
         }
 
-    def _show(self, subsets: dict[str, list[tuple]]) -> None:
-        super()._show({name: [*map(as_tracklet, items)] for name, items in subsets.items()})
 
-
-def as_image(item: Tracklet) -> tuple[str, int, int]:
+def as_image(item: tuple) -> tuple[str, int, int]:
     """Fastreid's image (path, pid, camid) of a tracklet of one visible frame."""
-    return item.img_paths[0], item.pid, item.camid
+    (path, *_), pid, camid, *_ = item
+    return path, pid, camid
 
 
 def read_table(path: str) -> Iterator[Row]:

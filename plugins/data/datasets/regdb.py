@@ -10,10 +10,10 @@ from collections.abc import Collection
 
 from fastreid.config import CfgNode
 
+from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.index_files import read_index, require_choice, require_part
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
 from plugins.data.datasets.unlisted import Folders
-from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.errors import InputError
 from plugins.protocol import Direction
 from plugins.registry import DATASET
@@ -26,7 +26,7 @@ CAMERAS = {VISIBLE: 1, INFRARED: 2}
 
 
 @DATASET.register()
-class RegDB(VideoDataset):
+class RegDB(ReidDataset):
     """One split of RegDB; all images of one modality search all of the other.
 
     A person is known by the folder. The label in the files numbers the people of one file from 0,

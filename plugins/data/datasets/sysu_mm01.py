@@ -12,11 +12,11 @@ import numpy as np
 from fastreid.config import CfgNode
 from scipy.io import loadmat
 
+from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.galleries import TRIALS, group_rows, seeded_galleries
 from plugins.data.datasets.index_files import read_people, require_choice, require_part
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
 from plugins.data.datasets.unlisted import Folders
-from plugins.data.datasets.video_dataset import VideoDataset
 from plugins.errors import InputError
 from plugins.protocol import Direction, Trial
 from plugins.registry import DATASET
@@ -30,7 +30,7 @@ IMAGE = re.compile(r"\d{4}\.jpg")
 
 
 @DATASET.register()
-class SYSUMM01(VideoDataset):
+class SYSUMM01(ReidDataset):
     """SYSU-MM01; only infrared searches visible.
 
     The two draws of the galleries:

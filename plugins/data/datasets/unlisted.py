@@ -12,7 +12,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from plugins.data.datasets.tracklet import as_tracklet
 from plugins.errors import InputError
 from plugins.utils.images import ENDINGS, OTHER_ENDINGS
 
@@ -45,18 +44,6 @@ class Folders(NamedTuple):
     known: Callable[[str], bool] = lambda path: False
     deep: bool = True
     by_pattern: bool = True
-
-
-def folders_of(data: Any) -> Folders:
-    """Return what a data set says of its folders; a set that says nothing has those of its files.
-
-    Args:
-        data: a data set of any reader; it says so by a method ``folders()``.
-    """
-    if hasattr(data, "folders"):
-        return data.folders()
-    items = map(as_tracklet, (*data.train, *data.query, *data.gallery))
-    return folders_around(path for item in items for path in item.img_paths)
 
 
 def folders_around(files: Iterable[str]) -> Folders:
@@ -135,7 +122,7 @@ def warn_of_unlisted(data: Any, name: str) -> None:
     Raises:
         InputError: a folder of the set cannot be read.
     """
-    folders = folders_of(data)
+    folders = data.folders()
     if not folders.by_pattern or (name, folders.roots) in _searched:
         return
     _searched.add((name, folders.roots))
@@ -145,5 +132,5 @@ def warn_of_unlisted(data: Any, name: str) -> None:
 
 def explain_emptiness(data: Any) -> str:
     """Say, for the end of a message, which pictures an empty set has but does not list."""
-    unlisted = find_unlisted(folders_of(data))
+    unlisted = find_unlisted(data.folders())
     return f": {describe_unlisted(unlisted)}" if unlisted else ""

@@ -1,33 +1,34 @@
-"""Data sets around another one."""
+"""Data sets that are made of another one."""
 
 from pathlib import Path
 from typing import Any
 
 from fastreid.config import CfgNode
 
-from plugins.data.datasets.unlisted import Folders, folders_of
+from plugins.data.datasets.base import Items, ReidDataset
+from plugins.data.datasets.unlisted import Folders
 from plugins.errors import InputError
 from plugins.protocol import Direction
 from plugins.registry import DATASET, lookup
 
 
-class OuterDataset:
+class OuterDataset(ReidDataset):
     """A data set that is made of another one.
 
     Attributes:
-        section: of DATASETS, whose NAME is the set inside; a subclass sets it.
+        section: name of the section of DATASETS whose NAME is the set inside; a subclass sets it.
     """
 
     section: str
 
     @classmethod
-    def options(cls, cfg: CfgNode) -> dict:
-        """The whole config: the set inside has options of its own."""
+    def options(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Return the whole config, as the set inside has options too."""
         return {"cfg": cfg}
 
     @classmethod
     def inside(cls, cfg: CfgNode) -> str:
-        """Name of the set inside.
+        """Return the name of the set inside.
 
         Raises:
             InputError: it is this one.
@@ -39,7 +40,7 @@ class OuterDataset:
 
     @classmethod
     def files(cls, cfg: CfgNode) -> tuple[Path, ...]:
-        """Files that decide what trains besides the set inside, below the folder of all sets."""
+        """Name the files below the folder of all sets that decide what trains in addition."""
         return ()
 
 
@@ -48,30 +49,20 @@ class WrappedDataset(OuterDataset):
 
     Attributes:
         base: the set inside.
-        train: training items.
     """
 
-    def __init__(self, base, train: list[tuple]) -> None:
+    def __init__(self, base: ReidDataset, train: Items) -> None:
         """Take the set inside, and the items to train on."""
-        self.base, self.train = base, train
-
-    @property
-    def query(self) -> list:
-        """Queries of the set inside."""
-        return self.base.query
-
-    @property
-    def gallery(self) -> list:
-        """Gallery of the set inside."""
-        return self.base.gallery
+        super().__init__(train, base.query, base.gallery)
+        self.base = base
 
     def directions(self) -> dict[str, Direction]:
-        """Directions of the set inside."""
+        """Return the directions of the set inside."""
         return self.base.directions()
 
     def folders(self) -> Folders:
-        """Return those of the set inside; what this set leaves out of it is left out by intent."""
-        return folders_of(self.base)
+        """Return the folders of the set inside; this set leaves items out by intent."""
+        return self.base.folders()
 
     def show_train(self) -> None:
         """Log the table of the set inside."""
@@ -83,14 +74,14 @@ class WrappedDataset(OuterDataset):
 
 
 def innermost(data: Any) -> Any:
-    """The data set inside all ``WrappedDataset`` around it; one that is none itself."""
+    """Return the data set inside all ``WrappedDataset`` around it."""
     while isinstance(data, WrappedDataset):
         data = data.base
     return data
 
 
 def chain(name: str, cfg: CfgNode, key: str = "DATASETS.NAMES") -> dict[str, Any]:
-    """Registered data sets by name: ``name``, the set inside it, and so on to the innermost.
+    """Look up a data set, the set inside it, and so on to the innermost, by name.
 
     Args:
         name: the registered name.
