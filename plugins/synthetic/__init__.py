@@ -1,9 +1,9 @@
-"""Rendered stand-ins for licensed data sets: walking people, two modalities, one seed.
+"""Render stand-ins for licensed data sets: walking people, two modalities, one seed.
 
 ``settings`` says what is rendered, ``plan`` who walks where, ``identity`` who they are,
-``likeness`` how alike, ``scene`` what the cameras see, ``take`` what happens meanwhile; ``pose``,
-``figure`` and ``raster`` draw, ``frame`` records, ``writers`` and ``layouts`` put a data set on
-disk and ``sheet`` shows it to people. ``oracle`` says how well walks can be told apart at all.
+``likeness`` how alike they are, ``scene`` what the cameras see, ``take`` what happens meanwhile;
+``pose``, ``figure`` and ``raster`` draw, ``frame`` records, ``writers`` and ``layouts`` put a data
+set on disk and ``sheet`` shows it to people. ``oracle`` measures how well walks can be told apart.
 """
 
 from functools import partial

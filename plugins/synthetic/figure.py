@@ -1,4 +1,4 @@
-"""A walking person as limbs in the picture plane: body, clothes, hair, luggage.
+"""Draw a walking person as limbs in the picture plane: body, clothes, hair, luggage.
 
 Legend: T frames. Body frame as in ``pose``.
 """
@@ -45,8 +45,8 @@ class _Sketch:
         surface: Surface,
         start: np.ndarray,
         end: np.ndarray,
-        width: tuple[float, float, float],
-        depth: tuple[float, float, float] | None = None,
+        width: tuple[float, ...],
+        depth: tuple[float, ...] | None = None,
         cap: float = 1.0,
         nearer: float = 0.0,
         chest: bool = False,
@@ -57,11 +57,11 @@ class _Sketch:
             surface: of the palette.
             start: (T, 3) of its axis, body frame.
             end: (T, 3) of its axis, body frame.
-            width: half widths to the left and right at start, middle, end.
-            depth: half widths to the front and back; as ``width`` where not given.
+            width: three half widths to the left and right, at start, middle, end.
+            depth: three half widths to the front and back; ``width`` if not given.
             cap: 1 for round ends, larger for flatter ones.
-            nearer: moves it towards the camera in the painting order.
-            chest: carries the print, on its front.
+            nearer: moves the limb towards the camera in the painting order.
+            chest: whether the limb carries the print, on its front.
         """
         (x0, y0, z0), (x1, y1, z1) = (
             project(point, self.heading, self.tilt) for point in (start, end)
@@ -89,13 +89,13 @@ class _Sketch:
 
 
 def walking_figure(person: Identity, phase: np.ndarray, heading: np.ndarray, tilt: float) -> Shapes:
-    """The person's limbs, feet at the origin, lengths in body heights, x right and y down.
+    """Sketch a person's limbs: feet at the origin, lengths in body heights, x right and y down.
 
     Args:
-        person: whom to draw.
+        person: the person to draw.
         phase: (T,) of the gait, radians.
         heading: (T,) radians; 0 walks towards the camera, pi / 2 to the right.
-        tilt: of the camera, radians; looks down where positive.
+        tilt: of the camera, radians; positive if it looks down.
     """
     joints = pose(person, phase)
     sketch = _Sketch(heading, tilt)

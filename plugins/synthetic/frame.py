@@ -1,4 +1,4 @@
-"""One walk as a camera records it: background, figure, obstacle, blur, light, noise, bytes.
+"""Record one walk as a camera does: background, figure, obstacle, blur, light, noise, bytes.
 
 Legend: T frames, H and W canvas (supersampled), C channels.
 """
@@ -19,11 +19,11 @@ _SUPERSAMPLING = 2
 
 
 def render_walk(settings: SyntheticSettings, walk: Walk) -> np.ndarray:
-    """Frames of one walk.
+    """Render the frames of one walk.
 
     Args:
         settings: of the data set.
-        walk: who, where, when.
+        walk: the person, the camera and the moment.
 
     Returns:
         (T, height, width, 3) uint8, RGB; infrared has three equal channels.
@@ -32,7 +32,7 @@ def render_walk(settings: SyntheticSettings, walk: Walk) -> np.ndarray:
 
 
 def render_person(settings: SyntheticSettings, walk: Walk, person: Identity) -> np.ndarray:
-    """``render_walk`` with a person of one's own making instead of the one that the seed draws."""
+    """Render a walk as ``render_walk``, with another person than the one that the seed draws."""
     rng = stream(settings.seed, Stream.WALK, walk.pid, walk.modality, walk.number)
     camera = draw_camera(settings.site, walk.camid, settings.difficulty)
     moment = rng
@@ -75,7 +75,7 @@ def _with_obstacle(rng: np.random.Generator, palette: Palette) -> Palette:
 
 
 def _background(settings: SyntheticSettings, walk: Walk, camera: Camera, take: Take) -> np.ndarray:
-    """Windows of the camera's panorama that follow the walker; (T, H, W, C) float32."""
+    """Cut the windows of the panorama that follow the walker, (T, H, W, C) float32."""
     height, width = _SUPERSAMPLING * settings.height, _SUPERSAMPLING * settings.width
     panorama = draw_panorama(settings.site, walk.camid, walk.modality, camera.tilt, height)
     spare = PANORAMA_HEIGHT - 1
@@ -86,7 +86,7 @@ def _background(settings: SyntheticSettings, walk: Walk, camera: Camera, take: T
 
 
 def _smear(canvas: np.ndarray, share: np.ndarray, reach: int) -> None:
-    """Motion blur along the rows, in place: a box of ``2 reach + 1`` pixels mixed in by ``share``.
+    """Blur along the rows, in place: a box of ``2 reach + 1`` pixels is mixed in by ``share``.
 
     Args:
         canvas: (T, H, W, C).
@@ -100,7 +100,7 @@ def _smear(canvas: np.ndarray, share: np.ndarray, reach: int) -> None:
 
 
 def _shrink(canvas: np.ndarray) -> np.ndarray:
-    """Mean of each 2 x 2 block, (T, H / 2, W / 2, C); added in one order on every machine."""
+    """Average each 2 x 2 block, (T, H / 2, W / 2, C), in the same order on every machine."""
     rows = canvas[:, ::2] + canvas[:, 1::2]
     return 0.25 * (rows[:, :, ::2] + rows[:, :, 1::2])
 
@@ -108,7 +108,7 @@ def _shrink(canvas: np.ndarray) -> np.ndarray:
 def _develop(
     rng: np.random.Generator, pixels: np.ndarray, camera: Camera, take: Take, modality: int
 ) -> np.ndarray:
-    """Light, sensor noise and tone curve: linear intensity to (T, h, w, 3) uint8."""
+    """Apply light, sensor noise and tone curve: linear intensity to (T, h, w, 3) uint8."""
     frames, height, width, channels = pixels.shape
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, None, :, None]
     y = np.linspace(-1, 1, height, dtype=np.float32)[None, :, None, None]

@@ -1,21 +1,24 @@
-"""Who a person is: body, gait, clothes. Two palettes of one wardrobe, one for each modality.
+"""Draw who a person is: body, gait, clothes, and a palette of the clothes for each modality.
 
-Lengths are fractions of the body height, angles radians. Visible colour and infrared reflectance
+Lengths are fractions of the body height, angles radians. Visible color and infrared reflectance
 are drawn independently, as dye and cloth are: near infrared looks through most dyes and sees the
-fibre. What both modalities share is shape, cut, the geometry of a pattern, what is carried, gait.
+fiber. Both modalities share shape, cut, the geometry of a pattern, luggage and gait.
 """
 
 import colorsys
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeVar
 
 import numpy as np
 
 from plugins.synthetic.streams import Stream, between, stream
 
+Choice = TypeVar("Choice")
+
 
 class Surface(IntEnum):
-    """Rows of a palette: what a part of the picture is made of."""
+    """Names the rows of a palette: what a part of the picture is made of."""
 
     SKIN = 0
     HAIR = 1
@@ -33,8 +36,8 @@ class Material:
 
     Attributes:
         reflectance: range of its infrared reflectance.
-        print_contrast: how much of a printed or woven pattern is left in infrared, 0 to 1.
-        relief: strength of its folds and ribs, which shade alike in both modalities, 0 to 1.
+        print_contrast: share of a printed or woven pattern that is left in infrared, 0 to 1.
+        relief: strength of folds and ribs, which shade alike in both modalities, 0 to 1.
     """
 
     reflectance: tuple[float, float]
@@ -95,7 +98,7 @@ class Gait:
     sway: float
 
 
-# What body and gait are drawn from, in this order, at a spread of 1.
+# The ranges from which body and gait are drawn, in this order, at a scale of 1.
 BODY_RANGES = {
     "leg": (0.455, 0.525),
     "arm": (0.30, 0.36),
@@ -119,7 +122,7 @@ GAIT_RANGES = {
 
 @dataclass(frozen=True)
 class Outfit:
-    """Cut of hair, clothes and what is carried; colours are in the palettes."""
+    """Cut of hair and clothes, and the luggage; colors are in the palettes."""
 
     hair: str
     top: str
@@ -131,11 +134,11 @@ class Outfit:
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours by ``Surface``, in linear units of [0, 1].
+    """Colors by ``Surface``, in linear units of [0, 1].
 
     Attributes:
         base: (S, C), C = 3 in visible light and 1 in infrared.
-        accent: (S, C), the pattern's second colour.
+        accent: (S, C), the pattern's second color.
     """
 
     base: np.ndarray
@@ -154,7 +157,7 @@ class Identity:
         period: (S,) of the stripes.
         relief: (S,) strength of folds.
         visible: palette of dyes.
-        infrared: palette of fibres.
+        infrared: palette of fibers.
     """
 
     body: Body
@@ -167,21 +170,21 @@ class Identity:
     infrared: Palette
 
 
-def spread_of(difficulty: float) -> float:
-    """Return the spread of body and gait, 1.5 to 0.3, where the difficulty decides it."""
+def range_scale(difficulty: float) -> float:
+    """Return the scale of the ranges of body and gait, 1.5 to 0.3, if the difficulty decides it."""
     return 1.5 - 1.2 * difficulty
 
 
 def draw_identity(seed: int, pid: int, difficulty: float) -> Identity:
-    """The person ``pid``.
+    """Draw the person ``pid``.
 
-    The harder, the closer everybody is to the average one, and the fewer patterns show in infrared.
+    With a higher difficulty people are closer to the average and show fewer patterns in infrared.
     """
-    spread = spread_of(difficulty)
+    scale = range_scale(difficulty)
     keep = 1.0 - 0.6 * difficulty
     rng = stream(seed, Stream.IDENTITY, pid)
-    body = Body(**{name: between(rng, *BODY_RANGES[name], spread) for name in BODY_RANGES})
-    gait = Gait(**{name: between(rng, *GAIT_RANGES[name], spread) for name in GAIT_RANGES})
+    body = Body(**{name: between(rng, *BODY_RANGES[name], scale) for name in BODY_RANGES})
+    gait = Gait(**{name: between(rng, *GAIT_RANGES[name], scale) for name in GAIT_RANGES})
     top = _pick(rng, ("shirt", "shirt", "jacket", "coat"))
     outfit = Outfit(
         hair=_pick(rng, ("short", "short", "long", "bun", "bald", "cap")),
@@ -237,11 +240,11 @@ def _draw_dyes(rng: np.random.Generator, keep: float) -> Palette:
 
 
 def _dye(rng: np.random.Generator, keep: float) -> tuple[float, float, float]:
-    """Clothes are grey, black or white as often as they are coloured."""
+    """Draw a color: clothes are gray, black or white about as often as they are colored."""
     hue, neutral = rng.random(), rng.random() < 0.45
     saturation = between(rng, 0.0, 0.15) if neutral else between(rng, 0.30, 0.85, keep)
     return colorsys.hsv_to_rgb(hue, saturation, between(rng, 0.08, 0.92, keep))
 
 
-def _pick(rng: np.random.Generator, choices: tuple) -> str | float | tuple:
+def _pick(rng: np.random.Generator, choices: tuple[Choice, ...]) -> Choice:
     return choices[int(rng.integers(len(choices)))]

@@ -4,7 +4,7 @@ Legend: S surfaces of a palette.
 """
 
 import dataclasses
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,12 +21,13 @@ from plugins.synthetic.identity import (
     Palette,
     Surface,
     draw_identity,
-    spread_of,
+    range_scale,
 )
 from plugins.synthetic.settings import SyntheticSettings
 from plugins.synthetic.streams import Stream, stream
 
 Numbers = TypeVar("Numbers", Body, Gait, Palette)
+Value = TypeVar("Value", float, np.ndarray)
 
 
 def _average_identity() -> Identity:
@@ -59,7 +60,7 @@ AVERAGE = _average_identity()
 
 
 def person_of(settings: SyntheticSettings, pid: int) -> Identity:
-    """Draw the person ``pid`` of a data set, as alike to the others as ``settings`` say."""
+    """Draw the person ``pid`` of a data set; ``settings`` decide how alike people are."""
     likeness = settings.likeness
     if likeness is None:
         person = draw_identity(settings.seed, pid, settings.difficulty)
@@ -69,11 +70,11 @@ def person_of(settings: SyntheticSettings, pid: int) -> Identity:
     return dataclasses.replace(AVERAGE, gait=person.gait) if settings.gait_only else person
 
 
-def spread_of_people(settings: SyntheticSettings) -> float:
-    """Return the spread of body and gait over people; 1 fills the ranges of ``identity``."""
+def people_scale(settings: SyntheticSettings) -> float:
+    """Return the scale of the ranges of body and gait; 1 means those of ``identity``."""
     if settings.likeness is None:
-        return spread_of(settings.difficulty)
-    return (1 - settings.likeness) * spread_of(0.0)
+        return range_scale(settings.difficulty)
+    return (1 - settings.likeness) * range_scale(0.0)
 
 
 def pull(person: Identity, likeness: float, rng: np.random.Generator) -> Identity:
@@ -82,22 +83,23 @@ def pull(person: Identity, likeness: float, rng: np.random.Generator) -> Identit
     Numbers and colors move along the straight line. Hair, cut of top and bottom, luggage and the
     kind of pattern of each surface have no middle: each becomes the average person's with
     probability ``likeness``. The same draws serve every likeness, so a person who has become
-    average in something stays so at a higher one.
+    average in something stays average at a higher likeness.
 
     Args:
         person: at likeness 0.
-        likeness: 0 to 1, which is the average person.
+        likeness: 0 to 1; 1 is the average person.
         rng: of this person alone.
     """
 
-    def mix(own: float | np.ndarray, average: float | np.ndarray) -> float | np.ndarray:
-        return (1 - likeness) * own + likeness * average
+    def mix(value: Value, average: Value) -> Value:
+        return (1 - likeness) * value + likeness * average
 
-    def mix_all(own: Numbers, average: Numbers) -> Numbers:
-        names = [field.name for field in dataclasses.fields(own)]
-        return type(own)(*(mix(getattr(own, name), getattr(average, name)) for name in names))
+    def mix_all(numbers: Numbers, average: Numbers) -> Numbers:
+        names = [field.name for field in dataclasses.fields(numbers)]
+        mixed: list[Any] = [mix(getattr(numbers, name), getattr(average, name)) for name in names]
+        return type(numbers)(*mixed)
 
-    # Whose hair, top, bottom and luggage the person has.
+    # The outfits from which hair, top, bottom and luggage come.
     hair, top, bottom, carried = (
         AVERAGE.outfit if draw < likeness else person.outfit for draw in rng.random(4)
     )

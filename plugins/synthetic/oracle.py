@@ -3,9 +3,9 @@
 The oracle sees the joints of a clip, each located up to Gaussian noise, and knows the camera, where
 the walker is heading and how people are distributed. It knows neither the person nor the phase of
 the gait nor where in the picture the walker is, and it sees no clothes. So it bounds what can be
-learned from body and gait. A clip in order has one unknown phase; of a set of frames each has its
-own, and the frequency is lost: the difference is what order is worth. Occlusion, blur and what a
-network makes of pixels are in nothing but the noise that one chooses.
+learned from body and gait. A clip in order has one unknown phase. In a set of frames each frame has
+an unknown phase, and the frequency is lost: the difference is the value of order. Occlusion, blur
+and the network's reading of pixels enter only through the chosen noise.
 
 It estimates a person as well as the Fisher information allows (Cramer, Rao), and compares two clips
 by the likelihood ratio of one person against two, under a Gaussian prior (as PLDA does).
@@ -27,7 +27,7 @@ from plugins.evaluation.vvi_evaluator import scores
 from plugins.synthetic.figure import project
 from plugins.synthetic.identity import BODY_RANGES, GAIT_RANGES, Identity
 from plugins.synthetic.layouts import HITSZ_VCM
-from plugins.synthetic.likeness import person_of, spread_of_people
+from plugins.synthetic.likeness import people_scale, person_of
 from plugins.synthetic.plan import INFRARED, VISIBLE, Walk
 from plugins.synthetic.pose import pose
 from plugins.synthetic.scene import Camera, draw_camera
@@ -45,10 +45,10 @@ class SeenClip:
     """A clip as the oracle sees it.
 
     Attributes:
-        walk: that they are of.
-        person: who walks.
-        camera: that records.
-        frames: (T,) of the walk.
+        walk: the walk of the clip.
+        person: the walker.
+        camera: the recording camera.
+        frames: (T,) indices in the walk.
         phase: (T,) of the gait, radians.
         heading: (T,) of the walker, radians.
     """
@@ -185,7 +185,7 @@ def log_likelihood_ratio(
     identity = np.eye(query.shape[1])
 
     def alone(evidence: np.ndarray, information: np.ndarray) -> np.ndarray:
-        """Log p(y | F) but for what depends on neither hypothesis; (...,)."""
+        """Compute log p(y | F), (...,), without the terms that both hypotheses share."""
         precision = identity + information
         mean = np.linalg.solve(precision, evidence[..., None])[..., 0]
         return 0.5 * ((evidence * mean).sum(axis=-1) - np.linalg.slogdet(precision)[1])
@@ -200,16 +200,17 @@ def log_likelihood_ratio(
 
 
 def scales_of(settings: SyntheticSettings) -> Scales:
-    """List what is unknown of a person: the gait, and the body unless all have the same."""
+    """List the unknowns of a person: the gait, and the body unless all have the same."""
     ranges = {("gait", name): limits for name, limits in GAIT_RANGES.items()}
     if not settings.gait_only:
         ranges |= {("body", name): limits for name, limits in BODY_RANGES.items()}
-    spread = spread_of_people(settings) / np.sqrt(12)  # of a uniform draw
-    return {key: ((low + high) / 2, spread * (high - low)) for key, (low, high) in ranges.items()}
+    # Of a uniform draw.
+    std = people_scale(settings) / np.sqrt(12)
+    return {key: ((low + high) / 2, std * (high - low)) for key, (low, high) in ranges.items()}
 
 
 def parameters_of(person: Identity, scale: Scales) -> np.ndarray:
-    """Return the person's (P,) standard deviations from the mean; 0 where all are alike."""
+    """Return a person's parameters (P,), in standard deviations; 0 if all people are alike."""
     return np.array(
         [
             (getattr(getattr(person, part), name) - mean) / deviation if deviation else 0.0
@@ -219,28 +220,28 @@ def parameters_of(person: Identity, scale: Scales) -> np.ndarray:
 
 
 def _slope(clip: SeenClip, key: tuple[str, str], deviation: float, height: int) -> np.ndarray:
-    """Return the (T, D) pixels that joints move by for a standard deviation of a parameter."""
+    """Return the pixels (T, D) by which a standard deviation of a parameter moves the joints."""
     part, name = key
-    own = getattr(clip.person, part)
-    value, step = getattr(own, name), _STEP * deviation
+    numbers = getattr(clip.person, part)
+    value, step = getattr(numbers, name), _STEP * deviation
     more, less = (
-        dataclasses.replace(clip.person, **{part: dataclasses.replace(own, **{name: moved})})
+        dataclasses.replace(clip.person, **{part: dataclasses.replace(numbers, **{name: moved})})
         for moved in (value + step, value - step)
     )
     return _difference(clip, more, less, height) / (2 * _STEP)
 
 
 def _difference(
-    clip: SeenClip, one: Identity, other: Identity, height: int, turn: float = 0.0
+    clip: SeenClip, first: Identity, second: Identity, height: int, turn: float = 0.0
 ) -> np.ndarray:
-    """Return the (T, D) pixels between two people's joints, phases ``turn`` ahead and behind."""
-    return see_joints(clip, one, clip.phase + turn, height) - see_joints(
-        clip, other, clip.phase - turn, height
+    """Return the pixels (T, D) between two people's joints, phases ``turn`` ahead and behind."""
+    return see_joints(clip, first, clip.phase + turn, height) - see_joints(
+        clip, second, clip.phase - turn, height
     )
 
 
 def see_joints(clip: SeenClip, person: Identity, phase: np.ndarray, height: int) -> np.ndarray:
-    """Return the (T, D) joints of a person in the clip's place, pixels from their middle."""
+    """Return the joints (T, D) of a person in the place of the walker, pixels from their middle."""
     joints = np.stack(list(pose(person, phase).values()), axis=1)  # (T, J, 3)
     right, down, _ = project(joints, clip.heading[:, None], clip.camera.tilt)
     points = height * clip.camera.zoom * np.stack([right, down], axis=-1)

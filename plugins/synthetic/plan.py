@@ -1,4 +1,4 @@
-"""Who walks past which camera, when and how: pure lists of walks, nothing is drawn on yet."""
+"""Plan who walks past which camera, when and how: pure lists of walks, without pictures."""
 
 from dataclasses import dataclass
 
@@ -24,11 +24,11 @@ class Walk:
         pid: person.
         modality: 0 visible, 1 infrared.
         camid: camera, from 1.
-        number: of this walk among the person's walks in this modality, from 0.
+        number: index of this walk among the person's walks in this modality.
         frames: length.
-        reverse: walks the camera's path backwards, and so shows the other side.
-        light: time of day in [0, 1), which decides gain, colour cast and the side of the light.
-        twin: it is the visible walk of this number, recorded in infrared at the same moment.
+        reverse: whether the person walks the path backwards, and so shows the other side.
+        light: time of day in [0, 1), which decides gain, color cast and the side of the light.
+        twin: whether this is the visible walk of this number, recorded in infrared at that moment.
     """
 
     pid: int
@@ -42,15 +42,15 @@ class Walk:
 
 
 def cameras_of(modality: int, cameras: int) -> range:
-    """Cameras that record this modality: all but the last see light, all but the first infrared."""
+    """Number the cameras of a modality: all but the last see light, all but the first infrared."""
     return range(1, cameras) if modality == VISIBLE else range(2, cameras + 1)
 
 
 def plan_split(settings: SyntheticSettings, split: str) -> list[Walk]:
-    """All walks of one split, ordered by person, modality, camera and time.
+    """List all walks of one split, ordered by person, modality, camera and time.
 
-    Each of camera, direction and light is the person's own habit with probability
-    ``settings.nuisance``, in the test split ``settings.test_nuisance``, and an independent draw
+    Each of camera, direction and light is a habit of the person with probability
+    ``settings.nuisance`` (in the test split ``settings.test_nuisance``), and an independent draw
     otherwise.
 
     Args:
@@ -58,7 +58,7 @@ def plan_split(settings: SyntheticSettings, split: str) -> list[Walk]:
         split: "train" or "test".
 
     Returns:
-        Walks; the first people's stay the same when more are asked for.
+        Walks; those of the first people stay the same if more people are asked for.
     """
     assert split in ("train", "test"), split
     if split == "train":
@@ -75,7 +75,7 @@ def plan_split(settings: SyntheticSettings, split: str) -> list[Walk]:
 
 
 def plan_auxiliary(settings: SyntheticSettings, people: int) -> list[Walk]:
-    """Walks of ``people`` others, each past one camera, visible and infrared, without habits."""
+    """List walks of ``people`` others, each past one camera, in both modalities, without habits."""
     pids = range(FIRST_AUXILIARY_ID, FIRST_AUXILIARY_ID + people)
     return [
         walk
@@ -98,7 +98,7 @@ def _walks_of(
     others = rng.permutation(np.array(cameras_of(modality, settings.cameras)))
     visited = (kept + [camid for camid in others if camid not in kept])[:count]
     lengths = rng.integers(settings.min_frames, settings.max_frames + 1, size=count).tolist()
-    if pid % 5 == 1:  # now and then somebody is only glimpsed: too short a tracklet for readers
+    if pid % 5 == 1:  # some people are only glimpsed: too short a tracklet for readers
         visited.append(visited[0])
         lengths.append(int(rng.integers(4, SHORTEST_TRACKLET)))
 

@@ -1,4 +1,4 @@
-"""Where a walker's joints are: gait to angles, angles to joints.
+"""Compute where a walker's joints are: gait to angles, angles to joints.
 
 Body frame: left, up, forward; the origin lies on the ground below the hips; the body is 1 high.
 Legend: T frames.
@@ -15,7 +15,7 @@ _PHASES = 96  # of a cycle, at which a stride is measured
 
 
 def pose(person: Identity, phase: np.ndarray) -> dict[str, np.ndarray]:
-    """Joints of a walk.
+    """Compute the joints of a walk.
 
     Legs and arms swing like pendulums; a knee bends while its leg swings forward. The lowest ankle
     stands on the ground, which makes the body bob.
@@ -80,31 +80,31 @@ def walking_speed(person: Identity) -> float:
 
 
 def _cycle(phase: np.ndarray, sign: float) -> np.ndarray:
-    """The right leg walks half a cycle behind the left one."""
+    """Return the phase of a leg; the right leg walks half a cycle behind the left one."""
     return phase if sign > 0 else phase + np.pi
 
 
 def _leg_angles(gait: Gait, phase: np.ndarray, sign: float) -> tuple[np.ndarray, np.ndarray]:
-    """Thigh and shin, (T,) radians forward of hanging down."""
+    """Compute the angles of thigh and shin, (T,) radians forward of hanging down."""
     cycle = _cycle(phase, sign)
     thigh = gait.stride * (1 + sign * gait.asymmetry) * np.sin(cycle)
     return thigh, thigh - 0.08 - gait.knee * (0.5 + 0.5 * np.cos(cycle + 0.4)) ** 2
 
 
 def _arm_angles(gait: Gait, phase: np.ndarray, sign: float) -> tuple[np.ndarray, np.ndarray]:
-    """Upper arm and forearm, (T,) radians forward; against the leg of the same side."""
+    """Compute the angles of upper arm and forearm, (T,) radians; they swing against the leg."""
     swing = gait.arm_swing * (1 - sign * gait.asymmetry) * np.sin(_cycle(phase, sign))
     upper = -swing - 0.3 * gait.lean
     return upper, upper + gait.elbow * (0.75 + 0.5 * np.sin(upper))
 
 
 def _down(angle: np.ndarray) -> np.ndarray:
-    """Unit vector that hangs down, swung forward by ``angle``; (T, 3)."""
+    """Return the unit vectors (T, 3) that hang down, swung forward by ``angle``."""
     return np.stack([np.zeros_like(angle), -np.cos(angle), np.sin(angle)], axis=1)
 
 
 def _foot(shin: np.ndarray) -> np.ndarray:
-    """From ankle to toe, (T, 3): flat on the ground, pointing down while the shin lies behind."""
+    """Return ankle to toe, (T, 3): flat on the ground, pointing down while the shin is behind."""
     pitch = np.clip(-0.7 * shin - 0.1, 0.0, 1.2)
     toe = np.stack([np.zeros_like(pitch), -np.sin(pitch), np.cos(pitch)], axis=1)
     return 0.085 * toe - np.array([0.0, 0.018, 0.0])

@@ -1,4 +1,4 @@
-"""Anti-aliased limbs painted over a stack of frames, by distance to a tapered line.
+"""Paint anti-aliased limbs over a stack of frames, by distance to a tapered line.
 
 Legend: T frames, N shapes, H and W canvas, C channels. Picture units: the canvas is 1 high and W/H
 wide, x to the right, y down. Only sums, products, quotients and square roots touch the pixels:
@@ -24,9 +24,9 @@ class Shapes:
         end: (T, N, 2) of the axis.
         width: (T, N, 3) half widths at start, middle and end; a parabola runs through them.
         cap: (T, N) 1 for a round end, larger for a flatter one.
-        depth: (T, N) the larger, the nearer to the camera.
+        depth: (T, N) larger values are nearer to the camera.
         surface: (T, N) row of the palette.
-        chest: (T, N) how much of a print faces the camera, 0 to 1.
+        chest: (T, N) share of a print that faces the camera, 0 to 1.
     """
 
     start: np.ndarray
@@ -42,13 +42,13 @@ class Shapes:
         return Shapes(*(np.concatenate(pair, axis=1) for pair in pairs))
 
     def placed(self, zoom: np.ndarray, origin: np.ndarray) -> "Shapes":
-        """The same shapes enlarged by ``zoom`` (T,), their origin moved to ``origin`` (T, 2)."""
+        """Enlarge the shapes by ``zoom`` (T,) and move their origin to ``origin`` (T, 2)."""
         zoom, origin = zoom[:, None, None], origin[:, None]
         start, end = self.start * zoom + origin, self.end * zoom + origin
         return replace(self, start=start, end=end, width=self.width * zoom)
 
     def far_to_near(self) -> "Shapes":
-        """The same shapes in painting order, frame by frame."""
+        """Sort the shapes into painting order, frame by frame."""
         order = np.argsort(self.depth, axis=1, kind="stable")
 
         def sort(values: np.ndarray) -> np.ndarray:
@@ -60,7 +60,7 @@ class Shapes:
 
 @dataclass(frozen=True)
 class Cloth:
-    """What a surface looks like besides its colours; see ``Identity``.
+    """Look of the surfaces besides their colors; see ``Identity``.
 
     Attributes:
         pattern: (S, 3) weights of horizontal stripes, vertical stripes and print.
@@ -129,21 +129,21 @@ def _paint_one(
     coverage = coverage * _column(np.where(shadow, _SHADOW_OPACITY, 1.0))
 
     base = palette.base[surface].astype(np.float32)[:, None, None]  # (T, 1, 1, C)
-    colour = base
+    color = base
     pattern = cloth.pattern[surface]
     pattern[:, 2] *= shapes.chest[:, n]
     if pattern.any():
         mix = _pattern(along, across, t, side, pattern, cloth.period[surface])
         accent = palette.accent[surface].astype(np.float32)[:, None, None]
-        colour = base + mix[..., None] * (accent - base)
+        color = base + mix[..., None] * (accent - base)
     patch = canvas[:, rows.start : rows.stop, columns.start : columns.stop]
-    patch += coverage[..., None] * (colour * shade[..., None] - patch)
+    patch += coverage[..., None] * (color * shade[..., None] - patch)
 
 
 def _window(
     start: np.ndarray, end: np.ndarray, half: np.ndarray, canvas: np.ndarray
 ) -> tuple[range, range]:
-    """Rows and columns that hold the limb in any frame."""
+    """Find the rows and columns that hold the limb in any frame."""
     height, width = canvas.shape[1:3]
     margin = half.max() + 1.5 / height
     low = np.floor((np.minimum(start, end).min(axis=0) - margin) * height)
@@ -161,7 +161,7 @@ def _pattern(
     weight: np.ndarray,
     period: np.ndarray,
 ) -> np.ndarray:
-    """Share of the accent colour, (T, h, w) in [0, 1]."""
+    """Compute the share of the accent color, (T, h, w) in [0, 1]."""
     horizontal, vertical, chest = weight.T
     mix = np.zeros_like(along)
     if horizontal.any():
@@ -175,7 +175,7 @@ def _pattern(
 
 
 def _wave(phase: np.ndarray) -> np.ndarray:
-    """Stripes of period 1 between -1 and 1, with soft edges."""
+    """Return stripes of period 1 between -1 and 1, with soft edges."""
     return np.clip(3 * (np.abs(phase - np.floor(phase) - 0.5) * 4 - 1), -1, 1)
 
 

@@ -1,4 +1,4 @@
-"""What a camera sees when nobody is there: where it hangs, its light, its background.
+"""Draw what a camera sees when nobody is there: where it hangs, its light, its background.
 
 Every camera has one panorama, drawn once in both modalities; a frame is a window of it.
 """
@@ -21,14 +21,14 @@ class Camera:
     """Where a camera hangs and how it records.
 
     Attributes:
-        tilt: looks down by so many radians.
+        tilt: angle by which it looks down, radians.
         path: direction of the path past it, radians; 0 towards the camera, pi / 2 to the right.
         zoom: body height in the picture, picture heights.
         gain: exposure.
-        cast: (3,) colour of the light.
+        cast: (3,) color of the light.
         noise: strength of the sensor's noise in each modality.
-        falloff: how dark the corners of the infrared lamp are, 0 to 1.
-        quality: of its JPEG files.
+        falloff: darkness of the corners of the infrared lamp, 0 to 1.
+        quality: quality of the JPEG files.
     """
 
     tilt: float
@@ -43,7 +43,7 @@ class Camera:
 
 @lru_cache(maxsize=64)
 def draw_camera(seed: int, camid: int, difficulty: float) -> Camera:
-    """The camera ``camid`` of the site ``seed``; cameras differ more at higher difficulty."""
+    """Draw the camera ``camid`` of the site ``seed``; a higher difficulty varies cameras more."""
     rng = stream(seed, Stream.CAMERA, camid, 1)
     cast = colorsys.hsv_to_rgb(rng.random(), 0.35 * difficulty * rng.random(), 1.0)
     return Camera(
@@ -63,13 +63,13 @@ def draw_camera(seed: int, camid: int, difficulty: float) -> Camera:
 
 @lru_cache(maxsize=24)
 def draw_panorama(seed: int, camid: int, modality: int, tilt: float, height: int) -> np.ndarray:
-    """The scene behind the walkers.
+    """Draw the scene behind the walkers.
 
     Args:
         seed: of the site.
         camid: camera.
         modality: 0 visible, 1 infrared.
-        tilt: of the camera; the more it looks down, the more floor it sees.
+        tilt: of the camera; a camera that looks down sees more floor.
         height: of a picture, canvas pixels.
 
     Returns:
@@ -88,10 +88,10 @@ def draw_panorama(seed: int, camid: int, modality: int, tilt: float, height: int
         top, tall = between(layout, -0.3, 0.6), between(layout, 0.2, 1.2)
         frame, fill = _albedo(paint, modality), _albedo(paint, modality)
         inner = between(layout, 0.015, 0.04)
-        for inset, colour in ((0.0, frame), (inner, fill)):
+        for inset, color in ((0.0, frame), (inner, fill)):
             corner = (left + inset, top + inset)
             size = (wide - 2 * inset, tall - 2 * inset)
-            picture = _box(picture, x, y, corner, size, colour)
+            picture = _box(picture, x, y, corner, size, color)
     picture *= 0.8 + 0.4 * _clouds(layout, rows, columns, 14)
 
     below = np.clip((y - skirting) * height, 0, 1)
@@ -106,10 +106,10 @@ def draw_panorama(seed: int, camid: int, modality: int, tilt: float, height: int
 
 def _albedo(paint: np.random.Generator, modality: int) -> np.ndarray:
     if modality == VISIBLE:
-        colour = colorsys.hsv_to_rgb(
+        color = colorsys.hsv_to_rgb(
             paint.random(), 0.45 * paint.random() ** 2, between(paint, 0.15, 0.8)
         )
-        return np.array(colour, dtype=np.float32)
+        return np.array(color, dtype=np.float32)
     assert modality == INFRARED, modality
     return np.array([between(paint, 0.10, 0.50)], dtype=np.float32)  # the lamp hardly reaches it
 
@@ -120,27 +120,27 @@ def _box(
     y: np.ndarray,
     corner: tuple[float, float],
     size: tuple[float, float],
-    colour: np.ndarray,
+    color: np.ndarray,
 ) -> np.ndarray:
-    """The picture with a soft-edged rectangle on its ring; all lengths in picture heights."""
+    """Add a soft-edged rectangle to the ring of a picture; all lengths in picture heights."""
     (left, top), (wide, tall) = corner, size
     height = picture.shape[0] / PANORAMA_HEIGHT
     offset = (x - left) - np.floor((x - left) / PANORAMA_WIDTH) * PANORAMA_WIDTH
     reach_x = np.minimum(offset, wide - offset) * height + 0.5
     reach_y = np.minimum(y - top, top + tall - y) * height + 0.5
-    return picture + np.clip(reach_x, 0, 1) * np.clip(reach_y, 0, 1) * (colour - picture)
+    return picture + np.clip(reach_x, 0, 1) * np.clip(reach_y, 0, 1) * (color - picture)
 
 
 def _clouds(rng: np.random.Generator, rows: int, columns: int, cells: int) -> np.ndarray:
-    """Smooth noise in [0, 1] of so many cells per panorama height; (rows, columns, 1) float32."""
+    """Draw smooth noise in [0, 1] of ``cells`` per panorama height, (rows, columns, 1) float32."""
     across = int(cells * PANORAMA_WIDTH / PANORAMA_HEIGHT)
     grid = rng.random((cells + 1, across + 1)).astype(np.float32)
     grid[:, -1] = grid[:, 0]  # closed ring
     for axis, size in ((0, rows), (1, columns)):
         steps = grid.shape[axis] - 1
-        place = np.arange(size) * (steps / size)
-        low = np.minimum(place.astype(int), steps - 1)
-        share = (place - low).astype(np.float32)
+        position = np.arange(size) * (steps / size)
+        low = np.minimum(position.astype(int), steps - 1)
+        share = (position - low).astype(np.float32)
         share = share[:, None] if axis == 0 else share[None, :]
         first, second = np.take(grid, low, axis), np.take(grid, low + 1, axis)
         grid = first + share * (second - first)

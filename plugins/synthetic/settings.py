@@ -1,8 +1,8 @@
-"""What a rendered data set holds: one frozen record, its limits and its presets."""
+"""Settings of a rendered data set: one frozen record, its limits and its presets."""
 
 import dataclasses
 from dataclasses import dataclass
-from typing import get_args
+from typing import cast, get_args
 
 from plugins.errors import InputError
 
@@ -50,13 +50,13 @@ class SyntheticSettings:
         test_ids: people of the test split; nobody is in both.
         height: of a frame, pixels.
         width: of a frame, pixels.
-        cameras: of the whole site. Camera 1 records visible light only, the last one infrared only,
-            all others both.
-        train_cameras: that see one training person, in each modality.
-        test_cameras: that see one test person, in each modality; at least 2, so that every query
-            keeps a match in another camera.
-        min_frames: of a walk past a camera.
-        max_frames: of a walk past a camera.
+        cameras: number of cameras of the whole site. Camera 1 records visible light only, the last
+            one infrared only, all others both.
+        train_cameras: number of cameras that see one training person, in each modality.
+        test_cameras: number of cameras that see one test person, in each modality; at least 2, so
+            that every query keeps a match in another camera.
+        min_frames: least length of a walk past a camera.
+        max_frames: largest length of a walk past a camera.
         difficulty: 0 easy to 1 hard: strength of light, occlusion, blur, jitter and noise; people
             grow alike, unless ``likeness`` says how alike they are.
         nuisance: 0 to 1, how strongly cameras, walking direction and light go with the person in
@@ -70,7 +70,7 @@ class SyntheticSettings:
         likeness: 0 to 1, how alike people are in body, gait and outfit, whatever the difficulty: 0
             as different as they get, 1 the same person everywhere; None lets the difficulty decide.
         gait_only: everybody has the average body and one outfit, so that only gait tells people
-            apart; ``likeness`` is then that of their gait.
+            apart; ``likeness`` is then the likeness of their gait.
         gait_speed: a walker advances by stride times frequency; otherwise everybody walks equally
             fast, whatever the legs do.
         test_nuisance: 0 to 1, as ``nuisance``, but in the test split: above 0 test people have
@@ -117,7 +117,7 @@ class SyntheticSettings:
 
     @property
     def site(self) -> int:
-        """The seed of the site's cameras and backgrounds."""
+        """Return the seed of the site's cameras and backgrounds."""
         return self.seed if self.site_seed is None else self.site_seed
 
     def record(self) -> dict:
@@ -144,7 +144,7 @@ def _check(field: dataclasses.Field, value: object) -> None:
     if kind is not bool:
         low, high = _LIMITS[field.name]
         numeric = isinstance(value, int | kind) and not isinstance(value, bool)
-        if numeric and low <= value <= high:
+        if numeric and low <= cast(float, value) <= high:
             return
         name = "a whole number" if kind is int else "a number"
         expected = f"{name} between {low} and {high}{' or None' if optional else ''}"

@@ -25,8 +25,8 @@ def save_sheet(file: Path, *sets: SyntheticSettings) -> None:
 
     Args:
         file: to write.
-        sets: settings of a data set; of several, which differ in nothing but the site, each person
-            is shown at one site beside the next. Frames are scaled up by a whole number.
+        sets: settings of one data set, or of several that differ in nothing but the site: then each
+            person is shown at one site beside the next. Frames are scaled up by a whole number.
     """
     factor = -(-_FRAME_HEIGHT // sets[0].height)
     high, wide = factor * sets[0].height, factor * sets[0].width
@@ -54,8 +54,8 @@ def save_sheet(file: Path, *sets: SyntheticSettings) -> None:
             draw.text((x, top - 50), _TITLES[modality], _INK, large)
             for row, pid in enumerate(people):
                 seen = [walk for walk in walks[pid] if walk.modality == modality][:_WALKS]
-                place = (x, top + row * (high + _GAP))
-                _paste(sheet, settings, seen, place, (wide, high), small)
+                corner = (x, top + row * (high + _GAP))
+                _paste(sheet, settings, seen, corner, (wide, high), small)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, lambda out: sheet.save(out, format="PNG"))
 
@@ -98,6 +98,6 @@ def _paste(
 
 
 def _strip(settings: SyntheticSettings, walk: Walk) -> np.ndarray:
-    """Some frames of a walk, evenly spread, side by side."""
+    """Join some frames of a walk, at equal distances, side by side."""
     frames = render_walk(settings, walk)
     return np.concatenate(frames[np.linspace(0, 11, _FRAMES).astype(int)], axis=1)

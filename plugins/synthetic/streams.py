@@ -1,4 +1,4 @@
-"""Random streams keyed by what is drawn, so that adding a person or a camera changes no other."""
+"""Random streams by purpose, so that adding a person or a camera changes no other."""
 
 from enum import IntEnum
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Stream(IntEnum):
-    """What a stream draws; the numbers are part of every data set's seed."""
+    """Purposes of streams; the numbers are part of every data set's seed."""
 
     CAMERA = 1
     IDENTITY = 2
@@ -16,7 +16,7 @@ class Stream(IntEnum):
 
 
 def stream(seed: int, purpose: Stream, *key: int) -> np.random.Generator:
-    """The generator of one thing: the same numbers, whatever else is drawn in whichever process.
+    """Make the generator of one purpose, which no other draw and no other process changes.
 
     Only its uniform and integer draws are used: they are exact, while normal draws go through the
     platform's logarithm.
@@ -25,5 +25,5 @@ def stream(seed: int, purpose: Stream, *key: int) -> np.random.Generator:
 
 
 def between(rng: np.random.Generator, low: float, high: float, keep: float = 1.0) -> float:
-    """Uniform draw from [low, high], shrunk around the middle to the fraction ``keep``."""
+    """Draw uniformly from [low, high], shrunk around the middle to the fraction ``keep``."""
     return (low + high) / 2 + keep * (high - low) * (rng.random() - 0.5)

@@ -1,4 +1,4 @@
-"""What happens while somebody walks past a camera: the nuisances, drawn before anything is painted.
+"""Draw what happens while a person walks past a camera: the nuisances, before any painting.
 
 Legend: T frames.
 """
@@ -14,23 +14,23 @@ from plugins.synthetic.scene import PANORAMA_WIDTH, Camera
 from plugins.synthetic.settings import SyntheticSettings
 from plugins.synthetic.streams import between
 
-_PACE = 0.055  # of everybody, picture heights a frame, where gait does not say it
+_PACE = 0.055  # picture heights a frame, if the gait does not decide it
 
 
 @dataclass(frozen=True)
 class Take:
-    """What happens during one walk; (T,) where not said otherwise.
+    """Nuisances of one walk; (T,) unless another shape is given.
 
     Attributes:
-        phase: of the gait, radians.
-        heading: of the walker, radians.
-        x: of the feet, picture units.
-        y: of the feet, picture units.
+        phase: phase of the gait, radians.
+        heading: heading of the walker, radians.
+        x: position of the feet, picture units.
+        y: position of the feet, picture units.
         zoom: body height, picture heights.
         window: left edge of the background's window, picture heights.
         blur: share of the smeared picture, 0 to 1.
         exposure: factor on all intensities.
-        obstacle: (T, 3) left and right edge and top of something in front, picture units.
+        obstacle: (T, 3) left and right edge and top of an object in front, picture units.
         side_light: scalar, -1 from the left to 1 from the right.
         warmth: scalar, of the visible light, -1 blue to 1 yellow.
     """
@@ -59,8 +59,8 @@ def draw_take(
     hard, frames = settings.difficulty, walk.frames
     t = np.arange(frames)
     middle = 0.5 * settings.width / settings.height
-    heading = camera.path + np.pi * walk.reverse + between(rng, -0.9, 0.9, 0.2 + 0.6 * hard)
-    heading = heading + between(rng, -0.02, 0.02) * t
+    course = camera.path + np.pi * walk.reverse + between(rng, -0.9, 0.9, 0.2 + 0.6 * hard)
+    heading = course + between(rng, -0.02, 0.02) * t
     phase = 2 * np.pi * (rng.random() + person.gait.frequency * t)
     pace = _PACE
     if settings.gait_speed:
@@ -93,7 +93,7 @@ def draw_take(
 
 
 def _draw_obstacle(rng: np.random.Generator, frames: int, width: float, hard: float) -> np.ndarray:
-    """Something between camera and walker that slides through the picture; (T, 3)."""
+    """Draw an object between camera and walker that slides through the picture, (T, 3)."""
     passes = rng.random() < 0.15 + 0.7 * hard
     wide = between(rng, 0.05, 0.10 + 0.35 * hard) * width * 2
     top = -1.0 if rng.random() < 0.6 else between(rng, 0.35, 0.7)

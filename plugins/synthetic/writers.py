@@ -1,7 +1,7 @@
-"""Rendered walks as a data set on disk: what all layouts share.
+"""Write rendered walks as a data set on disk: the part that all layouts share.
 
 A layout says which file each frame goes to and which index files describe them. The index is
-written last: where it lies, every frame lies. ``synthetic.json`` says what was asked for.
+written last: if it is there, every frame is. ``synthetic.json`` holds the settings.
 """
 
 import dataclasses
@@ -34,15 +34,15 @@ RECORD = "synthetic.json"
 
 @dataclass(frozen=True)
 class Recording:
-    """One walk and where its frames go.
+    """One walk and the files of its frames.
 
     Attributes:
         walk: what to render.
         camera: the layout's name of the walk's camera.
-        frames: of the walk that are kept, from 0.
+        frames: indices of the frames that are kept.
         files: one for each of ``frames``, relative to the data set's root.
-        tracklets: what ``files`` is cut into, as ranges of it.
-        grey: files that ``frames`` go to once more, in grey; not counted.
+        tracklets: ranges of ``files``, one for each tracklet.
+        gray: further files of ``frames``, in gray; they are not counted.
     """
 
     walk: Walk
@@ -50,17 +50,17 @@ class Recording:
     frames: range | tuple[int, ...]
     files: tuple[str, ...]
     tracklets: tuple[range, ...]
-    grey: tuple[str, ...] = ()
+    gray: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a data set lies on disk.
+    """Files of a data set on disk.
 
     Attributes:
         name: as in ``tools/make_synthetic.py --layout``.
-        folder: where its reader looks, in FASTREID_DATASETS.
-        owned: what it writes into its folder, files and folders.
+        folder: the folder of FASTREID_DATASETS in which the reader looks.
+        owned: the files and folders that it writes into its folder.
         plan: settings -> split -> its recordings; raises InputError for settings that do not fit.
         write_index: (root, recordings) -> None, writes the index files.
     """
@@ -79,13 +79,13 @@ def render_layout(
     workers: int = 1,
     overwrite: bool = False,
 ) -> dict[str, dict[str, int]]:
-    """Render a data set; one that is there already and finished is left as it is.
+    """Render a data set; leave a finished one as it is.
 
     Args:
-        layout: how it lies on disk.
+        layout: the files on disk.
         root: folder of the data set, made if need be.
-        settings: what to render.
-        workers: processes; their number does not change a byte.
+        settings: of the data set.
+        workers: number of processes; it does not change a byte.
         overwrite: replace a rendered data set of other settings.
 
     Returns:
@@ -103,17 +103,17 @@ def render_layout(
         "layout": layout.name,
         "settings": settings.record(),
     }
-    found = _read_record(root)
-    if found and not record.items() <= found.items():
-        same = found["layout"] == layout.name  # what another layout wrote is not ours to remove
+    earlier = _read_record(root)
+    if earlier and not record.items() <= earlier.items():
+        same = earlier["layout"] == layout.name  # files of another layout are not ours to remove
         if not (overwrite and same):
             raise InputError(
-                f"{root / RECORD}: rendered with {_difference(found, record)}; "
+                f"{root / RECORD}: rendered with {_difference(earlier, record)}; "
                 f"choose another folder{' or pass --overwrite' if same else ''}"
             )
-        write_json(root / RECORD, found | {"finished": False})  # from now on, should this be killed
+        write_json(root / RECORD, earlier | {"finished": False})  # in case of a kill from now on
         _remove(root, layout.owned)
-    elif found and found["finished"]:
+    elif earlier and earlier["finished"]:
         logger.info("%s: already there", root)
         return counts
     root.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def render_layout(
 
 
 def count(recordings: dict[str, list[Recording]]) -> dict[str, dict[str, int]]:
-    """Identities, tracklets and frames by "<split>/<modality>/<camera>"."""
+    """Count identities, tracklets and frames by "<split>/<modality>/<camera>"."""
     table: dict[str, dict[str, int]] = {}
     seen: dict[str, set[int]] = {}
     for split, rows in recordings.items():
@@ -152,30 +152,30 @@ def count(recordings: dict[str, list[Recording]]) -> dict[str, dict[str, int]]:
 
 
 def _read_record(root: Path) -> dict | None:
-    """What was rendered into the folder, finished or not; nothing in a new or empty one."""
+    """Read the record of a folder, finished or not; return None for a new or empty folder."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return None
     file = root / RECORD
     if not file.is_file():
-        found = next(root.iterdir()).name if root.is_dir() else "a file"
+        name = next(root.iterdir()).name if root.is_dir() else "a file"
         raise InputError(
-            f"{root}: found {found} and no {RECORD}, so this was not rendered and stays as it is; "
+            f"{root}: found {name} and no {RECORD}, so this was not rendered and stays as it is; "
             "expected a new or empty folder"
         )
     try:
-        found = json.loads(file.read_text())
+        record = json.loads(file.read_text())
     except json.JSONDecodeError as error:
         raise InputError(f"{file}: line {error.lineno} is no JSON; expected a record") from error
     # Records from before there were layouts lack both.
-    settings = {"imbalance": 0.0} | found.get("settings", {})
-    return {"layout": "hitsz-vcm"} | found | {"settings": settings}
+    settings = {"imbalance": 0.0} | record.get("settings", {})
+    return {"layout": "hitsz-vcm"} | record | {"settings": settings}
 
 
-def _difference(found: dict, wanted: dict) -> str:
+def _difference(earlier: dict, wanted: dict) -> str:
     default = dataclasses.asdict(SyntheticSettings())
     old, new = (
         {"renderer": r.get("renderer"), "layout": r["layout"]} | default | r["settings"]
-        for r in (found, wanted)
+        for r in (earlier, wanted)
     )
     keys = [key for key in new if old.get(key) != new[key]]
     return ", ".join(f"{key} {old.get(key)} (asked for: {new[key]})" for key in keys)
@@ -194,9 +194,9 @@ def _write_recording(root: Path, settings: SyntheticSettings, recording: Recordi
     pixels = render_walk(settings, recording.walk)
     frames = [Image.fromarray(pixels[frame]) for frame in recording.frames]
     copies = list(zip(frames, recording.files, strict=True))
-    if recording.grey:
-        grey = [frame.convert("L") for frame in frames]
-        copies += zip(grey, recording.grey, strict=True)
+    if recording.gray:
+        gray = [frame.convert("L") for frame in frames]
+        copies += zip(gray, recording.gray, strict=True)
     for picture, file in copies:
         path = root / file
         path.parent.mkdir(parents=True, exist_ok=True)

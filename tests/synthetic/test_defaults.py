@@ -41,7 +41,7 @@ def digest_of(layout, settings):
     for split, recordings in layout.plan(settings).items():
         for row in recordings:
             camera = draw_camera(settings.site, row.walk.camid, settings.difficulty)
-            names = (split, row.camera, row.files, row.tracklets, row.grey, camera.quality)
+            names = (split, row.camera, row.files, row.tracklets, row.gray, camera.quality)
             digest.update(repr(names).encode())
             frames = render_walk(settings, row.walk)[list(row.frames)]
             digest.update(np.ascontiguousarray(frames).tobytes())

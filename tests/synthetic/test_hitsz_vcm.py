@@ -87,7 +87,7 @@ def test_people_cameras_and_lengths_are_as_awkward_as_in_the_real_data(root):
     assert any(length % 6 and length > 12 for length in lengths)
 
 
-def test_files_are_pictures_of_the_size_asked_for_and_infrared_is_grey(root):
+def test_files_are_pictures_of_the_size_asked_for_and_infrared_is_gray(root):
     for path in sorted(root.rglob("1.jpg")):
         pixels = np.asarray(Image.open(path))
         assert pixels.shape == (32, 16, 3)

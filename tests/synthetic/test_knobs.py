@@ -13,7 +13,7 @@ from plugins.errors import InputError
 from plugins.synthetic import HITSZ_VCM, SyntheticSettings, render_hitsz_vcm
 from plugins.synthetic.frame import render_person, render_walk
 from plugins.synthetic.identity import GAIT_RANGES, draw_identity
-from plugins.synthetic.likeness import AVERAGE, person_of, pull, spread_of_people
+from plugins.synthetic.likeness import AVERAGE, people_scale, person_of, pull
 from plugins.synthetic.plan import INFRARED, VISIBLE, Walk, plan_split
 from plugins.synthetic.pose import SIDES, pose
 from plugins.synthetic.scene import draw_camera, draw_panorama
@@ -183,12 +183,12 @@ def test_the_more_likeness_the_nearer_to_the_average_person_in_everything(pid, o
 
 
 @pytest.mark.parametrize("likeness", [None, 0.0, 0.5, 0.9])
-def test_the_spread_of_gait_is_as_told(likeness):
+def test_the_standard_deviation_of_gait_follows_the_likeness(likeness):
     settings = changed(likeness=likeness)
     people = [person_of(settings, pid) for pid in range(1, 400)]
     for name, (low, high) in GAIT_RANGES.items():
         values = [getattr(person.gait, name) for person in people]
-        expected = spread_of_people(settings) * (high - low) / np.sqrt(12)
+        expected = people_scale(settings) * (high - low) / np.sqrt(12)
         assert np.std(values) == pytest.approx(expected, rel=0.1), name
 
 

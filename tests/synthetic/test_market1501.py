@@ -75,7 +75,7 @@ def test_every_query_finds_its_person_in_another_camera(root, monkeypatch):
         assert any(p == pid and c != camid for _, p, c in data.gallery)
 
 
-def test_files_are_coloured_pictures_and_named_as_in_market1501(root):
+def test_files_are_colored_pictures_and_named_as_in_market1501(root):
     for path in root.rglob("*.jpg"):
         assert NAME.fullmatch(path.name)
     pixels = np.asarray(Image.open(path))

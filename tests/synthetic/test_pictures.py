@@ -131,7 +131,7 @@ def test_pictures_are_those_of_this_renderer_version_on_every_platform():
     assert digest[:16] == "274e45f3231d08c7"
 
 
-def test_infrared_frames_are_grey_and_visible_ones_are_not():
+def test_infrared_frames_are_gray_and_visible_ones_are_not():
     infrared, visible = (render_walk(SMALL, walk(modality=m)) for m in (INFRARED, VISIBLE))
     assert (np.ptp(infrared, axis=3) == 0).all()
     assert np.ptp(visible, axis=3).mean() > 5

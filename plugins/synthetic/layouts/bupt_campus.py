@@ -5,7 +5,7 @@
 and gallery.
 
 A camera sees visible light and infrared at once, so each visible walk has an infrared twin, aligned
-to the pixel. FakeIR holds the visible training frames in grey, where the real set has those that a
+to the pixel. FakeIR holds the visible training frames in gray, where the real set has frames that a
 network translated.
 """
 
@@ -26,7 +26,7 @@ _AUXILIARY_SHARE = 0.5
 
 
 def plan(settings: SyntheticSettings) -> dict[str, list[Recording]]:
-    """The walks of each split with their places on disk; the twins stand side by side.
+    """List the walks of each split with their files; twins are neighbors in the list.
 
     Raises:
         InputError: there are more cameras than BUPTCampus has names for.
@@ -52,8 +52,8 @@ def plan(settings: SyntheticSettings) -> dict[str, list[Recording]]:
                 twin = dataclasses.replace(walk, modality=INFRARED, twin=True)
                 visible = _record(walk, number)
                 if split != "test":
-                    grey = tuple(file.replace("/RGB/", "/FakeIR/") for file in visible.files)
-                    visible = dataclasses.replace(visible, grey=grey)
+                    gray = tuple(file.replace("/RGB/", "/FakeIR/") for file in visible.files)
+                    visible = dataclasses.replace(visible, gray=gray)
                 recordings[split] += [visible, _record(twin, number)]
     return recordings
 
@@ -66,7 +66,7 @@ def _record(walk: Walk, number: int) -> Recording:
 
 
 def write_index(root: Path, recordings: dict[str, list[Recording]]) -> None:
-    """Write ``data_paths.json`` and the row files; what is no query is in the gallery."""
+    """Write ``data_paths.json`` and the row files; test walks that are no queries are gallery."""
     queries = choose_queries(recordings["test"])
     items = []
     for split, rows in recordings.items():
@@ -79,12 +79,12 @@ def write_index(root: Path, recordings: dict[str, list[Recording]]) -> None:
 
 
 def choose_queries(test: list[Recording]) -> set[Recording]:
-    """One walk of each person: visible and infrared in turn, and of each of the walks in turn."""
+    """Choose one walk of each person: a visible and an infrared one in turn, by its index."""
     queries = set()
     for pid in {row.walk.pid for row in test}:
         modality = (VISIBLE, INFRARED)[pid % 2]
-        own = [row for row in test if (row.walk.pid, row.walk.modality) == (pid, modality)]
-        queries.add(own[pid // 2 % len(own)])
+        walks = [row for row in test if (row.walk.pid, row.walk.modality) == (pid, modality)]
+        queries.add(walks[pid // 2 % len(walks)])
     return queries
 
 

@@ -17,7 +17,7 @@ SPLITS = ("train", "test")
 
 
 def plan(settings: SyntheticSettings) -> dict[str, list[Recording]]:
-    """The walks of each split with their places on disk, ordered by person, modality, camera.
+    """List the walks of each split with their files, ordered by person, modality, camera.
 
     Frames of a folder are numbered through all its walks; a walk is cut after every
     ``settings.tracklet_frames`` frames, the last piece is shorter.
@@ -26,7 +26,8 @@ def plan(settings: SyntheticSettings) -> dict[str, list[Recording]]:
 
 
 def _plan_split(settings: SyntheticSettings, split: str) -> list[Recording]:
-    taken, recordings = Counter(), []
+    taken: Counter[str] = Counter()
+    recordings = []
     longest = settings.tracklet_frames
     for walk in plan_split(settings, split):
         camera = f"D{walk.camid}"

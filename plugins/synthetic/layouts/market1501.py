@@ -14,12 +14,12 @@ from plugins.synthetic.settings import SyntheticSettings
 from plugins.synthetic.streams import Stream, stream
 from plugins.synthetic.writers import Layout, Recording
 
-CAMERAS = 6  # Market-1501 has so many, and fastreid's reader takes no more
+CAMERAS = 6  # of Market-1501; fastreid's reader takes no more
 FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
 
 
 def plan(settings: SyntheticSettings) -> dict[str, list[Recording]]:
-    """The visible walks of each split with their places on disk.
+    """List the visible walks of each split with their files.
 
     Raises:
         InputError: there are more cameras than Market-1501 has.
@@ -54,7 +54,7 @@ def plan(settings: SyntheticSettings) -> dict[str, list[Recording]]:
 
 
 def images_kept(settings: SyntheticSettings, walk: Walk) -> int:
-    """Images of a training walk, from all its frames down to one.
+    """Count the images of a training walk, from all its frames down to one.
 
     Each person and, for a person, each camera but a favourite one has a share of its own, drawn so
     that its logarithm is uniform from 0 to log(1 - 0.9 * imbalance): at imbalance 1 a person has
@@ -72,7 +72,7 @@ def images_kept(settings: SyntheticSettings, walk: Walk) -> int:
 
 
 def write_index(root: Path, recordings: dict[str, list[Recording]]) -> None:
-    """Nothing to write: the file names say it all."""
+    """Write nothing, as the file names hold everything."""
 
 
 MARKET1501 = Layout("market1501", "Market-1501-v15.09.15", FOLDERS, plan, write_index)
