@@ -1,4 +1,4 @@
-"""Evaluation: distances, ranking, the evaluator of visible-infrared sets and its table."""
+"""Distances, ranking, the evaluator of visible-infrared sets and its table."""
 
 from plugins.evaluation.distance import distances
 from plugins.evaluation.queries import (

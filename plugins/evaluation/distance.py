@@ -1,4 +1,4 @@
-"""Distances between features, the same to the last bit however they are computed.
+"""Compute distances between features, the same to the last bit in every way to compute them.
 
 Legend: Q queries, C queries of one chunk, G gallery items, D feature length.
 
@@ -23,10 +23,10 @@ METRICS = ("cosine", "euclidean")
 CHUNK = 64
 
 # The grid is 2^-26 of the power of two above the largest norm. A product then has at most 52 bits
-# and, by Cauchy-Schwarz, so has every partial sum: float64's 53 hold each without rounding. A
-# cosine moves by some 1e-8, a fifth of a float32 step.
+# and, by Cauchy-Schwarz, so has every partial sum: the 53 bits of float64 hold each without
+# rounding. A cosine moves by some 1e-8, a fifth of a float32 step.
 GRID_BITS = 26
-# Distances whose spread is no larger share of them than this differ by rounding alone.
+# Distances whose range is no larger share of them than this differ by rounding alone.
 TIE = 1e-6
 
 
@@ -37,7 +37,7 @@ def check_metric(metric: str) -> None:
 
 
 def distances(queries: Tensor, gallery: Tensor, metric: str) -> Tensor:
-    """Distance of each query to each gallery item.
+    """Compute the distance of each query to each gallery item.
 
     Args:
         queries: (Q, D), finite.
@@ -87,7 +87,7 @@ def all_tie(queries: Tensor, gallery: Tensor, metric: str) -> bool:
     """
     if len(gallery) < 2 or not len(queries):
         return False
-    # A few of them tell at once that not all tie; the others are looked at where these do.
+    # A few pairs nearly always show that not all tie; the others are computed only if these do.
     few = distance_blocks(queries[:8], gallery[:64], metric, CHUNK)
     everything = distance_blocks(queries, gallery, metric, CHUNK)
     return all(

@@ -1,13 +1,13 @@
-"""What each query found: the record from which the tables, and differences of tables, are made.
+"""Keep the result of each query, from which tables, and differences of tables, are made.
 
 Legend: N queries over all trials of one row of the table.
 
 A file is an ``.npz`` that holds no pickled object. Its entry ``about`` is JSON in UTF-8: "format",
 "version", "run" (plain values, such as the seed), "queries" (lists "dataset", "path", "person" and
 "camera") and "rows" (of the table, each with "dataset", "name" and "plain"). Its other entries are
-columns with a number for each row, trial and query: ``row`` is a place in the list of rows,
-``step`` a place in those of queries minus the one before, ``trial`` counts from 0, and the others
-are as in :class:`QueryResults`.
+columns with a number for each row, trial and query: ``row`` is an index of the list of rows,
+``step`` an index of the lists of queries minus the one before, ``trial`` counts from 0, and the
+others are as in :class:`QueryResults`.
 """
 
 import io
@@ -27,7 +27,7 @@ from plugins.utils.io import read_bytes, write_atomically
 
 FORMAT, VERSION = "fastreid-plugins: results of each query", 1
 NAMES = ("dataset", "path", "person", "camera")
-# Those of the table that are means over queries.
+# The metrics of the table that are means over queries.
 METRICS = (*(f"Rank-{rank}" for rank in RANKS), "mAP", "mINP", "metric")
 COLUMNS = ("row", "trial", "step", "average_precision", "first_rank", "last_rank", "positives")
 
@@ -38,16 +38,16 @@ class QueryResults:
 
     Attributes:
         dataset: as in DATASETS.TESTS.
-        row: of the table, such as "I2V" or "I2V+FNA".
+        row: name of the row, such as "I2V" or "I2V+FNA".
         plain: whether the row is a direction as the config tests it: no re-ranked list, no attack.
         trial: (N,) int64 from 0.
-        path: (N,) str, first file of the query, from the folder of all data sets on.
+        path: (N,) str, first file of the query, relative to the folder of all data sets.
         person: (N,) str, the data set's name of the query's person.
         camera: (N,) str, likewise.
         average_precision: (N,) float64, a fraction; NaN where the query has no positive.
         first_rank: (N,) int64 from 1, where the CMC finds the person; 0 where there is none.
-        last_rank: (N,) int64, of the last positive among the items; 0 likewise.
-        positives: (N,) int64, right items that the query can see; only those above 0 count.
+        last_rank: (N,) int64, rank of the last positive among the items; 0 likewise.
+        positives: (N,) int64, number of positives; a query without any does not count.
     """
 
     dataset: str
@@ -64,11 +64,11 @@ class QueryResults:
 
     @property
     def task(self) -> str:
-        """Data set and row as the table names them: "HITSZVCM/I2V"."""
+        """Name data set and row as the table does: "HITSZVCM/I2V"."""
         return f"{self.dataset}/{self.row}"
 
     def values(self, metric: str) -> np.ndarray:
-        """(N,) what each query adds to a mean, percent; NaN where the query has no positive.
+        """Return the value (N,) of each query, percent; NaN where the query has no positive.
 
         Args:
             metric: one of ``METRICS``.
@@ -84,14 +84,14 @@ class QueryResults:
         return np.where(self.positives > 0, 100.0 * shares, np.nan)
 
     def weights(self) -> np.ndarray:
-        """(N,) how much each query counts in the row's mean; they sum to 1."""
+        """Return the weight (N,) of each query in the row's mean; the weights sum to 1."""
         counted = (self.positives > 0).astype(np.float64)
         _, member = np.unique(self.trial, return_inverse=True)
         queries = np.bincount(member, counted)
         return counted / (queries[member] * len(queries))
 
     def block(self) -> dict[str, float | int]:
-        """The row's means as the evaluator gave them; see ``plugins.evaluation.scores``."""
+        """Compute the row's means as the evaluator does; see ``plugins.evaluation.scores``."""
         return mean_scores(
             [
                 scores(
@@ -114,7 +114,7 @@ class Evaluation:
 
     Attributes:
         rows: in the order of the table.
-        run: plain values that say which evaluation this was, such as {"seed": 0}.
+        run: plain values that identify the evaluation, such as {"seed": 0}.
     """
 
     rows: Sequence[QueryResults]
@@ -122,20 +122,20 @@ class Evaluation:
 
 
 def pack_queries(evaluation: Evaluation, precision: type = np.float64) -> bytes:
-    """The contents of a file; equal evaluations give equal bytes.
+    """Make the contents of a file; equal evaluations give equal bytes.
 
     Args:
-        evaluation: what to keep.
-        precision: of the average precisions. With float64 means come back to the last bit; float16
-            takes a quarter of the space and moves one by at most 0.025 percent points.
+        evaluation: the results.
+        precision: type of the average precisions. With float64 means keep their last bit; float16
+            takes a quarter of the space and moves a mean by at most 0.025 percent points.
     """
     queries: dict[tuple[str, ...], int] = {}
     columns: dict[str, list[np.ndarray]] = {name: [np.empty(0, np.int64)] for name in COLUMNS}
     for number, row in enumerate(evaluation.rows):
         names = zip(row.path.tolist(), row.person.tolist(), row.camera.tolist(), strict=True)
-        places = [queries.setdefault((row.dataset, *each), len(queries)) for each in names]
-        columns["row"].append(np.full(len(places), number))
-        columns["step"].append(np.array(places, dtype=np.int64))
+        indices = [queries.setdefault((row.dataset, *each), len(queries)) for each in names]
+        columns["row"].append(np.full(len(indices), number))
+        columns["step"].append(np.array(indices, dtype=np.int64))
         for name in ("trial", "average_precision", "first_rank", "last_rank", "positives"):
             columns[name].append(getattr(row, name))
     about = {
@@ -145,10 +145,10 @@ def pack_queries(evaluation: Evaluation, precision: type = np.float64) -> bytes:
         "rows": [
             {"dataset": row.dataset, "name": row.row, "plain": row.plain} for row in evaluation.rows
         ],
-        "queries": {name: [query[place] for query in queries] for place, name in enumerate(NAMES)},
+        "queries": {name: [query[index] for query in queries] for index, name in enumerate(NAMES)},
     }
     text = json.dumps(about, ensure_ascii=False, separators=(",", ":")).encode()
-    precisions = np.concatenate(columns.pop("average_precision")).astype(precision)
+    precisions: np.ndarray = np.concatenate(columns.pop("average_precision")).astype(precision)
     whole = {name: np.concatenate(parts) for name, parts in columns.items()}
     whole["step"] = np.diff(whole["step"], prepend=0)  # nearly always 1
     arrays = {"about": np.frombuffer(text, dtype=np.uint8)}
@@ -158,7 +158,7 @@ def pack_queries(evaluation: Evaluation, precision: type = np.float64) -> bytes:
 
 
 def _zipped(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """As np.savez_compressed, but by LZMA: names of files take a tenth of the space."""
+    """Write as np.savez_compressed, but by LZMA: names of files take a tenth of the space."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
         for name, values in arrays.items():
@@ -192,13 +192,14 @@ def read_queries(path: Path) -> Evaluation:
     # A damaged file makes zipfile and numpy raise nearly anything.
     except Exception as error:
         raise InputError(
-            f"{path}: expected results of each query, found a file that is damaged or another's "
+            f"{path}: expected results of each query, found a damaged file or one of another kind "
             f"({type(error).__name__})"
         ) from error
-    found = (about.get("format"), about.get("version")) if isinstance(about, dict) else (None, None)
-    if found != (FORMAT, VERSION):
+    about = about if isinstance(about, dict) else {}
+    kind, version = about.get("format"), about.get("version")
+    if (kind, version) != (FORMAT, VERSION):
         raise InputError(
-            f"{path}: format {found[0]!r}, version {found[1]!r}; expected {FORMAT!r}, {VERSION}"
+            f"{path}: format {kind!r}, version {version!r}; expected {FORMAT!r}, {VERSION}"
         )
     if why := _misfit(about, arrays):
         raise InputError(f"{path}: {why}")
@@ -206,13 +207,13 @@ def read_queries(path: Path) -> Evaluation:
 
 
 def _smallest(values: np.ndarray) -> np.ndarray:
-    """Whole numbers in the smallest type that holds them."""
+    """Convert whole numbers to the smallest type that holds them."""
     low, high = int(values.min(initial=0)), int(values.max(initial=0))
     return values.astype(np.promote_types(np.min_scalar_type(low), np.min_scalar_type(high)))
 
 
 def _misfit(about: dict, arrays: dict[str, np.ndarray]) -> str | None:
-    """What of a file's contents is not as the head of this module says; None if all is."""
+    """Say which part of a file's contents is not as the head of this module says; None if none."""
     keys = {"format", "version", "run", "rows", "queries"}
     if about.keys() != keys:
         return f"about has the keys {sorted(about)}, expected {sorted(keys)}"
@@ -240,11 +241,11 @@ def _misfit(about: dict, arrays: dict[str, np.ndarray]) -> str | None:
     if len({array.shape for array in arrays.values()}) != 1 or arrays["row"].ndim != 1:
         return "the columns differ in length"
     for name, array in arrays.items():
-        kinds = {"average_precision": "f", "step": "iu"}.get(name, "u")
-        if array.dtype.kind not in kinds:
+        letters = {"average_precision": "f", "step": "iu"}.get(name, "u")
+        if array.dtype.kind not in letters:
             return f"column {name}: of type {array.dtype}"
-    places = {"row": (arrays["row"], len(rows)), "step": (_places(arrays), len(queries["path"]))}
-    for name, (values, number) in places.items():
+    limits = {"row": (arrays["row"], len(rows)), "step": (_indices(arrays), len(queries["path"]))}
+    for name, (values, number) in limits.items():
         if not ((values >= 0) & (values < number)).all():
             return f"column {name}: leads to {values.max()}, but there are {number}"
     counted = arrays["positives"] > 0
@@ -259,7 +260,7 @@ def _misfit(about: dict, arrays: dict[str, np.ndarray]) -> str | None:
     return None
 
 
-def _places(arrays: dict[str, np.ndarray]) -> np.ndarray:
+def _indices(arrays: dict[str, np.ndarray]) -> np.ndarray:
     return np.cumsum(arrays["step"].astype(np.int64))
 
 
@@ -268,7 +269,7 @@ def _rows(about: dict, arrays: dict[str, np.ndarray]) -> list[QueryResults]:
     rows = []
     for number, row in enumerate(about["rows"]):
         chosen = arrays["row"] == number
-        places = _places(arrays)[chosen]
+        indices = _indices(arrays)[chosen]
         rows.append(
             QueryResults(
                 dataset=row["dataset"],
@@ -276,7 +277,7 @@ def _rows(about: dict, arrays: dict[str, np.ndarray]) -> list[QueryResults]:
                 plain=row["plain"],
                 trial=arrays["trial"][chosen].astype(np.int64),
                 average_precision=arrays["average_precision"][chosen].astype(np.float64),
-                **{key: names[key][places] for key in ("path", "person", "camera")},
+                **{key: names[key][indices] for key in ("path", "person", "camera")},
                 **{
                     key: arrays[key][chosen].astype(np.int64)
                     for key in ("first_rank", "last_rank", "positives")

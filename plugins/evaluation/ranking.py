@@ -40,7 +40,7 @@ class RankingResult:
             al., "Deep Learning for Person Re-identification: A Survey and Outlook"); NaN likewise.
         valid: (Q,) bool, the query has a positive.
         first_rank: (Q,) int64 from 1, where the CMC finds the query's person; 0 where not valid.
-        last_rank: (Q,) int64, of the last positive among the items; 0 likewise.
+        last_rank: (Q,) int64, rank of the last positive among the items; 0 likewise.
         positives: (Q,) int64, number of positives.
     """
 
@@ -91,12 +91,12 @@ class RankingResult:
 
     @property
     def mean_average_precision(self) -> float:
-        """Mean AP (mAP) over the valid queries."""
+        """Return the mean AP (mAP) over the valid queries."""
         return float(self.average_precision.nanmean())
 
     @property
     def mean_inverse_negative_penalty(self) -> float:
-        """Mean INP (mINP) over the valid queries."""
+        """Return the mean INP (mINP) over the valid queries."""
         return float(self.inverse_negative_penalty.nanmean())
 
 

@@ -1,16 +1,16 @@
-"""k-reciprocal re-ranking on the CPU.
+"""Re-rank by k-reciprocal neighbors, on the CPU.
 
 Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR 2017.
 
 Legend: Q queries, G gallery items, N = Q + G items, D feature length.
 
 Every query and every gallery item takes part in every distance, so a re-ranked score supposes that
-all queries are known at once: it stands beside the plain score, not in its place.
+all queries are known at once: it complements the plain score and does not replace it.
 
-The counts are those of fastreid's TEST.RERANK, so that its users' numbers stay: an item is its own
-first neighbour and counts as one of the k1, and a list of half length has round(k1 / 2) + 1 items.
-Neighbours come from exact distances, ties in the order of the items. What fastreid keeps in N x N
-matrices is kept in sparse rows of some dozens of numbers.
+The counts are those of fastreid's TEST.RERANK, so that its users get the same numbers: an item is
+the first neighbor of itself and counts as one of the k1, and a list of half length has
+round(k1 / 2) + 1 items. Neighbors come from exact distances, ties in the order of the items. Where
+fastreid keeps N x N matrices, this module keeps sparse rows of some dozens of numbers.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ from plugins.errors import InputError
 from plugins.evaluation.distance import CHUNK, distance_blocks, distances
 from plugins.evaluation.ranks import sort_keys
 
-# Pairs of items whose features are looked at together.
+# Pairs of items whose features are compared together.
 PAIRS = 8192
 
 
@@ -36,13 +36,13 @@ def rerank(
     lambda_value: float,
     metric: str = "cosine",
 ) -> Tensor:
-    """Distances that also ask whether two items have the same neighbours.
+    """Compute distances that also depend on whether two items have the same neighbors.
 
     Args:
         query_features: (Q, D), finite.
         gallery_features: (G, D), finite.
-        k1: neighbours of an item, itself included.
-        k2: of those, the nearest over which an item's vector is averaged; 1 averages nothing.
+        k1: number of neighbors of an item, itself included.
+        k2: number of nearest neighbors over which an item's vector is averaged; 1 averages nothing.
         lambda_value: weight of the plain distance, 0 to 1; the Jaccard distance has the rest.
         metric: "cosine" or "euclidean".
 
@@ -56,10 +56,10 @@ def rerank(
     features = torch.cat((query_features, gallery_features)).double()
     if metric == "cosine":
         features = F.normalize(features, dim=1)
-    neighbours = nearest_neighbours(features, k1, metric)
-    vectors = encode(features.numpy(), neighbours, k1)
+    neighbors = nearest_neighbors(features, k1, metric)
+    vectors = encode(features.numpy(), neighbors, k1)
     if k2 > 1:
-        nearest = neighbours[:, :k2]
+        nearest = neighbors[:, :k2]
         vectors = indicator(nearest) @ vectors / nearest.shape[1]
     jaccard = jaccard_distances(vectors, len(query_features))
     plain = distances(query_features, gallery_features, metric)
@@ -70,17 +70,17 @@ def check_parameters(k1: int, k2: int, lambda_value: float) -> None:
     """Raise InputError, naming its key, if a parameter is out of its range."""
     for key, value in (("K1", k1), ("K2", k2)):
         if value < 1:
-            raise InputError(f"TEST.RERANK.{key}: {value}; expected 1 neighbour or more")
+            raise InputError(f"TEST.RERANK.{key}: {value}; expected 1 neighbor or more")
     if not 0 <= lambda_value <= 1:
         raise InputError(f"TEST.RERANK.LAMBDA: {lambda_value}; expected 0 to 1")
 
 
-def nearest_neighbours(features: Tensor, number: int, metric: str) -> np.ndarray:
-    """The nearest items of each item, itself first, ties in the order of the items.
+def nearest_neighbors(features: Tensor, number: int, metric: str) -> np.ndarray:
+    """Find the nearest items of each item, itself first, ties in the order of the items.
 
     Args:
         features: (N, D) float64.
-        number: of neighbours, itself included.
+        number: number of neighbors, the item itself included.
         metric: "cosine" or "euclidean".
 
     Returns:
@@ -89,28 +89,28 @@ def nearest_neighbours(features: Tensor, number: int, metric: str) -> np.ndarray
     number = min(number, len(features))
     columns = []
     for index, block in enumerate(distance_blocks(features, features, metric, CHUNK)):
-        # Less than any distance, that of an equal feature too. A block begins on the diagonal.
+        # Less than any distance, even to an equal feature. A block begins on the diagonal.
         block[:, index * CHUNK :].fill_diagonal_(-torch.inf)
         keys = sort_keys(block).topk(number, dim=1, largest=False).values
         columns.append(keys & 0xFFFFFFFF)
     return torch.cat(columns).numpy()
 
 
-def encode(features: np.ndarray, neighbours: np.ndarray, k1: int) -> sparse.csr_array:
-    """Each item as a vector over the items: what is near it, if the nearness is mutual.
+def encode(features: np.ndarray, neighbors: np.ndarray, k1: int) -> sparse.csr_array:
+    """Encode each item as a vector over the items: its neighbors, if they are mutual.
 
     Args:
         features: (N, D) float64.
-        neighbours: (N, k1) or fewer, from ``nearest_neighbours``.
+        neighbors: (N, k1) or fewer, from ``nearest_neighbors``.
         k1: as for ``rerank``.
 
     Returns:
         (N, N) V (Eq. 7), its rows scaled to sum 1.
     """
-    mutual = reciprocal(neighbours)
-    mutual_half = reciprocal(neighbours[:, : round(k1 / 2) + 1])
-    # A neighbour's own half list joins if more than 2/3 of it is here already (Eq. 4 says at least
-    # 2/3, its authors' code and fastreid more).
+    mutual = reciprocal(neighbors)
+    mutual_half = reciprocal(neighbors[:, : round(k1 / 2) + 1])
+    # The half list of a neighbor joins if more than 2/3 of it is here already (Eq. 4 says at least
+    # 2/3, its authors' code and fastreid say more).
     shared = mutual.multiply(mutual @ mutual_half.T).tocsr()
     sizes = np.diff(mutual_half.indptr)
     shared.data = (3 * shared.data > 2 * sizes[shared.indices]).astype(shared.dtype)
@@ -124,22 +124,22 @@ def encode(features: np.ndarray, neighbours: np.ndarray, k1: int) -> sparse.csr_
     return sparse.csr_array((weights, expanded.indices, expanded.indptr), shape=expanded.shape)
 
 
-def indicator(neighbours: np.ndarray) -> sparse.csr_array:
-    """(N, N) with a 1 for each neighbour of a row, from their (N, k) columns."""
-    number, width = neighbours.shape
+def indicator(neighbors: np.ndarray) -> sparse.csr_array:
+    """Make (N, N) with a 1 for each neighbor of a row, from the neighbors' (N, k) columns."""
+    number, width = neighbors.shape
     ends = np.arange(0, number * width + 1, width)
     ones = np.ones(number * width, dtype=np.int32)
-    return sparse.csr_array((ones, neighbours.ravel(), ends), shape=(number, number))
+    return sparse.csr_array((ones, neighbors.ravel(), ends), shape=(number, number))
 
 
-def reciprocal(neighbours: np.ndarray) -> sparse.csr_array:
-    """(N, N) with a 1 where two items are neighbours of each other (Eq. 3)."""
-    forward = indicator(neighbours)
+def reciprocal(neighbors: np.ndarray) -> sparse.csr_array:
+    """Make (N, N) with a 1 where two items are neighbors of each other (Eq. 3)."""
+    forward = indicator(neighbors)
     return forward.multiply(forward.T).tocsr()
 
 
 def squared_distances(features: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Squared Euclidean distances of the pairs (row, column) of (N, D) features."""
+    """Compute squared Euclidean distances of the pairs (row, column) of (N, D) features."""
     blocks = []
     for start in range(0, len(rows), PAIRS):
         pairs = slice(start, start + PAIRS)
@@ -149,7 +149,7 @@ def squared_distances(features: np.ndarray, rows: np.ndarray, columns: np.ndarra
 
 
 def jaccard_distances(vectors: sparse.csr_array, num_queries: int) -> Tensor:
-    """1 - sum of minima / sum of maxima, of each query's vector and each gallery item's (Eq. 10).
+    """Compute 1 - sum of minima / sum of maxima for the vectors of each query and item (Eq. 10).
 
     Args:
         vectors: (N, N), rows of sum 1, the queries first.

@@ -1,4 +1,4 @@
-"""From rankings to a row of the table of results.
+"""Turn rankings into a row of the table of results.
 
 Legend: Q queries.
 """
@@ -11,7 +11,7 @@ RANKS = (1, 5, 10, 20)
 
 
 def scores(ranking: RankingResult) -> dict[str, float | int]:
-    """A direction's row of the table.
+    """Compute a direction's row of the table.
 
     Returns:
         "Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP" and "metric", the mean of mAP and
@@ -26,7 +26,7 @@ def scores(ranking: RankingResult) -> dict[str, float | int]:
 
 
 def mean_scores(trials: list[dict[str, float | int]]) -> dict[str, float | int]:
-    """Mean of each entry over the trials; "queries" stays whole if it is."""
+    """Average each entry over the trials; a whole mean of "queries" becomes an int."""
     block = {name: float(np.mean([trial[name] for trial in trials])) for name in trials[0]}
     if block["queries"].is_integer():
         block["queries"] = int(block["queries"])

@@ -1,4 +1,4 @@
-"""The table of results, and their comparison with expected numbers."""
+"""Print the table of results, and compare results with expected numbers."""
 
 import math
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ COLUMNS = (
 
 
 def results_table(results: dict[str, dict]) -> str:
-    """Pipe table in fastreid's style, one row per data set and direction, percent.
+    """Format a pipe table in fastreid's style, one row per data set and direction, percent.
 
     Args:
         results: data set -> what its evaluator returned: a block of metrics per direction. A metric
@@ -34,7 +34,7 @@ def check_expected(expected_rows: list, tasks: Iterable[str]) -> None:
 
     Args:
         expected_rows: as for ``verify_expected``.
-        tasks: those that there are, or will be.
+        tasks: names of all tasks that there are, or will be.
     """
     for number, row in enumerate(expected_rows, start=1):
         source = f"TEST.EXPECTED_RESULTS row {number}"
@@ -67,15 +67,15 @@ def verify_expected(expected_rows: list, results: dict[str, dict]) -> list[str]:
     misses = []
     for number, row in enumerate(expected_rows, start=1):
         task, metric, expected, tolerance = row
-        found = _entry(blocks[task], metric, "metric", f"TEST.EXPECTED_RESULTS row {number}")
+        value = _entry(blocks[task], metric, "metric", f"TEST.EXPECTED_RESULTS row {number}")
         # Not "> tolerance": a NaN must miss.
-        if not abs(found - expected) <= tolerance:
-            misses.append(f"{task} {metric}: expected {expected} ± {tolerance}, found {found:.2f}")
+        if not abs(value - expected) <= tolerance:
+            misses.append(f"{task} {metric}: expected {expected} ± {tolerance}, found {value:.2f}")
     return misses
 
 
 def by_task(results: dict[str, dict]) -> dict[str, dict]:
-    """Blocks of metrics by "DATASET/DIRECTION"; a data set's overall "metric" is left out.
+    """List the blocks of metrics by "DATASET/DIRECTION", without a data set's overall "metric".
 
     >>> by_task({"HITSZVCM": {"I2V": {"mAP": 1.0}, "metric": 1.0}})
     {'HITSZVCM/I2V': {'mAP': 1.0}}

@@ -1,4 +1,4 @@
-"""Views of an item whose features are averaged: its mirror images and its further clips.
+"""Average the features of several views of an item: its mirror images and its further clips.
 
 Legend: M clips, N items, D feature length.
 """
@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from fastreid.config import CfgNode
 from torch import Tensor, nn
 
-# Clips whose features are in float64 at a time.
+# Clips whose features are converted to float64 at a time.
 CLIPS = 4096
 
 
 def viewed(model: nn.Module, cfg: CfgNode) -> nn.Module:
-    """The model as TEST.FLIP and TEST.METRIC want it evaluated."""
+    """Return the model as it is evaluated under TEST.FLIP and TEST.METRIC."""
     return FlipAverage(model, cfg.TEST.METRIC) if cfg.TEST.FLIP.ENABLED else model
 
 
@@ -28,8 +28,8 @@ class FlipAverage(nn.Module):
         """Wrap ``model``, whose forward takes a batch and gives (B, D) features.
 
         Args:
-            model: what is averaged.
-            metric: "cosine" or "euclidean", for which features keep their lengths.
+            model: gives the features that are averaged.
+            metric: "cosine", for which the mean gets length 1, or "euclidean".
         """
         super().__init__()
         self.model, self.metric = model, metric
@@ -37,19 +37,19 @@ class FlipAverage(nn.Module):
         self.training = model.training
 
     def forward(self, batch: dict) -> Tensor:
-        """(B, D) mean feature of both views, for the cosine of length 1."""
+        """Return the mean feature (B, D) of both views; its length is 1 if the metric is cosine."""
         mirrored = {**batch, "images": batch["images"].flip(dims=[-1])}
         mean = (self.model(batch) + self.model(mirrored)) / 2
         return F.normalize(mean, dim=1) if self.metric == "cosine" else mean
 
 
 def average_clips(features: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
-    """Mean feature of the clips of each item; of a single clip its feature to the last bit.
+    """Average the features of the clips of each item; a single clip keeps its feature's bits.
 
     Args:
         features: (M, D) float32 of M clips.
         rows: (M,) int64, the item of each clip.
-        counts: (N,) int64, the clips of each item, 1 or more.
+        counts: (N,) int64, the number of clips of each item, 1 or more.
 
     Returns:
         (N, D) float32.
@@ -64,13 +64,13 @@ def average_clips(features: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
 def options_suffix(cfg: CfgNode) -> str:
     """Say for the name of a result how the options of TEST differ from their defaults.
 
-    "+flip"; "+clips=3", or "+clips=all" for whole tracklets; "+noise=3" for kind and severity, or
-    "+noise=3-infrared" where only these items are corrupted; "+feature=relation".
+    The parts are "+flip"; "+clips=3", or "+clips=all" for whole tracklets; "+noise=3" for kind and
+    severity, or "+noise=3-infrared" if only these items are corrupted; "+feature=relation".
     """
     flip = "+flip" if cfg.TEST.FLIP.ENABLED else ""
     clips = "" if cfg.TEST.CLIPS == 1 else f"+clips={cfg.TEST.CLIPS or 'all'}"
-    asked = cfg.TEST.CORRUPTION
-    only = "" if asked.ITEMS == "all" else f"-{asked.ITEMS}"
-    corruption = "" if asked.KIND == "none" else f"+{asked.KIND}={asked.SEVERITY}{only}"
+    keys = cfg.TEST.CORRUPTION
+    only = "" if keys.ITEMS == "all" else f"-{keys.ITEMS}"
+    corruption = "" if keys.KIND == "none" else f"+{keys.KIND}={keys.SEVERITY}{only}"
     feature = "" if cfg.TEST.FEATURE == "fused" else f"+feature={cfg.TEST.FEATURE}"
     return flip + clips + corruption + feature

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from plugins.errors import InputError
 from plugins.evaluation import evaluate_distances, evaluate_ranking
 from plugins.evaluation.distance import distances
-from plugins.evaluation.rerank import nearest_neighbours, rerank
+from plugins.evaluation.rerank import nearest_neighbors, rerank
 from tests.helpers.sides import labeled, sides_of
 
 
@@ -31,7 +31,7 @@ def by_the_equations(features, num_queries, k1, k2, lambda_value, metric):
     items = range(len(features))
     order = [sorted(items, key=lambda g, p=p: (g != p, plain[p, g], g))[:k1] for p in items]
 
-    def near(p, k):  # Eq. 2; an item is its own first neighbour
+    def near(p, k):  # Eq. 2; an item is its own first neighbor
         return set(order[p][:k])
 
     def mutual(p, k):  # Eq. 3
@@ -101,7 +101,7 @@ def test_the_whole_of_lambda_is_the_plain_distance_and_none_of_it_the_jaccard_di
     assert torch.equal(plain, distances(queries, gallery, "cosine"))
     jaccard = rerank(queries, gallery, k1=8, k2=3, lambda_value=0.0)
     assert jaccard.min() >= 0
-    assert jaccard.max() == 1  # people without a common neighbour
+    assert jaccard.max() == 1  # people without a common neighbor
 
 
 def test_it_lifts_the_scores_of_people_who_form_groups():
@@ -115,16 +115,16 @@ def test_it_lifts_the_scores_of_people_who_form_groups():
     assert after.mean_average_precision > before.mean_average_precision + 0.05
 
 
-def test_more_equal_features_than_neighbours_are_no_trouble():
+def test_more_equal_features_than_neighbors_are_no_trouble():
     features = torch.ones(50, 4)
     found = rerank(features[:10], features[10:], k1=5, k2=2, lambda_value=0.3)
     assert found.isfinite().all()
-    neighbours = nearest_neighbours(features.double(), 5, "cosine")
-    assert neighbours[0].tolist() == [0, 1, 2, 3, 4]
-    assert neighbours[7].tolist() == [7, 0, 1, 2, 3]
+    neighbors = nearest_neighbors(features.double(), 5, "cosine")
+    assert neighbors[0].tolist() == [0, 1, 2, 3, 4]
+    assert neighbors[7].tolist() == [7, 0, 1, 2, 3]
 
 
-def test_items_with_the_same_neighbours_are_no_less_than_0_apart():
+def test_items_with_the_same_neighbors_are_no_less_than_0_apart():
     """In float64 their minima add up to a little more than 1."""
     features = torch.randn(5, 8, generator=torch.Generator().manual_seed(0)).repeat(9, 1)
     found = rerank(features[:5], features[5:], k1=9, k2=9, lambda_value=0.0)
@@ -162,7 +162,7 @@ def test_features_are_left_as_they_were():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"k1": 0}, r"TEST\.RERANK\.K1: 0; expected 1 neighbour or more"),
+        ({"k1": 0}, r"TEST\.RERANK\.K1: 0; expected 1 neighbor or more"),
         ({"k2": -1}, r"TEST\.RERANK\.K2: -1"),
         ({"lambda_value": 1.5}, r"TEST\.RERANK\.LAMBDA: 1\.5; expected 0 to 1"),
         ({"metric": "manhattan"}, r"TEST\.METRIC: no metric 'manhattan'"),
