@@ -1,4 +1,4 @@
-"""From a config to data sets and loaders.
+"""Build loaders from a config.
 
 Batch sizes of a config count all processes together; a loader gives each process its share.
 """
@@ -35,10 +35,10 @@ FASTREID_SAMPLERS = {
 
 
 def build_train_loader(cfg: CfgNode) -> DeviceLoader:
-    """An endless loader of training batches.
+    """Build an endless loader of training batches.
 
     Its ``dataset`` is a :class:`ClipDataset`, its ``batch_sampler`` an ``EpochSampler``, whose
-    ``position`` the trainer keeps.
+    ``position`` the trainer saves.
 
     Raises:
         InputError: from the data sets, the transforms, the frame cache or the sampler; or the
@@ -73,12 +73,12 @@ def build_train_loader(cfg: CfgNode) -> DeviceLoader:
 
 
 def build_test_loader(cfg: CfgNode, dataset_name: str) -> tuple[DeviceLoader, ReidDataset]:
-    """Loader of this process' share of the clips of query + gallery, in order, and the data set.
+    """Build a loader of this process' share of the clips of query + gallery, in order.
 
-    A batch's ``rows`` are rows of query + gallery.
+    The ``rows`` of a batch are rows of query + gallery.
 
     Returns:
-        (loader, data set); the shares are consecutive, may differ in length and may be empty, and
+        (loader, data set). The shares are consecutive, may differ in length and may be empty, and
         the clips of a tracklet may lie in two of them.
 
     Raises:
@@ -105,7 +105,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> tuple[DeviceLoader, Re
     if names := without_answer(data.directions(), items):
         raise InputError(
             f"DATASETS.TESTS {dataset_name}: {names[0]}: no query sees its own person in the "
-            "gallery; expected one that does, by another camera where the rule for junk is 'camera'"
+            "gallery; expected one that does, by another camera if the junk rule is 'camera'"
         )
     dataset = build_test_clips(cfg, data.query, data.gallery, data.directions())
     batch_size = max(1, cfg.TEST.IMS_PER_BATCH // comm.get_world_size())
@@ -121,8 +121,8 @@ def build_test_clips(
     Args:
         cfg: the config.
         query: items of a data set.
-        gallery: items of a data set.
-        directions: of the data set.
+        gallery: items of the same set.
+        directions: directions of the set.
 
     Raises:
         InputError: from the transforms, the frame cache or the corruption; or TEST.CLIPS is
@@ -143,7 +143,7 @@ def build_test_clips(
 
 
 def frame_reader(cfg: CfgNode, is_train: bool) -> Callable[[str], Tensor]:
-    """How an image file becomes a frame: decoded, or with DATALOADER.FRAME_CACHE from there.
+    """Return what reads a frame: a decoder, or the cache DATALOADER.FRAME_CACHE.
 
     Raises:
         InputError: the cache has no whole store of the input's size.
@@ -155,7 +155,7 @@ def frame_reader(cfg: CfgNode, is_train: bool) -> Callable[[str], Tensor]:
 
 
 def share_batch(cfg: CfgNode, processes: int) -> int:
-    """Items of a training batch that each process gets.
+    """Return the number of items of a training batch that each process gets.
 
     Raises:
         InputError: they cannot share SOLVER.IMS_PER_BATCH evenly.
@@ -169,7 +169,7 @@ def share_batch(cfg: CfgNode, processes: int) -> int:
 
 
 def clip_length(cfg: CfgNode) -> int:
-    """INPUT.CLIP.LENGTH.
+    """Read INPUT.CLIP.LENGTH.
 
     Raises:
         InputError: it is below 1.
@@ -180,7 +180,7 @@ def clip_length(cfg: CfgNode) -> int:
 
 
 def clip_number(cfg: CfgNode) -> int:
-    """TEST.CLIPS.
+    """Read TEST.CLIPS.
 
     Raises:
         InputError: it is negative.
@@ -193,10 +193,10 @@ def clip_number(cfg: CfgNode) -> int:
 
 
 def clip_sampling(cfg: CfgNode) -> str:
-    """INPUT.CLIP.SAMPLING.
+    """Read INPUT.CLIP.SAMPLING.
 
     Raises:
-        InputError: no sampling has that name, or it does not know several clips.
+        InputError: no sampling has that name, or it cannot take several clips.
     """
     name = cfg.INPUT.CLIP.SAMPLING
     if name not in SAMPLINGS:

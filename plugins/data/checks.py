@@ -1,4 +1,4 @@
-"""What is in a data set, and what in it would break or bias a run."""
+"""Check what is in a data set, and what in it would break or bias a run."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.image_set import ImageSet
-from plugins.data.datasets.tracklet import MODALITIES, Tracklet, as_tracklet
+from plugins.data.datasets.tracklet import MODALITIES, SPLITS, Tracklet, as_tracklet
 from plugins.data.datasets.unlisted import describe_unlisted, find_unlisted
 from plugins.data.datasets.wrapped import innermost
 from plugins.data.frames import read_frame
@@ -18,7 +18,6 @@ from plugins.errors import InputError
 from plugins.protocol import SEARCHABLE, can_search, without_answer
 from plugins.utils.processes import worker_processes
 
-SPLITS = ("train", "query", "gallery")
 SHORTEST_SIDE = 16  # pixels; networks of this field reduce a frame by 16
 LENGTHS = (1, 2, 6, 12, 24, 48, 96)  # lower ends of the histogram's bins, frames
 
@@ -26,12 +25,12 @@ Splits = dict[str, list[Tracklet]]
 
 
 class Complaint(NamedTuple):
-    """Something odd.
+    """A remark on a data set.
 
     Attributes:
-        fatal: it would break or bias a run; else it is worth knowing.
-        where: split and row, counted from 0, and a file of it.
-        text: what is odd.
+        fatal: whether it would break or bias a run; otherwise it is only worth knowing.
+        where: split and row, counted from 0, and a file of the item.
+        text: the remark.
     """
 
     fatal: bool
@@ -40,11 +39,11 @@ class Complaint(NamedTuple):
 
 
 def read_splits(data: ReidDataset) -> Splits:
-    """Tracklets of each split; an image is a tracklet of one frame.
+    """List the tracklets of each split; an image is a tracklet of one frame.
 
-    fastreid's training sets, also inside another, put their name before a person's number; it is
-    taken off, so that people can be compared between splits. Test people and cameras that are text
-    have their names again.
+    fastreid's training sets, also inside another set, put their name before a person's number. It
+    is removed, so that people can be compared between splits. Test people and cameras that are text
+    get their names back.
     """
     inner = innermost(data)
     splits = {split: [as_tracklet(item) for item in getattr(data, split)] for split in SPLITS}
@@ -53,15 +52,15 @@ def read_splits(data: ReidDataset) -> Splits:
     prefix = f"{getattr(inner.images, 'dataset_name', '')}_"
     for split, items in splits.items():
         if split != "train" and inner.people:
-            items = [item._replace(pid=inner.people[item.pid]) for item in items]
+            items = [item._replace(pid=inner.people[int(item.pid)]) for item in items]
         if split != "train" and inner.cameras:
-            items = [item._replace(camid=inner.cameras[item.camid]) for item in items]
+            items = [item._replace(camid=inner.cameras[int(item.camid)]) for item in items]
         splits[split] = [item._replace(pid=str(item.pid).removeprefix(prefix)) for item in items]
     return splits
 
 
 def count_cells(splits: Splits) -> list[list]:
-    """Rows [split, modality, camera, people, tracklets, frames], those that occur."""
+    """Count the rows [split, modality, camera, people, tracklets, frames] that occur."""
     rows = []
     for split, items in splits.items():
         for modality, camid in sorted({(item.modality, item.camid) for item in items}):
@@ -73,7 +72,7 @@ def count_cells(splits: Splits) -> list[list]:
 
 
 def count_lengths(splits: Splits) -> list[list]:
-    """Rows [split, tracklets of 1, 2-5, ... frames], by the bins of LENGTHS."""
+    """Count the rows [split, tracklets of 1, 2-5, ... frames], by the bins of LENGTHS."""
     rows = []
     for split, items in splits.items():
         bins = Counter(max(low for low in LENGTHS if low <= len(item.img_paths)) for item in items)
@@ -82,7 +81,7 @@ def count_lengths(splits: Splits) -> list[list]:
 
 
 def bin_names() -> list[str]:
-    """Names of the bins of LENGTHS.
+    """Name the bins of LENGTHS.
 
     >>> bin_names()
     ['1', '2-5', '6-11', '12-23', '24-47', '48-95', '96-']
@@ -95,11 +94,12 @@ def bin_names() -> list[str]:
 
 
 def check_labels(splits: Splits) -> list[Complaint]:
-    """What can be told without opening a file.
+    """Check what needs no file to be opened.
 
-    Fatal: a person, or a file, is both in train and in test; a file shows two people, or is of two
-    cameras or modalities; one person alone to train on. Worth knowing: nobody to train on; a
-    training person lacks a modality that others have; a query's person is not in the gallery.
+    Fatal: a person, or a file, is both in train and in test; a file shows two people, or belongs to
+    two cameras or modalities; there is one person alone to train on. Worth knowing: there is nobody
+    to train on; a training person lacks a modality that others have; a query's person is not in the
+    gallery.
     """
     return [
         *_leaks(splits),
@@ -111,7 +111,7 @@ def check_labels(splits: Splits) -> list[Complaint]:
 
 
 def verdict(data: ReidDataset, complaints: Iterable[Complaint]) -> str:
-    """Say what the set is fit for, in the words of the last line of a check."""
+    """Say what the set is fit for, as the last line of a check does."""
     if any(complaint.fatal for complaint in complaints):
         return "not fit to use"
     if not data.train:
@@ -120,14 +120,14 @@ def verdict(data: ReidDataset, complaints: Iterable[Complaint]) -> str:
 
 
 def remarks(data: ReidDataset) -> list[Complaint]:
-    """What the set itself tells about its splits: worth knowing."""
+    """List what the set itself remarks on its splits, which is worth knowing."""
     return [Complaint(False, *remark) for remark in data.remarks.items()]
 
 
 def check_unlisted(data: ReidDataset) -> list[Complaint]:
     """Look for pictures in the set's folders that no list holds.
 
-    Fatal where the reader takes what fits a pattern, worth knowing where lists name the files.
+    They are fatal if the reader takes what fits a pattern, worth knowing if lists name the files.
 
     Raises:
         InputError: a folder cannot be read.
@@ -140,9 +140,10 @@ def check_unlisted(data: ReidDataset) -> list[Complaint]:
 
 
 def check_searches(data: ReidDataset) -> list[Complaint]:
-    """Fatal: there are test items, but no direction has queries and a gallery, or one no answer.
+    """Check that every direction of the set can be searched.
 
-    Worth knowing: there are none, so that the set only trains.
+    Fatal: there are test items, but no direction has queries and a gallery, or one has no answer.
+    Worth knowing: there are no test items, so that the set only trains.
     """
     if can_search(data.directions()):
         text = "no query sees its own person in the gallery"
@@ -158,11 +159,11 @@ def _where(split: str, row: int, file: str) -> str:
 
 def _leaks(splits: Splits) -> Iterator[Complaint]:
     trained = {item.pid: row for row, item in reversed(list(enumerate(splits["train"])))}
-    told = set()
+    reported = set()
     for split in ("query", "gallery"):
         for row, item in enumerate(splits[split]):
-            if item.pid in trained and item.pid not in told:
-                told.add(item.pid)
+            if item.pid in trained and item.pid not in reported:
+                reported.add(item.pid)
                 text = f"person {item.pid} is in train too, at row {trained[item.pid]}"
                 yield Complaint(True, _where(split, row, item.img_paths[0]), text)
 
@@ -172,20 +173,18 @@ def _shared_files(splits: Splits) -> Iterator[Complaint]:
     for split, items in splits.items():
         for row, item in enumerate(items):
             for file in item.img_paths:
-                other, other_row, owner = first.setdefault(file, (split, row, item))
-                if (split == "train") != (other == "train"):
-                    text = f"the file is in {other} row {other_row} too"
-                    yield Complaint(True, _where(split, row, file), text)
+                first_split, first_row, owner = first.setdefault(file, (split, row, item))
+                where = f"{first_split} row {first_row}"
+                if (split == "train") != (first_split == "train"):
+                    text = f"the file is in {where} too"
                 elif owner.pid != item.pid:
-                    text = f"person {item.pid}, but person {owner.pid} in {other} row {other_row}"
-                    yield Complaint(True, _where(split, row, file), text)
+                    text = f"person {item.pid}, but person {owner.pid} in {where}"
                 elif (owner.camid, owner.modality) != (item.camid, item.modality):
-                    found, first_found = (
-                        f"{MODALITIES[shown.modality]}, camera {shown.camid}"
-                        for shown in (item, owner)
-                    )
-                    text = f"{found}, but {first_found} in {other} row {other_row}"
-                    yield Complaint(True, _where(split, row, file), text)
+                    views = [f"{MODALITIES[i.modality]}, camera {i.camid}" for i in (item, owner)]
+                    text = f"{views[0]}, but {views[1]} in {where}"
+                else:
+                    continue
+                yield Complaint(True, _where(split, row, file), text)
 
 
 def _missing_modalities(train: list[Tracklet]) -> Iterator[Complaint]:
@@ -193,11 +192,11 @@ def _missing_modalities(train: list[Tracklet]) -> Iterator[Complaint]:
     seen: dict[int | str, set[int]] = {}
     for item in train:
         seen.setdefault(item.pid, set()).add(item.modality)
-    told = set()
+    reported = set()
     for row, item in enumerate(train):
         for modality in sorted(every - seen[item.pid]):
-            if (item.pid, modality) not in told:
-                told.add((item.pid, modality))
+            if (item.pid, modality) not in reported:
+                reported.add((item.pid, modality))
                 text = f"person {item.pid} has no {MODALITIES[modality]} tracklet"
                 yield Complaint(False, _where("train", row, item.img_paths[0]), text)
 
@@ -223,15 +222,15 @@ def check_frames(
 ) -> list[Complaint]:
     """Decode every file once.
 
-    Fatal: it is missing or no whole image. Worth knowing: it is wider than high, or a side has
-    fewer than 16 pixels.
+    Fatal: a file is missing or no whole image. Worth knowing: an image is wider than high, or has a
+    side of fewer than 16 pixels.
 
     Args:
-        splits: to check.
-        workers: processes.
+        splits: splits to check.
+        workers: number of processes.
         read: image file -> (3, h, w) uint8.
     """
-    places = {
+    rows = {
         file: (split, row)
         for split, items in splits.items()
         for row, item in enumerate(items)
@@ -239,15 +238,15 @@ def check_frames(
     }
     complaints = []
     with worker_processes(workers) as results:
-        found = results(partial(_look_at, read=read), places, 32)
-        for file, complaint in tqdm(found, total=len(places), unit="frame", desc="reading"):
+        checked = results(partial(_check_frame, read=read), rows, 32)
+        for file, complaint in tqdm(checked, total=len(rows), unit="frame", desc="reading"):
             if complaint:
                 fatal, text = complaint
-                complaints.append(Complaint(fatal, _where(*places[file], file), text))
+                complaints.append(Complaint(fatal, _where(*rows[file], file), text))
     return complaints
 
 
-def _look_at(file: str, read: Callable[[str], Tensor]) -> tuple[str, tuple[bool, str] | None]:
+def _check_frame(file: str, read: Callable[[str], Tensor]) -> tuple[str, tuple[bool, str] | None]:
     try:
         _, height, width = read(file).shape
     except InputError as error:

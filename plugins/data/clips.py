@@ -1,13 +1,13 @@
-"""Clips: which frames of a tracklet are looked at, and the torch dataset that reads them.
+"""Choose the frames of a tracklet that make a clip, and read them as a torch dataset.
 
 Legend: L frames of a tracklet, S segments, T = S frames of a clip, H x W size of the input.
 
 **segments**: a tracklet is padded with its last frame to S segments of n = ceil(L / S) frames.
 Testing takes the first frame of each segment, training a random one. A test of several clips takes
 further frames of each segment, or all frames. So the time between two frames of a clip depends on
-L, and in training it is random.
+L, and is random in training.
 
-**window**: T frames at equal distances, see ``windows``.
+**window**: a clip has T frames at equal distances, see ``windows``.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from plugins.data.corruptions import Corruption
-from plugins.data.datasets.tracklet import as_tracklet, is_image
+from plugins.data.datasets.tracklet import as_tracklet, is_image, number_sorted
 from plugins.data.erasing import BoxErasing
 from plugins.data.frames import read_frame
 from plugins.data.windows import test_windows, train_window
@@ -29,7 +29,7 @@ SAMPLINGS = ("segments", "linspace", "window")
 
 
 def test_segments(length: int, segments: int, offset: int = 0) -> list[int]:
-    """The frame at ``offset`` of each segment, by default its first.
+    """Choose the frame at ``offset`` of each segment, by default its first.
 
     >>> test_segments(13, 6)
     [0, 3, 6, 9, 12, 12]
@@ -39,12 +39,12 @@ def test_segments(length: int, segments: int, offset: int = 0) -> list[int]:
 
 
 def test_clips(length: int, segments: int, clips: int) -> list[list[int]]:
-    """Frames of each clip of a tracklet, S of them in a clip.
+    """Choose the frames of each clip of a tracklet, S for a clip.
 
     Args:
         length: L.
         segments: S.
-        clips: k > 0 for at most k clips: of K = min(k, n), clip j takes the frame at offset
+        clips: k > 0 for at most k clips: clip j of K = min(k, n) takes the frame at offset
             floor(j n / K) of each segment. So the first clip is that of ``test_segments``, and no
             two are the same. 0 for the whole tracklet: S consecutive frames at a time, the last
             clip padded with the last frame.
@@ -63,9 +63,9 @@ def test_clips(length: int, segments: int, clips: int) -> list[list[int]]:
 
 
 def test_linspace(length: int, segments: int) -> list[int]:
-    """S frames at equal distances from the first, rounded down: BUPTCampus's own code (AuxNet).
+    """Choose S frames at equal distances from the first, rounded down, as AuxNet (BUPTCampus) does.
 
-    In floating point, which now and then rounds a whole number down to the one before it.
+    Its floating point sometimes rounds a whole number down to the one before it.
 
     >>> test_linspace(13, 6)
     [0, 2, 4, 6, 8, 10]
@@ -74,7 +74,7 @@ def test_linspace(length: int, segments: int) -> list[int]:
 
 
 def train_segments(length: int, segments: int, generator: torch.Generator) -> list[int]:
-    """One frame of each segment, drawn uniformly from the padded segment."""
+    """Draw one frame of each segment, uniformly from the padded segment."""
     step = ceil(length / segments)
     offsets = torch.randint(step, (segments,), generator=generator).tolist()
     return [min(segment * step + offset, length - 1) for segment, offset in enumerate(offsets)]
@@ -86,7 +86,7 @@ class ClipDataset(Dataset):
     Training has one sample per item, testing one per clip, those of an item side by side.
 
     Attributes:
-        items: the tracklets, in the order given.
+        items: the tracklets, in the given order.
     """
 
     def __init__(
@@ -108,12 +108,13 @@ class ClipDataset(Dataset):
             items: all tracklets, or all fastreid images (path, pid, camid).
             transform: list of T frames (3, h, w) uint8, and their modality -> (T, 3, H, W) uint8.
             length: T, frames of a clip.
-            train: draw frames at random, and relabel people and cameras to 0, 1, ... in sorted
-                order; otherwise the same frames each time, and ids as they are.
-            clips: of a tracklet in testing, see ``test_clips`` and ``test_windows``.
+            train: whether to draw frames at random, and to relabel people and cameras to 0, 1, ...
+                in sorted order; otherwise frames are the same each time, and labels stay.
+            clips: number of clips of a tracklet in testing, see ``test_clips`` and
+                ``test_windows``.
             sampling: "segments"; "linspace" for the one clip of ``test_linspace`` in testing, and
                 segments in training; or "window".
-            stride: of a window, frames.
+            stride: frames from one frame of a window to the next.
             read: image file -> (3, h, w) uint8.
             corruption: corrupts the frames of some items; None for none.
             erasing: draws a box of each clip to erase; None for none.
@@ -137,9 +138,8 @@ class ClipDataset(Dataset):
             for row, item in enumerate([] if train else self.items)
             for frames in self._test_clips(len(item.img_paths), clips)
         ]
-        # Sorted: the order of a set differs between processes.
-        self._labels = {p: i for i, p in enumerate(sorted({item.pid for item in self.items}))}
-        self._cameras = {c: i for i, c in enumerate(sorted({item.camid for item in self.items}))}
+        self._labels = number_sorted(item.pid for item in self.items)
+        self._cameras = number_sorted(item.camid for item in self.items)
 
     def _test_clips(self, length: int, clips: int) -> list[list[int]]:
         if self._sampling == "linspace":
@@ -155,24 +155,24 @@ class ClipDataset(Dataset):
 
     @property
     def num_classes(self) -> int:
-        """Number of people."""
+        """Return the number of people."""
         return len(self._labels)
 
     @property
     def num_cameras(self) -> int:
-        """Number of cameras."""
+        """Return the number of cameras."""
         return len(self._cameras)
 
     def __len__(self) -> int:
         return len(self.items if self._train else self._clips)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict:
-        """One sample.
+        """Read one sample.
 
         Args:
-            key: index; or (index, draw seed), and then every random choice comes from that seed and
-                no global random state changes, so that a sample does not depend on who reads it,
-                when, and after what.
+            key: index; or (index, draw seed): then every random choice comes from that seed and no
+                global random state changes, so that a sample does not depend on the process that
+                reads it or on earlier samples.
 
         Returns:
             ``images`` (T, 3, H, W) uint8, (3, H, W) for an image; ``targets``, ``camids``,

@@ -1,13 +1,13 @@
 """Corrupt the frames of a test as a worse camera would: by noise, blur, JPEG or gamma.
 
 A frame is corrupted at the input's size, after the resize, so that a packed frame and a decoded one
-end up the same. A seed and the frame's path below the folder of all data sets decide every random
+become the same. A seed and the frame's path below the folder of all data sets decide every random
 number, so a frame looks the same in every clip, process and run.
 
-The kinds, but for gamma, and five severities are those of ImageNet-C (Hendrycks and Dietterich,
-ICLR 2019). The strengths are not: ImageNet-C's are for pictures of 224 pixels and hardly leave a
-walker in frames of 64 x 32. Noise is half as strong here, JPEG files have more quality, and blur is
-a share of the frame's height.
+The kinds except gamma, and the five severities, are those of ImageNet-C (Hendrycks and Dietterich,
+ICLR 2019). The strengths are not: those of ImageNet-C are for pictures of 224 pixels and hardly
+leave a walker in frames of 64 x 32. Noise is half as strong here, JPEG files have a higher quality,
+and blur is a share of the frame's height.
 
 Legend: H x W size of the input.
 """
@@ -42,12 +42,12 @@ ITEMS = ("all", "query", "gallery", *MODALITIES)
 
 
 def add_noise(frame: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
-    """Add Gaussian noise, the same to all channels of a gray frame, which stays gray.
+    """Add Gaussian noise; a gray frame gets the same in all channels and stays gray.
 
     Args:
         frame: (H, W, 3) uint8.
-        deviation: shares of 255.
-        rng: of this frame alone.
+        deviation: standard deviation, shares of 255.
+        rng: generator of this frame alone.
     """
     gray = (frame == frame[..., :1]).all()
     noise = rng.standard_normal((*frame.shape[:2], 1 if gray else 3))
@@ -60,10 +60,10 @@ def blur(frame: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarra
     return _whole(ndimage.gaussian_filter(frame.astype(float), (reach, reach, 0), mode="nearest"))
 
 
-def compress(frame: np.ndarray, quality: int, rng: np.random.Generator) -> np.ndarray:
+def compress(frame: np.ndarray, quality: float, rng: np.random.Generator) -> np.ndarray:
     """Write (H, W, 3) uint8 as a JPEG file and read it again."""
     file = io.BytesIO()
-    Image.fromarray(frame).save(file, "JPEG", quality=quality)
+    Image.fromarray(frame).save(file, "JPEG", quality=int(quality))
     return np.array(decode_image(file, "a JPEG file"))
 
 
@@ -84,7 +84,7 @@ class Corruption:
     """Corrupts the frames of some items.
 
     Attributes:
-        rows: of the corrupted items among all.
+        rows: rows of the items to corrupt.
     """
 
     def __init__(
@@ -99,12 +99,12 @@ class Corruption:
         """Take what decides every pixel.
 
         Args:
-            kind: of KINDS.
+            kind: name in KINDS.
             severity: 1 to 5.
-            rows: of the corrupted items.
+            rows: rows of the items to corrupt.
             size: H, W.
             root: folder of all data sets.
-            seed: of what is random.
+            seed: seed of the random draws.
         """
         self.rows = rows
         self._corrupt, self._strength = KINDS[kind], STRENGTHS[kind][severity - 1]
@@ -114,7 +114,7 @@ class Corruption:
         """Corrupt one frame.
 
         Args:
-            path: of its file.
+            path: the frame's file.
             frame: (3, h, w) uint8, of any size.
 
         Returns:
@@ -138,50 +138,51 @@ def build_corruption(
     Args:
         cfg: the config.
         items: query + gallery of a data set.
-        queries: how many of them are its query.
-        directions: of the data set.
+        queries: number of queries among them.
+        directions: directions of the data set.
         root: folder of all data sets.
 
     Raises:
-        InputError: a value that TEST.CORRUPTION cannot have; a direction in which query and gallery
-            change places, so that ITEMS does not say which of them is corrupted; or attacked images
+        InputError: TEST.CORRUPTION has an unknown value; query and gallery change places in a
+            direction, so that ITEMS does not say which of them is corrupted; or attacked images
             are to be saved, which would be corrupted again when they are read.
     """
-    asked = cfg.TEST.CORRUPTION
+    keys = cfg.TEST.CORRUPTION
     check_corruption(cfg)
-    if asked.KIND == "none":
+    if keys.KIND == "none":
         return None
-    rows = range(len(items))
-    if asked.ITEMS in MODALITIES:
-        modality = MODALITIES.index(asked.ITEMS)
-        rows = {row for row in rows if as_tracklet(items[row]).modality == modality}
-    elif asked.ITEMS != "all":
+    every = range(len(items))
+    rows: Collection[int] = every
+    if keys.ITEMS in MODALITIES:
+        modality = MODALITIES.index(keys.ITEMS)
+        rows = {row for row in every if as_tracklet(items[row]).modality == modality}
+    elif keys.ITEMS != "all":
         for name, protocol in directions.items():
             for query, gallery in protocol.trials:
                 if (query >= queries).any() or (gallery < queries).any():
                     raise InputError(
-                        f"TEST.CORRUPTION.ITEMS: '{asked.ITEMS}', but in {name} query and gallery "
+                        f"TEST.CORRUPTION.ITEMS: '{keys.ITEMS}', but in {name} query and gallery "
                         f"of the data set change places; expected all, {' or '.join(MODALITIES)}"
                     )
-        rows = rows[:queries] if asked.ITEMS == "query" else rows[queries:]
-    return Corruption(asked.KIND, asked.SEVERITY, rows, cfg.INPUT.SIZE_TEST, root, asked.SEED)
+        rows = every[:queries] if keys.ITEMS == "query" else every[queries:]
+    return Corruption(keys.KIND, keys.SEVERITY, rows, cfg.INPUT.SIZE_TEST, root, keys.SEED)
 
 
 def check_corruption(cfg: CfgNode) -> None:
-    """Raise InputError for a value that TEST.CORRUPTION cannot have."""
-    asked = cfg.TEST.CORRUPTION
+    """Raise InputError if TEST.CORRUPTION has an unknown value."""
+    keys = cfg.TEST.CORRUPTION
     for key, value, choices in (
-        ("KIND", asked.KIND, ["none", *KINDS]),
-        ("ITEMS", asked.ITEMS, list(ITEMS)),
+        ("KIND", keys.KIND, ["none", *KINDS]),
+        ("ITEMS", keys.ITEMS, list(ITEMS)),
     ):
         if value not in choices:
             known = ", ".join(nearest(value, choices))
             raise InputError(f"TEST.CORRUPTION.{key}: '{value}'; known: {known}")
-    if asked.SEVERITY not in SEVERITIES:
-        raise InputError(f"TEST.CORRUPTION.SEVERITY: {asked.SEVERITY}; expected 1 to 5")
-    if asked.SEED < 0:
-        raise InputError(f"TEST.CORRUPTION.SEED: {asked.SEED}; expected 0 or more")
-    if asked.KIND != "none" and cfg.ATTACK.SAVE_IMAGES:
+    if keys.SEVERITY not in SEVERITIES:
+        raise InputError(f"TEST.CORRUPTION.SEVERITY: {keys.SEVERITY}; expected 1 to 5")
+    if keys.SEED < 0:
+        raise InputError(f"TEST.CORRUPTION.SEED: {keys.SEED}; expected 0 or more")
+    if keys.KIND != "none" and cfg.ATTACK.SAVE_IMAGES:
         raise InputError(
             f"ATTACK.SAVE_IMAGES: {cfg.ATTACK.SAVE_IMAGES}; expected none with TEST.CORRUPTION, as "
             "saved images would be corrupted again when they are read"

@@ -1,4 +1,4 @@
-"""A picture of a data set: some tracklets of each split and modality, for people to look at."""
+"""Draw a picture of a data set: some tracklets of each split and modality."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ _SAMPLES = 6  # tracklets of a row
 _FRAMES = 3  # of a tracklet
 _WIDTH, _HEIGHT = 48, 96  # of a frame, pixels
 _GAP, _CAPTION, _TITLE = 10, 18, 24
-_LETTERS = 24  # of a file's name, which fit below
+_LETTERS = 24  # of a file's name that fit below
 _PAPER, _INK, _MISSING = (250, 249, 246), (40, 40, 40), (214, 210, 200)
 
 
@@ -26,12 +26,12 @@ def save_sample_sheet(
     splits: dict[str, list[Tracklet]],
     read: Callable[[str], Tensor] = read_frame,
 ) -> None:
-    """Draw, for each split and modality that occurs, tracklets spread evenly over its list.
+    """Draw, for each split and modality that occurs, tracklets at equal distances in its list.
 
     Args:
         file: PNG to write; its folder is made.
-        splits: name -> tracklets; an image is told by its folder and name. A frame that cannot be
-            read stays grey.
+        splits: name -> tracklets; the caption of an image is its folder and name. A frame that
+            cannot be read stays gray.
         read: image file -> (3, h, w) uint8.
     """
     rows = []
@@ -39,8 +39,8 @@ def save_sample_sheet(
         for modality, name in enumerate(MODALITIES):
             chosen = [item for item in items if item.modality == modality]
             if chosen:
-                places = np.linspace(0, len(chosen) - 1, min(_SAMPLES, len(chosen))).astype(int)
-                rows.append((f"{split}, {name}", [chosen[place] for place in places]))
+                samples = np.linspace(0, len(chosen) - 1, min(_SAMPLES, len(chosen))).astype(int)
+                rows.append((f"{split}, {name}", [chosen[index] for index in samples]))
     step = _TITLE + _HEIGHT + _CAPTION + _GAP
     size = (_GAP + _SAMPLES * (_FRAMES * _WIDTH + _GAP), _GAP + len(rows) * step)
     sheet = Image.new("RGB", size, _PAPER)
@@ -49,8 +49,8 @@ def save_sample_sheet(
     for row, (title, items) in enumerate(rows):
         top = _GAP + row * step
         draw.text((_GAP, top), title, _INK, large)
-        for place, item in enumerate(items):
-            left = _GAP + place * (_FRAMES * _WIDTH + _GAP)
+        for column, item in enumerate(items):
+            left = _GAP + column * (_FRAMES * _WIDTH + _GAP)
             length = len(item.img_paths)
             frames = test_segments(length, _FRAMES) if length > 1 else [0]
             for index, frame in enumerate(frames):

@@ -1,11 +1,11 @@
-"""Which clips make a batch, and from which seed each of them draws.
+"""Choose the clips of a batch, and the seed of each clip's draws.
 
 Legend: P people of a batch over all ranks, S sides, K clips of a person on each side. The
 cross-modal sampler has two sides, visible and infrared; the others have one.
 
 Everything follows from (seed, epoch). Ranks cut their people out of the same table: two ranks train
-on the clips, and the draws, of one. Workers and prefetching change nothing, and a run resumes at
-any batch.
+on the same clips, with the same draws, as one. Workers and prefetching change nothing, and a run
+resumes at any batch.
 """
 
 import logging
@@ -26,8 +26,8 @@ class EpochSampler(Sampler):
     """Endless batches: lists of (item index, draw seed), all of side 0 first, person by person.
 
     Each epoch walks through shuffled people, and through each person's shuffled clips, so that all
-    come equally often and in other company each time. A batch has a person once, and a clip once
-    unless its person has fewer than K.
+    come equally often and together with others each time. A batch has a person once, and a clip
+    once unless its person has fewer than K.
 
     Attributes:
         sides: S.
@@ -53,8 +53,8 @@ class EpochSampler(Sampler):
             items: training tracklets.
             batch_size: clips of a batch on one rank.
             num_instances: K.
-            seed: same on all ranks.
-            rank: of this process.
+            seed: the same on all ranks.
+            rank: rank of this process.
             world_size: number of processes.
 
         Raises:
@@ -85,11 +85,11 @@ class EpochSampler(Sampler):
 
     @classmethod
     def group(cls, items: Sequence[Tracklet]) -> list[list[list[int]]]:
-        """Item indices of each person on each side; people without a side are left out."""
+        """Group item indices by person and side, without people who lack a side."""
         raise NotImplementedError
 
     def batch(self, epoch: int, step: int) -> list[tuple[int, int]]:
-        """This rank's batch number ``step`` of an epoch, (item index, draw seed) per clip."""
+        """Return this rank's batch ``step`` of an epoch: (item index, draw seed) per clip."""
         if self._epoch is None or self._epoch[0] != epoch:
             self._epoch = (epoch, self._draw_epoch(epoch))
         first = self._people_of_rank * self._rank
@@ -97,48 +97,49 @@ class EpochSampler(Sampler):
         return [(index, seed) for index, seed in people.swapaxes(0, 1).reshape(-1, 2).tolist()]
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        """Batches from ``position`` on, for ever."""
+        """Yield batches from ``position`` on, for ever."""
         position = self.position
         while True:
             yield self.batch(*divmod(position, self.batches_per_epoch))
             position += 1
 
     def state_dict(self) -> dict[str, int]:
-        """Where training is."""
+        """Return the position."""
         return {"position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from there."""
+        """Continue from a position."""
         self.position = state["position"]
 
     def _draw_epoch(self, epoch: int) -> np.ndarray:
-        """(batches, P, S, K, 2) int64 item indices and draw seeds of an epoch."""
+        """Draw the item indices and draw seeds of an epoch, (batches, P, S, K, 2) int64."""
         generator = np.random.default_rng([self._seed, epoch])
         people = walk(len(self._groups), self.batches_per_epoch, self._people, generator)
         indices = self._choose(people, generator)
         return np.stack([indices, generator.integers(2**63, size=indices.shape)], axis=-1)
 
     def _choose(self, people: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """(batches, P, S, K) item indices for the (batches, P) ``people``."""
+        """Choose the item indices (batches, P, S, K) of ``people`` (batches, P)."""
         chosen = np.empty((people.size, self.sides, self._num_instances), dtype=np.int64)
         order = np.argsort(people, axis=None, kind="stable")
         starts = np.flatnonzero(np.diff(people.flat[order])) + 1
-        for places in np.split(order, starts):
-            for side, items in enumerate(self._groups[people.flat[places[0]]]):
-                steps = walk(len(items), len(places), self._num_instances, generator)
-                chosen[places, side] = np.asarray(items)[steps]
+        for slots in np.split(order, starts):  # the slots of one person
+            for side, items in enumerate(self._groups[people.flat[slots[0]]]):
+                steps = walk(len(items), len(slots), self._num_instances, generator)
+                chosen[slots, side] = np.asarray(items)[steps]
         return chosen.reshape(*people.shape, self.sides, self._num_instances)
 
 
 def walk(count: int, rows: int, width: int, generator: np.random.Generator) -> np.ndarray:
-    """Rows of numbers below ``count``, all equally often, different ones within a row if possible.
+    """Fill rows with numbers below ``count``, all equally often, different in a row if possible.
 
-    Shuffles follow each other; what the unfinished row already has goes to the end of the next one.
+    Shuffles follow each other; numbers that the unfinished row already has go to the end of the
+    next shuffle.
 
     Args:
         count: numbers to choose from.
-        rows: how many rows.
-        width: numbers of a row.
+        rows: number of rows.
+        width: numbers in a row.
         generator: draws the shuffles.
 
     Returns:
@@ -155,7 +156,7 @@ def walk(count: int, rows: int, width: int, generator: np.random.Generator) -> n
 
 @SAMPLER.register()
 class ShuffleSampler(EpochSampler):
-    """Every item on its own, once an epoch (but for an incomplete last batch)."""
+    """Every item on its own, once an epoch (except in an incomplete last batch)."""
 
     def __init__(
         self,
@@ -167,7 +168,7 @@ class ShuffleSampler(EpochSampler):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        """As :class:`EpochSampler`; there are no people here, so ``num_instances`` is not used."""
+        """Prepare as :class:`EpochSampler`; ``num_instances`` is not used."""
         super().__init__(
             items,
             batch_size=batch_size,
@@ -179,7 +180,7 @@ class ShuffleSampler(EpochSampler):
 
     @classmethod
     def group(cls, items: Sequence[Tracklet]) -> list[list[list[int]]]:
-        """One group per item."""
+        """Make one group per item."""
         return [[[index]] for index in range(len(items))]
 
     def _choose(self, people: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -192,8 +193,8 @@ class IdentitySampler(EpochSampler):
 
     @classmethod
     def group(cls, items: Sequence[Tracklet]) -> list[list[list[int]]]:
-        """One group per person."""
-        groups = defaultdict(lambda: [[]])
+        """Make one group per person."""
+        groups: dict[int | str, list[list[int]]] = defaultdict(lambda: [[]])
         for index, item in enumerate(items):
             groups[item.pid][0].append(index)
         return [groups[pid] for pid in sorted(groups)]
@@ -207,8 +208,8 @@ class CrossModalIdentitySampler(EpochSampler):
 
     @classmethod
     def group(cls, items: Sequence[Tracklet]) -> list[list[list[int]]]:
-        """One group per person seen in both modalities."""
-        groups = defaultdict(lambda: [[], []])
+        """Make one group per person seen in both modalities."""
+        groups: dict[int | str, list[list[int]]] = defaultdict(lambda: [[], []])
         for index, item in enumerate(items):
             groups[item.pid][item.modality].append(index)
         complete = [groups[pid] for pid in sorted(groups) if all(groups[pid])]

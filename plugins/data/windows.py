@@ -1,8 +1,8 @@
 """Windows of a tracklet take T frames, each s after the one before, so that motion looks alike.
 
 Training starts anywhere, testing in the middle. In a tracklet that is too short the window turns
-round at the last frame and walks back by the same steps; it does not repeat that frame to fill up,
-or a walker would seem to stand still. Of s frames or fewer it can show only one.
+round at the last frame and walks back by the same steps; it does not repeat that frame, which would
+look as if the walker stood still. In a tracklet of s frames or fewer it can show only one.
 
 Legend: L frames of a tracklet, T frames of a window, s stride.
 """
@@ -11,7 +11,7 @@ import torch
 
 
 def window(length: int, frames: int, stride: int, start: int) -> list[int]:
-    """List T frames, s apart, to and fro between ``start`` and the last frame within reach.
+    """List T frames, s apart, back and forth between ``start`` and the last frame within reach.
 
     >>> window(24, 4, 2, start=5)
     [5, 7, 9, 11]
@@ -50,10 +50,10 @@ def test_windows(length: int, frames: int, stride: int, clips: int) -> list[list
         length: L.
         frames: T.
         stride: s.
-        clips: k > 0 for at most k windows, evenly spread: the N possible starts are cut into
+        clips: k > 0 for at most k windows at equal distances: the N possible starts are cut into
             K = min(k, N) parts, and a window starts in the middle of each part. So a single window
             lies in the middle, and no two are the same. 0 for the fewest windows that show every
-            frame which a window can show: on each grid of every s-th frame, windows follow one
+            frame that a window can show: on each grid of every s-th frame, windows follow one
             another, and the last is moved back to end with the grid.
 
     >>> test_windows(24, 8, 2, clips=1)

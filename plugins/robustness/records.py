@@ -13,7 +13,7 @@ from fastreid.config import CfgNode
 from torch import nn
 
 from plugins.data.datasets.tracklet import as_tracklet
-from plugins.data.frame_cache.store import stamp
+from plugins.data.frame_cache.store import file_state
 from plugins.errors import InputError
 from plugins.robustness.outcomes import Attacked, Outcomes
 from plugins.utils.io import read_tensors, write_json, write_tensors
@@ -111,7 +111,7 @@ def fingerprint(cfg: CfgNode, model: nn.Module, items: Sequence[tuple], **others
     digest = hashlib.sha256(json.dumps([told, others], sort_keys=True).encode())
     digest.update(f"{without_losses(model)} {hash_weights(model)}".encode())
     for item in items:
-        stamps = [stamp(path) for path in as_tracklet(item).img_paths]
+        stamps = [file_state(path) for path in as_tracklet(item).img_paths]
         digest.update(repr((tuple(item), stamps)).encode())
     return digest.hexdigest()
 

@@ -1,8 +1,9 @@
-"""One data set in the layout of another.
+"""Write one data set in the layout of another.
 
-What a run would train and test on is written: the tracklets that the source's reader gives, with
-the options of the config. Frames are copied or linked as they are, never encoded anew; they keep
-their extension and are numbered from 1. What a layout cannot hold is told, a line each.
+The copy holds what a run would train and test on: the tracklets that the source's reader gives,
+with the options of the config. Frames are copied or linked as they are, never encoded anew; they
+keep their extension and are numbered from 1. The conversion reports, a line each, what the layout
+cannot hold.
 
 ======================  =====================  =======================  ========================
 kept in                 manifest               hitsz-vcm                bupt-campus
@@ -21,7 +22,7 @@ file extensions         any                    jpg, jpeg, png, bmp      any
 ======================  =====================  =======================  ========================
 
 Trials, junk rules and ways to count ranks belong to a reader and are in no file of these layouts.
-BUPTCampus's auxiliary people, if they are asked for, become ordinary training people. Generated
+BUPTCampus's auxiliary people, if the config reads them, become ordinary training people. Generated
 tracklets, such as its FakeIR, are left out.
 """
 

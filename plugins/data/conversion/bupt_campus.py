@@ -19,12 +19,12 @@ KINDS = {modality: kind for kind, modality in MODALITY_CODES.items()}
 
 
 def open_set(folder: Path) -> BUPTCampus:
-    """The data set in ``folder``."""
+    """Read the data set in ``folder``."""
     return BUPTCampus(root=str(folder.parent), dataset_dir=folder.name)
 
 
 def plan(items: list[Item]) -> Plan:
-    """Tracklets by person and camera, the k-th visible one beside the k-th infrared one.
+    """Order tracklets by person and camera, the k-th visible one beside the k-th infrared one.
 
     Such partners share a tracklet number, counted from 1 through the whole set.
 
@@ -32,18 +32,19 @@ def plan(items: list[Item]) -> Plan:
         InputError: there are more than six cameras, or nothing is left of a split.
     """
     people, losses = number_names((item.person for item in items), "people")
-    cameras, told = number_names((item.camera for item in items), "cameras", CAMERAS.values())
-    losses += told
+    cameras, renamed = number_names((item.camera for item in items), "cameras", CAMERAS.values())
+    losses += renamed
     if len(cameras) > len(CAMERAS):
         raise InputError(
             f"{NAME}: found {len(cameras)} cameras, {', '.join(cameras)}; expected at most "
             f"{len(CAMERAS)}"
         )
-    seen, partners = Counter(), {}
+    seen: Counter[tuple] = Counter()
+    partners: dict[tuple, list[Item]] = {}
     for item in items:
-        place = (item.split != "train", people[item.person], cameras[item.camera])
-        seen[place, item.modality] += 1
-        partners.setdefault((*place, seen[place, item.modality]), []).append(item)
+        view = (item.split != "train", people[item.person], cameras[item.camera])
+        seen[view, item.modality] += 1
+        partners.setdefault((*view, seen[view, item.modality]), []).append(item)
     alone = [key for key, group in partners.items() if not key[0] and len(group) == 1]
     for key in alone:
         del partners[key]
@@ -68,7 +69,7 @@ def plan(items: list[Item]) -> Plan:
 
 
 def frame_stem(pid: int, modality: int, code: str, number: int) -> str:
-    """Path of a tracklet's frames, up to their numbers.
+    """Name a tracklet's frames, up to their numbers.
 
     >>> frame_stem(1, 1, "3", 8535)
     'DATA/1/IR/CQ1/1_IR_CQ1_8535'
@@ -82,8 +83,8 @@ def write_index(root: Path, items: list[Item]) -> None:
 
     Args:
         root: folder of the data set.
-        items: named as :func:`frame_stem` says. In train and train_auxiliary every visible one has
-            an infrared partner of the same tracklet number.
+        items: named as :func:`frame_stem` says. In train and train_auxiliary every visible item
+            has an infrared partner of the same tracklet number.
     """
     index: dict = {}
     rows: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Writes a data set in another layout, whole or not at all."""
+"""Write a data set in another layout, whole or not at all."""
 
 import os
 import shutil
@@ -10,10 +10,11 @@ from typing import NamedTuple
 from fastreid.config import CfgNode
 from tqdm import tqdm
 
-from plugins.data.checks import SPLITS, check_unlisted
+from plugins.data.checks import check_unlisted
 from plugins.data.conversion import bupt_campus, hitsz_vcm, manifest
 from plugins.data.conversion.item import Item, Plan, read_items
 from plugins.data.datasets.build import build_dataset, datasets_root
+from plugins.data.datasets.tracklet import SPLITS
 from plugins.errors import InputError
 from plugins.protocol import Direction
 from plugins.utils.drafts import draft_of, require_new
@@ -22,7 +23,7 @@ from plugins.utils.drafts import draft_of, require_new
 TARGETS: dict[str, ModuleType] = {
     module.NAME: module for module in (hitsz_vcm, bupt_campus, manifest)
 }
-# How a frame gets to its place: (source, target) -> None.
+# Ways to place a frame: (source, target) -> None.
 PLACEMENTS: dict[str, Callable[[str, str], object]] = {
     "copy": shutil.copyfile,
     "hardlink": os.link,
@@ -31,11 +32,11 @@ PLACEMENTS: dict[str, Callable[[str, str], object]] = {
 
 
 class Conversion(NamedTuple):
-    """What was done.
+    """Result of a conversion.
 
     Attributes:
-        tracklets: number written.
-        frames: number written.
+        tracklets: number of tracklets written.
+        frames: number of frames written.
         losses: what the layout does not keep, a line each.
     """
 
@@ -47,17 +48,17 @@ class Conversion(NamedTuple):
 def convert(name: str, target: str, out: Path, cfg: CfgNode, placement: str = "copy") -> Conversion:
     """Write the data set ``name`` into the new folder ``out``.
 
-    It grows under another name, is read back and compared, and only then gets its own.
+    The folder grows under another name, is read back and compared, and then renamed to ``out``.
 
     Args:
-        name: as in DATASETS.NAMES; it is looked for where training looks for it.
+        name: as in DATASETS.NAMES; the set is read from where training reads it.
         target: layout, a name of ``TARGETS``.
         out: must not exist.
-        cfg: where the data set's options are.
-        placement: of the frames, a name of ``PLACEMENTS``; symbolic links are absolute.
+        cfg: holds the data set's options.
+        placement: a name of ``PLACEMENTS``; symbolic links are absolute.
 
     Raises:
-        InputError: from the data set; ``out`` is there, or what a killed conversion left; the
+        InputError: from the data set; ``out`` is there, or the rest of a killed conversion; the
             layout cannot hold the set; a frame is missing, or cannot be linked.
     """
     out = Path(os.path.abspath(out))
@@ -72,7 +73,7 @@ def convert(name: str, target: str, out: Path, cfg: CfgNode, placement: str = "c
         layout.write_index(draft, plan.items)
         copy = layout.open_set(draft)
         check_copy(plan, read_items(copy, str(draft / manifest.TABLE)), draft)
-    losses = plan.losses + compare_protocols(data.directions(), copy.directions())
+    losses = plan.losses + compare_directions(data.directions(), copy.directions())
     losses += [complaint.text for complaint in check_unlisted(data)]
     if generated := sum(len(getattr(data, split)) for split in SPLITS) - len(items):
         losses.append(f"{generated} generated tracklets are left out")
@@ -80,7 +81,7 @@ def convert(name: str, target: str, out: Path, cfg: CfgNode, placement: str = "c
 
 
 def place_frames(plan: Plan, root: Path, placement: str) -> None:
-    """Copy or link every frame to its place below ``root``, with a progress bar.
+    """Copy or link every frame to its file below ``root``, with a progress bar.
 
     Raises:
         InputError: a frame is missing, or cannot be linked.
@@ -91,7 +92,7 @@ def place_frames(plan: Plan, root: Path, placement: str) -> None:
         for item, sources in zip(plan.items, plan.sources, strict=True):
             (root / item.files[0]).parent.mkdir(parents=True, exist_ok=True)
             for source, file in zip(sources, item.files, strict=True):
-                # Links shall lead to the frame, not to a link that leads there.
+                # Links shall lead to the frame, not to another link.
                 real = os.path.realpath(source)
                 if not os.path.isfile(real):
                     raise InputError(f"{source}: no such frame")
@@ -104,35 +105,35 @@ def place_frames(plan: Plan, root: Path, placement: str) -> None:
             bar.update(len(sources))
 
 
-def check_copy(plan: Plan, found: list[Item], root: Path) -> None:
-    """Assert that the reader finds, split by split, what was planned."""
+def check_copy(plan: Plan, copied: list[Item], root: Path) -> None:
+    """Assert that the copy holds, split by split, what was planned."""
     for split in SPLITS:
         planned = [
             item._replace(files=tuple(str(root / file) for file in item.files))
             for item in plan.items
             if item.split == split
         ]
-        assert planned == [item for item in found if item.split == split], f"{root}: {split}"
+        assert planned == [item for item in copied if item.split == split], f"{root}: {split}"
 
 
-def compare_protocols(old: dict[str, Direction], new: dict[str, Direction]) -> list[str]:
-    """Directions of ``old`` that ``new`` tests in another way, a line each.
+def compare_directions(old: dict[str, Direction], new: dict[str, Direction]) -> list[str]:
+    """List the directions of ``old`` that ``new`` tests in another way, a line each.
 
-    A direction goes by the first word of its name; what follows are the reader's options.
+    The first word of a name is the direction's; the reader's options follow it.
     """
-    known = {name.split()[0]: describe(protocol) for name, protocol in new.items()}
+    known = {name.split()[0]: describe(direction) for name, direction in new.items()}
     lines = []
-    for name, protocol in old.items():
-        was, now = describe(protocol), known.get(name.split()[0], "no such test")
+    for name, direction in old.items():
+        was, now = describe(direction), known.get(name.split()[0], "no such test")
         if was != now:
             lines.append(f"{name} was: {was}; is: {now}")
     return lines
 
 
-def describe(protocol: Direction) -> str:
-    """A protocol in words; sizes are those of its first trial."""
-    query, gallery = protocol.trials[0]
+def describe(direction: Direction) -> str:
+    """Describe a direction in words; sizes are those of its first trial."""
+    query, gallery = direction.trials[0]
     return (
-        f"{len(protocol.trials)} x {len(query)} queries in {len(gallery)}, "
-        f"junk rule {protocol.junk}, CMC by {protocol.cmc}"
+        f"{len(direction.trials)} x {len(query)} queries in {len(gallery)}, "
+        f"junk rule {direction.junk}, CMC by {direction.cmc}"
     )

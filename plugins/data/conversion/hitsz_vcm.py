@@ -15,12 +15,12 @@ LETTERS = {modality: code for code, modality in MODALITY_CODES.items()}
 
 
 def open_set(folder: Path) -> HITSZVCM:
-    """The data set in ``folder``."""
+    """Read the data set in ``folder``."""
     return HITSZVCM(root=str(folder.parent), dataset_dir=folder.name)
 
 
 def plan(items: list[Item]) -> Plan:
-    """Tracklets by person, modality and camera; the frames of a folder are numbered through.
+    """Order tracklets by person, modality and camera; number the frames of a folder through.
 
     Raises:
         InputError: nothing is left of a split, or a file has an extension of another kind.
@@ -40,14 +40,15 @@ def plan(items: list[Item]) -> Plan:
             "queries, all visible ones the gallery"
         )
     require_splits(NAME, kept, losses)
-    people, told = number_names((item.person for item in kept), "people")
-    cameras, told_too = number_names((item.camera for item in kept), "cameras")
+    people, renamed_people = number_names((item.person for item in kept), "people")
+    cameras, renamed_cameras = number_names((item.camera for item in kept), "cameras")
 
-    def place(item: Item) -> tuple:
+    def view(item: Item) -> tuple:
         return item.split != "train", people[item.person], item.modality, cameras[item.camera]
 
-    kept.sort(key=place)
-    taken, planned = Counter(), []
+    kept.sort(key=view)
+    taken: Counter[str] = Counter()
+    planned = []
     for item in kept:
         pid, camid = people[item.person], cameras[item.camera]
         top = "Train" if item.split == "train" else "Test"
@@ -57,7 +58,7 @@ def plan(items: list[Item]) -> Plan:
             taken[folder] += 1
             files.append(f"{folder}/{taken[folder]}{_extension(file)}")
         planned.append(item._replace(person=str(pid), camera=str(camid), files=tuple(files)))
-    return Plan(planned, [item.files for item in kept], losses + told + told_too)
+    return Plan(planned, [item.files for item in kept], losses + renamed_people + renamed_cameras)
 
 
 def _split(item: Item) -> str:
@@ -80,12 +81,15 @@ def write_index(root: Path, items: list[Item]) -> None:
 
     Args:
         root: folder of the data set.
-        items: people and cameras are numbers; what is not in train is in test.
+        items: people and cameras are numbers; items that are not in train are in test.
     """
     info = root / "info"
     info.mkdir(exist_ok=True)
     for split in ("train", "test"):
-        names, tracks, queries, numbers = [], [], [], Counter()
+        names: list[str] = []
+        tracks: list[str] = []
+        queries: list[str] = []
+        numbers: Counter[str] = Counter()
         for item in items:
             if (item.split == "train") != (split == "train"):
                 continue

@@ -1,22 +1,23 @@
-"""What every layout is written from."""
+"""Items, from which every layout is written."""
 
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from plugins.data.checks import SPLITS, read_splits
+from plugins.data.checks import read_splits
 from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.image_set import ImageSet
 from plugins.data.datasets.manifest import ManifestDataset, read_table
+from plugins.data.datasets.tracklet import SPLITS
 from plugins.data.datasets.wrapped import OuterDataset, innermost
 from plugins.errors import InputError
 
 
 class Item(NamedTuple):
-    """A tracklet whose person and camera go by name.
+    """A tracklet with the names of its person and camera.
 
     Attributes:
         split: train, query or gallery; rendered sets may have more.
-        person: name, of most sets a number.
+        person: name, in most sets a number.
         camera: likewise.
         modality: 0 visible, 1 infrared.
         files: one for each frame.
@@ -30,12 +31,12 @@ class Item(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a layout will hold.
+    """Contents of a layout.
 
     Attributes:
-        items: with the names that they have there and ``files`` relative to its folder, in the
-            order of its index files.
-        sources: the files that the frames come from, for each item.
+        items: with the names of the layout and ``files`` relative to its folder, in the order of
+            its index files.
+        sources: for each item the files from which its frames come.
         losses: what is not kept, a line each.
     """
 
@@ -45,23 +46,24 @@ class Plan(NamedTuple):
 
 
 def read_items(data: ReidDataset, table: str = "") -> list[Item]:
-    """Items of train, query and gallery, in this order; generated tracklets are none.
+    """List the items of train, query and gallery, in this order, without generated tracklets.
 
     Args:
-        data: of any reader.
-        table: path of the table if ``data`` is a manifest, or around one; its people and cameras
-            keep the names that they have there.
+        data: a data set of any reader.
+        table: path of the table if ``data`` is a manifest, or a set around one; its people and
+            cameras keep the names of the table.
 
     Raises:
-        InputError: somebody is both in train and in test; or ``data`` is of HeldOutPeople, which
-            gives people and cameras of the test other numbers than those of training.
+        InputError: somebody is both in train and in test; or ``data`` is a HeldOutPeople, which
+            numbers people and cameras of test and training separately.
     """
     inner = innermost(data)
     if isinstance(inner, OuterDataset):
         raise InputError(
             f"{type(inner).__name__}: it numbers people anew; expected the data set inside it"
         )
-    people = cameras = None
+    people: list[str] = []
+    cameras: list[str] = []
     if isinstance(inner, ManifestDataset):
         rows = list(read_table(table))
         people, cameras = (
@@ -72,8 +74,8 @@ def read_items(data: ReidDataset, table: str = "") -> list[Item]:
     items = [
         Item(
             split,
-            people[tracklet.pid] if people else str(tracklet.pid),
-            cameras[tracklet.camid] if cameras else str(tracklet.camid).removeprefix(prefix),
+            people[int(tracklet.pid)] if people else str(tracklet.pid),
+            cameras[int(tracklet.camid)] if cameras else str(tracklet.camid).removeprefix(prefix),
             tracklet.modality,
             tracklet.img_paths,
         )
@@ -94,12 +96,12 @@ def read_items(data: ReidDataset, table: str = "") -> list[Item]:
 def number_names(
     names: Iterable[str], what: str, allowed: Collection[int] | None = None
 ) -> tuple[dict[str, int], list[str]]:
-    """Numbers for names: whole numbers stay; if one is none, all are counted from 1 as sorted.
+    """Number names: keep names that all are whole numbers; otherwise count from 1 as sorted.
 
     Args:
-        names: in any order, also repeated.
-        what: they are of, for the loss.
-        allowed: numbers; None for all from 0.
+        names: names in any order, also repeated.
+        what: what has the names, for the loss.
+        allowed: allowed numbers; None for all from 0.
 
     Returns:
         (name -> number, losses)

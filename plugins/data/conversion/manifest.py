@@ -1,4 +1,4 @@
-"""The layout of one's own data: ``manifest.csv`` and ``<split>/<tracklet>/<frame>.jpg``."""
+"""The layout of a user's data: ``manifest.csv`` and ``<split>/<tracklet>/<frame>.jpg``."""
 
 import csv
 import os
@@ -13,12 +13,12 @@ TABLE = "manifest.csv"
 
 
 def open_set(folder: Path) -> ManifestDataset:
-    """The data set in ``folder``."""
+    """Read the data set in ``folder``."""
     return ManifestDataset(root=str(folder), file=TABLE)
 
 
 def plan(items: list[Item]) -> Plan:
-    """Everything, in the order that it has; tracklets are counted from 1 through the whole set."""
+    """Keep all items in their order; number tracklets from 1 through the whole set."""
     planned = [
         item._replace(
             files=tuple(
@@ -32,14 +32,14 @@ def plan(items: list[Item]) -> Plan:
 
 
 def write_index(root: Path, items: list[Item]) -> None:
-    """Write ``manifest.csv``; images of one modality, the visible, are images there too."""
+    """Write ``manifest.csv``; a set of nothing but visible images becomes a table of images."""
     images = all(item.modality == VISIBLE and len(item.files) == 1 for item in items)
     with open(root / TABLE, "w", encoding="utf-8", newline="") as file:
-        # Not with another end of line: a carriage return in a name would not be quoted.
+        # With the default end of line: with another a carriage return in a name is not quoted.
         table = csv.writer(file)
         table.writerow(COLUMNS)
         for number, item in enumerate(items, start=1):
             modality = MODALITIES[item.modality]
             for frame, path in enumerate(item.files, start=1):
-                place = ("", "") if images else (number, frame)
-                table.writerow((path, item.person, item.camera, modality, *place, item.split))
+                position = ("", "") if images else (number, frame)
+                table.writerow((path, item.person, item.camera, modality, *position, item.split))

@@ -83,10 +83,14 @@ class ReidDataset:
             for name, kind, other in (("I2V", INFRARED, VISIBLE), ("V2I", VISIBLE, INFRARED))
         }
 
+    def image_files(self) -> list[str]:
+        """List the files of all items."""
+        items = map(as_tracklet, (*self.train, *self.query, *self.gallery))
+        return [path for item in items for path in item.img_paths]
+
     def folders(self) -> Folders:
         """Say where the pictures lie; by default in the folders of the listed files."""
-        items = map(as_tracklet, (*self.train, *self.query, *self.gallery))
-        return folders_around(path for item in items for path in item.img_paths)
+        return folders_around(self.image_files())
 
     def show_train(self) -> None:
         """Log a table that counts the training set."""

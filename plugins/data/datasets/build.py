@@ -20,7 +20,7 @@ MISREAD = (AttributeError, ValueError, LookupError)
 
 
 def datasets_root() -> str:
-    """Folder of all data sets: FASTREID_DATASETS as it is now, or ``datasets``."""
+    """Return the folder of all data sets: FASTREID_DATASETS as it is now, or ``datasets``."""
     return os.getenv("FASTREID_DATASETS", "datasets")
 
 
@@ -30,18 +30,18 @@ def build_dataset(
     combineall: bool = False,
     cfg: CfgNode | None = None,
 ) -> ReidDataset:
-    """The data set registered as ``name``, read from :func:`datasets_root`.
+    """Read the data set registered as ``name`` from :func:`datasets_root`.
 
     Args:
         name: the registered name.
         key: the config key that holds the name, for the message.
         combineall: train on the test items too.
-        cfg: where the set finds its own options, see ``ReidDataset.options``; None leaves them at
-            their defaults.
+        cfg: holds the options of the set, see ``ReidDataset.options``; None leaves them at their
+            defaults.
 
     Raises:
-        InputError: no such name, sets are inside each other, or the files are not there or not
-            named as the set's.
+        InputError: no such name, sets are inside each other, or files are missing or have other
+            names than the set's.
     """
     reader = lookup(DATASET, name, key)
     if cfg is not None:
@@ -59,7 +59,7 @@ def build_dataset(
         check_names(data.images)
     except InputError:
         raise
-    # What fastreid's readers raise when a folder is missing, or a file has another set's name.
+    # fastreid's readers raise these if a folder is missing, or a file has another set's name.
     except (RuntimeError, OSError, AssertionError, *MISREAD) as error:
         if isinstance(error, MISREAD) or not str(error):
             why = f"a file in '{root}' is not named as this set names its images: {explain(error)}"
@@ -70,9 +70,9 @@ def build_dataset(
 
 
 def training_items(cfg: CfgNode) -> list[tuple]:
-    """Training items of all DATASETS.NAMES; of several, people and cameras bear the set's name."""
+    """List the training items of all DATASETS.NAMES; several sets name their people and cameras."""
     names = cfg.DATASETS.NAMES
-    items = []
+    items: list[tuple] = []
     for name in names:
         data = build_dataset(name, combineall=cfg.DATASETS.COMBINEALL, cfg=cfg)
         if comm.is_main_process():
@@ -82,11 +82,11 @@ def training_items(cfg: CfgNode) -> list[tuple]:
             raise InputError(
                 f"DATASETS.NAMES {name}: it has no training items{explain_emptiness(data)}"
             )
-        items += data.train if len(names) == 1 else [named(item, name) for item in data.train]
+        items += data.train if len(names) == 1 else [with_set(item, name) for item in data.train]
     return items
 
 
-def named(item: Sequence, name: str) -> tuple:
-    """``item`` with the person and the camera of another data set told apart."""
+def with_set(item: Sequence, name: str) -> tuple:
+    """Put a set's name to the person and the camera of an item, to tell them from other sets'."""
     paths, pid, camid, *rest = item
     return (paths, (name, pid), (name, camid), *rest)

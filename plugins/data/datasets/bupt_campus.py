@@ -8,7 +8,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from fastreid.config import CfgNode
@@ -52,11 +52,10 @@ class BUPTCampus(ReidDataset):
     """BUPTCampus, or a set in its format, such as the rendered one.
 
     Query and gallery hold both modalities. A row of the training files is an aligned pair and gives
-    a visible and an infrared tracklet, one after the other. No frame is looked for before it is
-    needed.
+    a visible and an infrared tracklet, one after the other. The reader opens no frame.
 
-    Two protocols are in use and their numbers do not compare: "full" is M3-ReID's, on everything
-    and without gallery items of the query's person and camera; "official" is AuxNet's, without that
+    Two protocols are in use and their numbers do not compare: "full" is M3-ReID's, on all items and
+    without gallery items of the query's person and camera; "official" is AuxNet's, without that
     rule and with the visible rows cut to a multiple of 64.
     """
 
@@ -78,8 +77,8 @@ class BUPTCampus(ReidDataset):
             combineall: train on the test tracklets too.
             dataset_dir: folder of this set in ``root``.
             protocol: "full" or "official".
-            auxiliary: train on the people of ``train_auxiliary.txt`` too; each is seen by one
-                camera only.
+            auxiliary: train on the people of ``train_auxiliary.txt`` too; one camera alone sees
+                each of them.
             fake_ir: train on the translated infrared frames too, a third tracklet of each pair.
 
         Raises:
@@ -111,16 +110,16 @@ class BUPTCampus(ReidDataset):
             [make_tracklet(row, row.modality, index, frames) for row in gallery],
             combineall,
         )
-        self.directions()  # complains now, not after the training
+        self.directions()  # raises now, not after the training
 
     @classmethod
     def options(cls, cfg: CfgNode) -> dict:
-        """DATASETS.BUPT."""
+        """Read DATASETS.BUPT."""
         bupt = cfg.DATASETS.BUPT
         return {"protocol": bupt.PROTOCOL, "auxiliary": bupt.AUXILIARY, "fake_ir": bupt.FAKE_IR}
 
     def folders(self) -> Folders:
-        """Return ``DATA``; the index lists its frames, used or not, but for translated ones."""
+        """Return ``DATA``; the index lists its frames, used or not, except translated ones."""
         root = os.path.join(os.path.dirname(self._index_file), "DATA")
         files = (os.path.join(root, path) for path in listed_files(read_index(self._index_file)))
         translated = f"{os.sep}{TRANSLATED}{os.sep}"
@@ -129,7 +128,7 @@ class BUPTCampus(ReidDataset):
         )
 
     def directions(self) -> dict[str, Direction]:
-        """I2V and V2I, with the protocol in their names: "I2V full"; not one without rows.
+        """Search I2V and V2I, where there are rows, with the protocol in the name: "I2V full".
 
         Raises:
             InputError: the official protocol leaves no visible rows.
@@ -148,7 +147,7 @@ class BUPTCampus(ReidDataset):
 
 
 def whole_batches(rows: np.ndarray, name: str) -> np.ndarray:
-    """``rows`` without the last ones, so that their number is a multiple of 64.
+    """Cut rows at the end, so that their number is a multiple of 64.
 
     Raises:
         InputError: nothing is left.
@@ -162,7 +161,7 @@ def whole_batches(rows: np.ndarray, name: str) -> np.ndarray:
 
 
 def read_index(path: str) -> dict:
-    """``data_paths.json``: person -> modality -> camera -> tracklet -> paths below ``DATA/``.
+    """Read ``data_paths.json``: person -> modality -> camera -> tracklet -> paths below ``DATA/``.
 
     Raises:
         InputError: not UTF-8, not JSON, or not such a table; or a name is in a table twice.
@@ -196,20 +195,21 @@ def listed_files(index: object) -> Iterator[str]:
 
 
 def read_rows(folder: str, split: str, paired: bool) -> list[Row]:
-    """The rows of ``<split>.txt``; blank lines are skipped.
+    """Read the rows of ``<split>.txt``, without blank lines.
 
     Args:
-        folder: of the data set.
+        folder: folder of the data set.
         split: train, train_auxiliary, query or gallery.
         paired: whether the rows are aligned pairs, RGB/IR.
 
     Raises:
-        InputError: missing or empty; a row is not four words, or has an unknown modality or camera,
-            or comes twice.
+        InputError: the file is missing or empty; a row is not four words, has an unknown modality
+            or camera, or comes twice.
     """
     path = os.path.join(folder, f"{split}.txt")
     modalities = (PAIR,) if paired else tuple(MODALITY_CODES)
-    rows, seen = [], {}
+    rows = []
+    seen: dict[tuple[str, ...], int] = {}
     for line, text in enumerate(read_lines(path), start=1):
         words = text.split()
         if not words:
@@ -235,7 +235,7 @@ def read_rows(folder: str, split: str, paired: bool) -> list[Row]:
 
 
 def make_pair(row: Row, index: dict, frames: str, fake_ir: bool) -> list[Tracklet]:
-    """The visible and the infrared tracklet of a training row, and the translated one if wanted."""
+    """Make the two tracklets of a training row, and with ``fake_ir`` the translated one."""
     visible = make_tracklet(row, "RGB", index, frames)
     pair = [visible, make_tracklet(row, "IR", index, frames)]
     if fake_ir:
@@ -250,12 +250,12 @@ def make_pair(row: Row, index: dict, frames: str, fake_ir: bool) -> list[Trackle
 
 
 def make_tracklet(row: Row, modality: str, index: dict, frames: str) -> Tracklet:
-    """One tracklet of ``row``.
+    """Make one tracklet of ``row``.
 
     Raises:
         InputError: ``data_paths.json`` does not have it, or lists no frames for it.
     """
-    paths = index
+    paths: Any = index
     for key in (row.pid, modality, row.camera, row.tracklet):
         paths = paths.get(key) if isinstance(paths, dict) else None
     if not (isinstance(paths, list) and paths and all(isinstance(path, str) for path in paths)):

@@ -1,7 +1,7 @@
 """Check what fastreid's readers, which are used as they are, make of their files.
 
-They take what fits a pattern, pass over the rest, and read the first digits of a number; so their
-lists are compared with their folders and with the names of their files.
+They take files that fit a pattern, pass over the rest, and read the first digits of a number; so
+their lists are compared with their folders and with the names of their files.
 """
 
 import contextlib
@@ -23,15 +23,15 @@ FOLDERS = ("train_dir", "query_dir", "gallery_dir", "test_dir", "train_path")
 
 
 class Layout(NamedTuple):
-    """Describe what one reader knows and does not say.
+    """Describe the files of one reader, which does not describe them itself.
 
     Attributes:
-        folders: attributes of the reader that hold its folders, each with the part below the folder
-            that is meant; empty for the folders of the files that the reader lists.
+        folders: attributes of the reader that hold its folders, each with a path below the folder;
+            empty for the folders of the files that the reader lists.
         by_pattern: as in ``Folders``.
         known: makes ``Folders.known`` for a reader.
-        name: pattern of the person and the camera in a file's name; empty where the reader's own
-            pattern takes them whole.
+        name: pattern of the person and the camera in a file's name; empty if the reader's pattern
+            takes whole numbers.
     """
 
     folders: tuple[str, ...] = FOLDERS
@@ -52,11 +52,11 @@ def _junk(reader: fastreid_sets.Market1501) -> Callable[[str], bool]:
     return lambda path: os.path.basename(path).startswith("-1_")
 
 
-# A person's number that no letter or digit stands before, and all digits of the camera.
+# A person's number that follows no letter or digit, and all digits of the camera.
 PERSON_CAMERA = r"(?<![^\W_])(-?\d+)_c(\d+)"
-# A pool from which lists take what they want: nothing in it is missing.
+# A pool from which lists take some files: none of its files is missing in a list.
 POOL = Layout(folders=(), by_pattern=False, known=lambda reader: lambda path: True)
-LAYOUTS: dict[type, Layout] = {
+LAYOUTS: dict[Any, Layout] = {
     fastreid_sets.Market1501: Layout(known=_junk, name=PERSON_CAMERA),
     fastreid_sets.DukeMTMC: Layout(name=PERSON_CAMERA),
     fastreid_sets.VeRi: Layout(name=PERSON_CAMERA),
@@ -74,7 +74,7 @@ LAYOUTS: dict[type, Layout] = {
 
 
 def layout_of(reader: ImageDataset) -> Layout:
-    """Return the layout of a reader, or of the one that it extends; the usual one for others."""
+    """Return the layout of a reader, or of the reader that it extends, or the usual layout."""
     return next((LAYOUTS[kind] for kind in type(reader).__mro__ if kind in LAYOUTS), Layout())
 
 
@@ -101,14 +101,14 @@ def image_folders(reader: ImageDataset, files: list[str]) -> Folders:
 def check_names(reader: ImageDataset) -> None:
     r"""Compare people and cameras with the names of their files.
 
-    ``_c(\d)`` reads camera 1 in ``0002_c10s1_000151_01.jpg``, and looks for it in the names of the
-    folders above first.
+    The pattern ``_c(\d)`` reads camera 1 in ``0002_c10s1_000151_01.jpg``, and matches the names of
+    the folders above first.
 
     Raises:
-        InputError: names the first file whose name says something else.
+        InputError: a file's name has another person or camera; the message names the first one.
     """
     layout = layout_of(reader)
-    if not layout.name or type(reader).process_dir not in _name_readers():
+    if not layout.name or getattr(type(reader), "process_dir", None) not in _name_readers():
         return
     pattern = re.compile(layout.name)
     prefix = re.compile(rf"{re.escape(reader.dataset_name)}_(test_)?")
@@ -134,10 +134,10 @@ def fixed_draws(reader: Any) -> Iterator[None]:
     """Let a reader of fastreid draw the same each time, and leave the global generator as it was.
 
     VehicleID shuffles its test items with Python's global generator (vehicleid.py, process_dir), so
-    that each process of a run would search another gallery, and so would each run.
+    that each process of a run, and each run, would search another gallery.
 
     Args:
-        reader: registered as a data set; a user's own draws as it likes.
+        reader: registered as a data set; the draws of a user's reader are not fixed.
     """
     if not getattr(reader, "__module__", "").startswith("fastreid."):
         yield

@@ -1,4 +1,4 @@
-"""One's own pictures: a folder for each person."""
+"""Read a user's pictures: a folder for each person."""
 
 import os
 from math import ceil
@@ -18,11 +18,11 @@ SHAPE = "<person>/<camera>_<anything>.jpg or <person>/<camera>/<anything>.jpg"
 class FolderDataset(ImageDataset):
     """Pictures ``<person>/<camera>_<anything>.jpg`` or ``<person>/<camera>/<anything>.jpg``.
 
-    Names may end in any of ``ENDINGS``, in upper or lower case. Pictures that end otherwise, or lie
-    deeper, are counted and told; files and folders whose names start with a dot, such as macOS's
-    ``._01_1.jpg``, are passed over. The first people, by sorted folder names, are trained on, the
-    others tested: pictures of the first camera, by name, are the queries, those of the others the
-    gallery.
+    Names may end in any of ``ENDINGS``, in upper or lower case. Pictures with other endings, or in
+    deeper folders, are counted and reported; files and folders whose names start with a dot, such
+    as macOS's ``._01_1.jpg``, are passed over. The first people, by sorted folder names, train; the
+    others are tested: pictures of the first camera, by name, are the queries, the other pictures
+    the gallery.
     """
 
     dataset_name = "folder"
@@ -40,11 +40,11 @@ class FolderDataset(ImageDataset):
             root: folder of all data sets.
             combineall: train on the test pictures too.
             dataset_dir: folder of this set in ``root``; an absolute path needs no ``root``.
-            train_share: of the people, 0 to 1; rounded up to a whole number of people.
+            train_share: share of the people that train, 0 to 1; rounded up to whole people.
 
         Raises:
-            InputError: no such folder, a picture's name tells no camera, nobody is left to train or
-                to test, or the test people are seen by one camera only.
+            InputError: no such folder, a picture's name has no camera, nobody is left to train or
+                to test, or one camera alone sees the test people.
         """
         folder = os.path.join(root, dataset_dir)
         people = list_people(folder)
@@ -82,16 +82,16 @@ class FolderDataset(ImageDataset):
 
     @classmethod
     def options(cls, cfg: CfgNode) -> dict:
-        """DATASETS.FOLDER."""
+        """Read DATASETS.FOLDER."""
         folder = cfg.DATASETS.FOLDER
         return {"dataset_dir": folder.ROOT, "train_share": folder.TRAIN_SHARE}
 
 
 def list_people(folder: str) -> dict[str, list[tuple[str, str]]]:
-    """Person -> (camera, path) of each picture; both sorted by name.
+    """List (camera, path) of each picture by person; both sorted by name.
 
     Raises:
-        InputError: no such folder, no picture in it, or a picture's name tells no camera.
+        InputError: no such folder, no picture in it, or a picture's name has no camera.
     """
     if not os.path.isdir(folder):
         raise InputError(
@@ -103,8 +103,8 @@ def list_people(folder: str) -> dict[str, list[tuple[str, str]]]:
             people[person] = pictures
     if not people:
         unlisted = find_unlisted(Folders((folder,), ()))
-        found = f"; {describe_unlisted(unlisted)}" if unlisted else ""
-        raise InputError(f"{folder}: no pictures there that fit {SHAPE}{found}")
+        others = f"; {describe_unlisted(unlisted)}" if unlisted else ""
+        raise InputError(f"{folder}: no pictures there that fit {SHAPE}{others}")
     return people
 
 
@@ -115,7 +115,7 @@ def list_pictures(folder: str) -> list[tuple[str, str]]:
         (camera, path) of each.
 
     Raises:
-        InputError: a picture's name tells no camera.
+        InputError: a picture's name has no camera.
     """
     pictures = []
     for name in names_in(folder):
@@ -129,7 +129,7 @@ def list_pictures(folder: str) -> list[tuple[str, str]]:
 
 
 def names_in(folder: str) -> list[str]:
-    """List a folder, sorted, without names that start with a dot; a file has no names in it.
+    """List a folder, sorted, without names that start with a dot; a file gives an empty list.
 
     Raises:
         InputError: the folder cannot be read.
@@ -143,7 +143,7 @@ def names_in(folder: str) -> list[str]:
 
 
 def is_picture(path: str) -> bool:
-    """Tell whether a file's name ends like those that are read."""
+    """Tell whether a file's name has an ending of pictures that are read."""
     return path.lower().endswith(ENDINGS) and not os.path.isdir(path)
 
 
@@ -151,9 +151,9 @@ def camera_of(path: str) -> str:
     """Return the camera in the name of a picture.
 
     Raises:
-        InputError: it tells none.
+        InputError: the name has none.
     """
     camera, underscore, _ = os.path.basename(path).partition("_")
     if not (camera and underscore):
-        raise InputError(f"{path}: its name tells no camera; expected {SHAPE}")
+        raise InputError(f"{path}: its name has no camera; expected {SHAPE}")
     return camera

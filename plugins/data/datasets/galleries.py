@@ -1,41 +1,44 @@
-"""Galleries that are drawn anew for each trial.
+"""Draw another gallery for each trial.
 
-A group is what a data set has of one person under one camera, as rows of a list of tracklets.
+A group holds the rows, in a list of tracklets, of one person under one camera.
 """
 
 import os
 import random
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
-from plugins.data.datasets.tracklet import Tracklet
+from plugins.data.datasets.tracklet import as_tracklet
 
 TRIALS = 10
 
 
-def group_rows(tracklets: list[Tracklet]) -> dict[tuple[int, int], list[int]]:
-    """(person, camera) -> rows, in the order of the file names; people and cameras ascending."""
-    groups: dict[tuple[int, int], list[int]] = {}
+def group_rows(items: Iterable[tuple]) -> dict[tuple[Any, Any], list[int]]:
+    """Group rows by (person, camera), in the order of the file names; groups ascend."""
+    tracklets = [as_tracklet(item) for item in items]
+    groups: dict[tuple[Any, Any], list[int]] = {}
 
-    def place(row: int) -> tuple[int, int, str]:
+    def order(row: int) -> tuple:
         tracklet = tracklets[row]
         return tracklet.pid, tracklet.camid, os.path.basename(tracklet.img_paths[0])
 
-    for row in sorted(range(len(tracklets)), key=place):
+    for row in sorted(range(len(tracklets)), key=order):
         groups.setdefault((tracklets[row].pid, tracklets[row].camid), []).append(row)
     return groups
 
 
-def seeded_galleries(tracklets: list[Tracklet]) -> list[np.ndarray]:
-    """Ten galleries of one row of each group, as AGW's code draws them (Ye et al., TPAMI 2021).
+def seeded_galleries(items: Iterable[tuple]) -> list[np.ndarray]:
+    """Draw ten galleries of one row of each group, as AGW's code does (Ye et al., TPAMI 2021).
 
     Trial t, from 0, calls ``random.seed(t)`` and then ``random.choice`` on the sorted file names of
-    each group, groups ascending. Here the generator is an own one, so nothing else is seeded.
+    each group, groups ascending. Here each trial has its generator, so nothing else is seeded.
 
     Returns:
-        Int64 rows of ``tracklets`` for each trial.
+        Int64 rows of ``items`` for each trial.
     """
-    groups = group_rows(tracklets)
+    groups = group_rows(items)
     galleries = []
     for trial in range(TRIALS):
         generator = random.Random(trial)

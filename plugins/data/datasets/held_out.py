@@ -1,4 +1,4 @@
-"""Training people held out for model selection, so that the test split stays untouched."""
+"""Hold out training people for model selection, so that the test split stays untouched."""
 
 import logging
 import random
@@ -12,7 +12,13 @@ from fastreid.config import CfgNode
 from plugins.data.datasets.base import Items, ReidDataset
 from plugins.data.datasets.build import build_dataset
 from plugins.data.datasets.galleries import group_rows, seeded_galleries
-from plugins.data.datasets.tracklet import INFRARED, VISIBLE, as_tracklet, is_image
+from plugins.data.datasets.tracklet import (
+    INFRARED,
+    VISIBLE,
+    as_tracklet,
+    is_image,
+    number_sorted,
+)
 from plugins.data.datasets.unlisted import Folders
 from plugins.data.datasets.wrapped import OuterDataset, chain
 from plugins.errors import InputError
@@ -24,18 +30,18 @@ logger = logging.getLogger(__name__)
 
 @DATASET.register()
 class HeldOutPeople(OuterDataset):
-    """The training people of DATASETS.HELD_OUT.NAME: most train, some are drawn to be searched for.
+    """The training people of DATASETS.HELD_OUT.NAME: most train, some are held out for testing.
 
-    No test item of that set is in here. Drawn are people of whom some query sees a match by the
-    set's junk rule, such as one of another camera; everybody else trains. Generated items of the
-    drawn people are left out altogether.
+    This set has no test item of that set. People can be held out if one of their queries sees a
+    match by the set's junk rule, such as an item of another camera; everybody else trains.
+    Generated items of the held-out people are left out altogether.
 
     - Both modalities: infrared searches visible and the other way round, as far as the set does so,
-      by its junk rule, CMC and cameras of a gallery. Where it draws its galleries, ten are drawn
+      by its junk rule, CMC and cameras of a gallery. If the set draws its galleries, ten are drawn
       here as well, of one item of each person under each camera, see ``seeded_galleries``.
-    - One modality, such as fastreid's image sets: of a person's items under a camera one, drawn, is
-      a query and the rest gallery, as in Market-1501. A single one is gallery, so that every query
-      has a match; so the people drawn have two items under some camera.
+    - One modality, such as fastreid's image sets: one drawn item of a person under a camera is a
+      query and the rest gallery, as in Market-1501. A single item is gallery, so that every query
+      has a match; so a held-out person has two items under some camera.
     """
 
     section = "HELD_OUT"
@@ -44,13 +50,13 @@ class HeldOutPeople(OuterDataset):
         """Read the set and draw the people.
 
         Args:
-            root: not needed; the set inside is found as any other.
-            cfg: names the set, how many people and the seed.
+            root: not used; the set inside is read as any other.
+            cfg: has the name of the set, the number of people and the seed.
             combineall: must be False.
 
         Raises:
-            InputError: from the set; ``combineall``; or the set has not so many people to be
-                searched for, or fewer than two would be left to train on.
+            InputError: from the set; ``combineall``; or the set has not so many people that can be
+                held out, or fewer than two would be left to train on.
         """
         keys = cfg.DATASETS.HELD_OUT
         if combineall:
@@ -65,23 +71,23 @@ class HeldOutPeople(OuterDataset):
         real = [item for item in self._base.train if not as_tracklet(item).is_pseudo]
         self._one_modality = of_one_modality(real)
         self._searchable = searchable_people(real, self._rules)
-        drawn = draw_people(self._searchable, len(people), keys)
-        held = [item for item in real if item[1] in drawn]
+        sampled = sample_people(self._searchable, len(people), keys)
+        held = [item for item in real if item[1] in sampled]
         split = split_groups(held, keys.SEED) if self._one_modality else split_modalities(held)
-        query, gallery = number_names(*split) if is_image(held[0]) else split
-        train = [item for item in self._base.train if item[1] not in drawn]
+        query, gallery = number_images(*split) if is_image(held[0]) else split
+        train = [item for item in self._base.train if item[1] not in sampled]
         super().__init__(train, query, gallery)
 
     def directions(self) -> dict[str, Direction]:
-        """I2V and V2I, or Q2G, by the rules of the set's direction of that name."""
-        return searches(self.query, self.gallery, self._one_modality, self._rules)
+        """Search I2V and V2I, or Q2G, by the rules of the set's direction of that name."""
+        return held_out_directions(self.query, self.gallery, self._one_modality, self._rules)
 
     def folders(self) -> Folders:
-        """Return those of the set inside, whose test items are left out by intent."""
+        """Return the folders of the set inside, whose test items are left out by intent."""
         return self._base.folders()
 
     def show_test(self) -> None:
-        """Log who is held out, and a table of queries and gallery."""
+        """Log how many people are held out, and a table of queries and gallery."""
         people = {item[1] for item in self._base.train}
         logger.info(
             "%d of the %d training people of %s are held out (DATASETS.HELD_OUT.SEED %d); %d "
@@ -96,40 +102,41 @@ class HeldOutPeople(OuterDataset):
 
 
 def of_one_modality(items: Items) -> bool:
-    """Whether one modality has all items."""
+    """Tell whether all items are of one modality."""
     return len({as_tracklet(item).modality for item in items}) == 1
 
 
 def searchable_people(items: Items, rules: Mapping[str, Direction]) -> list:
-    """Who can be query and match, ascending: see :class:`HeldOutPeople`.
+    """List the people who can be query and match, ascending: see :class:`HeldOutPeople`.
 
     Args:
-        items: none of them generated.
-        rules: as for :func:`searches`.
+        items: items that are not generated.
+        rules: as for :func:`held_out_directions`.
     """
     one_modality = of_one_modality(items)
-    own: dict = defaultdict(list)
+    by_person: dict = defaultdict(list)
     for item in items:
-        own[item[1]].append(item)
+        by_person[item[1]].append(item)
 
     def searchable(items: Items) -> bool:
         query, gallery = split_groups(items, 0) if one_modality else split_modalities(items)
-        directions = searches(query, gallery, one_modality, rules)
+        directions = held_out_directions(query, gallery, one_modality, rules)
         return not without_answer(directions, [*query, *gallery])
 
-    return sorted(pid for pid, items in own.items() if searchable(items))
+    return sorted(pid for pid, items in by_person.items() if searchable(items))
 
 
-def draw_people(candidates: list, people: int, keys: CfgNode) -> set:
-    """As many of those who can be searched for as the config says.
+def sample_people(candidates: list, people: int, keys: CfgNode) -> set:
+    """Sample as many of the people who can be searched for as the config says.
 
     Args:
-        candidates: ascending.
-        people: how many there are.
+        candidates: people who can be searched for, ascending.
+        people: number of training people.
         keys: DATASETS.HELD_OUT.
 
     Raises:
-        InputError: there are not so many, it is below 2, or fewer than 2 others would be left.
+        InputError: there are not so many, the number is below 2, or fewer than 2 others would be
+            left.
     """
     most = min(len(candidates), people - 2)
     if not 2 <= keys.PEOPLE <= most:
@@ -141,29 +148,29 @@ def draw_people(candidates: list, people: int, keys: CfgNode) -> set:
     return set(random.Random(keys.SEED).sample(candidates, keys.PEOPLE))
 
 
-def searches(
+def held_out_directions(
     query: Items, gallery: Items, one_modality: bool, rules: Mapping[str, Direction]
 ) -> dict[str, Direction]:
-    """I2V and V2I, or of one modality Q2G.
+    """Make the directions I2V and V2I, or Q2G if there is one modality.
 
     Args:
-        query: those of Q2G, or what is infrared.
-        gallery: that of Q2G, or what is visible.
-        one_modality: whether it is Q2G.
-        rules: of the set that the items are of, by name of the direction; one that it lacks is left
-            out unless it lacks all.
+        query: the queries of Q2G, or the infrared items.
+        gallery: the gallery of Q2G, or the visible items.
+        one_modality: whether the direction is Q2G.
+        rules: directions of the set inside, by name; a direction that the set lacks is left out
+            unless the set lacks all.
     """
     items = [*query, *gallery]
     first, second = ReidDataset([], query, gallery).rows()
-    ways = {"I2V": Trial(first, second), "V2I": Trial(second, first)}
+    trials = {"I2V": Trial(first, second), "V2I": Trial(second, first)}
     if one_modality:
-        ways = {"Q2G": Trial(first, second)}
-    names = [name for name in ways if name in rules] or list(ways)
-    return {name: by_rule(ways[name], rules.get(name), items) for name in names}
+        trials = {"Q2G": Trial(first, second)}
+    names = [name for name in trials if name in rules] or list(trials)
+    return {name: apply_rule(trials[name], rules.get(name), items) for name in names}
 
 
-def by_rule(trial: Trial, rule: Direction | None, items: Items) -> Direction:
-    """``trial`` by ``rule``, or by the usual one; with drawn galleries if the rule has them."""
+def apply_rule(trial: Trial, rule: Direction | None, items: Items) -> Direction:
+    """Search a trial by a rule, or by the usual one; draw galleries if the rule has several."""
     if rule is None:
         return Direction((trial,))
     query, gallery = trial
@@ -172,40 +179,38 @@ def by_rule(trial: Trial, rule: Direction | None, items: Items) -> Direction:
         gallery = gallery[np.isin(cameras, rule.gallery_cameras)]
     if len(rule.trials) == 1:
         return replace(rule, trials=(Trial(query, gallery),))
-    drawn = seeded_galleries([as_tracklet(items[row]) for row in gallery])
+    drawn = seeded_galleries(items[row] for row in gallery)
     return replace(rule, trials=tuple(Trial(query, gallery[rows]) for rows in drawn))
 
 
 def split_modalities(items: Items) -> tuple[list, list]:
-    """The infrared and the visible tracklets."""
-    kinds = (INFRARED, VISIBLE)
-    return tuple([item for item in items if item.modality == kind] for kind in kinds)
+    """Split tracklets into infrared and visible ones."""
+    infrared, visible = (
+        [item for item in items if as_tracklet(item).modality == kind]
+        for kind in (INFRARED, VISIBLE)
+    )
+    return infrared, visible
 
 
 def split_groups(items: Items, seed: int) -> tuple[list, list]:
-    """A drawn item of each person under each camera that has several, and all the others."""
+    """Split off a drawn item of each person under each camera that has several."""
     generator = random.Random(seed)
-    groups = group_rows([as_tracklet(item) for item in items]).values()
+    groups = group_rows(items).values()
     drawn = {generator.choice(rows) for rows in groups if len(rows) > 1}
     query = [item for row, item in enumerate(items) if row in drawn]
     return query, [item for row, item in enumerate(items) if row not in drawn]
 
 
-def number_names(query: Items, gallery: Items) -> tuple[list, list]:
-    """Images with numbers for the names that fastreid gives training people and cameras."""
+def number_images(query: Items, gallery: Items) -> tuple[list, list]:
+    """Replace the names that fastreid gives training people and cameras by numbers."""
     images = [*query, *gallery]
-    people, cameras = (
-        {name: number for number, name in enumerate(sorted({image[place] for image in images}))}
-        for place in (1, 2)
-    )
-    return tuple(
-        [(path, people[pid], cameras[camid]) for path, pid, camid, *_ in side]
-        for side in (query, gallery)
-    )
+    people, cameras = (number_sorted(image[field] for image in images) for field in (1, 2))
+    numbered = [(path, people[pid], cameras[camid]) for path, pid, camid, *_ in images]
+    return numbered[: len(query)], numbered[len(query) :]
 
 
 def check_held_out(cfg: CfgNode) -> None:
-    """Raise InputError if a training would see the people who are held out to judge it."""
+    """Raise InputError if a training would see the people who are held out to test it."""
     if HeldOutPeople.__name__ not in cfg.DATASETS.TESTS:
         return
     *_, held = chain(HeldOutPeople.__name__, cfg, "DATASETS.TESTS")

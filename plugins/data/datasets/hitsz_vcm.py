@@ -40,13 +40,13 @@ class Row(NamedTuple):
 class HITSZVCM(ReidDataset):
     """HITSZ-VCM, or a set in its format, such as the rendered one.
 
-    Query: all infrared test tracklets, gallery: all visible ones. No frame is looked for before it
-    is needed: there are 463,259.
+    All infrared test tracklets are queries, all visible ones the gallery. The reader opens none of
+    the 463,259 frames.
     """
 
     dataset_url = "https://github.com/VCM-project233/MITML"
-    # MITML's loader (min_seq_len=12) leaves out shorter ones, in training and in test; published
-    # results are on the 9,751 + 4,584 + 5,099 tracklets that remain.
+    # MITML's loader (min_seq_len=12) leaves out shorter tracklets, in training and in test;
+    # published results are on the 9,751 + 4,584 + 5,099 tracklets that remain.
     min_frames = 12
 
     def __init__(
@@ -102,20 +102,19 @@ class HITSZVCM(ReidDataset):
                 )
 
     def folders(self) -> Folders:
-        """Return the folders of both splits; short tracklets are left out and told by a remark."""
-        items = (*self.train, *self.query, *self.gallery, *self._short)
-        files = (path for item in items for path in item.img_paths)
-        return Folders(self._roots, files, by_pattern=False)
+        """Return the folders of both splits; a remark counts the short tracklets left out."""
+        short = [path for item in self._short for path in item.img_paths]
+        return Folders(self._roots, [*self.image_files(), *short], by_pattern=False)
 
     def _long(self, tracklets: list[Tracklet]) -> list[Tracklet]:
         return [tracklet for tracklet in tracklets if len(tracklet.img_paths) >= self.min_frames]
 
 
 def read_split(folder: str, split: str) -> tuple[list[Row], list[Tracklet]]:
-    """Rows of a track file and their tracklets, in the order of the file.
+    """Read the rows of a track file and their tracklets, in the order of the file.
 
     Args:
-        folder: of the data set.
+        folder: folder of the data set.
         split: train or test.
 
     Raises:
@@ -141,7 +140,7 @@ def read_split(folder: str, split: str) -> tuple[list[Row], list[Tracklet]]:
 
 
 def read_rows(track_file: str) -> list[Row]:
-    """The rows of a track file; blank lines are skipped.
+    """Read the rows of a track file, without blank lines.
 
     Raises:
         InputError: a row is not five numbers, has an unknown modality, or starts after its end.
@@ -151,8 +150,8 @@ def read_rows(track_file: str) -> list[Row]:
         columns = text.split()
         if not columns:
             continue
-        numbers = [whole_number(column) for column in columns]
-        if len(columns) != 5 or None in numbers:
+        numbers = [n for n in map(whole_number, columns) if n is not None]
+        if len(columns) != 5 or len(numbers) != 5:
             raise InputError(
                 f"{track_file}:{line}: found {text.strip()!r}, expected five numbers: {COLUMNS}"
             )
@@ -172,10 +171,10 @@ def read_rows(track_file: str) -> list[Row]:
 def make_tracklet(
     row: Row, names: list[str], frames: str, track_file: str, name_file: str
 ) -> Tracklet:
-    """The tracklet of ``row``.
+    """Make the tracklet of ``row``.
 
     Raises:
-        InputError: a name is unreadable, or tells another person, modality or camera than the row.
+        InputError: a name is unreadable, or has another person, modality or camera than the row.
     """
     folder = f"{frames}/{row.pid:04d}/{MODALITY_FOLDERS[row.modality]}/D{row.camid}"
     paths = []
@@ -187,10 +186,10 @@ def make_tracklet(
                 "expected a frame such as 0001M2D3T1F6.jpg"
             )
         pid, code, camid, file = match.groups()
-        found = (int(pid), MODALITY_CODES[int(code)], int(camid))
-        if found != (row.pid, row.modality, row.camid):
+        labels = (int(pid), MODALITY_CODES[int(code)], int(camid))
+        if labels != (row.pid, row.modality, row.camid):
             raise InputError(
-                f"{name_file}:{line}: '{names[line - 1]}' is {describe(*found)}, but "
+                f"{name_file}:{line}: '{names[line - 1]}' is {describe(*labels)}, but "
                 f"{track_file}:{row.line} is {describe(row.pid, row.modality, row.camid)}"
             )
         paths.append(f"{folder}/{file}")
@@ -198,7 +197,7 @@ def make_tracklet(
 
 
 def describe(pid: int, modality: int, camid: int) -> str:
-    """A tracklet or a frame in words.
+    """Describe a tracklet or a frame in words.
 
     >>> describe(1, 0, 3)
     'person 1, visible, camera 3'
@@ -207,10 +206,10 @@ def describe(pid: int, modality: int, camid: int) -> str:
 
 
 def frames_folder(folder: str, split: str, pid: int) -> str:
-    """Where the people of a split are: ``Train/``, doubled ``Train/Train/``, or ``folder`` itself.
+    """Find the people of a split: in ``Train/``, doubled ``Train/Train/``, or ``folder`` itself.
 
     Args:
-        folder: of the data set.
+        folder: folder of the data set.
         split: Train or Test.
         pid: a person of the split, whose folder decides.
 
@@ -239,17 +238,16 @@ def check_people_differ(folder: str, train: list[Row], test: list[Row]) -> None:
 
 
 def read_query_rows(folder: str, test: list[Row]) -> set[int]:
-    """The 0-based rows that ``query_IDX.txt`` lists: all infrared ones.
+    """Read the 0-based rows that ``query_IDX.txt`` lists: all infrared ones.
 
-    Older copies of the file have a damaged last number. It is replaced by the one infrared row that
-    is missing.
+    Older copies of the file have a damaged last number. The one missing infrared row replaces it.
 
     Args:
-        folder: of the data set.
+        folder: folder of the data set.
         test: all rows of the test track file.
 
     Raises:
-        InputError: a number is no infrared row, comes twice, or infrared rows are not listed.
+        InputError: a number is no infrared row or comes twice, or infrared rows are not listed.
     """
     path = os.path.join(folder, "info", "query_IDX.txt")
     tokens = read_text(path, keep_damage=True).split()

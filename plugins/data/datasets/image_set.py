@@ -8,6 +8,7 @@ from fastreid.data.datasets.bases import ImageDataset
 
 from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.fastreid_sets import image_folders
+from plugins.data.datasets.tracklet import number_sorted
 from plugins.data.datasets.unlisted import Folders
 from plugins.errors import InputError
 from plugins.protocol import Direction
@@ -25,7 +26,7 @@ class ImageSet(ReidDataset):
         train: training images, (path, pid, camid).
         query: query images, likewise; people and cameras are numbers.
         gallery: gallery images, likewise.
-        people: names of the test people where the set has text, by their numbers; else empty.
+        people: names of the test people by their numbers if the set has names; otherwise empty.
         cameras: names of the test cameras, likewise.
     """
 
@@ -54,11 +55,10 @@ class ImageSet(ReidDataset):
         return {"Q2G": Direction((self.rows(),))}
 
     def folders(self) -> Folders:
-        """Return where the pictures are, as the reader says or as is known of it."""
+        """Return the folders that the reader states, or the known ones of its kind."""
         if hasattr(self.images, "folders"):
             return self.images.folders()
-        files = [item[0] for item in (*self.train, *self.query, *self.gallery)]
-        return image_folders(self.images, files)
+        return image_folders(self.images, self.image_files())
 
     def show_train(self) -> None:
         """Log fastreid's table of the training set."""
@@ -69,12 +69,12 @@ class ImageSet(ReidDataset):
         self.images.show_test()
 
 
-def as_text_path(item: Sequence) -> Sequence:
+def as_text_path(item: tuple) -> tuple:
     """Return an image whose path is a str, as every part of the package expects it."""
     return item if isinstance(item[0], str) else (os.fspath(item[0]), *item[1:])
 
 
-def of_text(images: Iterable[Sequence], field: int) -> bool:
+def of_text(images: Iterable[tuple], field: int) -> bool:
     """Tell whether the people or the cameras of images are text rather than numbers.
 
     Args:
@@ -82,9 +82,9 @@ def of_text(images: Iterable[Sequence], field: int) -> bool:
         field: PERSON or CAMERA.
 
     Raises:
-        InputError: some are, some are not, or one is neither.
+        InputError: some are text and some numbers, or one is neither.
     """
-    kinds: dict[str, Sequence] = {}
+    kinds: dict[str, tuple] = {}
     for image in images:
         label = image[field]
         kind = "text" if isinstance(label, str) else "a number"
@@ -100,7 +100,7 @@ def of_text(images: Iterable[Sequence], field: int) -> bool:
     return "text" in kinds
 
 
-def number_text(field: int, *sides: list[Sequence]) -> tuple[list[str], Sequence[list[Sequence]]]:
+def number_text(field: int, *sides: list[tuple]) -> tuple[list[str], Sequence[list[tuple]]]:
     """Number people or cameras that are text, from 0 in sorted order, as training does.
 
     Args:
@@ -108,8 +108,7 @@ def number_text(field: int, *sides: list[Sequence]) -> tuple[list[str], Sequence
         sides: lists of images (path, pid, camid) that share the numbers.
 
     Returns:
-        (names in the order of their numbers, the lists); without text no names, and the lists as
-        they are.
+        (names in the order of their numbers, the lists); without text no names and the same lists.
 
     Raises:
         InputError: see :func:`of_text`.
@@ -117,9 +116,8 @@ def number_text(field: int, *sides: list[Sequence]) -> tuple[list[str], Sequence
     images = [image for side in sides for image in side]
     if not of_text(images, field):
         return [], sides
-    names = sorted({image[field] for image in images})
-    numbers = {name: number for number, name in enumerate(names)}
-    return names, [
+    numbers = number_sorted(image[field] for image in images)
+    return list(numbers), [
         [(*image[:field], numbers[image[field]], *image[field + 1 :]) for image in side]
         for side in sides
     ]

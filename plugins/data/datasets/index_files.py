@@ -1,4 +1,4 @@
-"""Text files that list people and images, as the sets of visible-infrared re-ID have them."""
+"""Read text files that list people and images, as the sets of visible-infrared re-ID have them."""
 
 import os
 from collections.abc import Collection
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from plugins.errors import InputError
 from plugins.utils import io
 
-LONGEST_NUMBER = 18  # digits; a tensor holds no longer one
+LONGEST_NUMBER = 18  # digits; a tensor holds no longer number
 
 
 class IndexLine(NamedTuple):
@@ -16,7 +16,7 @@ class IndexLine(NamedTuple):
     Attributes:
         where: "file:line", for messages.
         image: path as written, below the data set's folder.
-        label: number that the file gives the person.
+        label: the person's number in the file.
     """
 
     where: str
@@ -30,7 +30,7 @@ def read_text(path: str, *, keep_damage: bool = False) -> str:
     Args:
         path: of the file.
         keep_damage: leave bytes that are not UTF-8 in the text, as U+FFFD, for the caller to
-            report. Only for text in which nothing but numbers is read: names would be merged.
+            report. Only for text of numbers: different names might become equal.
 
     Raises:
         InputError: missing, empty or not UTF-8.
@@ -47,12 +47,12 @@ def read_text(path: str, *, keep_damage: bool = False) -> str:
 
 
 def read_lines(path: str) -> list[str]:
-    """Lines of a text file, as :func:`read_text` reads it, without blank ones at the end."""
+    """Read the lines of a text file by :func:`read_text`, without blank ones at the end."""
     return read_text(path).rstrip().split("\n")
 
 
 def whole_number(text: str) -> int | None:
-    """Return the number that ``text`` is; None if it is none, or has more than 18 digits.
+    """Convert text to a whole number; return None for other text or more than 18 digits.
 
     >>> whole_number("0042"), whole_number("4.2"), whole_number("-1")
     (42, None, None)
@@ -61,10 +61,10 @@ def whole_number(text: str) -> int | None:
 
 
 def read_people(path: str) -> list[int]:
-    """People of an id file, ascending: its first line has all, separated by commas.
+    """Read the people of an id file, ascending: its first line has all, separated by commas.
 
     Raises:
-        InputError: missing or empty; what is between two commas is no number, or comes twice.
+        InputError: the file is missing or empty, or an entry is no number or comes twice.
     """
     people = set()
     for position, text in enumerate(read_lines(path)[0].split(","), start=1):
@@ -79,10 +79,10 @@ def read_people(path: str) -> list[int]:
 
 
 def read_index(path: str) -> list[IndexLine]:
-    """Lines "image label"; blank lines are skipped.
+    """Read lines "image label", without blank lines.
 
     Raises:
-        InputError: missing or empty; a line has another form, or an image comes twice.
+        InputError: the file is missing or empty, a line has another form, or an image comes twice.
     """
     index, images = [], set()
     for number, text in enumerate(read_lines(path), start=1):
@@ -105,9 +105,9 @@ def require_part(folder: str, part: str, name: str, source: str) -> None:
     """Raise InputError, saying where to get the data, unless ``folder`` holds ``part``.
 
     Args:
-        folder: of the data set.
-        part: a folder or file of it.
-        name: of the data set.
+        folder: folder of the data set.
+        part: a folder or file in it.
+        name: name of the data set.
         source: address of its authors.
     """
     if not os.path.exists(os.path.join(folder, part)):

@@ -31,12 +31,12 @@ IMAGE_FOLDERS = ("vis", "nir", "test_vis", "test_nir")
 
 @DATASET.register()
 class LLCM(ReidDataset):
-    """LLCM; three ways to test, whose scores do not compare.
+    """LLCM, with three modes of testing, whose scores do not compare.
 
     - sampled-gallery: all images of one modality search ten galleries with one image of each person
       under each camera of the other, drawn as in AGW's code. An image does not see its person under
       its camera, and CMC counts people.
-    - deen-script: what the authors' test script does. I2V is as above, but its "V2I" lets the drawn
+    - deen-script: the authors' test script. I2V is as above, but its "V2I" lets the drawn
       *infrared* images search all visible ones; much published "VIS to IR" is this.
     - full-gallery: all images of one modality search all of the other, and see everything (IDKL,
       CVPR 2024); CMC counts people.
@@ -57,7 +57,7 @@ class LLCM(ReidDataset):
             root: folder of all data sets.
             combineall: train on the test images too.
             dataset_dir: folder of this set in ``root``.
-            mode: how to test, a name of ``MODES``.
+            mode: a name of ``MODES``.
 
         Raises:
             InputError: the folder is missing, there is no such mode, or a line is wrong.
@@ -73,12 +73,12 @@ class LLCM(ReidDataset):
 
     @classmethod
     def options(cls, cfg: CfgNode) -> dict:
-        """DATASETS.LLCM."""
+        """Read DATASETS.LLCM."""
         return {"mode": cfg.DATASETS.LLCM.MODE}
 
     def folders(self) -> Folders:
-        """Return all four; the test images lie in two of them, and the lists name either copy."""
-        files = [item.img_paths[0] for item in (*self.train, *self.query, *self.gallery)]
+        """Return all four folders; test images lie in two, and the lists name either copy."""
+        files = self.image_files()
         names = {os.path.basename(file) for file in files}
         roots = (os.path.join(self._folder, name) for name in IMAGE_FOLDERS)
         return Folders(
@@ -86,11 +86,12 @@ class LLCM(ReidDataset):
         )
 
     def directions(self) -> dict[str, Direction]:
-        """I2V and V2I; the name says the mode."""
+        """Search I2V and V2I; the name has the mode."""
         infrared, visible = self.rows()
         junk = "camera"
+        i2v: tuple[Trial, ...] = (Trial(infrared, visible),)
+        v2i: tuple[Trial, ...] = (Trial(visible, infrared),)
         if self._mode == "full-gallery":
-            i2v, v2i = (Trial(infrared, visible),), (Trial(visible, infrared),)
             junk = "none"
         else:
             i2v = tuple(Trial(infrared, visible[rows]) for rows in seeded_galleries(self.gallery))
@@ -106,21 +107,21 @@ class LLCM(ReidDataset):
 
 
 def read_part(folder: str, split: str, modality: int, test_people: set[int]) -> list[Tracklet]:
-    """Images of one index file, one a tracklet, in the order of the file.
+    """Read the images of one index file, a tracklet each, in the order of the file.
 
     Paths may lie in ``vis/<person>`` and ``nir/<person>``, or in the copies of the test images,
     ``test_vis/cam<k>/<person>``: only the file name is read. The labels of the files are not
     needed.
 
     Args:
-        folder: of the data set.
+        folder: folder of the data set.
         split: train or test.
         modality: 0 visible, 1 infrared.
-        test_people: those of ``test_id.txt``.
+        test_people: the people of ``test_id.txt``.
 
     Raises:
-        InputError: with file and line: a name of another form or modality, or somebody of the other
-            split.
+        InputError: with file and line: a name has another form or modality, or a person is of the
+            other split.
     """
     kind = MODALITY_NAMES[modality]
     images = []

@@ -1,4 +1,4 @@
-"""One's own clips or images: a table that lists every frame."""
+"""Read a user's clips or images: a table lists every frame."""
 
 import csv
 import io
@@ -12,9 +12,11 @@ from plugins.data.datasets.base import Items, ReidDataset
 from plugins.data.datasets.index_files import whole_number
 from plugins.data.datasets.tracklet import (
     MODALITIES,
+    SPLITS,
     VISIBLE,
     Tracklet,
     as_tracklet,
+    number_sorted,
 )
 from plugins.errors import InputError
 from plugins.protocol import Direction
@@ -22,13 +24,12 @@ from plugins.registry import DATASET, nearest
 from plugins.utils.io import read_text
 
 COLUMNS = ("path", "person", "camera", "modality", "tracklet", "frame", "split")
-SPLITS = ("train", "query", "gallery")
 
 
 class Row(NamedTuple):
-    """One frame; ``place`` is where the table lists it, as file:line."""
+    """One frame; ``where`` is its line in the table, as file:line."""
 
-    place: str
+    where: str
     path: str
     person: str
     camera: str
@@ -47,7 +48,7 @@ class ManifestDataset(ReidDataset):
     query or gallery). Person, camera and tracklet are any text. Rows with the same split, person,
     camera, modality and tracklet are one tracklet; an image is a row with an empty tracklet, and
     may leave frame empty too. A table of nothing but visible images gives fastreid's images, (path,
-    pid, camid), which its own models take.
+    pid, camid), which fastreid's models take.
     """
 
     def __init__(
@@ -76,13 +77,13 @@ class ManifestDataset(ReidDataset):
 
     @classmethod
     def options(cls, cfg: CfgNode) -> dict:
-        """DATASETS.MANIFEST."""
+        """Read DATASETS.MANIFEST."""
         return {"file": cfg.DATASETS.MANIFEST.FILE}
 
     def directions(self) -> dict[str, Direction]:
-        """I2V and V2I, where the table has queries and a gallery for them.
+        """Search I2V and V2I, if the table has queries and a gallery for them.
 
-        Of one modality only, Q2G: all queries in the whole gallery.
+        If all items are of one modality, all queries search the whole gallery (Q2G).
         """
         items = [as_tracklet(item) for item in [*self.query, *self.gallery]]
         if len({item.modality for item in items}) == 1:
@@ -95,18 +96,18 @@ class ManifestDataset(ReidDataset):
 
 
 def as_image(item: tuple) -> tuple[str, int, int]:
-    """Fastreid's image (path, pid, camid) of a tracklet of one visible frame."""
+    """Make fastreid's image (path, pid, camid) of a tracklet of one visible frame."""
     (path, *_), pid, camid, *_ = item
     return path, pid, camid
 
 
 def read_table(path: str) -> Iterator[Row]:
-    """The rows of a CSV or Parquet file; raises what ``read_csv`` and ``read_parquet`` do."""
+    """Yield the rows of a CSV or Parquet file; see ``read_csv`` and ``read_parquet``."""
     return read_parquet(path) if path.endswith(".parquet") else read_csv(path)
 
 
 def read_csv(path: str) -> Iterator[Row]:
-    """The rows of a CSV file with a header.
+    """Yield the rows of a CSV file with a header.
 
     Raises:
         InputError: no such file, it is not UTF-8, a column is missing or unknown, a row is wrong,
@@ -119,12 +120,12 @@ def read_csv(path: str) -> Iterator[Row]:
         )
     reader = csv.DictReader(io.StringIO(read_text(path, keep_line_ends=True), newline=""))
     try:
-        check_columns(path, reader.fieldnames or [])
+        check_columns(path, list(reader.fieldnames or []))
         for cells in reader:
-            place = f"{path}:{reader.line_num}"
+            where = f"{path}:{reader.line_num}"
             if None in cells or None in cells.values():
-                raise InputError(f"{place}: expected {len(COLUMNS)} cells, as in the header")
-            yield make_row(place, cells)
+                raise InputError(f"{where}: expected {len(COLUMNS)} cells, as in the header")
+            yield make_row(where, cells)
     except csv.Error as error:
         raise InputError(
             f"{path}:{reader.line_num}: no row: {error}; a quote may not be closed"
@@ -132,7 +133,7 @@ def read_csv(path: str) -> Iterator[Row]:
 
 
 def read_parquet(path: str) -> Iterator[Row]:
-    """The rows of a Parquet file, numbered from 1 in messages.
+    """Yield the rows of a Parquet file, numbered from 1 in messages.
 
     Raises:
         InputError: pyarrow is not installed, no such file, a column is missing or unknown, a text
@@ -163,22 +164,22 @@ def texts_of(path: str, name: str, column: Any) -> list[str]:
     except UnicodeDecodeError:
         raise InputError(f"{path}: a text in column {name} is not UTF-8") from None
     for number, cell in enumerate(cells, start=1):
-        # bool is a number too, and not a number is one.
+        # In Python bool is a number, and NaN is one.
         if isinstance(cell, bytes | bool) or cell != cell:
             raise InputError(f"{path}:{number}: {name} is {cell!r}, expected text or a number")
     return ["" if cell is None else str(cell) for cell in cells]
 
 
-def check_columns(path: str, found: list[str]) -> None:
-    """Raise InputError unless ``found`` are the columns, in any order."""
-    if sorted(found) != sorted(COLUMNS):
+def check_columns(path: str, names: list[str]) -> None:
+    """Raise InputError unless a table has the columns, in any order."""
+    if sorted(names) != sorted(COLUMNS):
         raise InputError(
-            f"{path}:1: found the columns {','.join(found)}; expected {','.join(COLUMNS)}"
+            f"{path}:1: found the columns {','.join(names)}; expected {','.join(COLUMNS)}"
         )
 
 
-def make_row(place: str, cells: dict[str, str]) -> Row:
-    """A row of the table.
+def make_row(where: str, cells: dict[str, str]) -> Row:
+    """Make a row of the table.
 
     Raises:
         InputError: a cell is empty or has a value that is not among the choices.
@@ -186,57 +187,58 @@ def make_row(place: str, cells: dict[str, str]) -> Row:
     cells = {name: cell.strip() for name, cell in cells.items()}
     for name in ("path", "person", "camera"):
         if not cells[name]:
-            raise InputError(f"{place}: {name} is empty")
+            raise InputError(f"{where}: {name} is empty")
     if "\0" in cells["path"]:
-        raise InputError(f"{place}: path holds a NUL character, which no file's name does")
+        raise InputError(f"{where}: path holds a NUL character, which no file's name does")
     for name, choices in (("modality", list(MODALITIES)), ("split", list(SPLITS))):
         if cells[name] not in choices:
             raise InputError(
-                f"{place}: {name} is '{cells[name]}', expected one of "
+                f"{where}: {name} is '{cells[name]}', expected one of "
                 f"{', '.join(nearest(cells[name], choices))}"
             )
     frame = cells["frame"] or ("" if cells["tracklet"] else "0")
     number = whole_number(frame)
     if number is None:
-        raise InputError(f"{place}: frame is '{frame}', expected a whole number")
-    return Row(place, **{**cells, "frame": number})
+        raise InputError(f"{where}: frame is '{frame}', expected a whole number")
+    others = {name: cells[name] for name in COLUMNS if name != "frame"}
+    return Row(where, frame=number, **others)
 
 
 def check_people_differ(rows: list[Row]) -> None:
     """Raise InputError if somebody is both in train and in query or gallery."""
-    trained = {row.person: row.place for row in rows if row.split == "train"}
+    trained = {row.person: row.where for row in rows if row.split == "train"}
     for row in rows:
         if row.split != "train" and row.person in trained:
             raise InputError(
-                f"{row.place}: person '{row.person}' is in {row.split}, but in train at "
+                f"{row.where}: person '{row.person}' is in {row.split}, but in train at "
                 f"{trained[row.person]}; test people must be new"
             )
 
 
 def group(rows: list[Row], folder: str) -> dict[str, list[Tracklet]]:
-    """The tracklets of each split, in the order of their first rows.
+    """Group rows into the tracklets of each split, in the order of their first rows.
 
     People and cameras are numbered from 0 in sorted order.
 
     Args:
-        rows: of the whole table.
-        folder: that relative paths start from.
+        rows: rows of the whole table.
+        folder: folder to which paths are relative.
 
     Raises:
         InputError: a tracklet lists a frame twice.
     """
-    people = {name: pid for pid, name in enumerate(sorted({row.person for row in rows}))}
-    cameras = {name: camid for camid, name in enumerate(sorted({row.camera for row in rows}))}
+    people = number_sorted(row.person for row in rows)
+    cameras = number_sorted(row.camera for row in rows)
     frames: dict[tuple, dict[int, Row]] = {}
     for row in rows:
-        # An image shares its tracklet with nobody.
-        tracklet = row.tracklet or (row.place,)
+        # An image is a tracklet of its own.
+        tracklet = row.tracklet or (row.where,)
         key = (row.split, row.person, row.camera, row.modality, tracklet)
         first = frames.setdefault(key, {}).setdefault(row.frame, row)
         if first is not row:
             raise InputError(
-                f"{row.place}: frame {row.frame} of tracklet '{row.tracklet}' is listed at "
-                f"{first.place} too"
+                f"{row.where}: frame {row.frame} of tracklet '{row.tracklet}' is listed at "
+                f"{first.where} too"
             )
     tracklets: dict[str, list[Tracklet]] = {split: [] for split in SPLITS}
     for (split, person, camera, modality, _), by_frame in frames.items():

@@ -17,8 +17,8 @@ def explain(error: BaseException) -> str:
         error: raised by a reader; the variables of its traceback tell the file.
 
     Returns:
-        Such as "query/0003_c9s1_1.jpg: camid is 9, expected 1 <= camid <= 6"; the error's own
-        message if no variable is a file.
+        Text such as "query/0003_c9s1_1.jpg: camid is 9, expected 1 <= camid <= 6"; the message of
+        the error if no variable is a file.
     """
     reason = f"{type(error).__name__}: {error}"
     for frame, line in _frames(error.__traceback__):

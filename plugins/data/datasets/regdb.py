@@ -29,8 +29,8 @@ CAMERAS = {VISIBLE: 1, INFRARED: 2}
 class RegDB(ReidDataset):
     """One split of RegDB; all images of one modality search all of the other.
 
-    A person is known by the folder. The label in the files numbers the people of one file from 0,
-    so that the same label is somebody else in training and testing and in each split; it is only
+    The folder identifies a person. The label in the files numbers the people of one file from 0, so
+    that the same label is another person in training and testing and in each split; it is only
     checked.
     """
 
@@ -66,20 +66,20 @@ class RegDB(ReidDataset):
 
     @classmethod
     def options(cls, cfg: CfgNode) -> dict:
-        """DATASETS.REGDB."""
+        """Read DATASETS.REGDB."""
         return {"trial": cfg.DATASETS.REGDB.TRIAL}
 
     def folders(self) -> Folders:
         """Return ``Visible`` and ``Thermal``; every split lists all people."""
-        files = [item.img_paths[0] for item in (*self.train, *self.query, *self.gallery)]
+        files = self.image_files()
         roots = dict.fromkeys(os.path.dirname(os.path.dirname(file)) for file in files)
         return Folders(tuple(roots), files, by_pattern=False)
 
     def directions(self) -> dict[str, Direction]:
-        """I2V and V2I; the name says which split."""
+        """Search I2V and V2I; the name has the number of the split."""
         return {
-            f"{name} trial-{self._trial}": protocol
-            for name, protocol in super().directions().items()
+            f"{name} trial-{self._trial}": direction
+            for name, direction in super().directions().items()
         }
 
 
@@ -91,19 +91,19 @@ def read_part(
     labels: dict[int, int],
     others: Collection[int],
 ) -> list[Tracklet]:
-    """Images of one index file, one a tracklet, in the order of the file.
+    """Read the images of one index file, a tracklet each, in the order of the file.
 
     Args:
-        folder: of the data set.
+        folder: folder of the data set.
         split: train or test.
         modality: 0 visible, 1 infrared, that is thermal.
         trial: number of the split.
-        labels: person -> label; is filled, and both files of a split must agree on it.
+        labels: person -> label; it is filled, and both files of a split must agree on it.
         others: people who may not be in the file.
 
     Raises:
-        InputError: with file and line: an image of another form or modality, a person with two
-            labels, or one of the others.
+        InputError: with file and line: an image has another form or modality, or a person has two
+            labels or is one of the others.
     """
     name = MODALITY_NAMES[modality]
     path = os.path.join(folder, "idx", f"{split}_{name}_{trial}.txt")

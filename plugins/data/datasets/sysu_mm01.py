@@ -12,7 +12,7 @@ import numpy as np
 from fastreid.config import CfgNode
 from scipy.io import loadmat
 
-from plugins.data.datasets.base import ReidDataset
+from plugins.data.datasets.base import Items, ReidDataset
 from plugins.data.datasets.galleries import TRIALS, group_rows, seeded_galleries
 from plugins.data.datasets.index_files import read_people, require_choice, require_part
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
@@ -33,12 +33,12 @@ IMAGE = re.compile(r"\d{4}\.jpg")
 class SYSUMM01(ReidDataset):
     """SYSU-MM01; only infrared searches visible.
 
-    The two draws of the galleries:
+    The galleries are drawn in two ways:
 
     - official: trial t takes the first entries of row t of the authors' ``rand_perm_cam.mat``,
       where i is the i-th image of a person under a camera. Some code reads i as a file name, which
       is the same as long as the files are numbered without a gap.
-    - seeded: the draw of AGW's code, one image with the seed t; not defined for ten.
+    - seeded: trial t draws one image with the seed t, as AGW's code; not defined for ten images.
 
     The training people are those of train_id and val_id, as in all published results.
     """
@@ -62,10 +62,10 @@ class SYSUMM01(ReidDataset):
             dataset_dir: folder of this set in ``root``.
             mode: cameras of the gallery, "all" four or the two "indoor".
             shot: gallery images of a person under a camera, 1 or 10.
-            draw: of the galleries, "official" or "seeded".
+            draw: how galleries are drawn, "official" or "seeded".
 
         Raises:
-            InputError: the folder is missing, an option is unknown, or a file is not as it should.
+            InputError: the folder is missing, an option is unknown, or a file is wrong.
         """
         require_choice("DATASETS.SYSU.MODE", mode, GALLERY_CAMERAS)
         require_choice("DATASETS.SYSU.SHOT", shot, SHOTS)
@@ -93,30 +93,30 @@ class SYSUMM01(ReidDataset):
             galleries = seeded_galleries(self.gallery)
         queries, rows = self.rows()
         trials = tuple(Trial(queries, rows[gallery]) for gallery in galleries)
-        self._direction = f"I2V {mode} {shot}-shot {draw}-draw"
-        self._protocol = Direction(
+        self._name = f"I2V {mode} {shot}-shot {draw}-draw"
+        self._direction = Direction(
             trials, junk="sysu", cmc="identity", gallery_cameras=GALLERY_CAMERAS[mode]
         )
 
     @classmethod
     def options(cls, cfg: CfgNode) -> dict:
-        """DATASETS.SYSU."""
+        """Read DATASETS.SYSU."""
         sysu = cfg.DATASETS.SYSU
         return {"mode": sysu.MODE, "shot": sysu.SHOT, "draw": sysu.DRAW}
 
     def folders(self) -> Folders:
-        """Return those of the six cameras; images that a mode leaves out are listed as well."""
+        """Return the folders of the six cameras; images that a mode leaves out are listed too."""
         roots = (os.path.join(self._folder, f"cam{camera}") for camera in CAMERAS)
         files = [image.img_paths[0] for image in self._images]
         return Folders(tuple(roots), files)
 
     def directions(self) -> dict[str, Direction]:
-        """I2V over ten galleries; the name says mode, shots and draw."""
-        return {self._direction: self._protocol}
+        """Search I2V over ten galleries; the name has mode, shots and draw."""
+        return {self._name: self._direction}
 
 
 def read_splits(folder: str) -> tuple[list[int], list[int]]:
-    """People to train on, of train_id and val_id, and people to test on, both ascending.
+    """Read the people to train on (train_id and val_id) and to test on, both ascending.
 
     Args:
         folder: ``exp`` of the data set.
@@ -136,23 +136,23 @@ def read_splits(folder: str) -> tuple[list[int], list[int]]:
 
 
 def list_images(folder: str, people: list[int]) -> list[Tracklet]:
-    """Images of ``people``, one a tracklet, by person, camera and file name.
+    """List the images of ``people``, a tracklet each, by person, camera and file name.
 
-    Not everybody is seen by every camera. Files that are no images are passed over.
+    Not every camera sees everybody. Files that are no images are passed over.
 
     Raises:
-        InputError: an image is not named as those of SYSU-MM01, or someone has none.
+        InputError: an image is not named as those of SYSU-MM01, or a person has none.
     """
-    images = []
+    images: list[Tracklet] = []
     for pid in people:
         before = len(images)
         for camid, modality in CAMERAS.items():
-            place = os.path.join(folder, f"cam{camid}", f"{pid:04d}")
-            for name in sorted(os.listdir(place)) if os.path.isdir(place) else ():
+            below = os.path.join(folder, f"cam{camid}", f"{pid:04d}")
+            for name in sorted(os.listdir(below)) if os.path.isdir(below) else ():
                 if IMAGE.fullmatch(name):
-                    images.append(Tracklet((f"{place}/{name}",), pid, camid, modality))
+                    images.append(Tracklet((f"{below}/{name}",), pid, camid, modality))
                 elif name.lower().endswith((".jpg", ".jpeg", ".png", ".bmp")):
-                    raise InputError(f"{place}/{name}: expected four digits, such as 0001.jpg")
+                    raise InputError(f"{below}/{name}: expected four digits, such as 0001.jpg")
         if len(images) == before:
             raise InputError(
                 f"{folder}: no image of person {pid:04d}, such as cam1/{pid:04d}/0001.jpg"
@@ -161,12 +161,12 @@ def list_images(folder: str, people: list[int]) -> list[Tracklet]:
 
 
 def find_permutations(folder: str) -> str:
-    """Path of ``rand_perm_cam.mat``, in ``exp`` or ``data_split``.
+    """Find ``rand_perm_cam.mat``, in ``exp`` or ``data_split``.
 
     Raises:
         InputError: it is in neither.
     """
-    paths = [os.path.join(folder, place, PERMUTATIONS) for place in ("exp", "data_split")]
+    paths = [os.path.join(folder, below, PERMUTATIONS) for below in ("exp", "data_split")]
     for path in paths:
         if os.path.isfile(path):
             return path
@@ -176,20 +176,20 @@ def find_permutations(folder: str) -> str:
     )
 
 
-def official_galleries(path: str, images: list[Tracklet], shot: int) -> list[np.ndarray]:
-    """Rows of ``images`` in each trial's gallery; a group of fewer than ``shot`` gives all.
+def official_galleries(path: str, images: Items, shot: int) -> list[np.ndarray]:
+    """List the rows of ``images`` in each trial's gallery; a group below ``shot`` gives all.
 
     Args:
-        path: of ``rand_perm_cam.mat``: camera -> person -> (trials, images) numbers from 1.
-        images: those to draw from.
-        shot: images of a person under a camera in a gallery.
+        path: ``rand_perm_cam.mat``: camera -> person -> (trials, images) numbers from 1.
+        images: images to draw from.
+        shot: number of images of a person under a camera in a gallery.
 
     Raises:
         InputError: the file is unreadable, or disagrees with the images.
     """
     try:
         cameras = [column.ravel() for column in loadmat(path)["rand_perm_cam"].ravel()]
-    except Exception as error:  # scipy has no one kind for a damaged file
+    except Exception as error:  # scipy raises many kinds for a damaged file
         raise InputError(f"{path}: no table of permutations: {error!r}") from error
     galleries: list[list[int]] = [[] for _ in range(TRIALS)]
     for (pid, camid), rows in group_rows(images).items():

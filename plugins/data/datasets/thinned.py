@@ -1,4 +1,4 @@
-"""A training set thinned out unevenly, to see what balancing it is worth."""
+"""Thin a training set out unevenly, to measure the value of balancing it."""
 
 import logging
 from collections import defaultdict
@@ -6,6 +6,7 @@ from collections import defaultdict
 import numpy as np
 from fastreid.config import CfgNode
 
+from plugins.data.datasets.base import Items
 from plugins.data.datasets.build import build_dataset
 from plugins.data.datasets.wrapped import WrappedDataset
 from plugins.errors import InputError
@@ -24,12 +25,12 @@ class ThinnedDataset(WrappedDataset):
         """Read the set, leave items out.
 
         Args:
-            root: not needed; the set inside is found as any other.
-            cfg: names the set, how uneven it gets and the seed.
+            root: not used; the set inside is read as any other.
+            cfg: has the name of the set, the imbalance and the seed.
             combineall: train on the set's test items too; they are thinned out as well.
 
         Raises:
-            InputError: from the set; it is this one; or IMBALANCE is no share.
+            InputError: from the set; the set is this one; or IMBALANCE is no share.
         """
         keys = cfg.DATASETS.THINNED
         if not 0 <= keys.IMBALANCE <= 1:
@@ -40,23 +41,23 @@ class ThinnedDataset(WrappedDataset):
         super().__init__(base, [everything[row] for row in kept])
 
     def show_train(self) -> None:
-        """Log the set's own table, and how many items are left."""
+        """Log the table of the set inside, and how many items are left."""
         super().show_train()
         logger.info("%d of its %d training items are kept", len(self.train), len(self.base.train))
 
 
-def kept_rows(items: list[tuple], imbalance: float, seed: int) -> list[int]:
-    """Which items stay, ascending; of each person and camera at least one.
+def kept_rows(items: Items, imbalance: float, seed: int) -> list[int]:
+    """Choose the items that stay, ascending, at least one of each person and camera.
 
-    As in the rendered Market-1501: each person and, for a person, each camera but a favourite one
-    has a share of its own, drawn so that its logarithm is uniform from 0 to log(1 - 0.9 *
-    imbalance): at imbalance 1 a person has all to a tenth of the items, and each further camera
-    again all to a tenth of that. The items of a person and camera that stay are spread evenly.
+    As in the rendered Market-1501, each person and, for a person, each camera but a favorite one
+    has its share, drawn so that its logarithm is uniform from 0 to log(1 - 0.9 * imbalance): at
+    imbalance 1 a person keeps all to a tenth of the items, and each further camera again all to a
+    tenth of them. The items that a person and camera keep lie at equal distances.
 
     Args:
         items: (path, pid, camid, ...) or tracklets.
-        imbalance: 0, everything stays, to 1.
-        seed: of the shares.
+        imbalance: 0 (everything stays) to 1.
+        seed: seed of the shares.
     """
     least = 1 - 0.9 * imbalance
     rows: dict = defaultdict(lambda: defaultdict(list))
@@ -67,10 +68,10 @@ def kept_rows(items: list[tuple], imbalance: float, seed: int) -> list[int]:
         generator = np.random.default_rng((seed, number))
         cameras = sorted(rows[person])
         shares = least ** generator.random(1 + len(cameras))
-        favourite = int(generator.integers(len(cameras)))
-        for place, camera in enumerate(cameras):
-            own = rows[person][camera]
-            share = shares[0] * (1 if place == favourite else shares[1 + place])
-            count = max(1, round(share * len(own)))
-            kept += [own[index * len(own) // count] for index in range(count)]
+        favorite = int(generator.integers(len(cameras)))
+        for index, camera in enumerate(cameras):
+            group = rows[person][camera]
+            share = shares[0] * (1 if index == favorite else shares[1 + index])
+            count = max(1, round(share * len(group)))
+            kept += [group[step * len(group) // count] for step in range(count)]
     return sorted(kept)

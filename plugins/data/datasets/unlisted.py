@@ -1,8 +1,8 @@
 """Find pictures that lie in a data set's folders and are in none of its lists.
 
-A reader that takes what fits a pattern passes over the rest without a word: ``*.jpg`` passes over
-half of the people if their files end in ``.png``. A set says where it keeps its pictures and what
-it leaves out by its own rules; everything else that lies there is unlisted.
+A reader that takes files by a pattern silently passes over the rest: ``*.jpg`` passes over half of
+the people if their files end in ``.png``. A set says where it keeps its pictures and which ones its
+rules leave out; every other picture there is unlisted.
 """
 
 import logging
@@ -17,7 +17,7 @@ from plugins.utils.images import ENDINGS, OTHER_ENDINGS
 
 logger = logging.getLogger(__name__)
 
-# An ending anywhere in the name: "0001.jpg.part" was to be a picture as well.
+# An ending anywhere in the name: "0001.jpg.part" was meant to be a picture as well.
 PICTURE = re.compile(
     rf"(?:{'|'.join(map(re.escape, ENDINGS + OTHER_ENDINGS))})(?![a-z0-9])", re.IGNORECASE
 )
@@ -32,11 +32,11 @@ class Folders(NamedTuple):
     Attributes:
         roots: folders to search.
         listed: files of the set, used or not.
-        known: tells, by a file's path, whether the set leaves the file out by its own rules.
+        known: tells, by a file's path, whether the rules of the set leave the file out.
         deep: whether to search the folders below the roots as well.
-        by_pattern: whether the reader itself lists the folders and takes what fits a pattern. A run
-            then searches them too. Other sets have lists that name their files, up to half a
-            million of them in thousands of folders; only ``tools/check_data.py`` searches those.
+        by_pattern: whether the reader lists the folders and takes files by a pattern. A run then
+            searches them too. Other sets have lists that name their files, up to half a million in
+            thousands of folders; only ``tools/check_data.py`` searches those.
     """
 
     roots: tuple[str, ...]
@@ -47,7 +47,7 @@ class Folders(NamedTuple):
 
 
 def folders_around(files: Iterable[str]) -> Folders:
-    """Return the folders that hold ``files``, without those below."""
+    """Return the folders that hold ``files``, without folders below them."""
     files = list(files)
     roots = dict.fromkeys(os.path.dirname(file) for file in files)
     return Folders(tuple(roots), files, deep=False, by_pattern=False)
@@ -67,10 +67,10 @@ def find_unlisted(folders: Folders) -> list[str]:
         folder, name = os.path.split(file)
         names_by_folder[folder].add(name)
     listed: dict[str, set[str]] = defaultdict(set)
-    for folder, names in names_by_folder.items():
-        listed[os.path.realpath(folder)] |= names
+    for folder, listed_names in names_by_folder.items():
+        listed[os.path.realpath(folder)] |= listed_names
     unlisted = []
-    # A missing folder holds nothing; whoever reads the listed files will say that they are gone.
+    # A missing folder holds nothing; the reader of the listed files reports that they are gone.
     roots = filter(os.path.isdir, map(os.path.abspath, folders.roots))
     for folder, names in _walk(roots, folders.deep):
         for name in set(names) - listed[os.path.realpath(folder)]:
@@ -116,8 +116,8 @@ def warn_of_unlisted(data: Any, name: str) -> None:
     """Warn, once in a process, of pictures that a reader's pattern passes over.
 
     Args:
-        data: the data set; one whose lists name the files is not searched.
-        name: under which it is registered.
+        data: the data set; a set whose lists name the files is not searched.
+        name: its registered name.
 
     Raises:
         InputError: a folder of the set cannot be read.
@@ -131,6 +131,6 @@ def warn_of_unlisted(data: Any, name: str) -> None:
 
 
 def explain_emptiness(data: Any) -> str:
-    """Say, for the end of a message, which pictures an empty set has but does not list."""
+    """Describe, for the end of a message, pictures that an empty set has but does not list."""
     unlisted = find_unlisted(data.folders())
     return f": {describe_unlisted(unlisted)}" if unlisted else ""

@@ -85,7 +85,7 @@ def chain(name: str, cfg: CfgNode, key: str = "DATASETS.NAMES") -> dict[str, Any
 
     Args:
         name: the registered name.
-        cfg: names the sets inside.
+        cfg: has the names of the sets inside.
         key: the config key that holds the name, for the message.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Frames decoded and resized once, for all runs at one input size."""
+"""Keep frames that are decoded and resized once, for all runs at one input size."""

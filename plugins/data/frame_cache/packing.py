@@ -1,4 +1,4 @@
-"""Packing the frames of a config into a cache."""
+"""Pack the frames of a config into a cache."""
 
 import json
 import os
@@ -21,10 +21,10 @@ from plugins.data.frame_cache.store import (
     INDEX,
     Size,
     digest,
+    file_state,
     frame_name,
     made_with,
     make_header,
-    stamp,
     store_name,
 )
 from plugins.data.frames import frame_decoder, read_frame, resize_frame
@@ -33,14 +33,14 @@ from plugins.errors import InputError
 from plugins.interrupts import shield_loader_worker
 from plugins.utils.drafts import draft_of
 
-BATCH = 8  # frames that a worker hands over at once; they lie in shared memory, which may be small
+BATCH = 8  # frames that a worker hands over together, in shared memory, which may be small
 
 Record = tuple[int, int, int]  # size, mtime_ns, digest
 Read = Callable[[str], Tensor]
 
 
 def pack_config(cfg: CfgNode, folder: str, workers: int) -> list[Path]:
-    """Pack what a config trains and tests on; see :func:`pack_frames`.
+    """Pack the frames that a config trains and tests on; see :func:`pack_frames`.
 
     Returns:
         The stores: one, or two if training and testing have different sizes.
@@ -53,20 +53,20 @@ def pack_config(cfg: CfgNode, folder: str, workers: int) -> list[Path]:
 
 
 def find_frames(cfg: CfgNode) -> dict[Size, set[str]]:
-    """Image files of the training items of DATASETS.NAMES and the test items of TESTS, by size.
+    """List the image files of DATASETS.NAMES (training) and TESTS (test items), by input size.
 
     Raises:
-        InputError: from the data sets; or INPUT asks for what a loader would refuse.
+        InputError: from the data sets; or INPUT has a value that a loader would refuse.
     """
     tests = [build_dataset(name, "DATASETS.TESTS", cfg=cfg) for name in cfg.DATASETS.TESTS]
     tested = [item for data in tests for item in [*data.query, *data.gallery]]
-    found: dict[Size, set[str]] = {}
+    files: dict[Size, set[str]] = {}
     for is_train, items in ((True, training_items(cfg)), (False, tested)):
         build_clip_transforms(cfg, is_train)  # checks the size
-        size = tuple(cfg.INPUT.SIZE_TRAIN if is_train else cfg.INPUT.SIZE_TEST)
+        height, width = cfg.INPUT.SIZE_TRAIN if is_train else cfg.INPUT.SIZE_TEST
         paths = (path for item in items for path in as_tracklet(item).img_paths)
-        found.setdefault(size, set()).update(paths)
-    return {size: paths for size, paths in found.items() if paths}
+        files.setdefault((height, width), set()).update(paths)
+    return {size: paths for size, paths in files.items() if paths}
 
 
 def pack_frames(
@@ -77,22 +77,22 @@ def pack_frames(
     workers: int,
     read: Read = read_frame,
 ) -> Path:
-    """Decode, resize and write frames; the store appears, or replaces an older one, when all is in.
+    """Decode, resize and write frames; the store appears, or replaces an older one, when complete.
 
     Args:
-        folder: of the cache.
+        folder: folder of the cache.
         size: H, W.
         paths: image files, one or more.
         root: folder of all data sets.
-        workers: processes that decode; 0 for none but this one.
+        workers: number of further processes that decode.
         read: image file -> (3, h, w) uint8.
 
     Returns:
         The store's folder.
 
     Raises:
-        InputError: names a frame that cannot be read, the room that the disk lacks, or what
-            another packing is filling, or a killed one left.
+        InputError: a frame cannot be read, the disk lacks room, another packing is filling the
+            store, or a killed one left it.
     """
     names = {frame_name(path, root): path for path in paths}
     order = sorted(names)
@@ -129,11 +129,11 @@ class SourceFrames(Dataset):
         return len(self._paths)
 
     def __getitem__(self, row: int) -> tuple[Tensor, Record]:
-        """(H, W, 3) uint8 and the record."""
+        """Return the frame, (H, W, 3) uint8, and its record."""
         path = self._paths[row]
-        stamped = stamp(path)  # before it is read: a change in between will be noticed
+        state = file_state(path)  # before the file is read, so that a later change is noticed
         frame = resize_frame(self._read(path), self._size).permute(1, 2, 0).contiguous()
-        return frame, (*stamped, digest(frame.numpy()))
+        return frame, (*state, digest(frame.numpy()))
 
 
 def _collate(samples: list[tuple[Tensor, Record]]) -> tuple[Tensor, list[Record]]:
@@ -154,12 +154,12 @@ def _write_frames(file: Path, frames: SourceFrames, store: str, workers: int) ->
         open(file, "wb") as output,
         tqdm(total=len(frames), unit="frame", desc=f"packing {store}") as progress,
     ):
-        for batch, some in loader:
+        for batch, batch_records in loader:
             output.write(batch.numpy())
-            records += some
-            progress.update(len(some))
+            records += batch_records
+            progress.update(len(batch_records))
         output.flush()
-        os.fsync(output.fileno())  # or a crash could leave a whole store with empty frames
+        os.fsync(output.fileno())  # a crash could leave a complete store with empty frames
     return records
 
 

@@ -1,4 +1,4 @@
-"""A store of frames on disk, which every process that reads it maps into memory.
+"""Read a store of frames on disk, which every reading process maps into memory.
 
 A cache is a folder with one store for each input size::
 
@@ -6,9 +6,9 @@ A cache is a folder with one store for each input size::
     288x144/index.npy    (N,) records: path, size, mtime_ns, digest
     288x144/header.json  format, height, width, resize, frames, index (a digest), made_with
 
-Paths are relative to the folder of all data sets, and sorted: a path is found by bisection, its
-place is its frame's, and nothing is unpacked into Python objects. The header vouches for the index,
-the index for the frames and for the files that they were made of.
+Paths are relative to the folder of all data sets, and sorted: bisection finds a path, the index of
+the path is that of its frame, and nothing is unpacked into Python objects. The header vouches for
+the index, the index for the frames and for the files from which they were made.
 
 Legend: N frames, H x W size of the input.
 """
@@ -42,21 +42,22 @@ Size = tuple[int, int]  # H, W
 class FrameCache:
     """Reads frames of one size.
 
-    A file is compared with its record when its frame is read: one stat, small beside decoding, and
-    it also notices a file that changes while a run is on. Opening does not look at the files.
+    A file is compared with its record when its frame is read: one stat, which is cheap compared
+    with decoding, and which also notices a file that changes during a run. Opening does not check
+    the files.
     """
 
     def __init__(self, folder: str, size: Size, root: str) -> None:
         """Open a store, read-only.
 
         Args:
-            folder: of the cache.
+            folder: folder of the cache.
             size: H, W.
             root: folder of all data sets.
 
         Raises:
-            InputError: there is no store of that size, it was packed otherwise, or a file of it is
-                missing, cut off or damaged.
+            InputError: there is no store of that size, it was packed in another way, or one of its
+                files is missing, cut off or damaged.
         """
         self._arguments = folder, size, root
         self._root = root
@@ -74,7 +75,7 @@ class FrameCache:
         self._frames = self._open_frames((len(self._index), *size, 3))
         if header.get("made_with") != (here := made_with()):
             logger.warning(
-                "%s was packed with %s, here is %s: frames may differ from decoded ones by a grey "
+                "%s was packed with %s, here is %s: frames may differ from decoded ones by a gray "
                 "level",
                 self._store,
                 header.get("made_with"),
@@ -85,20 +86,20 @@ class FrameCache:
         return len(self._index)
 
     def __reduce__(self) -> tuple:
-        """A spawned worker opens the store itself; a map would be pickled with all its bytes."""
+        """Let a spawned worker open the store; a map would be pickled with all its bytes."""
         return FrameCache, self._arguments
 
     def read(self, path: str) -> Tensor:
-        """The frame of an image file.
+        """Read the frame of an image file.
 
         Returns:
             (3, H, W) uint8, RGB, as ``resize_frame(read_frame(path), size)`` gives it.
 
         Raises:
-            InputError: names the file if it was not packed, is gone or has changed since.
+            InputError: the file was not packed, is gone or has changed since.
         """
         row = self._find(path)
-        record, (size, mtime_ns) = self._index[row], stamp(path)
+        record, (size, mtime_ns) = self._index[row], file_state(path)
         if (size, mtime_ns) != (record["size"], record["mtime_ns"]):
             raise InputError(
                 f"{path}: changed since it was packed into {self._store} ({size} bytes, "
@@ -111,7 +112,7 @@ class FrameCache:
         """Read every frame and compare it with its digest.
 
         Raises:
-            InputError: says how many differ, and names the first.
+            InputError: frames differ; the message says how many, and names the first.
         """
         rows = tqdm(range(len(self)), unit="frame", desc=str(self._store))
         damaged = [row for row in rows if digest(self._frames[row]) != self._index["digest"][row]]
@@ -158,16 +159,16 @@ class FrameCache:
 
     def _open_frames(self, shape: tuple[int, ...]) -> np.ndarray:
         path, expected = self._store / FRAMES, int(np.prod(shape))
-        found = path.stat().st_size if path.is_file() else 0
-        if found != expected:
+        size = path.stat().st_size if path.is_file() else 0
+        if size != expected:
             raise InputError(
-                f"{path}: {found} bytes, expected {expected} for {shape[0]} frames; {self._remedy}"
+                f"{path}: {size} bytes, expected {expected} for {shape[0]} frames; {self._remedy}"
             )
         return np.asarray(np.memmap(path, np.uint8, mode="r", shape=shape))
 
 
 def store_name(size: Size) -> str:
-    """Name of the store's folder.
+    """Name the store's folder.
 
     >>> store_name((288, 144))
     '288x144'
@@ -176,19 +177,19 @@ def store_name(size: Size) -> str:
 
 
 def find_sizes(folder: str) -> list[Size]:
-    """Sizes that a cache holds, ascending."""
+    """List the sizes that a cache holds, ascending."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
-    found = (re.fullmatch(r"(\d+)x(\d+)", name) for name in names)
-    return sorted((int(size[1]), int(size[2])) for size in found if size)
+    matches = (re.fullmatch(r"(\d+)x(\d+)", name) for name in names)
+    return sorted((int(size[1]), int(size[2])) for size in matches if size)
 
 
 def frame_name(path: str, root: str) -> bytes:
-    """What an index calls an image file."""
+    """Name an image file as an index does."""
     return os.fsencode(os.path.relpath(path, root))
 
 
-def stamp(path: str) -> tuple[int, int]:
-    """Size in bytes and time of the last change in ns.
+def file_state(path: str) -> tuple[int, int]:
+    """Return a file's size in bytes and the time of its last change in ns.
 
     Raises:
         InputError: no such file.
@@ -203,17 +204,17 @@ def stamp(path: str) -> tuple[int, int]:
 
 
 def digest(content: np.ndarray) -> int:
-    """64 bits of BLAKE2b of an array's bytes, C order."""
-    return int.from_bytes(blake2b(content, digest_size=8).digest(), "little")
+    """Return 64 bits of BLAKE2b of an array's bytes, C order."""
+    return int.from_bytes(blake2b(content.data, digest_size=8).digest(), "little")
 
 
 def make_header(size: Size) -> dict:
-    """The part of a header that must be as it is here."""
+    """Make the part of a header that a reader requires."""
     return {"format": FORMAT, "height": size[0], "width": size[1], "resize": RESIZE}
 
 
 def made_with() -> dict[str, str]:
-    """What may move a grey level: decoder, resize, and the CPU's kernel for it."""
+    """Name what may move a gray level: decoder, resize, and the CPU's kernel for it."""
     return {
         "pillow": PIL.__version__,
         "torch": torch.__version__,
