@@ -235,7 +235,7 @@ class AlternatingStep(Step):
     """Two players, one turn each on the same batch: the adversary's, then the defender's (SADSTRM).
 
     The model offers ``model(batch, turn="attack")``, the adversary's losses, which reach no other
-    parameter, and ``model(batch, turn="defence")``, the defender's. Before
+    parameter, and ``model(batch, turn="defense")``, the defender's. Before
     SOLVER.ADVERSARY.START_EPOCH the defender trains alone on ``model(batch)``.
     """
 
@@ -291,7 +291,7 @@ class AlternatingStep(Step):
             losses = self.backward(batches, self.optimizer)
         else:
             attack_losses = self._attack(batches)
-            losses = self.backward(batches, self.optimizer, turn="defence")
+            losses = self.backward(batches, self.optimizer, turn="defense")
         self.write_metrics(losses, data_time, attack_losses)
         self.update()
 

@@ -1,8 +1,8 @@
-"""The batch statistics of one pass, kept to normalize another pass by them.
+"""Keep the batch statistics of one pass, to normalize another pass by them.
 
-In training mode a BatchNorm subtracts what all rows of its batch share. If an attack changes all
-rows alike, this undoes the change, and nothing of the attack arrives at the feature. Normalized by
-the statistics of the clean batch, it does arrive.
+In training mode a BatchNorm subtracts the mean of its batch. If an attack changes all rows alike,
+this undoes the change, and the attack does not reach the feature. Normalized by the statistics of
+the clean batch, it does.
 """
 
 import contextlib
@@ -36,7 +36,8 @@ def input_statistics(norm: _BatchNorm, inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 def over_ranks(mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Combine mean and biased variance of this rank's ``count`` values with the other ranks'."""
-    mean, variance = mean.double(), variance.double()  # squares of a mean swallow a variance
+    # In float64: squares of a large mean swallow a variance.
+    mean, variance = mean.double(), variance.double()
     ones = torch.ones_like(mean)
     sums = count * torch.stack([ones, mean, variance + mean.square()])
     dist.all_reduce(sums)
@@ -48,13 +49,15 @@ def over_ranks(mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tens
 class BatchStatistics:
     """The batch statistics that the normalizations of a module computed in one pass.
 
-    ``with kept.recorded(): ...`` around a pass in training mode; later, as often as wanted,
-    ``with kept.used(): ...`` around another one, which records nothing in the module. There each
-    normalization takes, at its k-th call, the statistics of its k-th call in the recorded pass;
-    they are constants, as in evaluation mode. A normalization that was in evaluation mode stays so.
+    ``with statistics.recorded(): ...`` surrounds a pass in training mode; later, as often as
+    needed, ``with statistics.used(): ...`` surrounds another one, which records nothing in the
+    module. There each normalization takes, at its k-th call, the statistics of its k-th call in the
+    recorded pass; they are constants, as in evaluation mode. A normalization in evaluation mode
+    stays in it.
 
-    A subclass of BatchNorm whose ``forward`` takes more than one argument computes its statistics
-    itself: ``norm.input_statistics(*inputs)``, in the shapes of its running statistics.
+    A subclass of BatchNorm whose ``forward`` takes more than one argument has a method that
+    computes its statistics: ``norm.input_statistics(*inputs)``, in the shapes of its running
+    statistics.
     """
 
     def __init__(self, module: nn.Module):
@@ -63,7 +66,7 @@ class BatchStatistics:
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
-        """Keep the statistics of the passes inside, instead of those kept before."""
+        """Keep the statistics of the passes inside instead of the earlier ones."""
         self.kept = {norm: [] for norm in self.norms if norm.training}
         hooks = [norm.register_forward_pre_hook(self._keep) for norm in self.kept]
         try:
@@ -74,8 +77,8 @@ class BatchStatistics:
 
     @torch.no_grad()
     def _keep(self, norm: _BatchNorm, inputs: tuple) -> None:
-        own = getattr(norm, "input_statistics", None)
-        statistics = input_statistics(norm, *inputs) if own is None else own(*inputs)
+        method = getattr(norm, "input_statistics", None)
+        statistics = method(*inputs) if method else input_statistics(norm, *inputs)
         self.kept[norm].append(statistics)
 
     @contextlib.contextmanager

@@ -1,8 +1,8 @@
-"""Optional cross-modal attention of SADSTRM: a clip looks at its person in the other modality.
+"""Optional cross-modal attention of SADSTRM: a clip attends to its person in the other modality.
 
-This package's design. It reads person labels, so it works in training only: what it finds has to
-reach the test feature through the weights of the network. It works on clip features, not on frames:
-a TEMPORAL part returns one feature per clip, and a person has several clips to look at.
+This package's design. It reads person labels, so it works in training only: its effect has to reach
+the test feature through the weights of the network. It works on clip features, not on frames: a
+TEMPORAL part returns one feature per clip, and a person has several clips to attend to.
 """
 
 import torch
@@ -15,8 +15,8 @@ from plugins.modeling.losses.functional import masked_softmax
 class CrossModalAttention(nn.Module):
     """f + W sum_j a_j v_j over the clips j of the same person in the other modality.
 
-    a = softmax over j of q . k_j / sqrt(dim); q of the clip itself, k and v of the others. W starts
-    at 0: at initialisation nothing changes.
+    a = softmax over j of q . k_j / sqrt(dim), with q of the clip, k and v of the others. W starts
+    at 0: at initialization nothing changes.
 
     Args:
         channels: C, length of a clip's feature.
@@ -27,7 +27,7 @@ class CrossModalAttention(nn.Module):
     def __init__(self, *, channels: int, dim: int):
         super().__init__()
         self.channels = channels
-        # Without biases a clip that has no partner stays exactly as it is.
+        # Without biases a clip that has no partner does not change.
         self.query = nn.Linear(channels, dim, bias=False)
         self.key = nn.Linear(channels, dim, bias=False)
         self.value = nn.Linear(channels, dim, bias=False)
@@ -43,7 +43,7 @@ class CrossModalAttention(nn.Module):
         }
 
     def forward(self, features: Tensor, targets: Tensor, modalities: Tensor) -> Tensor:
-        """Features (B, C) of persons (B,) in modalities (B,) to features (B, C), float32."""
+        """Relate features (B, C) of persons (B,) in modalities (B,); same shape, float32."""
         partner = (targets[:, None] == targets) & (modalities[:, None] != modalities)
         with torch.autocast(features.device.type, enabled=False):
             features = features.float()

@@ -1,4 +1,4 @@
-"""What evaluation uses of a visible-infrared model, and nothing else, for export."""
+"""The part of a visible-infrared model that evaluation uses, for export."""
 
 import torch
 from torch import Tensor, nn
@@ -8,14 +8,17 @@ from plugins.modeling.meta_arch.vvi_baseline import VVIBaseline
 
 
 class Deployed(nn.Module):
-    """Pixels to features without the parts that only training needs.
+    """Turns pixels into features without the parts that only training needs.
 
-    Neither the attacker nor the cross-modal attention nor the classifiers are part of it. Every
-    frame goes through each stem, so that the graph does not depend on the modalities.
+    It has no attacker, cross-modal attention or classifier. Every frame goes through each stem, so
+    that the graph does not depend on the modalities.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     def __init__(self, model: VVIBaseline):
-        """Share the parts of ``model``; they go into evaluation mode."""
+        """Share the parts of ``model``, and set them to evaluation mode."""
         super().__init__()
         self.backbone = model.backbone
         self.pooling = model.pooling
@@ -26,7 +29,7 @@ class Deployed(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
-        """Features of clips, equal to those of the model in evaluation.
+        """Compute features of clips, equal to those of the model in evaluation.
 
         Args:
             images: (B, T, 3, H, W) RGB in [0, 255], as read from the files, float32.
@@ -36,12 +39,12 @@ class Deployed(nn.Module):
             (B, D), of length 1.
         """
         frames = images.shape[1]
-        normalised = ((images - self.pixel_mean) / self.pixel_std).flatten(0, 1)
+        normalized = ((images - self.pixel_mean) / self.pixel_std).flatten(0, 1)
         infrared = modalities.repeat_interleave(frames)[:, None, None, None] == 1
         visible_stem, *infrared_stem = self.backbone.stems
-        maps = visible_stem(normalised)
+        maps = visible_stem(normalized)
         if infrared_stem:
-            maps = torch.where(infrared, infrared_stem[0](normalised), maps)
+            maps = torch.where(infrared, infrared_stem[0](normalized), maps)
         return self.heads(
             aggregate(self.backbone, self.temporal, maps, frames, modalities, pooling=self.pooling)
         )

@@ -1,4 +1,4 @@
-"""Figures that tell how training goes; none of them is trained on."""
+"""Figures about the progress of training; none of them is trained on."""
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ def accuracy(logits: Tensor, targets: Tensor) -> Tensor:
 
 @torch.no_grad()
 def mean_distances(features: Tensor, targets: Tensor, modalities: Tensor) -> dict[str, Tensor]:
-    """How near a person's clips are, within and across the modalities, and how far other people's.
+    """Measure distances of a person's clips, within and across the modalities, and of people.
 
     Args:
         features: (B, D); made unit-length here, so that distances are within 0 and 2.

@@ -1,7 +1,7 @@
-"""Build a model without memory or weights, to find out before any data is read whether it fits.
+"""Build a model without memory or weights, to check before any data is read whether it fits.
 
-On torch's "meta" device tensors have shapes and no contents: a ResNet-50 is built there, and asked
-for its maps, in a tenth of a second.
+On torch's "meta" device tensors have shapes and no contents: building a ResNet-50 there, and
+computing the shapes of its maps, takes a tenth of a second.
 
 Legend: B clips of the training batch of one process, N frames, H x W their size.
 """
@@ -30,24 +30,24 @@ PARTS = {
     "MODEL.HEADS.NAME": HEADS,
     "MODEL.TEMPORAL.NAME": TEMPORAL,
 }
-# What the losses of fastreid's own meta-architectures look for; they pass over any other name.
+# Names that the losses of fastreid's meta-architectures know; they pass over any other name.
 STOCK_LOSSES = {"MGN": ("CrossEntropyLoss", "TripletLoss")}
 OTHER_STOCK_LOSSES = ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface")
 # Sides that are tried to find the smallest input that a backbone takes.
 SIDES = range(1, 65)
-# What torch's poolings, convolutions and normalizations say.
+# Messages of torch's poolings, convolutions and normalizations.
 TOO_SMALL = ("Output size is too small", "Kernel size can't be greater", "more than 1 value per")
 
 
 def check_names(cfg: CfgNode) -> None:
     """Raise InputError, naming the key, for a part of MODEL that is not registered.
 
-    Also for a loss or another part that the meta-architecture would pass over.
+    A loss or another part that the meta-architecture would pass over is refused as well.
     """
     check_stock_parts(cfg)
     values = dict(flatten(cfg))
     for key, registry in PARTS.items():
-        lookup(registry, values[key], key)
+        lookup(registry, str(values[key]), key)
     architecture = META_ARCH.get(cfg.MODEL.META_ARCHITECTURE)
     stock = architecture.__module__.startswith("fastreid.")
     for name in cfg.MODEL.LOSSES.NAME:
@@ -63,16 +63,16 @@ def check_names(cfg: CfgNode) -> None:
 def check_model(cfg: CfgNode, sizes: Mapping[str, tuple[int, int]], batch: int) -> nn.Module | None:
     """Build the config's model on the meta device, and pass shapes through its backbone.
 
-    What cannot be known there, as of a part that looks at numbers while it is built, is left to the
-    real build.
+    Some faults show only in the real build, such as those of a part that reads numbers while it is
+    built.
 
     Args:
-        cfg: of a run.
-        sizes: config key to the height and width of the frames that it leads to.
+        cfg: config of a run.
+        sizes: height and width of the frames by config key.
         batch: B of one process; 0 for an evaluation.
 
     Returns:
-        The model on the meta device; None where it cannot be built there.
+        The model on the meta device; None if it cannot be built there.
 
     Raises:
         InputError: a name or a value of MODEL is wrong, a size is too small for the backbone, or B
@@ -80,9 +80,9 @@ def check_model(cfg: CfgNode, sizes: Mapping[str, tuple[int, int]], batch: int) 
     """
     check_names(cfg)
     model = build_dry(cfg)
-    if not isinstance(getattr(model, "backbone", None), nn.Module):
+    if model is None or not isinstance(getattr(model, "backbone", None), nn.Module):
         return model
-    name, maps_of = cfg.MODEL.BACKBONE.NAME, shared_path(model.backbone)
+    name, maps_of = cfg.MODEL.BACKBONE.NAME, shared_path(model.get_submodule("backbone"))
     model.eval()
     for key, size in sizes.items():
         if refusal(maps_of, (1, 3, *size)):
@@ -101,13 +101,13 @@ def check_batch(model: nn.Module, cfg: CfgNode, batch: int, size: tuple[int, int
     """Raise InputError if a normalization finds too few values in B clips of frames of a size.
 
     Args:
-        model: on the meta device, in training mode.
-        cfg: of the run.
+        model: a model on the meta device, in training mode.
+        cfg: config of the run.
         batch: B.
         size: height and width of a frame.
     """
     frames = cfg.INPUT.CLIP.LENGTH if isinstance(model, VVIBaseline) else 1
-    error = refusal(shared_path(model.backbone), (batch * frames, 3, *size))
+    error = refusal(shared_path(model.get_submodule("backbone")), (batch * frames, 3, *size))
     if not error and isinstance(heads := getattr(model, "heads", None), EmbeddingHead):
         rows = batch * frames if getattr(heads, "frame_level", False) else batch
         for layer in heads.bottleneck:
@@ -121,10 +121,10 @@ def check_batch(model: nn.Module, cfg: CfgNode, batch: int, size: tuple[int, int
 
 
 def build_dry(cfg: CfgNode) -> nn.Module | None:
-    """Build the model on the meta device; return None where it cannot be built there.
+    """Build the model on the meta device; return None if it cannot be built there.
 
     Raises:
-        InputError: from a part; or a part of fastreid's does not know its setting.
+        InputError: from a part; or a part of fastreid does not know its setting.
     """
     cfg = cfg.clone()
     cfg.defrost()
@@ -147,13 +147,13 @@ def build_dry(cfg: CfgNode) -> nn.Module | None:
     except AssertionError as error:  # fastreid's heads: "Expected pool types are ..."
         if str(error).startswith("Expected "):
             raise InputError(f"MODEL.HEADS: {one_line(error)}") from error
-    except Exception as error:  # a part that looks at numbers; the real build tells its faults
+    except Exception as error:  # a part that reads numbers; the real build reports its faults
         logger.debug("not built on the meta device: %s", error)
     return None
 
 
 def shared_path(backbone: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return what turns frames (N, 3, H, W) into maps, without a look at their modality."""
+    """Return a function that turns frames (N, 3, H, W) into maps, whatever their modality."""
     if isinstance(backbone, TwoStreamBackbone):
         return lambda frames: backbone.trunk(backbone.stems[0](frames))
     return backbone
@@ -161,9 +161,9 @@ def shared_path(backbone: nn.Module) -> Callable[[Tensor], Tensor]:
 
 @torch.no_grad()
 def refusal(part: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> Exception | None:
-    """Return what a part raises for an input of a shape too small for it; None if it takes it.
+    """Return the error of a part for an input that is too small for it; None if it takes the input.
 
-    A RuntimeError is of a pooling or a convolution, a ValueError of a normalization.
+    A RuntimeError comes from a pooling or a convolution, a ValueError from a normalization.
     """
     try:
         part(torch.empty(shape, device="meta"))

@@ -1,4 +1,4 @@
-"""Contexts in which a part of a network takes part without being changed."""
+"""Contexts in which a network, or a part of it, is used without being changed."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -9,12 +9,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextlib.contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Batch normalisation inside uses the batch's statistics and does not record them."""
+    """Let batch normalization use the batch's statistics inside without recording them."""
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
     before = [(norm.track_running_stats, norm.momentum) for norm in norms]
     for norm in norms:
         norm.track_running_stats = False
-        # fastreid's GhostBatchNorm records all the same; with momentum 0 that changes nothing.
+        # fastreid's GhostBatchNorm still records; with momentum 0 that changes nothing.
         norm.momentum = 0.0
     try:
         yield
@@ -25,7 +25,7 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def frozen_parameters(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Graphs built inside pass gradients through these parameters' layers, but not to them."""
+    """Let graphs built inside pass gradients through these parameters' layers, but not to them."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)
@@ -38,7 +38,7 @@ def frozen_parameters(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Set evaluation mode inside; afterwards each part is in the mode in which it was."""
+    """Set evaluation mode inside; afterwards each part is in its earlier mode."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:

@@ -1,4 +1,4 @@
-"""Turns the map of a frame into its feature.
+"""Turn the map of a frame into its feature.
 
 Legend: B clips, T frames, C channels, h x w a map.
 """
@@ -8,14 +8,14 @@ from fastreid.config import CfgNode
 from torch import Tensor, nn
 
 from plugins.errors import InputError
-from plugins.modeling.temporal.gem import P_MAX, P_MIN, generalised_mean
+from plugins.modeling.temporal.gem import P_MAX, P_MIN, generalized_mean
 
 
 class MeanPooling(nn.Module):
     """Takes the mean over space."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (B, T, C, h, w) to features (B, T, C), float32."""
+        """Turn maps (B, T, C, h, w) into features (B, T, C), float32."""
         return maps.float().mean(dim=(-2, -1))
 
 
@@ -23,7 +23,7 @@ class MaxPooling(nn.Module):
     """Takes the maximum over space."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (B, T, C, h, w) to features (B, T, C), float32."""
+        """Turn maps (B, T, C, h, w) into features (B, T, C), float32."""
         return maps.float().amax(dim=(-2, -1))
 
 
@@ -31,10 +31,10 @@ class GeMPooling(nn.Module):
     """Takes (mean over space of x^p)^(1/p) with one learned p (GeM, Radenovic et al., TPAMI 2018).
 
     Args:
-        p: where p starts; in use it is clamped to [1, 100].
+        p: initial value; in use p is clamped to [1, 100].
 
     Raises:
-        InputError: p starts outside, where it would get no gradient.
+        InputError: the initial p is outside, where it would get no gradient.
     """
 
     def __init__(self, p: float):
@@ -46,16 +46,16 @@ class GeMPooling(nn.Module):
         self.p = nn.Parameter(torch.tensor(float(p)))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (B, T, C, h, w), not negative, to features (B, T, C), float32."""
+        """Turn maps (B, T, C, h, w), not negative, into features (B, T, C), float32."""
         # Half precision would round x^p to 0 or to 1.
         with torch.autocast(maps.device.type, enabled=False):
-            places = maps.float().flatten(0, 1).flatten(2).transpose(1, 2)  # (B T, h w, C)
-            pooled = generalised_mean(places, self.p.clamp(P_MIN, P_MAX))
+            cells = maps.float().flatten(0, 1).flatten(2).transpose(1, 2)  # (B T, h w, C)
+            pooled = generalized_mean(cells, self.p.clamp(P_MIN, P_MAX))
         return pooled.unflatten(0, maps.shape[:2])
 
 
 def build_pooling(cfg: CfgNode) -> nn.Module:
-    """Build what ``MODEL.SPATIAL_POOLING`` names: maps (B, T, C, h, w) to features (B, T, C).
+    """Build the pooling of ``MODEL.SPATIAL_POOLING``: maps (B, T, C, h, w) to features (B, T, C).
 
     Raises:
         InputError: GeM's p is out of its range.

@@ -1,11 +1,11 @@
-"""Tells which of this package's parts fastreid's own meta-architectures would leave out."""
+"""Check for parts of this package that fastreid's meta-architectures would leave out."""
 
 from fastreid.config import CfgNode
 
 from plugins.errors import InputError
 from plugins.registry import META_ARCH, lookup
 
-# What a config says of a part that it does not want.
+# Values of a config that leave a part out.
 WITHOUT = {
     "INPUT.STYLE_VARIATION.ENABLED": False,
     "MODEL.BACKBONE.SHARED_STEM": False,
@@ -27,6 +27,6 @@ def check_stock_parts(cfg: CfgNode) -> None:
             value = value[part]
         if value != without:
             raise InputError(
-                f"{key}: {value}, but fastreid's {name} knows nothing of it; expected {without}, "
+                f"{key}: {value}, but fastreid's {name} ignores it; expected {without}, "
                 "or MODEL.META_ARCHITECTURE VVIBaseline"
             )

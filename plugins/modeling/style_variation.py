@@ -1,4 +1,4 @@
-"""Varies brightness, contrast and tint of a clip, as other light and another camera would.
+"""Vary brightness, contrast and tint of a clip, as other light and another camera would.
 
 Legend: B clips of T frames of 3 x H x W.
 """
@@ -17,20 +17,20 @@ def style_factors(
     probability: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draw what each channel of a clip is multiplied by.
+    """Draw a factor for each channel of a clip.
 
     Args:
         modalities: (B,) 0 visible, 1 infrared.
         low: least factor.
         high: largest factor.
-        probability: of a clip to be changed at all.
-        generator: source of the draws, on the CPU; torch's own, seeded by ``SEED``, when not given.
+        probability: probability of a clip to be changed.
+        generator: source of the draws, on the CPU; None for torch's global one, seeded by ``SEED``.
 
     Returns:
         (B, 3) on the device of ``modalities``: three draws from U(low, high) for a visible clip,
         one for all channels of an infrared clip, which has no color; 1 for a clip that stays.
     """
-    # All are drawn, on the CPU: so the draws of a clip depend neither on the modalities nor on the
+    # All are drawn, on the CPU, so that a clip's draws depend neither on modalities nor on the
     # device.
     factors = low + (high - low) * torch.rand(len(modalities), 3, generator=generator)
     changed = torch.rand(len(modalities), 1, generator=generator) < probability
@@ -41,7 +41,7 @@ def style_factors(
 class StyleVariation(nn.Module):
     """Multiplies the normalized channels of a training clip, all its frames alike.
 
-    Zhou et al. (SAADG), ACM MM 2023; Liang et al. (M3-ReID), TIFS 2025. It works behind the
+    Zhou et al. (SAADG), ACM MM 2023; Liang et al. (M3-ReID), TIFS 2025. It works after the
     normalization, where 0 is the mean color, and therefore in the model: before it, pixels would
     leave [0, 255], the range in which attacks are bounded. Evaluation, and so an exported model,
     does not have it.
@@ -49,10 +49,10 @@ class StyleVariation(nn.Module):
     Args:
         low: least factor.
         high: largest factor.
-        probability: of a clip to be changed.
+        probability: probability of a clip to be changed.
 
     Raises:
-        InputError: the factors are not in order, or reach 0, or the probability is none.
+        InputError: the factors are not in order, or reach 0, or the probability is not in [0, 1].
     """
 
     @configurable
@@ -80,7 +80,7 @@ class StyleVariation(nn.Module):
         return {"low": low, "high": high, "probability": settings.PROB}
 
     def forward(self, normalized: Tensor, modalities: Tensor) -> Tensor:
-        """Vary normalized clips (B, T, 3, H, W) of modalities (B,); in evaluation return them."""
+        """Scale normalized clips (B, T, 3, H, W) of modalities (B,); in evaluation return them."""
         if not self.training:
             return normalized
         factors = style_factors(modalities, self.low, self.high, self.probability)

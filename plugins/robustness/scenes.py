@@ -131,11 +131,11 @@ class SeenPeople:
             if item.pid not in drawn:
                 continue
             key = person[item.pid], camera[item.camid]
-            labelled = (original[0], *key, *original[3:])
+            labeled = (original[0], *key, *original[3:])
             if item.modality in seekers and key not in first:
-                first[key] = labelled
+                first[key] = labeled
             elif item.modality in sought:
-                rest.append(labelled)
+                rest.append(labeled)
         self.query, self.gallery = list(first.values()), rest
         self._direction, self._protocol = direction, protocol
 

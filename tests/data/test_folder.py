@@ -121,7 +121,7 @@ def test_a_share_that_leaves_nobody_is_refused(tmp_path, share):
 def test_a_picture_without_a_camera_is_named(tmp_path):
     lost = write_people(tmp_path / "people") / "bob" / "portrait.jpg"
     lost.write_bytes(b"")
-    with pytest.raises(InputError, match=rf"{lost}: its name tells no camera"):
+    with pytest.raises(InputError, match=rf"{lost}: its name has no camera"):
         FolderDataset(root=str(tmp_path))
 
 

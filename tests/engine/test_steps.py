@@ -71,7 +71,7 @@ def test_an_attack_with_nothing_to_learn_is_defended_against(datasets, tmp_path,
         lambda _, args, kwargs: turns.append(kwargs.get("turn")), with_kwargs=True
     )
     assert step(one, epoch=0) == step(one, epoch=1) == trainable(one.model)
-    assert turns == [None, "defence"]
+    assert turns == [None, "defense"]
 
 
 def test_before_its_start_epoch_the_adversary_rests(datasets, tmp_path, monkeypatch):
@@ -88,7 +88,7 @@ def test_attack_turn_moves_only_the_adversary(datasets, tmp_path, monkeypatch):
     assert moved == {name for name in trainable(one.model) if name.startswith("attack.")}
 
 
-def test_defence_turn_moves_none_of_the_adversary(datasets, tmp_path, monkeypatch):
+def test_defense_turn_moves_none_of_the_adversary(datasets, tmp_path, monkeypatch):
     one = trainer(datasets, tmp_path, monkeypatch)
     monkeypatch.setattr(one._trainer, "_attack", lambda batches: {})
     moved = step(one, epoch=1)

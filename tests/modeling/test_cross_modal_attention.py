@@ -91,7 +91,7 @@ def test_switching_it_on_changes_no_loss_of_the_first_step():
     assert differing(before, after) == []
 
 
-@pytest.mark.parametrize("turn", [None, "attack", "defence"])
+@pytest.mark.parametrize("turn", [None, "attack", "defense"])
 def test_switching_it_on_changes_no_loss_of_sadstrm_s_first_step(turn):
     plain, related = built(SADSTRM), built(SADSTRM, *ENABLED)
     related.load_state_dict(state(plain), strict=False)
@@ -118,5 +118,5 @@ def test_it_belongs_to_the_defender():
     assert own <= {id(parameter) for parameter in model.defender_parameters()}
     sum(model(small_batch(), turn="attack").values()).backward()
     assert all(parameter.grad is None for parameter in model.cross_modal.parameters())
-    sum(model(small_batch(), turn="defence").values()).backward()
+    sum(model(small_batch(), turn="defense").values()).backward()
     assert model.cross_modal.residual.weight.grad.abs().sum() > 0

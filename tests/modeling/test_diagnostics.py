@@ -79,7 +79,7 @@ def test_defence_logs_the_attack_s_norm_and_success_for_all_kinds(kind):
     seen = []
     model.heads.register_forward_hook(lambda _, __, outputs: seen.append(outputs))
     with EventStorage() as storage:
-        model(batch, turn="defence")
+        model(batch, turn="defense")
     logged = {name: value for name, (value, _) in storage.latest().items()}
     # Between the two passes an attack by gradient has one of its own.
     passes = (seen[0], seen[-1])
@@ -104,5 +104,5 @@ def test_an_attack_that_takes_every_right_answer_has_success_1():
 
     model.heads.register_forward_hook(answer)
     with EventStorage() as storage:
-        model(batch, turn="defence")
+        model(batch, turn="defense")
     assert storage.latest()["self_attack/success"][0] == 1

@@ -189,7 +189,7 @@ def test_both_turns_of_sadstrm_take_frames():
     model, batch = model_of(*RECIPE, architecture=SADSTRM, temporal="STIG"), small_batch()
     with EventStorage():
         assert all(loss.isfinite() for loss in model(batch, turn="attack").values())
-        defended = model(batch, turn="defence")
+        defended = model(batch, turn="defense")
     assert all(loss.isfinite() for loss in defended.values())
     assert {"loss_cls_frames", "loss_cls_frames_attacked"} <= defended.keys()
 

@@ -98,7 +98,7 @@ def test_one_turn_of_each_player(published, batch):
     reached = gradients(published, published(batch, turn="attack"))
     assert reached.keys() == attacker
     with EventStorage() as storage:
-        defended = gradients(published, published(batch, turn="defence"))
+        defended = gradients(published, published(batch, turn="defense"))
     assert defended.keys() == trainable - attacker
     for name, gradient in (reached | defended).items():
         assert gradient.isfinite().all(), name
@@ -131,7 +131,7 @@ def test_a_turn_with_the_attack_of_the_file(published, batch):
         attacker = {name for name, _ in published.named_parameters() if name.startswith("attack.")}
         trainable = {name for name, p in published.named_parameters() if p.requires_grad}
         with EventStorage() as storage:
-            defended = gradients(published, published(batch, turn="defence"))
+            defended = gradients(published, published(batch, turn="defense"))
     finally:
         published.attack = learned
     assert defended.keys() == trainable - attacker

@@ -66,24 +66,24 @@ def test_attack_turn_changes_no_statistic_and_leaves_everything_trainable(model)
     assert "backbone.trunk.layer4.1.bn2.num_batches_tracked" in differing(before, state(model))
 
 
-def test_defence_turn_trains_everybody_but_the_adversary(model):
-    losses = model(small_batch(), turn="defence")
+def test_defense_turn_trains_everybody_but_the_adversary(model):
+    losses = model(small_batch(), turn="defense")
     sum(losses.values()).backward()
     assert list(losses) == [*PLAIN, *(f"{name}_attacked" for name in PLAIN), "loss_consistency"]
     assert with_gradient(model.named_parameters()) == trained(model, adversary=False)
 
 
 def test_attacked_losses_alone_reach_the_stems(model):
-    losses = model(small_batch(), turn="defence")
+    losses = model(small_batch(), turn="defense")
     losses["loss_cls_attacked"].backward()
     for stem in model.backbone.stems:
         assert stem.conv1.weight.grad.abs().sum() > 0
 
 
-def test_defence_turn_records_the_statistics_of_the_clean_pass_only(model):
+def test_defense_turn_records_the_statistics_of_the_clean_pass_only(model):
     plain = copy.deepcopy(model)
     plain(small_batch())
-    model(small_batch(), turn="defence")
+    model(small_batch(), turn="defense")
     assert differing(state(plain), state(model)) == []
 
 
@@ -91,7 +91,7 @@ def test_defence_turn_records_the_statistics_of_the_clean_pass_only(model):
 def test_defence_losses_are_those_of_clean_and_attacked_clips(model):
     model.lambda_a, model.lambda_c = 0.5, 2.0
     batch = small_batch()
-    losses = model(batch, turn="defence")
+    losses = model(batch, turn="defense")
     modalities = batch["modalities"]
     maps = model.stem_maps(batch["images"], modalities)
     attacked_maps = maps + model.attack(maps, modalities.repeat_interleave(2))
@@ -131,7 +131,7 @@ def test_random_delta_has_no_attack_turn_and_defends_within_its_norm():
     assert list(model.adversary_parameters()) == []
     assert model(small_batch(), turn="attack") == {}
     with EventStorage() as storage:
-        losses = model(small_batch(), turn="defence")
+        losses = model(small_batch(), turn="defense")
     assert losses["loss_consistency"] > 0
     assert storage.latest()["self_attack/relative_norm"][0] == pytest.approx(0.2, rel=1e-4)
 
@@ -143,10 +143,10 @@ def gradient():
 
 def test_gradient_delta_lowers_the_attackers_losses_more_than_noise_of_its_norm(gradient):
     batch = small_batch()
-    images, labels = gradient.unpack_labelled(batch)
+    images, labels = gradient.unpack_labeled(batch)
     with torch.no_grad():
         maps = gradient.stem_maps(images, labels.modalities)
-        guides = gradient.labelled_outputs(maps, labels)["features"]
+        guides = gradient.labeled_outputs(maps, labels)["features"]
 
     def total(attacked_maps):
         return sum(gradient.attacker_losses(attacked_maps, guides, labels).values()).item()
@@ -171,12 +171,12 @@ def test_gradient_attack_s_turn_trains_its_classifiers_on_clean_maps(gradient):
 def test_gradient_attack_s_defence_trains_everybody_else_and_records_clean_statistics(gradient):
     plain = copy.deepcopy(gradient)
     plain(small_batch())
-    losses = gradient(small_batch(), turn="defence")
+    losses = gradient(small_batch(), turn="defense")
     assert differing(state(plain), state(gradient)) == []
     sum(losses.values()).backward()
     assert with_gradient(gradient.named_parameters()) == trained(gradient, adversary=False)
     gradient.zero_grad()
-    gradient(small_batch(), turn="defence")  # crafting leaves no gradient behind
+    gradient(small_batch(), turn="defense")  # crafting leaves no gradient behind
     assert all(p.grad is None for p in gradient.parameters())
 
 
@@ -197,7 +197,7 @@ def test_evaluation_does_not_touch_the_attacker(model):
 
 
 @pytest.mark.parametrize("kind", ["learned", "gradient"])
-@pytest.mark.parametrize("turn", ["attack", "defence"])
+@pytest.mark.parametrize("turn", ["attack", "defense"])
 def test_turns_leave_the_batch_as_it_was(kind, turn):
     model = built("MODEL.SELF_ATTACK.KIND", kind)
     batch = small_batch()
@@ -208,7 +208,7 @@ def test_turns_leave_the_batch_as_it_was(kind, turn):
 
 
 @pytest.mark.parametrize("kind", ["learned", "gradient"])
-@pytest.mark.parametrize("turn", ["attack", "defence"])
+@pytest.mark.parametrize("turn", ["attack", "defense"])
 def test_turns_work_with_images_and_with_one_modality(kind, turn):
     model = built("MODEL.SELF_ATTACK.KIND", kind)
     batch = small_batch(frames=1)
@@ -220,7 +220,7 @@ def test_turns_work_with_images_and_with_one_modality(kind, turn):
 
 
 @pytest.mark.parametrize("kind", ["learned", "gradient"])
-@pytest.mark.parametrize("turn", ["attack", "defence"])
+@pytest.mark.parametrize("turn", ["attack", "defense"])
 def test_turns_are_float32_and_finite_under_autocast(kind, turn):
     model = built("MODEL.SELF_ATTACK.KIND", kind)
     with torch.autocast("cpu", torch.bfloat16):

@@ -36,7 +36,7 @@ def built(kind, temporal="TemporalMean", **settings):
     return SADSTRM(small_cfg("MODEL.TEMPORAL.NAME", temporal, *keys))
 
 
-def turn(model, batch, name="defence", seed=0):
+def turn(model, batch, name="defense", seed=0):
     """Losses of a turn, and what it logs."""
     torch.manual_seed(seed)
     with EventStorage() as storage:
@@ -59,7 +59,7 @@ def test_a_batch_costs_the_passes_that_the_kind_states(kind):
     for part, layer in (("lower", stem), ("upper", top)):
         layer.register_forward_hook(functools.partial(count, f"{part}_forward"))
         layer.register_full_backward_hook(functools.partial(count, f"{part}_backward"))
-    for name in ("attack", "defence"):
+    for name in ("attack", "defense"):
         losses = model(small_batch(), turn=name)
         if losses:
             sum(losses.values()).backward()
@@ -107,7 +107,7 @@ def test_defence_losses_are_those_of_clean_and_attacked_clips(after):
 
     # Slowly: the network cut open by hand, and for the attacked pass in evaluation mode, with what
     # its BatchNorms saw in the clean one as their recorded statistics.
-    images, labels = model.unpack_labelled(batch)
+    images, labels = model.unpack_labeled(batch)
     targets, modalities = labels.targets, labels.modalities
     stages = model.backbone.stage_maps(model.stem_maps(images, modalities))
     torch.manual_seed(0)
@@ -191,7 +191,7 @@ def test_what_all_clips_share_arrives_at_the_feature_only_by_clean_statistics():
 def test_attacks_on_the_stem_are_normalized_by_themselves_unless_it_is_asked_for(kind):
     assert built(kind).normalization == "attacked"
     model = built(kind, NORMALIZATION="clean", EPS=0.1)
-    for name in ("attack", "defence"):
+    for name in ("attack", "defense"):
         before = state(model)
         losses, _ = turn(model, small_batch(), name)
         assert all(loss.isfinite() for loss in losses.values())
@@ -237,7 +237,7 @@ def test_the_measurement_in_evaluation_mode_comes_every_period_and_only_then():
     with EventStorage() as storage:
         for iteration in range(5):
             storage.iter = iteration
-            model(batch, turn="defence")
+            model(batch, turn="defense")
             _, last = storage.latest()[PREFIX + "feature_distance_eval"]
             measured.append(last)
     assert measured == [0, 0, 0, 3, 3]
@@ -253,11 +253,11 @@ def test_the_worst_partner_is_that_of_the_exhaustive_choice_on_8_clips(after, pa
     # A margin at which no hinge is at rest.
     model = built("style_worst", AFTER=after, PARTNER=partner, MARGIN=12.0)
     batch = rows(rendered_batch(), torch.tensor([0, 1, 2, 3, 8, 9, 10, 11]))
-    images, labels = model.unpack_labelled(batch)
+    images, labels = model.unpack_labeled(batch)
     statistics = BatchStatistics(model)
     with torch.no_grad(), statistics.recorded():
         below = model.run_below(images, labels)
-        guides = model.labelled_outputs(below.maps, labels, below)["features"]
+        guides = model.labeled_outputs(below.maps, labels, below)["features"]
 
     def losses(maps):
         return model.attacker_losses(maps, guides, labels, below, statistics)
@@ -329,7 +329,7 @@ def test_one_seed_one_attack(kind):
 def fitted():
     """State of a network whose classifier has just learned the rendered batch."""
     model, batch = built("style"), rendered_batch()
-    images, labels = model.unpack_labelled(batch)
+    images, labels = model.unpack_labeled(batch)
     with torch.no_grad():
         maps = model.stem_maps(images, labels.modalities)
         features = model.features_above(maps, labels)

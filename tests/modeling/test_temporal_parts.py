@@ -15,7 +15,7 @@ from plugins.modeling.temporal import (
     TemporalShift,
     TemporalTransformer,
 )
-from plugins.modeling.temporal.gem import generalised_mean
+from plugins.modeling.temporal.gem import generalized_mean
 from plugins.modeling.temporal.modality_norm import ModalityNorm
 from plugins.modeling.temporal.transformer import sinusoids
 from tests.modeling.samples import awaken, lstm_by_hand, maps_of, parameters_of, small_cfg
@@ -68,13 +68,13 @@ def test_max_is_the_largest_spatial_mean_of_each_channel():
     values=st.lists(st.floats(0.01, 1e3), min_size=1, max_size=6),
     p=st.sampled_from([1.0, 1.5, 3.0, 10.0, 100.0]),
 )
-def test_generalised_mean_equals_its_formula_where_nothing_overflows(values, p):
-    found = generalised_mean(torch.tensor(values).view(1, -1, 1), torch.tensor(p))
+def test_generalized_mean_equals_its_formula_where_nothing_overflows(values, p):
+    found = generalized_mean(torch.tensor(values).view(1, -1, 1), torch.tensor(p))
     by_hand = (sum(value**p for value in values) / len(values)) ** (1 / p)
     assert found.item() == pytest.approx(by_hand, rel=1e-4)
 
 
-def test_generalised_mean_of_1_is_the_mean_and_of_much_the_maximum():
+def test_generalized_mean_of_1_is_the_mean_and_of_much_the_maximum():
     maps = maps_of().abs()
     torch.testing.assert_close(TemporalGeM(p=1)(maps), TemporalMean()(maps))
     torch.testing.assert_close(TemporalGeM(p=100)(maps), TemporalMax()(maps), rtol=0.02, atol=0)

@@ -305,7 +305,7 @@ def test_sadstrm_trains_on_every_trunk(kind, depth, attack, temporal):
     batch = small_batch()
     with EventStorage():
         model(batch, turn="attack")
-        losses = model(batch, turn="defence")
+        losses = model(batch, turn="defense")
     sum(losses.values()).backward()
     assert all(loss.isfinite() for loss in losses.values())
     with torch.no_grad():

@@ -103,7 +103,7 @@ def test_training_logs_the_deviations_of_the_clean_pass_alone(name):
         with torch.no_grad():
             model.train()(batch)
         assert not any(key.startswith("temporal/") for key in storage.latest())
-        model(batch, turn="defence")
+        model(batch, turn="defense")
     found = {key: value for key, (value, _) in storage.latest().items() if "temporal/" in key}
     assert sorted(found) == sorted(expected)
     assert all(len(storage.history(key).values()) == 1 for key in expected)

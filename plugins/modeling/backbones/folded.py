@@ -1,13 +1,14 @@
-"""Restores an OSNet from an ONNX file whose batch normalizations were folded into convolutions.
+"""Restore an OSNet from an ONNX file whose batch normalizations were folded into convolutions.
 
 An exporter folds a BatchNorm into the convolution before it: the file computes the same, and cannot
-be trained, as the statistics are gone. They are given back in two steps: convolutions and offsets
-of the file go into fastreid's network, then every BatchNorm gets the statistics that it measures on
-images, with an affine part that takes them out again. In evaluation nothing changes; in training
-the network is one with BatchNorm.
+be trained, as the statistics are gone. Two steps restore them: convolutions and offsets of the file
+go into fastreid's network, then every BatchNorm gets the statistics that it measures on images,
+with an affine part that cancels them. In evaluation nothing changes; in training the network has
+BatchNorm again.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ def read_osnet(path: Path) -> OSNet:
     Its BatchNorms add the file's offsets and do nothing else: evaluate it, or ``renormalize`` it.
 
     Args:
-        path: an ONNX file whose convolutions are named by the modules that they are of.
+        path: an ONNX file whose convolutions have the names of their modules.
 
     Raises:
         InputError: it is not an ONNX file, or not an OSNet of a width that fastreid knows.
@@ -40,14 +41,15 @@ def read_osnet(path: Path) -> OSNet:
     channels = list(OSNET.channels[depths[0]][:-1])
     network = OSNet([OSBlock] * 3, [2, 2, 2], channels, "BN").eval()
     for _, norm in norms_of(network):
-        # So a norm divides by 1, and adds what the file says.
-        norm.running_var.fill_(1 - norm.eps)
+        # So a norm divides by 1, and adds the offset of the file.
+        _, variance = recorded_statistics(norm)
+        variance.fill_(1 - norm.eps)
     state = network.state_dict()
     needed = {n: v for n, v in state.items() if n.endswith(".bias") or v.dim() == 4}
     check_weights(weights, needed, path)
     if unexpected := [name for name in weights if name not in needed]:
         raise InputError(
-            f"{path}: not an OSNet {depths[0]}: {len(unexpected)} tensors have no place, such as "
+            f"{path}: not an OSNet {depths[0]}: {len(unexpected)} tensors fit no part, such as "
             f"{unexpected[0]}"
         )
     network.load_state_dict(state | weights)
@@ -58,11 +60,11 @@ def read_convolutions(path: Path) -> dict[str, Tensor]:
     """Read the convolutions of an ONNX file, by the names of torch's modules.
 
     Args:
-        path: of the file; a node "/conv2/conv2.0/conv1/conv/Conv" is of "conv2.0.conv1.conv".
+        path: the file; a node "/conv2/conv2.0/conv1/conv/Conv" belongs to "conv2.0.conv1.conv".
 
     Returns:
-        ``NAME.weight``, and for an offset ``NAME.bias``, if the file still has it under that name,
-        or ``bias`` of the BatchNorm that was folded.
+        ``NAME.weight``, and for an offset ``NAME.bias`` if the file still has that name, otherwise
+        ``bias`` of the folded BatchNorm.
 
     Raises:
         InputError: it is not an ONNX file.
@@ -80,7 +82,7 @@ def read_convolutions(path: Path) -> dict[str, Tensor]:
             continue
         name = module_name(node.name)
         if not all(each in tensors for each in node.input[1:]):
-            raise InputError(f"{path}: the convolution {node.name} has weights that are computed")
+            raise InputError(f"{path}: the convolution {node.name} computes its weights")
         weights[f"{name}.weight"] = as_tensor(tensors[node.input[1]])
         if len(node.input) > 2:
             weights[offset_name(name)] = as_tensor(tensors[node.input[2]])
@@ -88,7 +90,7 @@ def read_convolutions(path: Path) -> dict[str, Tensor]:
 
 
 def module_name(node: str) -> str:
-    """Return the name of the module that a node is of, also of its second and later calls.
+    """Return the name of a node's module, also for its second and later calls.
 
     >>> module_name("/conv2/conv2.0/conv2b/conv2b.1/conv2/Conv")
     'conv2.0.conv2b.1.conv2'
@@ -108,10 +110,9 @@ def module_name(node: str) -> str:
 
 
 def offset_name(convolution: str) -> str:
-    """Return the name of a convolution's offset: its own in a gate, else that of its BatchNorm."""
+    """Return the name of a convolution's offset: its bias in a gate, elsewhere the BatchNorm's."""
     owner, _, _ = convolution.rpartition(".")
-    own = owner.endswith("gate")
-    return f"{convolution}.bias" if own else f"{owner}.bn.bias"
+    return f"{convolution}.bias" if owner.endswith("gate") else f"{owner}.bn.bias"
 
 
 def as_tensor(values: np.ndarray) -> Tensor:
@@ -124,28 +125,34 @@ def norms_of(network: nn.Module) -> list[tuple[str, _BatchNorm]]:
     return [(n, m) for n, m in network.named_modules() if isinstance(m, _BatchNorm)]
 
 
+def recorded_statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Return the buffers of the recorded mean and variance."""
+    assert norm.running_mean is not None and norm.running_var is not None, "none are recorded"
+    return norm.running_mean, norm.running_var
+
+
 @torch.no_grad()
 def renormalize(network: nn.Module, images: Tensor, batch_size: int = 32) -> None:
-    """Give every BatchNorm the statistics of its input, without a change of what it computes.
+    """Give every BatchNorm the statistics of its input, without a change of its output.
 
-    mean and variance become those measured, gamma = old scale * sqrt(variance + eps), beta = what a
-    mean input gives. A channel whose input never varies keeps its statistics.
+    Mean and variance become the measured ones, gamma = old scale * sqrt(variance + eps), beta = the
+    output for a mean input. A channel whose input never varies keeps its statistics.
 
     Args:
-        network: its norms are changed; evaluation mode, before and after.
+        network: its norms are changed; it is in evaluation mode, before and after.
         images: (N, 3, H, W), normalized as the network's training images.
-        batch_size: images at a time.
+        batch_size: number of images at a time.
     """
     assert not network.training, "statistics are measured in evaluation mode"
-    sums = {norm: [0, 0.0, 0.0] for _, norm in norms_of(network)}
+    # By norm, the number of values, their sum and the sum of their squares.
+    sums: dict[_BatchNorm, list[Any]] = {norm: [0, 0.0, 0.0] for _, norm in norms_of(network)}
 
     def measure(norm: _BatchNorm, inputs: tuple[Tensor]) -> None:
         # In float64: a difference of large sums is to be taken.
         values = inputs[0].double().transpose(0, 1).flatten(1)
-        counted = sums[norm]
-        counted[0] += values.shape[1]
-        counted[1] = counted[1] + values.sum(dim=1)
-        counted[2] = counted[2] + values.square().sum(dim=1)
+        sums[norm][0] += values.shape[1]
+        sums[norm][1] = sums[norm][1] + values.sum(dim=1)
+        sums[norm][2] = sums[norm][2] + values.square().sum(dim=1)
 
     hooks = [norm.register_forward_pre_hook(measure) for norm in sums]
     try:
@@ -155,13 +162,14 @@ def renormalize(network: nn.Module, images: Tensor, batch_size: int = 32) -> Non
         for hook in hooks:
             hook.remove()
     for norm, (count, total, squares) in sums.items():
+        old_mean, old_variance = recorded_statistics(norm)
         mean = total / count
         variance = squares / count - mean.square()
         varies = variance > 1e-12
-        mean = torch.where(varies, mean, norm.running_mean)
-        variance = torch.where(varies, variance, norm.running_var)
-        scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-        norm.bias += scale * (mean - norm.running_mean)
+        mean = torch.where(varies, mean, old_mean)
+        variance = torch.where(varies, variance, old_variance)
+        scale = norm.weight.double() / (old_variance.double() + norm.eps).sqrt()
+        norm.bias.add_(scale * (mean - old_mean))
         norm.weight.copy_(scale * (variance + norm.eps).sqrt())
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(variance)
+        old_mean.copy_(mean)
+        old_variance.copy_(variance)

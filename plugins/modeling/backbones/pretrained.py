@@ -1,7 +1,7 @@
-"""Loads the weights that a fastreid network starts from: a file's, or published ones of ImageNet.
+"""Load the weights that a fastreid network starts from: a file's, or published ones of ImageNet.
 
-A network that starts from other weights than its author thinks trains, and reaches less. So every
-weight that the file should hold must be there and fit; anything else is an error.
+A network that starts from other weights than intended trains, and reaches less. So every weight
+that the file should hold must be there and fit; anything else is an error.
 """
 
 import logging
@@ -43,7 +43,7 @@ def load_pretrained(network: nn.Module, cfg: CfgNode) -> None:
     check_weights(weights, network.state_dict(), path)
     unused = network.load_state_dict(weights, strict=False).unexpected_keys
     if unused:
-        logger.warning("%s: %d weights have no place: %s", path, len(unused), first_few(unused))
+        logger.warning("%s: %d weights fit no part: %s", path, len(unused), first_few(unused))
     logger.info("Loaded the pretrained weights %s", path)
 
 
@@ -56,10 +56,10 @@ def without_pretraining(cfg: CfgNode) -> CfgNode:
 
 
 def build_pretrained(build: Callable[[CfgNode], nn.Module], cfg: CfgNode) -> nn.Module:
-    """Build a model with the pretrained weights of its backbone; tell what is wrong with them.
+    """Build a model with the pretrained weights of its backbone, and refuse wrong weights.
 
-    fastreid loads what fits of a file and logs the rest, so the backbones that we know load it here
-    instead. Their published weights it fetches itself, but for a MobileNetV2, of which it has none.
+    fastreid loads the weights of a file that fit and logs the rest, so known backbones load it here
+    instead. fastreid fetches their published weights, except those of a MobileNetV2.
 
     Raises:
         InputError: as ``load_pretrained``.
@@ -72,7 +72,7 @@ def build_pretrained(build: Callable[[CfgNode], nn.Module], cfg: CfgNode) -> nn.
     stock = next((kind for kind in KINDS if kind.builder == backbone.NAME), None)
     if stock is MOBILENET or (stock is not None and backbone.PRETRAIN_PATH):
         model = build(without_pretraining(cfg))
-        load_pretrained(model.backbone, cfg)
+        load_pretrained(model.get_submodule("backbone"), cfg)
         return model
     try:
         return build(cfg)
@@ -83,7 +83,7 @@ def build_pretrained(build: Callable[[CfgNode], nn.Module], cfg: CfgNode) -> nn.
 
 
 def weights_file(cfg: CfgNode) -> Path:
-    """The file of MODEL.BACKBONE.PRETRAIN_PATH.
+    """Return the file of MODEL.BACKBONE.PRETRAIN_PATH.
 
     Raises:
         InputError: there is none.
@@ -125,7 +125,7 @@ def published_file(cfg: CfgNode) -> Path:
     """Return the file of the published weights, in fastreid's cache folder.
 
     Raises:
-        InputError: there are none, or they are not to be had.
+        InputError: there are none, or they cannot be fetched.
     """
     url = published_url(cfg)
     if configured_kind(cfg) is not OSNET:
@@ -145,10 +145,10 @@ def cache_folder() -> Path:
 
 
 def fetch(url: str) -> Path:
-    """The file of ``url`` in fastreid's cache folder, fetched by the main process when missing.
+    """Return the file of ``url`` in fastreid's cache; the main process fetches a missing file.
 
     Raises:
-        InputError: it is neither there nor to be had.
+        InputError: the file is missing and cannot be fetched.
     """
     path = cache_folder() / Path(url).name
     reason = "the main process could not fetch it"
@@ -169,11 +169,11 @@ def fetch(url: str) -> Path:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Weights by name, without the classifier (``fc.``) and the prefix ``module.``.
+    """Read weights by name, without the classifier (``fc.``) and the prefix ``module.``.
 
     Args:
-        path: a state dict, bare or under the key ``state_dict`` or ``model``; of a fastreid model,
-            such as a checkpoint of ``Baseline``, the backbone is read.
+        path: a state dict, bare or under the key ``state_dict`` or ``model``; if it is that of a
+            fastreid model, such as a checkpoint of ``Baseline``, its backbone is read.
 
     Raises:
         InputError: the file cannot be read or holds something else.
@@ -197,7 +197,7 @@ def check_weights(weights: dict[str, Tensor], expected: dict[str, Tensor], path:
     """Refuse weights that leave a part of the network untouched or do not fit it.
 
     Raises:
-        InputError: names the first few missing or wrongly shaped weights.
+        InputError: weights are missing or have another shape; the message names the first few.
     """
     missing = [
         name
@@ -218,6 +218,6 @@ def check_weights(weights: dict[str, Tensor], expected: dict[str, Tensor], path:
 
 
 def first_few(names: Iterable[str], count: int = 3) -> str:
-    """The first names, joined by commas."""
+    """Join the first names by commas."""
     names = list(names)
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")

@@ -1,4 +1,4 @@
-"""Describes where fastreid's networks are cut: a stem, one per modality or shared, and four stages.
+"""Describe where fastreid's networks are cut: a stem, one per modality or shared, and four stages.
 
 The stages bear the names of a ResNet's in every network, so that a setting such as the source of a
 temporal part means a similar depth everywhere. Channels of the widest network and share of the
@@ -33,12 +33,12 @@ class TrunkKind:
     """Describes one of fastreid's networks.
 
     Attributes:
-        network: its class.
+        network: class of the network.
         builder: name in the BACKBONE registry.
         channels: depth -> channels of the stem and of the four stages, in this order.
         stem: paths of the modules before the first stage.
         blocks: (network, stage) -> modules of that stage, in the order in which they run.
-        options: of OPTIONS, those that its builder reads.
+        options: the OPTIONS that the builder reads.
     """
 
     network: type[nn.Module]
@@ -52,7 +52,7 @@ class TrunkKind:
 def resnet_blocks(trunk: ResNet, stage: str) -> list[nn.Module]:
     """List the residual blocks of a stage, each followed by its non-local block if it has one."""
     number = stage.removeprefix("layer")
-    # [-1] once the ResNet's own forward has run without non-local blocks.
+    # [-1] once the ResNet's forward has run without non-local blocks.
     after = getattr(trunk, f"NL_{number}_idx")
     non_local = iter(getattr(trunk, f"NL_{number}", ()))
     blocks = []
@@ -71,7 +71,7 @@ def mobilenet_blocks(trunk: MobileNetV2, stage: str) -> list[nn.Module]:
 
 
 def osnet_blocks(trunk: OSNet, stage: str) -> list[nn.Module]:
-    """List the part that is a stage: omni-scale blocks and what halves maps, or a convolution."""
+    """List the part that is a stage: omni-scale blocks and a halving of maps, or a convolution."""
     return [getattr(trunk, f"conv{STAGES.index(stage) + 2}")]
 
 
@@ -132,12 +132,12 @@ RESNET, MOBILENET, OSNET = KINDS
 
 
 def kind_of(trunk: nn.Module) -> TrunkKind | None:
-    """Return the kind of a network; None for one that has none of KINDS."""
+    """Return the kind of a network; None if it is none of KINDS."""
     return next((kind for kind in KINDS if isinstance(trunk, kind.network)), None)
 
 
 def configured_kind(cfg: CfgNode) -> TrunkKind:
-    """Return the kind that ``MODEL.BACKBONE.TRUNK`` builds; a ResNet for another's builder."""
+    """Return the kind that ``MODEL.BACKBONE.TRUNK`` builds; a ResNet for an unknown builder."""
     name = cfg.MODEL.BACKBONE.TRUNK
     return next((kind for kind in KINDS if kind.builder == name), RESNET)
 
@@ -157,16 +157,15 @@ def stage_channels(cfg: CfgNode) -> dict[str, int]:
 
 
 def check_trunk(cfg: CfgNode) -> None:
-    """Raise InputError if MODEL.BACKBONE asks for what the trunk would be built without."""
+    """Raise InputError if MODEL.BACKBONE has a setting that the trunk's builder would ignore."""
     backbone, kind = cfg.MODEL.BACKBONE, configured_kind(cfg)
     stage_channels(cfg)
     for option in OPTIONS:
         if backbone[option] and option not in kind.options:
             raise InputError(
-                f"MODEL.BACKBONE.{option}: True, but {kind.builder} knows nothing of it; "
-                "expected False"
+                f"MODEL.BACKBONE.{option}: True, but {kind.builder} ignores it; expected False"
             )
-    # fastreid lists no non-local block for its basic blocks, and says nothing.
+    # fastreid silently builds no non-local block among its basic blocks.
     deep = [depth for depth, channels in RESNET.channels.items() if channels[-1] > 512]
     if backbone.WITH_NL and backbone.DEPTH not in deep:
         raise InputError(
@@ -181,7 +180,7 @@ def check_trunk(cfg: CfgNode) -> None:
 
 
 def set_last_stride(trunk: nn.Module, stride: int) -> None:
-    """Give a MobileNetV2 the last stride that its builder does not read; others have theirs."""
+    """Give a MobileNetV2 the last stride, which its builder does not read; the others read it."""
     if isinstance(trunk, MobileNetV2):
         block, layer = MOBILENET_LAST_STRIDE
         trunk.features[block].conv[layer].stride = (stride, stride)
@@ -192,12 +191,14 @@ def run_stage(trunk: nn.Module, name: str, maps: Tensor) -> Tensor:
 
     Args:
         trunk: a network of KINDS.
-        name: of the stage, "layer1" to "layer4".
-        maps: (N, C, h, w), what the stage before it gives.
+        name: name of the stage, "layer1" to "layer4".
+        maps: (N, C, h, w), output of the stage before it.
 
     Returns:
         (N, C', h', w').
     """
-    for block in kind_of(trunk).blocks(trunk, name):
+    kind = kind_of(trunk)
+    assert kind is not None, f"{type(trunk).__name__} is no network of KINDS"
+    for block in kind.blocks(trunk, name):
         maps = block(maps)
     return maps

@@ -33,14 +33,16 @@ class TwoStreamBackbone(nn.Module):
 
     Args:
         network: one of the KINDS of ``plugins.modeling.backbones.trunks``; its first layers are
-            taken away.
+            moved into the stems.
         shared_stem: one stem for both modalities instead of two.
     """
 
     def __init__(self, network: nn.Module, shared_stem: bool = False):
         super().__init__()
+        kind = kind_of(network)
+        assert kind is not None, f"{type(network).__name__} is no network of KINDS"
         stem = nn.Sequential()
-        for path in kind_of(network).stem:
+        for path in kind.stem:
             owner, _, name = path.rpartition(".")
             stem.add_module(path.replace(".", "_"), network.get_submodule(path))
             setattr(network.get_submodule(owner), name, nn.Identity())
@@ -49,10 +51,10 @@ class TwoStreamBackbone(nn.Module):
         self.trunk = network
 
     def stem(self, images: Tensor, modalities: Tensor) -> Tensor:
-        """Each frame through the stem of its modality.
+        """Send each frame through the stem of its modality.
 
         Args:
-            images: (N, 3, H, W), normalised.
+            images: (N, 3, H, W), normalized.
             modalities: (N,) 0 visible, 1 infrared; one of the two alone is enough.
 
         Returns:
@@ -66,8 +68,8 @@ class TwoStreamBackbone(nn.Module):
         """Raise InputError if a file holds a stem that this backbone would leave out.
 
         Args:
-            names: of the tensors that the file holds for this backbone.
-            path: of the file.
+            names: names of the tensors that the file holds for this backbone.
+            path: the file.
         """
         if len(self.stems) == 1 and any(name.startswith("stems.1.") for name in names):
             raise InputError(
@@ -78,13 +80,13 @@ class TwoStreamBackbone(nn.Module):
     def stage_maps(
         self, maps: Tensor, first: str = STAGES[0], last: str = STAGES[-1]
     ) -> dict[str, Tensor]:
-        """The maps after each stage from ``first`` to ``last``, by the stage's name, in order.
+        """Compute the maps after each stage from ``first`` to ``last``, in order.
 
         ``stage_maps(F0)["layer4"]`` equals ``trunk(F0)``; a caller that changes the maps after a
-        stage goes on with ``first`` set to the next one.
+        stage continues with ``first`` set to the next one.
 
         Args:
-            maps: what enters ``first``; the stem maps enter "layer1".
+            maps: input of ``first``; the stem maps enter "layer1".
             first: name of a stage.
             last: name of a stage, ``first`` or a later one.
 
@@ -97,7 +99,7 @@ class TwoStreamBackbone(nn.Module):
         return stages
 
     def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
-        """Frames (N, 3, H, W) of modalities (N,) to maps (N, C, H/16, W/16) at last stride 1."""
+        """Turn frames (N, 3, H, W) of modalities (N,) into maps (N, C, H/16, W/16) at stride 1."""
         return self.trunk(self.stem(images, modalities))
 
 
@@ -125,7 +127,7 @@ def by_modality(modules: nn.ModuleList, frames: Tensor, modalities: Tensor) -> T
 
 @BACKBONE.register()
 def build_two_stream_backbone(cfg: CfgNode) -> TwoStreamBackbone:
-    """Build ``MODEL.BACKBONE.TRUNK`` with fastreid and cut it in its stems and a trunk.
+    """Build ``MODEL.BACKBONE.TRUNK`` with fastreid and cut it into stems and a trunk.
 
     Raises:
         InputError: the trunk is not of a known kind, has no such depth or option, ``FEAT_DIM`` does

@@ -1,4 +1,4 @@
-"""Translates the names that weights have in published files into those of fastreid's networks."""
+"""Translate the names of weights in published files into those of fastreid's networks."""
 
 import re
 
@@ -12,9 +12,10 @@ PLAIN = re.compile(r"(features\.\d+\.conv)\.(\d)\.(.*)")
 def mobilenet_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Name the weights of a MobileNetV2 as fastreid does; unknown names stay as they are.
 
-    Known are torchvision's names (``features.2.conv.1.0.weight``, ``features.18.0.weight``) and
-    those of the network that fastreid took over (``features.2.conv.3.weight``), whose files call
-    the last layer ``features.18`` or, as fastreid, ``conv``. The classifier is left out.
+    The function knows torchvision's names (``features.2.conv.1.0.weight``,
+    ``features.18.0.weight``) and those of the network that fastreid copied
+    (``features.2.conv.3.weight``), whose files call the last layer ``features.18`` or, as fastreid,
+    ``conv``. The classifier is left out.
 
     >>> list(mobilenet_names({"features.2.conv.1.0.weight": None, "features.2.conv.3.bias": None}))
     ['features.2.conv.3.weight', 'features.2.conv.7.bias']

@@ -1,10 +1,11 @@
-"""fastreid's embedding head for features that are already pooled over space and time.
+"""Heads of fastreid's kind for features that are already pooled over space and time.
 
 Legend: B clips of T frames, C length of the appearance, R of the relation behind it in a clip's
 feature (0 without one), D of the test feature.
 """
 
 import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from plugins.registry import HEADS
 
-# Begin the names of the training outputs of the relation and of the frames.
+# Prefixes of the names of the relation's and of the frames' training outputs.
 RELATION = "relation_"
 FRAME = "frame_"
 
@@ -22,13 +23,13 @@ FRAME = "frame_"
 def training_outputs(
     head: EmbeddingHead, weight: Tensor, before: Tensor, after: Tensor, targets: Tensor
 ) -> dict[str, Tensor]:
-    """Classify features as fastreid's EmbeddingHead does, with a classifier that can be another.
+    """Classify features as fastreid's EmbeddingHead does, by any classifier weights.
 
     Args:
-        head: its kind of classifier and its side of the BNNeck are used.
+        head: decides the kind of classifier and the side of the BNNeck.
         weight: (classes, D) of the classifier.
         before: (N, C) features before the BNNeck.
-        after: (N, D) the same after it.
+        after: (N, D) features after the BNNeck.
         targets: (N,) person labels.
 
     Returns:
@@ -49,23 +50,24 @@ class RelationHead(EmbeddingHead):
 
     Args:
         channels: C; above 0 the relation is added to the appearance, by a projection that starts at
-            0. It reads the relation after the BNNeck, whose mean is 0: what it adds has no offset.
+            0. It reads the relation after the BNNeck, whose mean is 0, so it adds no offset.
         **embedding: the arguments of EmbeddingHead.
     """
 
     @configurable
-    def __init__(self, *, channels: int = 0, **embedding):
+    def __init__(self, *, channels: int = 0, **embedding: Any):
         super().__init__(**embedding)
-        self.added = nn.Linear(embedding["feat_dim"], channels, bias=False) if channels else None
+        self.added: nn.Linear | None = None
         if channels:
+            self.added = nn.Linear(embedding["feat_dim"], channels, bias=False)
             nn.init.zeros_(self.added.weight)
 
     def embed(self, relation: Tensor) -> Tensor:
-        """A relation (B, R) after the BNNeck, same shape."""
+        """Send a relation (B, R) through the BNNeck; same shape."""
         return self.bottleneck(relation[..., None, None])[..., 0, 0]
 
     def classify(self, neck: Tensor, relation: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Training outputs of a relation (B, R), after and before the BNNeck, by their names."""
+        """Compute the training outputs of a relation (B, R), after and before the BNNeck."""
         outputs = training_outputs(self, self.weight, relation, neck, targets)
         return {RELATION + name: output for name, output in outputs.items()}
 
@@ -74,26 +76,27 @@ class RelationHead(EmbeddingHead):
 class VideoHead(EmbeddingHead):
     """BNNeck and classifier of fastreid's EmbeddingHead, fed with clip features.
 
-    Training returns its dict (``cls_outputs``, ``pred_class_logits``, ``features``: before or after
-    the BNNeck, as ``MODEL.HEADS.NECK_FEAT`` says); evaluation returns the L2-normalised feature
-    after the BNNeck. ``MODEL.HEADS.POOL_LAYER`` is not read: features come pooled.
+    Training returns EmbeddingHead's dict (``cls_outputs``, ``pred_class_logits``, ``features``:
+    before or after the BNNeck, as ``MODEL.HEADS.NECK_FEAT`` says); evaluation returns the
+    L2-normalized feature after the BNNeck. ``MODEL.HEADS.POOL_LAYER`` is not read: features come
+    pooled.
 
-    Where the clip's feature ends in a relation, that has a BNNeck and a classifier of its own,
-    whose training outputs have names that begin with ``relation_``. In the test feature the two
-    are concatenated after their BNNecks, so that each weighs as many channels as it has, or the
+    If the clip's feature ends in a relation, the relation has another BNNeck and classifier, whose
+    training outputs have names that begin with ``relation_``. In the test feature the two are
+    concatenated after their BNNecks, so that each weighs as many channels as it has, or the
     relation is added to the appearance.
 
     With ``frame_level`` the BNNeck takes its statistics from frames in training, and a clip's
     feature after it is the mean of its frames' (Liang et al., M3-ReID, TIFS 2025). The outputs then
-    have what the frames give, under names that begin with ``frame_``. In evaluation the BNNeck is
-    linear, so its mean over the frames is what it gives for their mean.
+    include those of the frames, under names that begin with ``frame_``. In evaluation the BNNeck is
+    linear, so its mean over the frames equals its output for their mean.
 
     Args:
         relation_dim: R; 0: no relation.
         join: "concatenate" or "add".
         test_feature: "fused", "appearance" or "relation".
-        frame_level: in training, features of frames come in.
-        frame_classifier: frames have a classifier, of their own.
+        frame_level: whether the input in training is features of frames.
+        frame_classifier: whether frames have another classifier.
         **embedding: the arguments of EmbeddingHead.
     """
 
@@ -106,13 +109,13 @@ class VideoHead(EmbeddingHead):
         test_feature: str = "fused",
         frame_level: bool = False,
         frame_classifier: bool = False,
-        **embedding,
+        **embedding: Any,
     ):
         super().__init__(**embedding)
         self.frame_level = frame_level
         self.relation_dim = relation_dim
         self.test_feature = test_feature
-        self.relation = None
+        self.relation: RelationHead | None = None
         if relation_dim:
             of_relation = {**embedding, "feat_dim": relation_dim, "embedding_dim": 0}
             channels = embedding["feat_dim"] if join == "add" else 0
@@ -124,7 +127,7 @@ class VideoHead(EmbeddingHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """EmbeddingHead's settings, without its pooling; how a relation and frames join."""
+        """Read EmbeddingHead's settings without its pooling, and those of relation and frames."""
         return {
             **super().from_config(cfg),
             "pool_type": "Identity",
@@ -142,7 +145,7 @@ class VideoHead(EmbeddingHead):
         Args:
             features: (B, C + R), pooled over space and time; in training (B, T, C + R), pooled over
                 space alone, if ``frame_level``.
-            targets: (B,) person labels, for the margin-based classifiers in training.
+            targets: (B,) person labels in training, for the margin-based classifiers.
 
         Returns:
             In training the dict above, (B, classes) and (B, C or R); else (B, D). All float32.
@@ -151,6 +154,7 @@ class VideoHead(EmbeddingHead):
         with torch.autocast(features.device.type, enabled=False):
             features = features.float()
             if features.dim() == 3:
+                assert targets is not None, "frames are classified in training only"
                 return self.classify_frames(features, targets)
             if self.relation is None:
                 outputs = super().forward(features[..., None, None], targets)
@@ -158,6 +162,7 @@ class VideoHead(EmbeddingHead):
             appearance, relation = features.tensor_split([-self.relation_dim], dim=1)
             neck = self.relation.embed(relation)
             if self.training:
+                assert targets is not None, "training needs the labels"
                 joined = self.joined(appearance, neck)
                 outputs = super().forward(joined[..., None, None], targets)
                 return outputs | self.relation.classify(neck, relation, targets)
@@ -192,12 +197,14 @@ class VideoHead(EmbeddingHead):
         }
 
     def joined(self, appearance: Tensor, neck: Tensor) -> Tensor:
-        """The appearance (..., C) with the relation (..., R) added, if that is how they join."""
+        """Add the relation (..., R) to the appearance (..., C), if that is how they join."""
+        assert self.relation is not None
         added = self.relation.added
         return appearance if added is None else appearance + added(neck)
 
     def compared(self, appearance: Tensor, neck: Tensor) -> Tensor:
-        """The test feature (B, D), of any length, of appearance (B, C) and relation (B, R)."""
+        """Join appearance (B, C) and relation (B, R) to the test feature (B, D), of any length."""
+        assert self.relation is not None
         if self.test_feature == "relation":
             return neck
         if self.test_feature == "fused":
@@ -208,7 +215,7 @@ class VideoHead(EmbeddingHead):
         return embedded
 
     def without_classifier(self) -> "VideoHead":
-        """A head for evaluation that shares this one's parts and has no classifier."""
+        """Return a head for evaluation that shares this head's parts and has no classifier."""
         head = sharing_copy(self)
         if self.relation is not None:
             head.relation = sharing_copy(self.relation)
@@ -216,7 +223,7 @@ class VideoHead(EmbeddingHead):
 
 
 def sharing_copy(head: EmbeddingHead) -> EmbeddingHead:
-    """The same submodules in a module without the classifiers' weights."""
+    """Return the same submodules in a module without the classifiers' weights."""
     twin = copy.copy(head)
     twin._modules = dict(head._modules)
     classifiers = ("weight", "frame_weight")

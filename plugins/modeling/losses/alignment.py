@@ -1,4 +1,4 @@
-"""Holds the arithmetic of losses that bring the modalities together: tensors in, tensors out.
+"""Compute losses that bring the modalities together: pure functions, tensors in, tensors out.
 
 Legend: B clips (or frames) in the batch, D feature length, T frames of a clip.
 """
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from plugins.modeling.losses.functional import group_means, valid_mean
 
-# Least length of a feature; a shorter one has a direction of noise.
+# Least length of a feature; the direction of a shorter one is noise.
 TINY = 1e-6
 
 
@@ -19,12 +19,12 @@ def unit(features: Tensor) -> Tensor:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Average each row of (B, G) over the columns where ``mask`` is True; 0 where none is."""
+    """Average each row of (B, G) where ``mask`` is True; a row without any is 0."""
     return (values * mask).sum(dim=1) / mask.sum(dim=1).clamp_min(1)
 
 
 def cross_modal_alignment(features: Tensor, targets: Tensor, modalities: Tensor) -> Tensor:
-    """Compute log(1 + exp(p - n)), which asks that people are nearer to themselves than to others.
+    """Compute log(1 + exp(p - n)), a soft margin between distances to the same and other people.
 
     p and n are an anchor's mean distances (1 - cos) / 2, within 0 and 1, to all its positives and
     to all its negatives of the other modality. Liang et al. (M3-ReID), TIFS 2025, "multi-modality
@@ -95,7 +95,7 @@ def center_alignment(features: Tensor, targets: Tensor, modalities: Tensor) -> T
 def standardized(features: Tensor) -> Tensor:
     """Subtract the mean of features (B, D) and divide by their deviation, both without a gradient.
 
-    What all features share hides what tells them apart from a classifier of a few iterations.
+    A large mean that all features share would hide their differences from a young classifier.
     """
     centered = features - features.detach().mean(dim=0)
     return centered / centered.detach().square().mean().sqrt().clamp_min(TINY)

@@ -1,7 +1,7 @@
 """The base class of losses, which also wraps a loss that is no class of this package."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from plugins.errors import InputError
 
 
 class Loss(nn.Module):
-    """Base class of what the LOSS registry holds: a scalar of a batch, under a name of its own.
+    """Base class of the losses in the LOSS registry: a scalar of a batch, under a unique name.
 
     A subclass names itself in ``key`` and defines ``value``. If it names a ``section`` of
     MODEL.LOSSES, the section's keys become attributes, in lower case::
@@ -26,7 +26,7 @@ class Loss(nn.Module):
 
     Parameters, buffers and submodules are the model's: they train with the main optimizer, move to
     the device, and are in checkpoints (below ``loss_functions.``), where a resumed run needs them
-    and an evaluation does not. Such a loss has a constructor of its own, which takes the config::
+    and an evaluation does not. Such a loss defines a constructor, which takes the config::
 
         @LOSS.register()
         class CenterLoss(Loss):
@@ -72,7 +72,7 @@ class Loss(nn.Module):
         """Compute the loss of one batch without its weight.
 
         Args:
-            outputs: what the head returns in training: ``cls_outputs`` and ``pred_class_logits``
+            outputs: the head's training outputs: ``cls_outputs`` and ``pred_class_logits``
                 (B, classes), ``features`` (B, D); float32, also under mixed precision.
             targets: (B,) person labels.
             modalities: (B,) 0 visible, 1 infrared.
@@ -99,6 +99,11 @@ class FunctionLoss(Loss):
     def extra_repr(self) -> str:
         """Name the loss."""
         return repr(self.key)
+
+
+def key_of(loss: nn.Module) -> str:
+    """Return the name of a loss in the log."""
+    return cast(str, loss.key)
 
 
 def as_loss(name: str, built: nn.Module | Callable[..., Tensor]) -> nn.Module:

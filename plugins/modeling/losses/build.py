@@ -1,4 +1,4 @@
-"""From names in the config to losses."""
+"""Build losses from names in the config."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from fastreid.config import CfgNode
 from torch import nn
 
 from plugins.errors import InputError
-from plugins.modeling.losses.base import as_loss
+from plugins.modeling.losses.base import as_loss, key_of
 from plugins.registry import LOSS, lookup
 
 
@@ -16,26 +16,26 @@ def build_losses(
     """Build the losses of ``MODEL.LOSSES.NAME``, or of another list, in that order.
 
     Args:
-        cfg: its sections of MODEL.LOSSES hold the settings.
+        cfg: the sections of MODEL.LOSSES hold the settings.
         listed: names; None for those of ``MODEL.LOSSES.NAME``.
-        key: where the names stand, for messages.
+        key: config key of the names, for messages.
 
     Returns:
-        Each a ``Loss``, or another module with a ``key`` that is called as one is.
+        A list of ``Loss``, or of other modules with a ``key`` and the same arguments.
 
     Raises:
         InputError: a name is not registered; two losses have the same key, so that one would be
             lost; or from ``as_loss``.
     """
     losses = nn.ModuleList()
-    names: dict[str, str] = {}  # of the losses, by their keys
+    names: dict[str, str] = {}  # names of the losses by their keys
     for name in cfg.MODEL.LOSSES.NAME if listed is None else listed:
         loss = as_loss(name, lookup(LOSS, name, key)(cfg))
-        if loss.key in names:
+        if key_of(loss) in names:
             raise InputError(
-                f"{key}: {names[loss.key]} and {name} are both called '{loss.key}'; "
-                "expected each loss once, with a key of its own"
+                f"{key}: {names[key_of(loss)]} and {name} are both called '{key_of(loss)}'; "
+                "expected each loss once, and another key for each"
             )
-        names[loss.key] = name
+        names[key_of(loss)] = name
         losses.append(loss)
     return losses

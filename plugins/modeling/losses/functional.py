@@ -1,8 +1,10 @@
-"""Loss arithmetic: pure functions, tensors in, tensors out.
+"""Compute losses: pure functions, tensors in, tensors out.
 
 Legend: B clips in the batch, D feature length; f~ the attacked twin of a clean feature f, p and p~
 its predictions. Distances are Euclidean, in feature units.
 """
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,20 +12,20 @@ from torch import Tensor
 
 
 class _Distances(torch.autograd.Function):
-    """``torch.cdist``, whose derivative cannot be derived again, with one that can.
+    """``torch.cdist`` with a derivative that can be derived again.
 
-    Value and derivative are those of ``cdist``, to the last bit. Only a derivative that is itself
-    to be derived comes from the differences, which hold (B, G, D) numbers.
+    Value and derivative are those of ``cdist``, to the last bit. Only a derivative that is to be
+    derived is computed from the differences, which hold (B, G, D) numbers.
     """
 
     @staticmethod
-    def forward(ctx, rows: Tensor, columns: Tensor) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, columns: Tensor) -> Tensor:
         distances = torch.cdist(rows, columns, compute_mode="donot_use_mm_for_euclid_dist")
         ctx.save_for_backward(rows, columns, distances)
         return distances
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         rows, columns, distances = ctx.saved_tensors
         if not torch.is_grad_enabled():
             of_distances = torch.ops.aten._cdist_backward
@@ -38,18 +40,20 @@ class _Distances(torch.autograd.Function):
 
 
 def pairwise_distances(rows: Tensor, columns: Tensor) -> Tensor:
-    """Euclidean distances between features (B, D) and (G, D), twice differentiable.
+    """Compute Euclidean distances between features (B, D) and (G, D), twice differentiable.
+
+    They come from differences, not from products: they are exact for near features, and the
+    gradient is 0 where two features are identical.
 
     Returns:
-        (B, G), at least float32. Computed from differences, not from products: exact for near
-        features, and with gradient 0 where two features are identical.
+        (B, G), at least float32.
     """
     dtype = torch.promote_types(rows.dtype, torch.float32)
     return _Distances.apply(rows.contiguous().to(dtype), columns.contiguous().to(dtype))
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """Softmax of each row of (B, G) over the columns where ``mask`` is True; 0 elsewhere.
+    """Compute the softmax of each row of (B, G) where ``mask`` is True; 0 elsewhere.
 
     A row without any column is all 0, with gradient 0.
     """
@@ -60,7 +64,7 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
 def group_means(
     features: Tensor, targets: Tensor, modalities: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Centres: the mean feature of each person in each modality that it has in the batch.
+    """Compute centers: the mean feature of each person in each modality, as far as in the batch.
 
     Args:
         features: (B, D).
@@ -68,7 +72,7 @@ def group_means(
         modalities: (B,) 0 visible, 1 infrared.
 
     Returns:
-        Centres (G, D), their person labels (G,) and their modalities (G,), sorted by both.
+        Centers (G, D), their person labels (G,) and their modalities (G,), sorted by both.
     """
     labels = torch.stack([targets, modalities], dim=1)
     groups, group, counts = labels.unique(dim=0, return_inverse=True, return_counts=True)
@@ -77,25 +81,25 @@ def group_means(
 
 
 def valid_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean of values (B,) where ``valid`` (B,) is True; with none 0 that still carries a graph."""
+    """Average values (B,) where ``valid`` (B,) is True; with none, 0 that still carries a graph."""
     return torch.where(valid, values, torch.zeros_like(values)).sum() / valid.sum().clamp_min(1)
 
 
 def mean_hinge(gaps: Tensor, valid: Tensor) -> Tensor:
-    """Mean of max(gap, 0) over the valid anchors.
+    """Average max(gap, 0) over the valid anchors.
 
     Args:
         gaps: (B,) values to push below 0; those of invalid anchors may be infinite or NaN.
         valid: (B,) bool.
 
     Returns:
-        Scalar; with no valid anchor 0 that still carries a graph.
+        Scalar; without a valid anchor 0 that still carries a graph.
     """
     return valid_mean(gaps.relu(), valid)
 
 
 def batch_hard(distances: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
-    """Mean of max(0, margin + farthest positive - nearest negative) over anchors that have both.
+    """Average max(0, margin + farthest positive - nearest negative) over anchors that have both.
 
     Args:
         distances: (B, G), a row for each anchor.
@@ -104,7 +108,7 @@ def batch_hard(distances: Tensor, positive: Tensor, negative: Tensor, margin: fl
         margin: feature units.
 
     Returns:
-        Scalar; with no such anchor 0 that still carries a graph.
+        Scalar; without such an anchor 0 that still carries a graph.
     """
     farthest_positive = distances.masked_fill(~positive, -torch.inf).amax(dim=1)
     nearest_negative = distances.masked_fill(~negative, torch.inf).amin(dim=1)
@@ -115,7 +119,7 @@ def batch_hard(distances: Tensor, positive: Tensor, negative: Tensor, margin: fl
 def cross_modal_triplet(
     features: Tensor, targets: Tensor, modalities: Tensor, margin: float
 ) -> Tensor:
-    """Hinge on the hardest positive and the hardest negative, both from the *other* modality.
+    """Compute a hinge on the hardest positive and negative, both from the *other* modality.
 
     Args:
         features: (B, D).
@@ -135,7 +139,7 @@ def cross_modal_triplet(
 def hetero_center_triplet(
     features: Tensor, targets: Tensor, modalities: Tensor, margin: float
 ) -> Tensor:
-    """Hinge between centres: a person's other modality against the nearest centre of anyone else.
+    """Compute a hinge between centers: a person's other modality against the nearest other person.
 
     Liu, Tan and Zhou, IEEE TMM 2020, arXiv 2008.06223; they add up the anchors, this is their mean.
 
@@ -146,21 +150,21 @@ def hetero_center_triplet(
         margin: rho, feature units.
 
     Returns:
-        Scalar mean over the centres of people who have both modalities, where there is anyone else;
+        Scalar mean over the centers of people who have both modalities, if there is anyone else;
         with none, 0 that still carries a graph. A person of one modality is a negative only.
     """
-    centres, people, sides = group_means(features, targets, modalities)
+    centers, people, sides = group_means(features, targets, modalities)
     same = people[:, None] == people
     other_modality = sides[:, None] != sides
-    return batch_hard(pairwise_distances(centres, centres), same & other_modality, ~same, margin)
+    return batch_hard(pairwise_distances(centers, centers), same & other_modality, ~same, margin)
 
 
 def weighted_regularized_triplet(features: Tensor, targets: Tensor) -> Tensor:
-    """log(1 + exp(sum_p w_p d_p - sum_n w_n d_n)): all pairs, the hard ones weighted up; no margin.
+    """Compute log(1 + exp(sum_p w_p d_p - sum_n w_n d_n)) over all pairs, hard ones weighted up.
 
     w_p is the softmax of d over an anchor's positives, w_n that of -d over its negatives. Ye et
-    al., TPAMI 2021 (AGW), arXiv 2001.04193. An anchor is not among its own positives; fastreid's
-    triplet loss with margin 0 and no hard mining counts it there, at distance 0.
+    al., TPAMI 2021 (AGW), arXiv 2001.04193. There is no margin. An anchor is not among its
+    positives; fastreid's triplet loss with margin 0 and no hard mining counts it, at distance 0.
 
     Args:
         features: (B, D).
@@ -179,9 +183,9 @@ def weighted_regularized_triplet(features: Tensor, targets: Tensor) -> Tensor:
 
 
 def modality_divergence(logits: Tensor, targets: Tensor, modalities: Tensor) -> Tensor:
-    """(KL(p || q) + KL(q || p)) / 2 in nats, mean over people; p of visible, q of infrared clips.
+    """Compute (KL(p || q) + KL(q || p)) / 2 in nats, mean over people; p visible, q infrared.
 
-    p and q are the softmax of a person's mean logits in one modality. Both directions, both with
+    p and q are the softmax of a person's mean logits in one modality. Both directions have a
     gradient, as in deep mutual learning (Zhang et al., CVPR 2018): neither modality knows better.
     Means over a person's clips are this package's choice, as clips of the two are not paired.
 
@@ -193,38 +197,38 @@ def modality_divergence(logits: Tensor, targets: Tensor, modalities: Tensor) -> 
     Returns:
         Scalar mean over people who have both; with none, 0 that still carries a graph.
     """
-    centres, people, sides = group_means(logits, targets, modalities)
+    centers, people, sides = group_means(logits, targets, modalities)
     pairs = (people[:, None] == people) & (sides[:, None] < sides)
     visible, infrared = pairs.nonzero(as_tuple=True)
-    p, q = centres[visible].log_softmax(dim=1), centres[infrared].log_softmax(dim=1)
+    p, q = centers[visible].log_softmax(dim=1), centers[infrared].log_softmax(dim=1)
     return ((p.exp() - q.exp()) * (p - q)).sum() / (2 * max(len(visible), 1))
 
 
 def confusion_loss(logits: Tensor, temperature: float) -> Tensor:
-    """L_conf: cross-entropy of softmax(logits / temperature) to the uniform distribution.
+    """Compute L_conf: cross-entropy of softmax(logits / temperature) to the uniform distribution.
 
     Args:
         logits: (B, classes) of the attacked features.
         temperature: above 1 it keeps confident logits from dominating the attack.
 
     Returns:
-        Scalar; the attacker minimises it, down to log(classes).
+        Scalar; the attacker minimizes it, down to log(classes).
     """
     return -(logits / temperature).log_softmax(dim=1).mean()
 
 
 def reversed_triplet(features: Tensor, guides: Tensor, targets: Tensor, margin: float) -> Tensor:
-    """L_rev: mean of max(0, m + d(f~, nearest other person) - d(f~, nearest same person)).
+    """Compute L_rev: mean of max(0, m + d(f~, nearest other person) - d(f~, nearest same person)).
 
     Args:
         features: f~, (B, D); row i is the attacked twin of guide i.
-        guides: clean features (B, D), without gradient. An anchor's own twin is not its nearest
-            same person, or the attack would only learn to move away from its start.
+        guides: clean features (B, D), without gradient. The twin of an anchor does not count as its
+            nearest same person, or the attack would only learn to move away from its start.
         targets: (B,) person labels of both.
         margin: m, feature units.
 
     Returns:
-        Scalar mean over the anchors that have both neighbours, 0 with none; the attacker minimises
+        Scalar mean over the anchors that have both neighbors, 0 with none; the attacker minimizes
         it.
     """
     distances = pairwise_distances(features, guides)
@@ -238,7 +242,7 @@ def reversed_triplet(features: Tensor, guides: Tensor, targets: Tensor, margin: 
 
 
 def consistency_loss(clean_logits: Tensor, attacked_logits: Tensor) -> Tensor:
-    """KL(p || p~) in nats, mean over the batch; the clean p is the teacher, without gradient.
+    """Compute KL(p || p~) in nats, mean over the batch; the teacher, clean p, has no gradient.
 
     Args:
         clean_logits: (B, classes).

@@ -1,8 +1,11 @@
-"""From the maps of a stage to features of clips: trunk, pooling over space, temporal part.
+"""Turn the maps of a stage into features of clips: trunk, pooling over space, temporal part.
 
 Legend: B clips of T frames, N = B * T; h x w the size of a map; C channels of the last stage, also
 the length of an appearance; R the length of the relation behind it, 0 for most temporal parts.
 """
+
+from collections.abc import Callable
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -26,17 +29,17 @@ def aggregate(
     """Run the trunk from a stage on, then the pooling over space, then the temporal part.
 
     Args:
-        backbone: its trunk is run.
+        backbone: has the trunk.
         temporal: see :class:`VVIBaseline`.
-        maps: what enters ``first``, (N, C', h', w') of clips of ``frames`` frames.
+        maps: input of ``first``, (N, C', h', w') of clips of ``frames`` frames.
         frames: T.
-        modalities: (B,); a part that only averages does without.
+        modalities: (B,); a part that only averages does not need them.
         first: name of a stage.
         earlier: maps after stages before ``first``, by name; needed only for a temporal part whose
             source is a stage that ends more than one stage before ``first``.
-        pooling: makes maps (B, T, C, h, w) of the last stage vectors (B, T, C); None for the mean,
-            which temporal parts take by themselves.
-        per_frame: return what the temporal part has the mean of over the frames.
+        pooling: turns maps (B, T, C, h, w) of the last stage into vectors (B, T, C); None for the
+            mean, which temporal parts take.
+        per_frame: return the vectors whose mean over the frames the temporal part takes.
 
     Returns:
         (B, C + R), or (B, T, C + R).
@@ -51,9 +54,10 @@ def aggregate(
         stages |= backbone.stage_maps(maps, first)
     last_maps, source_maps = (stages[name].unflatten(0, (-1, frames)) for name in (LAST, source))
     if pooling is not None:
-        # As a map of one place, whose mean is itself. Cells are still cut from the whole map.
+        # As a map of one cell, whose mean is itself. STIG's cells still come from the whole map.
         last_maps = pooling(last_maps)[..., None, None]
-    part = temporal.frame_features if per_frame else temporal
+    method = temporal.frame_features if per_frame else temporal
+    part = cast(Callable[..., Tensor], method)
     if not isinstance(temporal, CenteredPart):
         return part(last_maps)
     assert modalities is not None, f"{type(temporal).__name__} needs the modalities of the clips"

@@ -1,4 +1,4 @@
-"""What a model needs when its head judges frames as well as clips.
+"""Helpers of a model whose head classifies frames as well as clips.
 
 Legend: B clips of T frames, N = B * T.
 """
@@ -13,7 +13,7 @@ from plugins.modeling.heads.video_head import FRAME
 def frame_batch(
     outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor
 ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """Make a batch of N out of what a head gives of the frames of B clips.
+    """Make a batch of N frames out of a head's outputs for the frames of B clips.
 
     Args:
         outputs: a head's training outputs; those of frames are (B, T, ...).
@@ -21,7 +21,7 @@ def frame_batch(
         modalities: (B,).
 
     Returns:
-        The outputs of frames by the names that those of clips have, (N, ...), and the frames'
+        The outputs of frames, (N, ...), under the names of the outputs of clips, and the frames'
         labels and modalities, (N,).
     """
     frames = {

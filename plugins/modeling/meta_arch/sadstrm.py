@@ -1,13 +1,13 @@
 """SADSTRM, arXiv 2307.03903: a re-ID network and the self-attack it trains against.
 
-What the paper states and what is this package's design: see ``projects/sadstrm``. Symbols and
-shapes: see ``plugins.modeling.self_attack``.
+``projects/sadstrm`` tells the paper's statements from this package's design;
+``plugins.modeling.self_attack`` explains symbols and shapes.
 """
 
 import contextlib
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from fastreid.config import CfgNode, configurable
@@ -21,6 +21,7 @@ from plugins.modeling.freeze import evaluation_mode, frozen_parameters, frozen_s
 from plugins.modeling.losses.functional import consistency_loss
 from plugins.modeling.meta_arch.vvi_baseline import VVIBaseline, log_scalar
 from plugins.modeling.self_attack import (
+    Attacker,
     CleanPass,
     FeatureAttack,
     GradientAttack,
@@ -46,17 +47,17 @@ class Below(NamedTuple):
 
 @META_ARCH.register()
 class SADSTRM(VVIBaseline):
-    """VVIBaseline with an attack on its maps; who moves is said by ``turn``.
+    """VVIBaseline with an attack on its maps; ``turn`` says which player moves.
 
     Args:
-        attack: makes attacked maps out of a batch's own; used in training only.
+        attack: turns the maps of a batch into attacked maps; used in training only.
         lambda_a: weight of the losses on attacked features.
         lambda_c: weight of the consistency of clean and attacked predictions.
         lambda_d: weight of the distance of clean and attacked features.
         normalization: the batch statistics that normalize attacked maps above the attacked stage,
             "attacked" or "clean"; "auto" leaves it to the attack.
         strength_period: iterations between two measurements of the attack in evaluation mode; 0
-            makes none.
+            for no measurement.
         **baseline: the arguments of VVIBaseline.
     """
 
@@ -70,7 +71,7 @@ class SADSTRM(VVIBaseline):
         lambda_d: float = 0.0,
         normalization: str = "auto",
         strength_period: int = 0,
-        **baseline,
+        **baseline: Any,
     ):
         super().__init__(**baseline)
         self.attack = attack
@@ -95,21 +96,21 @@ class SADSTRM(VVIBaseline):
         }
 
     def adversary_parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters that the attack turn trains; none if the attack has nothing to learn."""
+        """Yield the parameters that the attack turn trains; none if the attack learns nothing."""
         return self.attack.parameters()
 
     def defender_parameters(self) -> Iterator[nn.Parameter]:
-        """What every other turn trains: all but the attacker."""
+        """Yield the parameters that every other turn trains: all but the attacker's."""
         for part in self.children():
             if part is not self.attack:
                 yield from part.parameters()
 
     def forward(self, batch: dict, turn: str | None = None) -> dict[str, Tensor] | Tensor:
-        """As VVIBaseline, or one player's losses.
+        """Compute what VVIBaseline does, or one player's losses.
 
         Args:
             batch: as for VVIBaseline; with an L_cam also ``camids`` (B,), from 0.
-            turn: in training, ``"attack"`` for the attacker's losses, ``"defence"`` for the
+            turn: in training, ``"attack"`` for the attacker's losses, ``"defense"`` for the
                 defender's; None for the plain losses of a network that is not attacked.
         """
         if turn is None:
@@ -117,27 +118,29 @@ class SADSTRM(VVIBaseline):
         assert self.training, f"turn '{turn}' is for training; evaluation has no attacker"
         if turn == "attack":
             return self.attack_turn(batch)
-        assert turn == "defence", f"turn is 'attack', 'defence' or None, found '{turn}'"
-        return self.defence_turn(batch)
+        assert turn == "defense", f"turn is 'attack', 'defense' or None, found '{turn}'"
+        return self.defense_turn(batch)
 
     def attack_turn(self, batch: dict) -> dict[str, Tensor]:
-        """L_A: the re-ID network takes part, but gets neither gradients nor new BN statistics.
+        """Compute L_A; the re-ID network gets neither gradients nor new BN statistics.
 
         The losses of the classifiers of L_mod and L_cam, on clean maps, are added. An attack by
         gradient has only these, and an attack without parameters has no losses.
         """
         if not any(True for _ in self.adversary_parameters()):
             return {}
-        images, labels = self.unpack_labelled(batch)
+        images, labels = self.unpack_labeled(batch)
         modalities, cameras = map(labels.of_frames, (labels.modalities, labels.cameras))
         with torch.no_grad(), frozen_statistics(self):
             maps = self.stem_maps(images, labels.modalities)
-        classifier_losses = self.attack.classifier_losses(maps, modalities, cameras)
+        # Only a subclass of Attacker has parameters, see build_self_attack.
+        attacker = cast(Attacker, self.attack)
+        classifier_losses = attacker.classifier_losses(maps, modalities, cameras)
         if isinstance(self.attack, GradientAttack):
             return classifier_losses
         statistics = BatchStatistics(self)
         with torch.no_grad(), frozen_statistics(self), self.recording(statistics):
-            guides = self.labelled_outputs(maps, labels)["features"]
+            guides = self.labeled_outputs(maps, labels)["features"]
         attacked_maps = maps + self.attack(maps, modalities)
         losses = self.attacker_losses(attacked_maps, guides, labels, statistics=statistics)
         return {**losses, **classifier_losses}
@@ -150,32 +153,32 @@ class SADSTRM(VVIBaseline):
         below: Below | None = None,
         statistics: BatchStatistics | None = None,
     ) -> dict[str, Tensor]:
-        """L_A by name; the re-ID network takes part, but gets neither gradients nor statistics.
+        """Compute L_A by name; the re-ID network gets neither gradients nor statistics.
 
         Args:
             attacked_maps: (N, C, h, w).
             guides: clean features (B, D), without a gradient.
             labels: labels of the clips.
             below: maps from below the attack; None if only the stem lies below.
-            statistics: batch statistics of the clean pass; None normalizes attacked maps by their
-                own.
+            statistics: batch statistics of the clean pass; None normalizes attacked maps by the
+                statistics of the attacked batch.
         """
         modalities, cameras = map(labels.of_frames, (labels.modalities, labels.cameras))
         with self.normalizing(statistics), frozen_parameters(self.defender_parameters()):
-            attacked = self.labelled_outputs(attacked_maps, labels, below)
+            attacked = self.labeled_outputs(attacked_maps, labels, below)
         return {
             **self.attack.reid_losses(attacked, guides, labels.targets),
             **self.attack.interference_losses(attacked_maps, modalities, cameras),
         }
 
     def recording(self, statistics: BatchStatistics) -> contextlib.AbstractContextManager:
-        """Context of the clean pass: keep its statistics if the attacked pass uses them."""
+        """Return the context of the clean pass, which keeps statistics for the attacked pass."""
         if self.normalization == "clean":
             return statistics.recorded()
         return contextlib.nullcontext()
 
     def normalizing(self, statistics: BatchStatistics | None) -> contextlib.AbstractContextManager:
-        """Context of an attacked pass: normalize as configured, and record nothing."""
+        """Return the context of an attacked pass, which records nothing."""
         if self.normalization == "clean" and statistics is not None:
             return statistics.used()
         return frozen_statistics(self)
@@ -194,26 +197,26 @@ class SADSTRM(VVIBaseline):
         first = STAGES[len(stages)]
         return self.extract(maps, labels.frames, labels.modalities, first, stages)
 
-    def labelled_outputs(
+    def labeled_outputs(
         self, maps: Tensor, labels: Labels, below: Below | None = None
     ) -> dict[str, Tensor]:
-        """The head's training outputs for stem maps (N, 64, h, w), or maps above ``below``."""
+        """Compute training outputs of stem maps (N, 64, h, w), or of maps above ``below``."""
         features = self.features_above(maps, labels, below)
         return self.outputs(features, labels.targets, labels.modalities)
 
-    def unpack_labelled(self, batch: dict) -> tuple[Tensor, Labels]:
-        """Clips (B, T, 3, H, W) in [0, 255] and their labels."""
+    def unpack_labeled(self, batch: dict) -> tuple[Tensor, Labels]:
+        """Return clips (B, T, 3, H, W) in [0, 255] and their labels."""
         images, modalities = self.unpack(batch)
         targets, cameras = self.moved(batch["targets"]), self.moved(batch["camids"])
         return images, Labels(targets, modalities, cameras, images.shape[1])
 
-    def defence_turn(self, batch: dict) -> dict[str, Tensor]:
-        """L_R: the losses on clean and on attacked features, their consistency and distance.
+    def defense_turn(self, batch: dict) -> dict[str, Tensor]:
+        """Compute L_R: losses on clean and on attacked features, their consistency and distance.
 
         The attack has no gradient, and only the clean pass records BN statistics. The scalars that
         ``log_attack`` names are logged.
         """
-        images, labels = self.unpack_labelled(batch)
+        images, labels = self.unpack_labeled(batch)
         targets, modalities = labels.targets, labels.modalities
         statistics = BatchStatistics(self)
         with self.recording(statistics):
@@ -236,8 +239,8 @@ class SADSTRM(VVIBaseline):
         self.log_attack(below, attacked_maps, labels)
         log_scalar("self_attack/feature_distance", distances.mean())
         logits, attacked_logits = (o["pred_class_logits"] for o in (clean, attacked))
-        taken = accuracy(logits, targets) - accuracy(attacked_logits, targets)
-        log_scalar("self_attack/success", taken)
+        success = accuracy(logits, targets) - accuracy(attacked_logits, targets)
+        log_scalar("self_attack/success", success)
 
         losses = self.losses(clean, targets, modalities)
         for name, loss in self.losses(attacked, targets, modalities).items():
@@ -256,11 +259,11 @@ class SADSTRM(VVIBaseline):
         - ``feature_distance_eval``, every ``strength_period`` iterations: |f~ - f| with the layers
           above the attack in evaluation mode.
 
-        ``defence_turn`` logs the others:
+        ``defense_turn`` logs the others:
 
         - ``feature_distance``: |f~ - f| of the features that enter the head in training, Euclidean,
           mean over the clips;
-        - ``success``: the share of the classifier's right answers that the attack takes.
+        - ``success``: the loss of the classifier's accuracy under attack.
         """
         delta = attacked_maps - below.maps
         log_scalar("self_attack/relative_norm", relative_norm(delta, below.maps))

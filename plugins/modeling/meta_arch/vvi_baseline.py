@@ -17,13 +17,14 @@ from plugins.modeling.diagnostics import accuracy, log_scalar, mean_distances
 from plugins.modeling.heads import VideoHead
 from plugins.modeling.heads.video_head import FRAME, RELATION
 from plugins.modeling.losses import build_losses
+from plugins.modeling.losses.base import key_of
 from plugins.modeling.meta_arch.aggregate import aggregate
 from plugins.modeling.meta_arch.frame_level import check_frame_level, frame_batch
 from plugins.modeling.pooling import MeanPooling, build_pooling
 from plugins.modeling.style_variation import StyleVariation
 from plugins.registry import BACKBONE, HEADS, META_ARCH, TEMPORAL, lookup
 
-# What a relation is trained by, on outputs of its own.
+# Losses on the training outputs of a relation.
 RELATION_LOSSES = ["CrossEntropyLoss", "CrossModalTriplet"]
 
 
@@ -38,17 +39,20 @@ class VVIBaseline(nn.Module):
         temporal: maps (B, T, C, h, w) to features (B, C); a CenteredPart also takes modalities and
             the maps of its source.
         heads: features to training outputs or test features.
-        cross_modal: relates clip features of the two modalities in training; None: nothing does.
+        cross_modal: relates clip features of the two modalities in training; None for no relation.
         losses: see ``build_losses``; their parameters are trained with the rest.
-        pixel_mean: per channel, of images in [0, 255].
-        pixel_std: per channel, same units.
-        relation_losses: what the training outputs of a relation are judged by.
-        relation_weight: of these losses.
-        frame_losses: what the training outputs of frames are judged by.
-        frame_loss_weight: of these losses.
+        pixel_mean: mean of each channel, of images in [0, 255].
+        pixel_std: standard deviation of each channel, same units.
+        relation_losses: losses on the training outputs of a relation.
+        relation_weight: weight of these losses.
+        frame_losses: losses on the training outputs of frames.
+        frame_loss_weight: weight of these losses.
         pooling: see :func:`aggregate`.
-        style_variation: changes normalized clips in training; None: nothing does.
+        style_variation: changes normalized clips in training; None for no change.
     """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     @configurable
     def __init__(
@@ -80,7 +84,7 @@ class VVIBaseline(nn.Module):
         self.frame_loss_weight = frame_loss_weight
         self.pooling = pooling
         self.style_variation = style_variation
-        # As in fastreid not part of a checkpoint: they come from the config.
+        # Not part of a checkpoint, as in fastreid: they come from the config.
         self.register_buffer("pixel_mean", torch.Tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.Tensor(pixel_std).view(-1, 1, 1), False)
 
@@ -122,7 +126,7 @@ class VVIBaseline(nn.Module):
             "style_variation": (StyleVariation(cfg) if cfg.INPUT.STYLE_VARIATION.ENABLED else None),
             "pixel_mean": model.PIXEL_MEAN,
             "pixel_std": model.PIXEL_STD,
-            # Last: the other parts start from the same draws with and without it.
+            # Last, so that the other parts start from the same draws with and without it.
             "cross_modal": (
                 CrossModalAttention(cfg) if model.CROSS_MODAL_ATTENTION.ENABLED else None
             ),
@@ -130,17 +134,17 @@ class VVIBaseline(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model lies; batches are moved there."""
+        """Return the device of the model, to which batches are moved."""
         return self.pixel_mean.device
 
     def forward(self, batch: dict) -> dict[str, Tensor] | Tensor:
-        """Losses by name in training, features (B, D) in evaluation.
+        """Compute losses by name in training, features (B, D) in evaluation.
 
         Args:
             batch: ``images`` (B, T, 3, H, W), or (B, 3, H, W) for T = 1, float32 in [0, 255];
                 ``modalities`` (B,), all visible when absent; in training ``targets`` (B,), all -1
-                for no losses: fastreid's PreciseBN wants statistics alone. It is not changed, and
-                ``images`` may require a gradient.
+                for no losses, as fastreid's PreciseBN needs statistics alone. The batch is not
+                changed, and ``images`` may require a gradient.
         """
         images, modalities = self.unpack(batch)
         features = self.clip_features(images, modalities)
@@ -155,11 +159,11 @@ class VVIBaseline(nn.Module):
         return self.losses(outputs, targets, modalities)
 
     def moved(self, tensor: Tensor) -> Tensor:
-        """The tensor on the model's device."""
+        """Move a tensor to the model's device."""
         return tensor.to(self.device, non_blocking=True)
 
     def unpack(self, batch: dict) -> tuple[Tensor, Tensor]:
-        """Clips (B, T, 3, H, W) in [0, 255] and modalities (B,), on the model's device."""
+        """Return clips (B, T, 3, H, W) in [0, 255] and modalities (B,), on the model's device."""
         images = self.moved(batch["images"])
         if images.dim() == 4:
             images = images.unsqueeze(1)
@@ -168,16 +172,16 @@ class VVIBaseline(nn.Module):
         return images, torch.zeros(len(images), dtype=torch.long, device=self.device)
 
     def clip_features(self, images: Tensor, modalities: Tensor) -> Tensor:
-        """Clips (B, T, 3, H, W) in [0, 255] of modalities (B,) to features; see ``extract``."""
+        """Turn clips (B, T, 3, H, W) of modalities (B,) into features; see ``extract``."""
         return self.extract(self.stem_maps(images, modalities), images.shape[1], modalities)
 
     def stem_maps(self, images: Tensor, modalities: Tensor) -> Tensor:
-        """Clips (B, T, 3, H, W) in [0, 255] of modalities (B,) to maps (N, 64, H/4, W/4)."""
-        normalised = (images - self.pixel_mean) / self.pixel_std
+        """Turn clips (B, T, 3, H, W) in [0, 255] of modalities (B,) into maps (N, 64, H/4, W/4)."""
+        normalized = (images - self.pixel_mean) / self.pixel_std
         if self.style_variation is not None:
-            normalised = self.style_variation(normalised, modalities)
+            normalized = self.style_variation(normalized, modalities)
         frame_modalities = modalities.repeat_interleave(images.shape[1])
-        return self.backbone.stem(normalised.flatten(0, 1), frame_modalities)
+        return self.backbone.stem(normalized.flatten(0, 1), frame_modalities)
 
     def extract(
         self,
@@ -187,7 +191,7 @@ class VVIBaseline(nn.Module):
         first: str = STAGES[0],
         earlier: dict[str, Tensor] | None = None,
     ) -> Tensor:
-        """Stem maps (N, 64, h, w), or the maps that enter a later stage, to features (B, C + R).
+        """Turn stem maps (N, 64, h, w), or the input of a later stage, into features (B, C + R).
 
         The maps after a stage can be changed on the way:
 
@@ -196,14 +200,14 @@ class VVIBaseline(nn.Module):
             features = self.extract(changed, frames, modalities, "layer3", stages)
 
         Args:
-            maps: of clips of ``frames`` frames.
+            maps: maps of clips of ``frames`` frames.
             frames: T.
-            modalities: (B,); a temporal part that only averages does without.
+            modalities: (B,); a temporal part that only averages does not need them.
             first: name of the stage that ``maps`` enter.
             earlier: see :func:`aggregate`.
 
         Returns:
-            (B, C + R); in training (B, T, C + R) if the head wants frames.
+            (B, C + R); in training (B, T, C + R) if the head takes frames.
         """
         return aggregate(
             self.backbone,
@@ -218,10 +222,10 @@ class VVIBaseline(nn.Module):
         )
 
     def outputs(self, features: Tensor, targets: Tensor, modalities: Tensor) -> dict[str, Tensor]:
-        """The head's training outputs for features of persons (B,) in modalities (B,).
+        """Compute the head's training outputs of features of persons (B,) in modalities (B,).
 
         Args:
-            features: (B, C + R), or (B, T, C + R) if the head wants frames.
+            features: (B, C + R), or (B, T, C + R) if the head takes frames.
             targets: (B,).
             modalities: (B,).
         """
@@ -234,11 +238,11 @@ class VVIBaseline(nn.Module):
     def losses(
         self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor
     ) -> dict[str, Tensor]:
-        """Each configured loss of the head's training outputs, by name; in float32.
+        """Compute each configured loss of the head's training outputs, by name, in float32.
 
-        Those of a relation have names that end in "_relation", those of frames in "_frames".
+        Names of losses of a relation end in "_relation", those of frames in "_frames".
 
-        Squared distances are differences of large numbers: of features of length 18, half precision
+        Squared distances are differences of large numbers: for features of length 18 half precision
         moves them by more than the margin.
         """
         outputs = {name: output.float() for name, output in outputs.items()}
@@ -248,22 +252,24 @@ class VVIBaseline(nn.Module):
             if name.startswith(RELATION)
         }
         with torch.autocast(self.device.type, enabled=False):
-            losses = {loss.key: loss(outputs, targets, modalities) for loss in self.loss_functions}
+            losses: dict[str, Tensor] = {
+                key_of(loss): loss(outputs, targets, modalities) for loss in self.loss_functions
+            }
             for loss in self.relation_losses if of_relation else ():
                 value = loss(of_relation, targets, modalities)
-                losses[f"{loss.key}_relation"] = self.relation_weight * value
+                losses[f"{key_of(loss)}_relation"] = self.relation_weight * value
             if self.frame_losses:
                 frames, *labels = frame_batch(outputs, targets, modalities)
                 for loss in self.frame_losses:
                     value = loss(frames, *labels)
-                    losses[f"{loss.key}_frames"] = self.frame_loss_weight * value
+                    losses[f"{key_of(loss)}_frames"] = self.frame_loss_weight * value
         return losses
 
     def log_outputs(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> None:
         """Log ``cls_accuracy`` and ``distance/KIND`` (see ``mean_distances``).
 
-        The distances are between the features that the losses see. Of a relation it logs
-        ``relation_accuracy``, of frames ``frame_accuracy``.
+        The distances are between the features that the losses see. A relation adds
+        ``relation_accuracy``, frames add ``frame_accuracy``.
         """
         for name, prefix in (("cls_accuracy", ""), ("relation_accuracy", RELATION)):
             logits = outputs.get(f"{prefix}pred_class_logits")

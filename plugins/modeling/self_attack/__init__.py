@@ -1,11 +1,12 @@
-"""Adversarial self-attack of SADSTRM, arXiv 2307.03903: interference in the maps, made an attacker.
+"""Adversarial self-attack of SADSTRM, arXiv 2307.03903: interference in the maps as an attacker.
 
 The paper's abstract states the idea: the interference that view, pose, background and modality
 leave in the training samples is activated, in feature space, as the perturbation that attacks the
-network while it trains. How it is made, budget and losses are this package's design. Training only.
+network while it trains. Mechanism, budget and losses are this package's design. It is used in
+training only.
 
-What attacks, and what it costs a batch (passes of the layers above the attacked maps, forward and
-backward, all turns together; without an attack 1 and 1):
+These are the kinds of attack and their cost for a batch (passes of the layers above the attacked
+maps, forward and backward, all turns together; without an attack 1 and 1):
 
 - ``learned``: Delta of the stem maps by a module that learns L_A; 4 and 3;
 - ``gradient``: Delta of the stem maps down the gradient of L_A; 3 and 3;
@@ -13,7 +14,7 @@ backward, all turns together; without an attack 1 and 1):
 - ``style``: the channel statistics of a drawn clip of the batch; 2 and 2;
 - ``style_worst``: those of the clip of the batch that confuses most; 3 and 3;
 - ``statistics``: a step of the statistics within what one person's clips differ by; 3 and 3;
-- ``background``: the cells beside the person, of a clip of another camera; 2 and 2.
+- ``background``: the cells beside the person, from a clip of another camera; 2 and 2.
 
 Each class states its budget. The last four attack the maps after layer1, layer2 or layer3.
 """

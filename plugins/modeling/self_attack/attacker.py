@@ -1,7 +1,7 @@
-"""What attackers with an aim share: their budget, and L_A.
+"""Base class of attacks that minimize a loss: their budget, and the loss L_A.
 
 Legend: B clips of T frames, N = B * T; F0 the stem maps (N, C, h, w); Delta their perturbation; f~
-the features of the attacked maps F0 + Delta; L_A what an attacker minimises.
+the features of the attacked maps F0 + Delta; L_A the loss that an attacker minimizes.
 """
 
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from plugins.modeling.self_attack.losses import other_class_loss
 
 
 class Attacker(FeatureAttack):
-    """What attackers with an aim share: their budget, and L_A.
+    """Base class of attacks that minimize L_A.
 
     Args:
         eps: largest |Delta| as a share of |F0|, per frame.
@@ -81,7 +81,7 @@ class Attacker(FeatureAttack):
     def reid_losses(
         self, outputs: dict[str, Tensor], guides: Tensor, targets: Tensor
     ) -> dict[str, Tensor]:
-        """What the attack wants of the re-ID network: L_conf and L_rev, weighted.
+        """Compute the weighted losses L_conf and L_rev on the re-ID network's outputs.
 
         Args:
             outputs: the head's training dict for the attacked clips, (B, classes) and (B, D).
@@ -98,10 +98,10 @@ class Attacker(FeatureAttack):
     def interference_losses(
         self, attacked_maps: Tensor, modalities: Tensor, cameras: Tensor
     ) -> dict[str, Tensor]:
-        """What makes the attack an interference: L_mod and, if weighted, L_cam.
+        """Compute the losses that make the attack an interference: L_mod and, if weighted, L_cam.
 
-        Each pulls the attacked map towards another modality (camera) than its own, as a classifier
-        that learns on clean maps tells them; nothing here trains that classifier.
+        Each pulls the attacked map towards another modality (camera), in the eyes of a classifier
+        that learns on clean maps; nothing here trains that classifier.
 
         Args:
             attacked_maps: F0 + Delta, (N, C, h, w).
@@ -117,7 +117,7 @@ class Attacker(FeatureAttack):
     def classifier_losses(
         self, maps: Tensor, modalities: Tensor, cameras: Tensor
     ) -> dict[str, Tensor]:
-        """What trains the classifiers of L_mod and L_cam: cross-entropy on clean maps, weighted.
+        """Compute the weighted cross-entropy on clean maps that trains the classifiers.
 
         Args:
             maps: F0, (N, C, h, w).
@@ -133,17 +133,17 @@ class Attacker(FeatureAttack):
     def classify(
         self, maps: Tensor, modalities: Tensor, cameras: Tensor, trained: bool
     ) -> list[tuple[str, float, Tensor, Tensor]]:
-        """What each classifier says of the maps.
+        """Classify the maps by modality and camera.
 
         Args:
             maps: (N, C, h, w).
             modalities: (N,).
             cameras: (N,).
-            trained: gradients reach the classifiers, not only the maps.
+            trained: whether gradients reach the classifiers, too.
 
         Returns:
-            Of each classifier "mod" or "cam", its loss's weight, logits (N, classes) in float32
-            and labels (N,).
+            For each classifier its name, "mod" or "cam", the weight of its loss, logits
+            (N, classes) in float32 and labels (N,).
         """
         pooled = maps.float().mean(dim=(2, 3))
         classifiers = [("mod", self.mod_weight, self.modality_classifier, modalities)]
@@ -151,8 +151,11 @@ class Attacker(FeatureAttack):
             classifiers.append(("cam", self.cam_weight, self.camera_classifier, cameras))
         judged = []
         for name, loss_weight, layer, labels in classifiers:
-            parameters = (layer.weight, layer.bias)
-            if not trained:
-                parameters = (parameter.detach() for parameter in parameters)
-            judged.append((name, loss_weight, F.linear(pooled, *parameters).float(), labels))
+            weight, bias = layer.weight, layer.bias
+            logits = F.linear(
+                pooled,
+                weight if trained else weight.detach(),
+                bias if trained else bias.detach(),
+            )
+            judged.append((name, loss_weight, logits.float(), labels))
         return judged

@@ -81,6 +81,6 @@ def least_evidence(evidence: Tensor, partners: Tensor, count: int) -> Tensor:
         (B, K) bool, True for ``count`` cells of each row.
     """
     ranks = evidence.argsort(dim=1).argsort(dim=1)
-    # The own rank decides between two cells whose larger ranks are equal.
+    # The clip's rank decides between two cells whose larger ranks are equal.
     larger = torch.maximum(ranks, ranks[partners]) * evidence.shape[1] + ranks
     return larger.argsort(dim=1).argsort(dim=1) < count

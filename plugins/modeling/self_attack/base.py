@@ -4,7 +4,7 @@ Legend: B clips of T frames, N = B * T; C channels of h x w maps; f~ the feature
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ class CleanPass(NamedTuple):
     """The batch that an attack sees.
 
     Attributes:
-        maps: the maps that it attacks, (N, C, h, w), with the graph that leads to them.
+        maps: the maps to attack, (N, C, h, w), with the graph that leads to them.
         labels: labels of the clips.
     """
 
@@ -47,9 +47,9 @@ class FeatureAttack(nn.Module):
     """An attack on the maps of the network that trains against it.
 
     Attributes:
-        after: the stage whose maps it attacks, "stem" or a name of ``stage_maps``.
-        normalization: what "auto" means for ``MODEL.SELF_ATTACK.NORMALIZATION``: attacked maps are
-            normalized by the statistics of the "attacked" or of the "clean" batch.
+        after: stage whose maps are attacked, "stem" or a name of ``stage_maps``.
+        normalization: value of ``MODEL.SELF_ATTACK.NORMALIZATION`` "auto": the statistics of the
+            "attacked" or of the "clean" batch normalize attacked maps.
         passes: the cost. Training without an attack costs one pass of each sort.
     """
 
@@ -97,3 +97,12 @@ class FeatureAttack(nn.Module):
             cameras: (N,) camera labels, from 0.
         """
         return {}
+
+
+def map_gradient(maps: Tensor, losses: Losses) -> Tensor:
+    """Compute the gradient of the sum of the losses at maps (N, C, h, w); same shape, float32."""
+    point = maps.detach().float().requires_grad_(True)
+    # In float32: half precision rounds gradients this small to 0.
+    with torch.enable_grad(), torch.autocast(maps.device.type, enabled=False):
+        (gradient,) = torch.autograd.grad(cast(Tensor, sum(losses(point).values())), point)
+    return gradient

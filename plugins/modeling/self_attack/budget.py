@@ -1,7 +1,7 @@
-"""The budget of a perturbation of the stem maps: a share of each frame's norm.
+"""Keep a perturbation of the stem maps within its budget: a share of each frame's norm.
 
-Legend: N frames of C channels; F0 their stem maps (N, C, h, w); D what an attack wants to add,
-Delta what it may.
+Legend: N frames of C channels; F0 their stem maps (N, C, h, w); D the perturbation that an attack
+computes, Delta the part of it within the budget.
 """
 
 import torch
@@ -12,17 +12,17 @@ TINY = 1e-12
 
 
 def frame_norms(maps: Tensor) -> Tensor:
-    """L2 norm of each map, (N, C, h, w) to (N, 1, 1, 1), float32."""
+    """Compute the L2 norm of each map, (N, C, h, w) to (N, 1, 1, 1), float32."""
     return torch.linalg.vector_norm(maps, dim=(1, 2, 3), keepdim=True, dtype=torch.float32)
 
 
 def budget_share(perturbation: Tensor, maps: Tensor, eps: float) -> Tensor:
-    """What takes D to its largest norm, eps * |F0| / |D| of each frame: (N, 1, 1, 1), float32."""
+    """Compute the factor to the largest norm, eps * |F0| / |D| per frame: (N, 1, 1, 1), float32."""
     return eps * frame_norms(maps) / frame_norms(perturbation).clamp_min(TINY)
 
 
 def bounded(perturbation: Tensor, maps: Tensor, eps: float) -> Tensor:
-    """Delta = D * min(1, eps * |F0| / |D|), each frame by itself.
+    """Compute Delta = D * min(1, eps * |F0| / |D|), each frame by itself.
 
     Args:
         perturbation: D, (N, C, h, w).
@@ -37,5 +37,5 @@ def bounded(perturbation: Tensor, maps: Tensor, eps: float) -> Tensor:
 
 
 def relative_norm(perturbation: Tensor, maps: Tensor) -> Tensor:
-    """Mean over the frames of |Delta| / |F0|, a scalar."""
+    """Average |Delta| / |F0| over the frames, a scalar."""
     return (frame_norms(perturbation) / frame_norms(maps).clamp_min(TINY)).mean()

@@ -1,4 +1,4 @@
-"""From ``MODEL.SELF_ATTACK.KIND`` to the attack."""
+"""Build the attack of ``MODEL.SELF_ATTACK.KIND``."""
 
 from fastreid.config import CfgNode
 
@@ -14,7 +14,7 @@ from plugins.modeling.self_attack.style import StyleAttack
 from plugins.modeling.self_attack.style_worst import StyleWorstAttack
 from plugins.registry import SELF_ATTACK, known
 
-# This package's kinds, by the names that configs have for them; others are in the registry.
+# This package's kinds by their names in configs; other kinds are in the registry.
 ATTACKERS = {
     "learned": SelfAttack,
     "gradient": GradientAttack,
@@ -30,7 +30,7 @@ def build_self_attack(cfg: CfgNode) -> FeatureAttack:
     """Build the attack that ``MODEL.SELF_ATTACK.KIND`` names.
 
     Raises:
-        InputError: it names none, its EPS is more than its unit allows, or what it names is no
+        InputError: there is no such kind, EPS is more than its unit allows, or the kind is no
             attack on features, or has parameters but no losses of an attacker to train them.
     """
     kind = cfg.MODEL.SELF_ATTACK.KIND

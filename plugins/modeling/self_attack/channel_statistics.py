@@ -1,7 +1,7 @@
-"""Mean and deviation of the channels of a clip's maps: what camera, light and modality change.
+"""Change mean and deviation of a clip's channels, as camera, light and modality do.
 
-Everything here is per clip: if statistics, partners or shares differed between the frames of a
-clip, they would add a motion that nobody made.
+All functions work per clip: if statistics, partners or shares differed between the frames of a
+clip, they would add an artificial motion.
 
 Legend: B clips of T frames, N = B * T; C channels of h x w maps; mu, sigma a channel's mean and
 deviation over the T * h * w cells of a clip; g the gradient of a loss at the maps.
@@ -23,7 +23,7 @@ class ChannelStatistics(NamedTuple):
     log_deviation: Tensor
 
     def of(self, clips: Tensor) -> "ChannelStatistics":
-        """Select the clips that the indices (B,) name."""
+        """Select clips by their indices (B,)."""
         return ChannelStatistics(self.mean[clips], self.log_deviation[clips])
 
     def moved(self, mean: Tensor, log_deviation: Tensor) -> "ChannelStatistics":
@@ -31,7 +31,7 @@ class ChannelStatistics(NamedTuple):
         return ChannelStatistics(self.mean + mean, self.log_deviation + log_deviation)
 
     def mixed(self, other: "ChannelStatistics", shares: Tensor) -> "ChannelStatistics":
-        """Go a share (B,) of the way to ``other``: 0 stays, 1 arrives.
+        """Move a share (B,) of the way to ``other``: 0 does not move, 1 arrives.
 
         The mean moves linearly, the deviation by equal factors.
         """
@@ -62,21 +62,23 @@ def floors(maps: Tensor) -> Tensor:
     return maps.detach().float().amin(dim=(0, 2, 3)).clamp_max(0)
 
 
-def restyle(maps: Tensor, frames: int, own: ChannelStatistics, wanted: ChannelStatistics) -> Tensor:
-    """Return (x - mu) / sigma * sigma' + mu', but nothing below the floor of the channel.
+def restyle(
+    maps: Tensor, frames: int, statistics: ChannelStatistics, wanted: ChannelStatistics
+) -> Tensor:
+    """Return (x - mu) / sigma * sigma' + mu', clamped to the floor of the channel.
 
     Args:
         maps: x, (N, C, h, w).
         frames: T.
-        own: mu and sigma of each clip.
-        wanted: mu' and sigma'; the result has them up to what the floor cuts off.
+        statistics: mu and sigma of each clip.
+        wanted: mu' and sigma'; the result has them except for the effect of the floor.
 
     Returns:
         Same shape and type; exactly x for a channel that keeps its statistics. Scale and shift
         are constants for the gradient.
     """
-    scale = (wanted.log_deviation - own.log_deviation).exp()  # (B, C)
-    shift = wanted.mean - scale * own.mean
+    scale = (wanted.log_deviation - statistics.log_deviation).exp()  # (B, C)
+    shift = wanted.mean - scale * statistics.mean
     scale, shift = (x.repeat_interleave(frames, dim=0)[..., None, None] for x in (scale, shift))
     restyled = maps.float() * scale + shift
     return restyled.clamp(min=floors(maps)[:, None, None]).to(maps.dtype)
@@ -86,12 +88,12 @@ class Slopes(NamedTuple):
     """First-order change of a loss with the statistics of each clip; (B, C) each, float32.
 
     A cell at the floor can only go up. So the change of the loss is not linear in the change of the
-    statistics, and cells at the floor are summed apart.
+    statistics, and cells at the floor have a separate sum.
 
     Attributes:
         mean: sum of g over the cells above the floor; the factor of d mu.
         log_deviation: sum of g * (x - mu) over the same cells; the factor of d log sigma.
-        opened: sum of g over the cells at the floor; the factor of what lifts them.
+        opened: sum of g over the cells at the floor; the factor of their rise.
         depth: mu minus the floor.
     """
 
@@ -106,24 +108,26 @@ class Slopes(NamedTuple):
         return self.mean * mean + self.log_deviation * log_deviation + self.opened * lifted
 
 
-def loss_slopes(gradient: Tensor, maps: Tensor, frames: int, own: ChannelStatistics) -> Slopes:
+def loss_slopes(
+    gradient: Tensor, maps: Tensor, frames: int, statistics: ChannelStatistics
+) -> Slopes:
     """Derive the slopes of a loss from its gradient at the maps, both (N, C, h, w).
 
     Args:
         gradient: g.
         maps: x.
         frames: T.
-        own: the statistics of the clips.
+        statistics: the statistics of the clips.
     """
     g, x = clips_of(gradient, frames), clips_of(maps, frames)
     floor = floors(maps)[:, None]  # (C, 1)
     above = g * (x > floor)
-    deviations = x - own.mean[:, None, :, None]
+    deviations = x - statistics.mean[:, None, :, None]
     return Slopes(
         mean=above.sum(dim=(1, 3)),
         log_deviation=(above * deviations).sum(dim=(1, 3)),
         opened=(g - above).sum(dim=(1, 3)),
-        depth=own.mean - floor.squeeze(1),
+        depth=statistics.mean - floor.squeeze(1),
     )
 
 

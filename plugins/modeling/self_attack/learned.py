@@ -1,4 +1,6 @@
-"""Delta by a module that learns it: channel attention on each frame's own map."""
+"""Attack by a module that learns: channel attention on the map of each frame."""
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,7 @@ from plugins.modeling.self_attack.budget import bounded
 
 
 def channel_attention(query: Tensor, key: Tensor, value: Tensor, temperature: Tensor) -> Tensor:
-    """Attention between channels: softmax(q k^T * temperature) v, with q, k of unit rows.
+    """Compute attention between channels: softmax(q k^T * temperature) v, with q, k of unit rows.
 
     Args:
         query: (N, C, h, w); a channel's row is its h * w values.
@@ -34,10 +36,12 @@ def channel_attention(query: Tensor, key: Tensor, value: Tensor, temperature: Te
 
 
 class Interference(nn.Module):
-    """D of F0 for one modality: normalise, q k v, channel attention, mix; 18 k parameters at 64.
+    """Computes D of F0 for one modality; 18 k parameters at 64 channels.
+
+    The layers normalize, make q, k and v, attend between channels, and mix.
 
     Args:
-        heads: of the channel attention.
+        heads: number of heads of the channel attention.
         channels: C.
     """
 
@@ -52,21 +56,21 @@ class Interference(nn.Module):
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
         self.mix = nn.Conv2d(channels, channels, 1, bias=False)
         for layer in (*self.qkv, self.mix):
-            # Keeps the variance. torch's default loses two thirds of it per layer, and an attack
-            # that starts at a tenth of its budget would hardly be one.
+            # Keeps the variance. torch's default loses two thirds of it per layer, and the attack
+            # would start at a tenth of its budget.
             nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
 
     def forward(self, maps: Tensor) -> Tensor:
-        """F0 (N, C, h, w) to D, same shape."""
+        """Compute D, of the shape of F0 (N, C, h, w)."""
         query, key, value = self.qkv(self.norm(maps)).chunk(3, dim=1)
         return self.mix(channel_attention(query, key, value, self.temperature))
 
 
 class SelfAttack(Attacker):
-    """Delta from each frame's own map, by a module that learns L_A.
+    """Delta from the map of each frame, by a module that learns L_A.
 
     Args:
-        heads: heads of the channel attention, a divisor of C.
+        heads: number of heads of the channel attention, a divisor of C.
         channels: C, of the stem maps.
         **attacker: the other arguments of Attacker.
 
@@ -74,11 +78,11 @@ class SelfAttack(Attacker):
         InputError: the heads do not divide the channels, or L_cam has too few cameras.
     """
 
-    # Attack turn: the clean pass for guides, the attacked one and its way back.
+    # The attack turn has a clean pass for guides, an attacked one and its backward pass.
     passes = Passes(lower_forward=2, lower_backward=1, upper_forward=4, upper_backward=3)
 
     @configurable
-    def __init__(self, *, heads: int, channels: int, **attacker):
+    def __init__(self, *, heads: int, channels: int, **attacker: Any):
         super().__init__(channels=channels, **attacker)
         if heads < 1 or channels % heads:
             raise InputError(
@@ -93,7 +97,7 @@ class SelfAttack(Attacker):
         return {**super().from_config(cfg), "heads": cfg.MODEL.SELF_ATTACK.HEADS}
 
     def forward(self, maps: Tensor, modalities: Tensor, losses: Losses | None = None) -> Tensor:
-        """Delta of the stem maps, within budget.
+        """Compute Delta of the stem maps, within the budget.
 
         Args:
             maps: F0, (N, C, h, w).

@@ -1,4 +1,4 @@
-"""Loss arithmetic of the self-attack: pure functions, tensors in, tensors out.
+"""Compute losses of the self-attack: pure functions, tensors in, tensors out.
 
 Legend: N rows (frames or clips), B clips, D feature length; f~ the attacked twin of a feature f.
 """
@@ -10,15 +10,15 @@ from torch import Tensor
 def other_class_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Return -log(1 - p[label]) in nats, mean over the rows.
 
-    It is 0 if no row is taken for its own class. With two classes it is the cross-entropy to the
+    It is 0 if no row is classified as its label. With two classes it is the cross-entropy to the
     other one.
 
     Args:
         logits: (N, classes), two classes or more; p is their softmax.
-        labels: (N,) the class that each row has.
+        labels: (N,) the class of each row.
     """
-    own = torch.zeros_like(logits, dtype=torch.bool).scatter(1, labels[:, None], True)
-    others = logits.masked_fill(own, -torch.inf)
+    labeled = torch.zeros_like(logits, dtype=torch.bool).scatter(1, labels[:, None], True)
+    others = logits.masked_fill(labeled, -torch.inf)
     return (logits.logsumexp(dim=1) - others.logsumexp(dim=1)).mean()
 
 

@@ -1,4 +1,4 @@
-"""Delta by chance: the control of the attacks that aim."""
+"""Attack by noise: the control of the other attacks."""
 
 import torch
 from fastreid.config import CfgNode, configurable
@@ -11,8 +11,8 @@ from plugins.modeling.self_attack.budget import budget_share
 class RandomAttack(FeatureAttack):
     """Gaussian Delta of exactly ``eps`` times the norm of each map: does an attack beat noise?
 
-    It is a control of equal strength only if it gets the norm that the learned attack uses, which
-    is less than that one's ``eps`` (about half of it at the start): set ``MODEL.SELF_ATTACK.EPS``
+    It is a control of equal strength only if it gets the norm of the learned attack, which is less
+    than the ``eps`` of that attack (about half of it at the start): set ``MODEL.SELF_ATTACK.EPS``
     of the control to the "self_attack/relative_norm" that the learned run logs, averaged over its
     epochs with attack. Both kinds log it.
 
@@ -39,13 +39,13 @@ class RandomAttack(FeatureAttack):
         losses: Losses | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Delta of the stem maps (N, 64, h, w), same shape.
+        """Draw Delta of the stem maps (N, 64, h, w), same shape.
 
         Args:
             maps: F0.
             modalities: (N,), not used: both get the same noise.
             losses: L_A, not used.
-            generator: source of the draws; torch's own, seeded by ``SEED``, when not given.
+            generator: source of the draws; None for torch's global one, seeded by ``SEED``.
         """
         noise = torch.randn(maps.shape, generator=generator, device=maps.device)
         return (noise * budget_share(noise, maps, self.eps)).to(maps.dtype)

@@ -1,4 +1,4 @@
-"""The partner of a clip: the clip of the batch whose interference it gets.
+"""Choose the partner of a clip: the clip of the batch whose interference it gets.
 
 Legend: B clips.
 """
@@ -18,11 +18,11 @@ def partner_candidates(
         labels: of the batch.
         partner: "same_person": another camera or modality of the same person, whose clips differ by
             interference alone; "other_person": any clip of anyone else.
-        modality: the partner's: "any", the "same" as the clip's, or the "other" one.
+        modality: modality of the partner: "any", the "same" as the clip's, or the "other" one.
         other_camera: only clips of another camera may be partners.
 
     Returns:
-        (B, B) bool, a row for each clip. A clip is never its own partner, and a row may be empty.
+        (B, B) bool, a row for each clip. A clip is never a partner of itself; a row may be empty.
     """
     persons, modalities, cameras = labels.targets, labels.modalities, labels.cameras
     same_person = persons[:, None] == persons
@@ -44,18 +44,18 @@ def best_partners(
     Args:
         scores: (B, B), a row for each clip.
         candidates: (B, B) bool.
-        generator: source of the draws; torch's own, seeded by ``SEED``, when not given.
+        generator: source of the draws; None for torch's global one, seeded by ``SEED``.
 
     Returns:
-        (B,) indices of clips; a clip without a candidate has its own.
+        (B,) indices of clips; a clip without a candidate gets its index.
     """
     scores = scores.masked_fill(~candidates, torch.inf)
     lowest = candidates & (scores == scores.amin(dim=1, keepdim=True))
     # Draws are above -1; a row without candidates is -1 everywhere.
     draws = torch.rand(scores.shape, generator=generator, device=scores.device)
     drawn = draws.masked_fill(~lowest, -1).argmax(dim=1)
-    own = torch.arange(len(scores), device=scores.device)
-    return torch.where(candidates.any(dim=1), drawn, own)
+    clips = torch.arange(len(scores), device=scores.device)
+    return torch.where(candidates.any(dim=1), drawn, clips)
 
 
 def draw_partners(candidates: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Base class of the kinds that attack the maps after a stage with what other clips hold.
+"""Base class of the kinds that attack the maps after a stage by other clips of the batch.
 
 Legend: B clips of T frames, N = B * T; C channels of h x w maps.
 """
@@ -25,7 +25,7 @@ class StageAttack(FeatureAttack):
 
     Args:
         kind: the value of MODEL.SELF_ATTACK.KIND, for messages.
-        eps: the budget; its unit is the kind's own.
+        eps: the budget, whose unit depends on the kind.
         after: the stage.
         margin: m of L_rev, feature units.
         partner: see ``partner_candidates``; a kind without partners does not read it.
@@ -88,7 +88,7 @@ class StageAttack(FeatureAttack):
         Args:
             clean: the batch.
             losses: L_A; only kinds that need a gradient call it.
-            generator: source of the draws; torch's own, seeded by ``SEED``, when not given.
+            generator: source of the draws; None for torch's global one, seeded by ``SEED``.
 
         Returns:
             (N, C, h, w) of the type of ``clean.maps``; a clip that cannot be attacked is unchanged.
@@ -96,7 +96,7 @@ class StageAttack(FeatureAttack):
         raise NotImplementedError
 
     def attacked_maps(self, clean: CleanPass, losses: Losses) -> Tensor:
-        """Return the module's output, with the gradient that it has."""
+        """Return the module's output with its gradient."""
         return self(clean, losses)
 
     def reid_losses(
@@ -120,12 +120,3 @@ class StageAttack(FeatureAttack):
                 " of another camera" if self.other_camera else "",
             )
         return candidates
-
-
-def map_gradient(maps: Tensor, losses: Losses) -> Tensor:
-    """Compute the gradient of the sum of the losses at maps (N, C, h, w); same shape, float32."""
-    point = maps.detach().float().requires_grad_(True)
-    # In float32: half precision rounds gradients this small to 0.
-    with torch.enable_grad(), torch.autocast(maps.device.type, enabled=False):
-        (gradient,) = torch.autograd.grad(sum(losses(point).values()), point)
-    return gradient

@@ -1,11 +1,11 @@
-"""Attack by a step of the channel statistics, as far as one person's clips differ anyway."""
+"""Attack by a step of the channel statistics, as far as they differ between a person's clips."""
 
 from itertools import product
 
 import torch
 from torch import Tensor
 
-from plugins.modeling.self_attack.base import CleanPass, Losses, Passes
+from plugins.modeling.self_attack.base import CleanPass, Losses, Passes, map_gradient
 from plugins.modeling.self_attack.channel_statistics import (
     Slopes,
     clip_statistics,
@@ -13,16 +13,16 @@ from plugins.modeling.self_attack.channel_statistics import (
     restyle,
     within_person_deviation,
 )
-from plugins.modeling.self_attack.stage_attack import StageAttack, map_gradient
+from plugins.modeling.self_attack.stage_attack import StageAttack
 
 
 class StatisticsAttack(StageAttack):
     """Move (mu, log sigma) of each channel of a clip by a sign step down L_rev.
 
     Budget: the step is eps times the deviation of mu, and of log sigma, within a person, which the
-    batch gives for each channel. That is what camera, light, modality and pose do to one person; a
-    deviation over people would be identity. The step is 0 if nobody has two clips. The attack has
-    no partners and costs one forward and one backward pass of the upper layers more than ``style``.
+    batch gives for each channel. Camera, light, modality and pose cause this deviation; a deviation
+    over people would be identity. The step is 0 if nobody has two clips. The attack has no partners
+    and costs one forward and one backward pass of the upper layers more than ``style``.
     """
 
     passes = Passes(lower_forward=1, lower_backward=1, upper_forward=3, upper_backward=3)
@@ -32,10 +32,11 @@ class StatisticsAttack(StageAttack):
     ) -> Tensor:
         """See StageAttack; this kind draws nothing."""
         maps, frames, targets = clean.maps, clean.labels.frames, clean.labels.targets
-        own = clip_statistics(maps, frames)
-        room = [self.eps * within_person_deviation(values, targets) for values in own]
-        slopes = loss_slopes(map_gradient(maps, losses), maps, frames, own)
-        return restyle(maps, frames, own, own.moved(*steepest_corner(slopes, *room)))
+        clean_statistics = clip_statistics(maps, frames)
+        room = [self.eps * within_person_deviation(v, targets) for v in clean_statistics]
+        slopes = loss_slopes(map_gradient(maps, losses), maps, frames, clean_statistics)
+        step = steepest_corner(slopes, *room)
+        return restyle(maps, frames, clean_statistics, clean_statistics.moved(*step))
 
 
 def steepest_corner(

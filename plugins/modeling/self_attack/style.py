@@ -1,7 +1,7 @@
-"""Attack by the channel statistics of another clip of the batch, which is drawn.
+"""Attack by the channel statistics of another, drawn clip of the batch.
 
 The nearest published mechanism is SAADG (MM 2023), which replaces a frame's statistics by those of
-another frame; here they are a clip's, and mixed.
+another frame; here statistics of clips are mixed.
 """
 
 import torch
@@ -16,9 +16,9 @@ from plugins.modeling.self_attack.stage_attack import StageAttack
 class StyleAttack(StageAttack):
     """Mix the channel statistics of a partner into those of each clip.
 
-    Budget: the partner's share lambda ~ U(0, eps), where 0 keeps the clip's own statistics and 1
-    takes the partner's; one partner and one lambda per clip. The attack needs no gradient: it costs
-    only the attacked pass of the upper layers.
+    Budget: the partner's share lambda ~ U(0, eps), where 0 keeps the clip's statistics and 1 takes
+    the partner's; one partner and one lambda per clip. The attack needs no gradient: it costs only
+    the attacked pass of the upper layers.
     """
 
     passes = Passes(lower_forward=1, lower_backward=1, upper_forward=2, upper_backward=2)
@@ -30,6 +30,7 @@ class StyleAttack(StageAttack):
         """See StageAttack."""
         maps, frames = clean.maps, clean.labels.frames
         partners = draw_partners(self.candidates(clean), generator)
-        own = clip_statistics(maps, frames)
+        statistics = clip_statistics(maps, frames)
         draws = torch.rand(len(partners), generator=generator, device=maps.device)
-        return restyle(maps, frames, own, own.mixed(own.of(partners), self.eps * draws))
+        wanted = statistics.mixed(statistics.of(partners), self.eps * draws)
+        return restyle(maps, frames, statistics, wanted)

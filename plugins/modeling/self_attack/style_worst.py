@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from plugins.modeling.self_attack.base import CleanPass, Losses, Passes
+from plugins.modeling.self_attack.base import CleanPass, Losses, Passes, map_gradient
 from plugins.modeling.self_attack.channel_statistics import (
     ChannelStatistics,
     clip_statistics,
@@ -11,15 +11,15 @@ from plugins.modeling.self_attack.channel_statistics import (
     restyle,
 )
 from plugins.modeling.self_attack.partners import best_partners
-from plugins.modeling.self_attack.stage_attack import StageAttack, map_gradient
+from plugins.modeling.self_attack.stage_attack import StageAttack
 
 
 class StyleWorstAttack(StageAttack):
     """Mix the channel statistics of the worst partner into those of each clip.
 
     The worst partner is the candidate towards whose statistics L_rev falls most, to first order:
-    one gradient with respect to (mu, log sigma) ranks all candidates. Small steps have the ranking
-    of the exhaustive choice; the larger the share, the less exact it is.
+    one gradient with respect to (mu, log sigma) ranks all candidates. For small steps the ranking
+    is that of the exhaustive choice; for larger shares it is less exact.
 
     Budget: the partner's share is eps, from 0 to 1. The attack costs one forward and one backward
     pass of the upper layers more than ``style``.
@@ -33,27 +33,30 @@ class StyleWorstAttack(StageAttack):
     ) -> Tensor:
         """See StageAttack."""
         maps, frames = clean.maps, clean.labels.frames
-        own = clip_statistics(maps, frames)
+        statistics = clip_statistics(maps, frames)
         candidates = self.candidates(clean)
-        changes = partner_changes(map_gradient(maps, losses), maps, frames, own)
+        changes = partner_changes(map_gradient(maps, losses), maps, frames, statistics)
         # A clip without a gradient gets a drawn partner.
         partners = best_partners(changes, candidates, generator)
-        shares = torch.full_like(own.mean[:, 0], self.eps)
-        return restyle(maps, frames, own, own.mixed(own.of(partners), shares))
+        shares = torch.full_like(statistics.mean[:, 0], self.eps)
+        wanted = statistics.mixed(statistics.of(partners), shares)
+        return restyle(maps, frames, statistics, wanted)
 
 
-def partner_changes(gradient: Tensor, maps: Tensor, frames: int, own: ChannelStatistics) -> Tensor:
+def partner_changes(
+    gradient: Tensor, maps: Tensor, frames: int, statistics: ChannelStatistics
+) -> Tensor:
     """Predict how a loss changes on the way to each partner's statistics, to first order.
 
     Args:
-        gradient: of the loss at the maps.
+        gradient: gradient of the loss at the maps.
         maps: (N, C, h, w).
         frames: T.
-        own: the statistics of the clips.
+        statistics: the statistics of the clips.
 
     Returns:
         (B, B), clip by partner: the change per share of the way; the diagonal is 0.
     """
-    slopes = loss_slopes(gradient, maps, frames, own)
-    ways = [values[:, None] - values for values in own]  # partner by clip, (B, B, C)
+    slopes = loss_slopes(gradient, maps, frames, statistics)
+    ways = [values[:, None] - values for values in statistics]  # partner by clip, (B, B, C)
     return slopes.change(*ways).sum(dim=-1).T

@@ -1,4 +1,4 @@
-"""Temporal aggregation: the maps of T frames to one feature.
+"""Aggregate the maps of T frames to one feature.
 
 | name                | order of frames | a frame repeated  | at initialization | its layers read |
 |---------------------|-----------------|-------------------|-------------------|-----------------|
@@ -11,19 +11,21 @@
 | TemporalTransformer | counts          | depends on T      | equals the mean   | centered frames |
 | STIG                | counts          | depends on T      | equals the mean   | centered cells  |
 
-"Centered": normalized by statistics of the modality over clips and frames (``modality_norm.py``).
-Such a part takes the modalities beside the maps, and records statistics in training: there clips of
-a batch see each other, in evaluation they do not. STIG takes cells from any of three stages, and
-gives a relation behind the feature, which has a head and losses of its own.
+"Centered" descriptors are normalized by statistics of the modality over clips and frames
+(``modality_norm.py``). Such a part takes the modalities in addition to the maps, and records
+statistics in training: there clips of a batch affect each other, in evaluation they do not. STIG
+takes cells from any of three stages, and appends a relation to the feature, which has a separate
+head and losses.
 
-All take any T from 1 on, longer than trained too. None knows which frames are padding: a clip that
-repeats its last frame is a longer clip. TemporalMax does not change by it; where one frame repeated
-gives that frame's mean, the feature moves towards the last frame and stays between the least and
-the largest value of each channel; for the others no more is promised than a finite feature.
+All take any T from 1 on, also longer than in training. None knows which frames are padding: a clip
+that repeats its last frame is a longer clip. It does not change TemporalMax; for parts for which
+one repeated frame gives that frame's mean, the feature moves towards the last frame and stays
+between the least and the largest value of each channel; for the others only a finite feature is
+guaranteed.
 
-Each part takes the mean over space of the maps that it gets. With MODEL.SPATIAL_POOLING gem or max
-these are maps of one place, the pooled frames. All but TemporalMax and TemporalGeM are a mean over
-the frames of the vectors that their ``frame_features`` gives.
+Each part takes the mean over space of its maps. With MODEL.SPATIAL_POOLING gem or max these are
+maps of one cell, the pooled frames. All parts except TemporalMax and TemporalGeM are a mean over
+the frames of the vectors of their ``frame_features``.
 """
 
 from plugins.modeling.temporal.attention import TemporalAttention

@@ -1,4 +1,4 @@
-"""Temporal attention, after Gao and Nevatia, arXiv 1805.02104: some frames count more."""
+"""Temporal attention, after Gao and Nevatia, arXiv 1805.02104: some frames weigh more."""
 
 import torch
 from fastreid.config import CfgNode, configurable
@@ -28,29 +28,22 @@ class TemporalAttention(CenteredPart):
         super().__init__()
         self.norm = norm
         self.watch = Watch(type(self).__name__, "attention", over="frames")
-        # No bias at the end: the softmax would cancel it.
-        self.score = nn.Sequential(
-            nn.Linear(channels, dim), nn.Tanh(), nn.Linear(dim, 1, bias=False)
-        )
-        nn.init.zeros_(self.score[-1].weight)
+        hidden = nn.Linear(channels, dim)
+        last = nn.Linear(dim, 1, bias=False)  # the softmax would cancel a bias
+        nn.init.zeros_(last.weight)
+        self.score = nn.Sequential(hidden, nn.Tanh(), last)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         """Read ``MODEL.TEMPORAL.ATTENTION`` and the trunk's channels."""
-        channels = cfg.MODEL.BACKBONE.FEAT_DIM
-        return {
-            "channels": channels,
-            "dim": cfg.MODEL.TEMPORAL.ATTENTION.DIM,
-            "norm": ModalityNorm.from_cfg(cfg, cells=1, channels=channels),
-        }
+        return {**cls.frame_settings(cfg), "dim": cfg.MODEL.TEMPORAL.ATTENTION.DIM}
 
     def frame_features(
         self, maps: Tensor, modalities: Tensor, source_maps: Tensor | None = None
     ) -> Tensor:
-        """Maps (B, T, C, h, w) of clips of modalities (B,) to (B, T, C), float32."""
+        """Turn maps (B, T, C, h, w) of clips of modalities (B,) into (B, T, C), float32."""
         with torch.autocast(maps.device.type, enabled=False):
-            frames = maps.float().mean(dim=(-2, -1))  # (B, T, C)
-            centered = self.norm(frames.unsqueeze(2), modalities).squeeze(2)
+            frames, centered = self.centered_frames(maps, modalities)
             weights = self.score(centered).softmax(dim=1) * frames.shape[1]  # (B, T, 1), mean 1
             if self.is_watched:
                 self.watch.see(weights, modalities)

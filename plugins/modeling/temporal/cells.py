@@ -1,4 +1,4 @@
-"""Cells of a frame: the local parts whose relation is looked at.
+"""Cut a frame into cells, the local parts that STIG relates.
 
 Legend: B clips, T frames, C channels of a stage, h x w its maps, K = rows x columns cells.
 """
@@ -15,7 +15,7 @@ SOURCES = ("layer2", "layer3", "layer4")
 
 
 def source_channels(cfg: CfgNode, source: str) -> int:
-    """Channels of a stage of the trunk whose last one has ``MODEL.BACKBONE.FEAT_DIM``."""
+    """Return the channels of a stage of a trunk that ends in ``MODEL.BACKBONE.FEAT_DIM``."""
     channels = stage_channels(cfg)
     return cfg.MODEL.BACKBONE.FEAT_DIM * channels[source] // channels[SOURCES[-1]]
 
@@ -60,9 +60,9 @@ def frame_changes(sequence: Tensor) -> Tensor:
 
 
 def with_first(changes: Tensor, frames: int) -> Tensor:
-    """Changes (B, T - 1, ...) of ``frames`` = T frames with one for the first, (B, T, ...).
+    """Give the first of ``frames`` = T frames a change: (B, T - 1, ...) to (B, T, ...).
 
-    It is that of the second frame: a 0 would be unlike all others. A single frame has a 0.
+    It is the change of the second frame: a 0 would be unlike all others. A single frame gets 0.
     """
     if frames > 1:
         return torch.cat([changes[:, :1], changes], dim=1)

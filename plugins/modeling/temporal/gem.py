@@ -1,4 +1,4 @@
-"""Generalised mean over time, after Radenovic et al., TPAMI 2018, arXiv 1711.02512 (over space)."""
+"""Generalized mean over time, after Radenovic et al., TPAMI 2018, arXiv 1711.02512 (over space)."""
 
 import torch
 from fastreid.config import CfgNode, configurable
@@ -9,12 +9,12 @@ from plugins.registry import TEMPORAL
 
 # At 100 the result is at least 0.98 of the maximum for clips of up to 7 frames.
 P_MIN, P_MAX = 1.0, 100.0
-# The trunk ends in a ReLU; where a channel is silent, the root of 0 would have no gradient.
+# The trunk ends in a ReLU; for a silent channel the root of 0 would have no gradient.
 SILENT = 1e-6
 
 
-def generalised_mean(frames: Tensor, p: Tensor) -> Tensor:
-    """(mean over T of x_t^p)^(1/p), with x below 1e-6 raised to it.
+def generalized_mean(frames: Tensor, p: Tensor) -> Tensor:
+    """Compute (mean over T of x_t^p)^(1/p), with x clamped to at least 1e-6.
 
     Args:
         frames: x, (B, T, C).
@@ -24,7 +24,7 @@ def generalised_mean(frames: Tensor, p: Tensor) -> Tensor:
         (B, C).
     """
     frames = frames.clamp_min(SILENT)
-    # Powers of at most 1 neither overflow nor all vanish. The scale cancels: it needs no gradient.
+    # Powers of at most 1 neither overflow nor all vanish. The scale cancels and needs no gradient.
     largest = frames.detach().amax(dim=1, keepdim=True)
     powers = (frames / largest).pow(p).mean(dim=1)
     return largest.squeeze(1) * powers.pow(1 / p)
@@ -32,13 +32,13 @@ def generalised_mean(frames: Tensor, p: Tensor) -> Tensor:
 
 @TEMPORAL.register()
 class TemporalGeM(nn.Module):
-    """Average over space, then generalised mean over time with one learned p.
+    """Averages over space, then takes the generalized mean over time with one learned p.
 
     Args:
-        p: where p starts; in use it is clamped to [1, 100].
+        p: initial value; in use p is clamped to [1, 100].
 
     Raises:
-        InputError: p starts outside, where it would get no gradient.
+        InputError: the initial p is outside, where it would get no gradient.
     """
 
     @configurable
@@ -56,8 +56,8 @@ class TemporalGeM(nn.Module):
         return {"p": cfg.MODEL.TEMPORAL.GEM.P}
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (B, T, C, h, w), not negative, to features (B, C), float32."""
+        """Turn maps (B, T, C, h, w), not negative, into features (B, C), float32."""
         # Half precision would round x^p to 0 or to 1.
         with torch.autocast(maps.device.type, enabled=False):
             frames = maps.float().mean(dim=(-2, -1))  # (B, T, C)
-            return generalised_mean(frames, self.p.clamp(P_MIN, P_MAX))
+            return generalized_mean(frames, self.p.clamp(P_MIN, P_MAX))

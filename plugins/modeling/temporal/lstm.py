@@ -1,4 +1,4 @@
-"""Recurrent aggregation: what a frame adds depends on the frames before it."""
+"""Recurrent aggregation: the contribution of a frame depends on the frames before it."""
 
 import torch
 from fastreid.config import CfgNode, configurable
@@ -11,7 +11,7 @@ from plugins.registry import TEMPORAL
 
 
 def run_lstm(lstm: nn.LSTM, sequences: Tensor) -> Tensor:
-    """Hidden states (N, L, D') of an LSTM over sequences (N, L, D)."""
+    """Compute the hidden states (N, L, D') of an LSTM over sequences (N, L, D)."""
     if lstm.training or not torch.is_grad_enabled():
         return lstm(sequences)[0]
     # cuDNN's LSTM has no backward pass in evaluation mode, which gradient attacks need.
@@ -46,20 +46,14 @@ class TemporalLSTM(CenteredPart):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         """Read ``MODEL.TEMPORAL.LSTM`` and the trunk's channels."""
-        channels = cfg.MODEL.BACKBONE.FEAT_DIM
-        return {
-            "channels": channels,
-            "dim": cfg.MODEL.TEMPORAL.LSTM.DIM,
-            "norm": ModalityNorm.from_cfg(cfg, cells=1, channels=channels),
-        }
+        return {**cls.frame_settings(cfg), "dim": cfg.MODEL.TEMPORAL.LSTM.DIM}
 
     def frame_features(
         self, maps: Tensor, modalities: Tensor, source_maps: Tensor | None = None
     ) -> Tensor:
-        """Maps (B, T, C, h, w) of clips of modalities (B,) to (B, T, C), float32."""
+        """Turn maps (B, T, C, h, w) of clips of modalities (B,) into (B, T, C), float32."""
         with torch.autocast(maps.device.type, enabled=False):
-            frames = maps.float().mean(dim=(-2, -1))  # (B, T, C)
-            centered = self.norm(frames.unsqueeze(2), modalities).squeeze(2)
+            frames, centered = self.centered_frames(maps, modalities)
             residual = self.residual(run_lstm(self.lstm, centered))
             if self.is_watched:
                 self.watch.see(residual, modalities)

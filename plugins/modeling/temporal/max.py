@@ -1,6 +1,6 @@
-"""The strongest response of a clip, channel by channel."""
+"""Aggregate a clip by its strongest response, channel by channel."""
 
-from fastreid.config import CfgNode, configurable
+from fastreid.config import CfgNode
 from torch import Tensor, nn
 
 from plugins.registry import TEMPORAL
@@ -8,17 +8,11 @@ from plugins.registry import TEMPORAL
 
 @TEMPORAL.register()
 class TemporalMax(nn.Module):
-    """Average over space, then maximum over time."""
+    """Averages over space, then takes the maximum over time; it reads nothing of the config."""
 
-    @configurable
-    def __init__(self):
+    def __init__(self, cfg: CfgNode | None = None):
         super().__init__()
 
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict:
-        """It has no settings."""
-        return {}
-
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (B, T, C, h, w) to features (B, C), float32."""
+        """Turn maps (B, T, C, h, w) into features (B, C), float32."""
         return maps.float().mean(dim=(-2, -1)).amax(dim=1)

@@ -1,13 +1,15 @@
-"""Normalization of a clip's descriptors by the statistics of their modality.
+"""Normalize a clip's descriptors by the statistics of their modality.
 
 Legend: B clips, T frames, K cells, C channels, M sets of statistics (a set per modality, or one).
 
-What a trunk gives of two people differs by a small part of what it gives of everybody: descriptors
-have a large common mean. A layer that reads them as they are answers to the mean. LayerNorm and
+A trunk's descriptors of two people differ by a small part of their size: descriptors have a large
+common mean. The output of a layer that reads them directly depends on the mean. LayerNorm and
 cosines work within one descriptor and leave the common pattern; only statistics over clips remove
-it. They belong to a modality, because the offset between the modalities is as large as the distance
-between people.
+it. The statistics belong to a modality, because the offset between the modalities is as large as
+the distance between people.
 """
+
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -21,16 +23,16 @@ LEAST_VALUES = 2
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """Sum of a tensor over the ranks; the gradient of a rank is the sum of all ranks' gradients."""
+    """Sums a tensor over the ranks; the gradient of a rank is the sum of all ranks' gradients."""
 
     @staticmethod
-    def forward(ctx, values: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor) -> Tensor:
         total = values.contiguous().clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return _SumOverRanks.apply(gradient)
 
 
@@ -42,12 +44,12 @@ class ModalityNorm(nn.BatchNorm1d):
     records them, evaluation uses the recorded ones. A modality with fewer than two values in a
     batch is normalized by its recorded statistics.
 
-    The k-th recorded batch weighs max(momentum, 1 / k), so that nothing is left of the initial
-    statistics after a few batches. Momentum 0.1 after 20 batches would keep 12 % of a wrong mean,
-    and a common mean is 15 times the distance between people.
+    The k-th recorded batch weighs max(momentum, 1 / k), so that the initial statistics have no
+    effect after a few batches. Momentum 0.1 after 20 batches would keep 12 % of a wrong mean, and a
+    common mean is 15 times the distance between people.
 
-    It is a BatchNorm1d for everything that looks for one: frozen_statistics, a second branch for
-    attacked batches, PreciseBN, averages over ranks and of weights, weight decay of norms.
+    It is a BatchNorm1d, so that it takes part in frozen_statistics, a second branch for attacked
+    batches, PreciseBN, averages over ranks and of weights, and weight decay of norms.
 
     Args:
         cells: K.
@@ -56,6 +58,10 @@ class ModalityNorm(nn.BatchNorm1d):
         momentum: least weight of the newest batch in the recorded statistics.
         synchronized: take the statistics over the batches of all ranks.
     """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
 
     def __init__(
         self,
@@ -85,16 +91,17 @@ class ModalityNorm(nn.BatchNorm1d):
             synchronized=cfg.MODEL.BACKBONE.NORM == "syncBN",
         )
 
-    def forward(self, descriptors: Tensor, modalities: Tensor) -> Tensor:
-        """Normalize.
+    def forward(self, descriptors: Tensor, modalities: Tensor | None = None) -> Tensor:
+        """Normalize descriptors.
 
         Args:
             descriptors: (B, T, K, C) float32; T may be 0.
-            modalities: (B,) 0 visible, 1 infrared.
+            modalities: (B,) 0 visible, 1 infrared; they are needed.
 
         Returns:
             (B, T, K, C).
         """
+        assert modalities is not None, "statistics belong to modalities"
         values, sets = descriptors.flatten(2), self.sets_of(modalities)
         if self.training:
             mean, variance = self.input_statistics(descriptors, modalities)
@@ -107,20 +114,20 @@ class ModalityNorm(nn.BatchNorm1d):
         return normalized.view_as(descriptors)
 
     def sets_of(self, modalities: Tensor) -> Tensor:
-        """The set of statistics, (B,), of clips of modalities (B,)."""
+        """Return the set of statistics, (B,), of clips of modalities (B,)."""
         return modalities if self.sets > 1 else torch.zeros_like(modalities)
 
     def input_statistics(self, descriptors: Tensor, modalities: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance, (M, K * C) both, by which training normalizes a batch.
+        """Compute mean and biased variance, (M, K * C) both, by which training normalizes a batch.
 
-        Those of a set with too few values are the recorded ones.
+        A set with too few values gets its recorded statistics.
         """
         values, sets = descriptors.flatten(2), self.sets_of(modalities)  # (B, T, K * C), (B,)
         members = self.members(sets, values)
         counts = self.counts(values, sets)
         divisors = counts.clamp_min(1)[:, None]
         mean = self.over_ranks(members @ values.sum(dim=1)) / divisors
-        # Of centered values: squares of a large common mean would swallow the variance.
+        # From centered values: squares of a large common mean would swallow the variance.
         squares = (values - mean[sets][:, None]).square().sum(dim=1)
         variance = self.over_ranks(members @ squares) / divisors
         enough = (counts >= LEAST_VALUES)[:, None]
@@ -131,16 +138,16 @@ class ModalityNorm(nn.BatchNorm1d):
         )
 
     def members(self, sets: Tensor, values: Tensor) -> Tensor:
-        """(M, B): 1 where a clip belongs to a set."""
+        """Return (M, B), with a 1 where a clip belongs to a set."""
         return nn.functional.one_hot(sets, self.sets).T.to(values.dtype)
 
     def counts(self, values: Tensor, sets: Tensor) -> Tensor:
-        """Values per cell and channel, (M,), of all ranks if they are synchronized."""
+        """Count values per cell and channel, (M,), over all ranks if these are synchronized."""
         return self.over_ranks(self.members(sets, values).sum(dim=1) * values.shape[1])
 
     @torch.no_grad()
     def record(self, mean: Tensor, variance: Tensor, counts: Tensor) -> None:
-        """Move the recorded statistics of the sets that have enough values towards the batch's."""
+        """Move the recorded statistics of sets that have enough values towards the batch's."""
         enough = counts >= LEAST_VALUES
         self.num_batches_tracked += enough
         cumulative = 1 / self.num_batches_tracked.clamp_min(1)
@@ -153,12 +160,12 @@ class ModalityNorm(nn.BatchNorm1d):
     def over_ranks(self, values: Tensor) -> Tensor:
         """Sum over the ranks, if statistics are synchronized.
 
-        Every rank takes part for every modality, so a rank without one does not block the others.
+        Every rank takes part for every modality, so that a rank without one does not block others.
         """
         if self.synchronized and comm.get_world_size() > 1:
             return _SumOverRanks.apply(values)
         return values
 
     def extra_repr(self) -> str:
-        """As BatchNorm1d, with the number of sets."""
+        """Add the number of sets to the text of BatchNorm1d."""
         return f"{super().extra_repr()}, sets={self.sets}, synchronized={self.synchronized}"

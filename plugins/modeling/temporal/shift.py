@@ -12,7 +12,7 @@ def shift_frames(frames: Tensor, count: int) -> Tensor:
     """Move channels by one frame, (B, T, C) to (B, T, C).
 
     The first ``count`` channels come from the frame before, the next ``count`` from the frame
-    after. The ends repeat themselves, where TSM puts zeros, which would empty a clip of one frame.
+    after. The end frames are repeated; TSM's zeros would empty a clip of one frame.
     """
     before = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
     after = torch.cat([frames[:, 1:], frames[:, -1:]], dim=1)
@@ -23,16 +23,16 @@ def shift_frames(frames: Tensor, count: int) -> Tensor:
 
 @TEMPORAL.register()
 class TemporalShift(nn.Module):
-    """Average over space, shift a share of the channels by one frame each way, mean over time.
+    """Averages over space, shifts a share of the channels by a frame each way, averages over time.
 
-    No parameters. TSM shifts between the layers of a network, which then mix what was moved; after
-    the trunk only the mean follows. So what changes is the weight of the ends: shifted channels
-    count one end twice and the other not at all. It is a control for the aggregations that learn
-    from order, and close to the temporal mean.
+    It has no parameters. TSM shifts between the layers of a network, which then mix the moved
+    channels; after the trunk only the mean follows. So only the weight of the end frames changes:
+    shifted channels count one end twice and the other not at all. It is a control for the
+    aggregations that learn from order, and close to the temporal mean.
 
     Args:
         channels: C, channels of the maps and length of the feature.
-        share: of the channels, moved each way.
+        share: share of the channels that moves each way.
 
     Raises:
         InputError: the share is not within 0 and 0.5.
@@ -55,5 +55,5 @@ class TemporalShift(nn.Module):
         return shift_frames(maps.float().mean(dim=(-2, -1)), self.count)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (B, T, C, h, w) to features (B, C), float32."""
+        """Turn maps (B, T, C, h, w) into features (B, C), float32."""
         return self.frame_features(maps).mean(dim=1)

@@ -1,7 +1,7 @@
 """Spatial-temporal-information-guided aggregation (STIG) of SADSTRM, arXiv 2307.03903.
 
-The paper's abstract states the idea: the relation of local parts over space and time guides what is
-taken from each frame. The layers are this package's design.
+The paper's abstract states the idea: the relation of local parts over space and time guides the
+weights of each frame. The layers are this package's design.
 
 Legend: B clips, T frames, C channels of the trunk, h x w its maps, C' those of the source stage,
 K cells of a frame, D = ``dim``, R length of the relation.
@@ -21,9 +21,9 @@ from plugins.modeling.temporal.watch import Watch
 from plugins.registry import TEMPORAL
 
 # Repetitions of the first step before a clip. A state that starts from zero differs from the later
-# ones in every clip alike: a fifth of the hidden variance would tell the frame's index.
+# states alike in every clip: a fifth of the hidden variance would depend on the index alone.
 SETTLING = 2
-# A gate this near to 0 or 2, as a share of the way from 1, hardly has a gradient.
+# A gate that is so near to 0 or 2, as a share of the way from 1, hardly has a gradient.
 SATURATED = 0.95
 
 
@@ -40,8 +40,8 @@ class STIG(CenteredPart):
     the feature is the mean over t of x_t * w_t, where x_t is frame t averaged over space, and
     behind it r, the relation, if there is one.
 
-    A relation that reads changes alone has an LSTM of its own, without s: looks that stand still
-    cannot satisfy its loss.
+    A relation that reads changes alone has a separate LSTM, without s: appearance cannot satisfy
+    its loss.
 
     gamma, one for each channel, starts at 0: at initialization the feature is exactly the temporal
     mean.
@@ -73,11 +73,11 @@ class STIG(CenteredPart):
         Args:
             channels: C, channels of the last maps and length of the feature.
             source: stage whose maps are cut into cells.
-            rows: of cells, head to feet.
-            columns: of cells.
+            rows: rows of cells, head to feet.
+            columns: columns of cells.
             dim: D, length of a cell's descriptor.
             guide_dim: hidden length of the guidance layer.
-            relation_dim: R; 0: no relation behind the feature.
+            relation_dim: R; 0: no relation after the feature.
             spatial: relate the cells of a frame; without it s = p.
             temporal: relate the frames of a cell; without it h = s.
             dropout: share of the normalized values that training sets to 0.
@@ -89,8 +89,8 @@ class STIG(CenteredPart):
             motion_norm: normalizes K cells of D hidden values of the relation of changes.
 
         Raises:
-            InputError: an odd ``dim`` cannot be shared by the two directions of the BiLSTM; or a
-                relation shall read changes, and frames are not related.
+            InputError: ``dim`` is odd, so that the two directions of the BiLSTM cannot share it; or
+                a relation shall read changes, and frames are not related.
         """
         super().__init__()
         if spatial and dim % 2:
@@ -119,7 +119,7 @@ class STIG(CenteredPart):
         self.guide = nn.Sequential(
             nn.Linear(cells * dim, guide_dim), nn.ReLU(), nn.Linear(guide_dim, channels, bias=False)
         )
-        # Without a bias the gates of all clips have mean 1: none drifts, for all alike, to an end.
+        # Without a bias the gates of all clips have mean 1: no gate drifts to an end for all clips.
         self.gate_norm = gate_norm
         self.gate_norm.bias.requires_grad_(False)
         nn.init.zeros_(self.gate_norm.weight)
@@ -173,48 +173,50 @@ class STIG(CenteredPart):
             return weighed if relations is None else torch.cat([weighed, relations], dim=2)
 
     def described_changes(self, cells: Tensor, modalities: Tensor) -> Tensor | None:
-        """ReLU(Linear(m)) (B, T, K, D) of cells (B, T, K, C'); None if frames are not related."""
-        if self.temporal is None:
+        """Compute ReLU(Linear(m)) (B, T, K, D) of cells (B, T, K, C'); None without a relation."""
+        if self.change_norm is None or self.describe_change is None:
             return None
         changes = self.dropout(self.change_norm(frame_changes(cells), modalities))
         return self.describe_change(with_first(changes, cells.shape[1])).relu()
 
     def relate(self, cells: Tensor, changes: Tensor | None, modalities: Tensor) -> Tensor:
-        """From cells (B, T, K, C') and their described changes to h (B, T, K, D)."""
+        """Compute h (B, T, K, D) from cells (B, T, K, C') and their described changes."""
         related = self.describe(self.dropout(self.norm(cells, modalities))).relu()
         if self.spatial is not None:
-            # Beside the descriptors: alone the LSTM's small outputs would be lost in the changes.
-            related = related + self.relate_cells(related)
+            # Added to the descriptors: the LSTM's small outputs alone would be lost in the changes.
+            related = related + relate_cells(self.spatial, related)
         if self.temporal is not None:
+            assert changes is not None, "related frames have changes"
             related = relate_frames(self.temporal, torch.cat([related, changes], dim=-1))
         return self.hidden_norm(related, modalities)
-
-    def relate_cells(self, described: Tensor) -> Tensor:
-        """What the BiLSTM makes of p (B, T, K, D), same shape: each frame by itself."""
-        frames = described.shape[:2]
-        return run_lstm(self.spatial, described.flatten(0, 1)).unflatten(0, frames)
 
     def relations(
         self, hidden: Tensor, changes: Tensor | None, modalities: Tensor
     ) -> Tensor | None:
-        """Linear(h_t), (B, T, R), of h (B, T, K * D) or of the changes; None without a relation."""
+        """Compute the relation (B, T, R) of h (B, T, K * D) or of the changes; None without one."""
         if self.relation is None:
             return None
-        if self.motion is not None:
+        if self.motion is not None and self.motion_norm is not None:
+            assert changes is not None, "related frames have changes"
             hidden = self.motion_norm(relate_frames(self.motion, changes), modalities).flatten(2)
         return self.relation(hidden)
 
     @torch.no_grad()
     def log(self, opening: Tensor, relations: Tensor | None, modalities: Tensor) -> None:
-        """Log how the gate and the relation deviate, and the share of saturated gates."""
+        """Log the deviations of gate and relation, and the share of saturated gates."""
         self.gate_watch.see(1 + opening, modalities)
         log_scalar("temporal/gate_saturation", (opening.abs() > SATURATED).float().mean())
         if relations is not None:
             self.relation_watch.see(relations, modalities)
 
 
+def relate_cells(lstm: nn.LSTM, described: Tensor) -> Tensor:
+    """Relate the cells of p (B, T, K, D), same shape, each frame by itself."""
+    return run_lstm(lstm, described.flatten(0, 1)).unflatten(0, described.shape[:2])
+
+
 def relate_frames(lstm: nn.LSTM, steps: Tensor) -> Tensor:
-    """Hidden states (B, T, K, D) of steps (B, T, K, D'): each cell by itself, from frame 1 on."""
+    """Relate the frames of steps (B, T, K, D'), each cell by itself, to states (B, T, K, D)."""
     by_cell = steps.transpose(1, 2)  # (B, K, T, D')
     settling = by_cell[:, :, :1].expand(-1, -1, SETTLING, -1)
     sequences = torch.cat([settling, by_cell], dim=2).flatten(0, 1)

@@ -18,9 +18,9 @@ from plugins.registry import TEMPORAL
 
 
 def sinusoids(frames: int, dim: int, device: torch.device) -> Tensor:
-    """Position code (T, D): sin and cos of t / 10000^(2i / D) in columns 2i and 2i + 1.
+    """Compute the position code (T, D): sin and cos of t / 10000^(2i / D) in columns 2i, 2i + 1.
 
-    It is computed, not learned, and so defined for clips longer than those trained on.
+    It is not learned, and so defined for clips that are longer than in training.
     """
     rates = torch.exp(torch.arange(0, dim, 2, device=device) * (-math.log(10000.0) / dim))
     angles = torch.arange(frames, device=device)[:, None] * rates
@@ -38,8 +38,8 @@ class TemporalTransformer(CenteredPart):
     Args:
         channels: C, channels of the maps and length of the feature.
         dim: D, length of a frame's token.
-        heads: of the self-attention.
-        layers: of the encoder.
+        heads: number of heads of the self-attention.
+        layers: number of layers of the encoder.
         norm: normalizes frames of C channels.
 
     Raises:
@@ -76,24 +76,21 @@ class TemporalTransformer(CenteredPart):
     def from_config(cls, cfg: CfgNode) -> dict:
         """Read ``MODEL.TEMPORAL.TRANSFORMER`` and the trunk's channels."""
         settings = cfg.MODEL.TEMPORAL.TRANSFORMER
-        channels = cfg.MODEL.BACKBONE.FEAT_DIM
         return {
-            "channels": channels,
+            **cls.frame_settings(cfg),
             "dim": settings.DIM,
             "heads": settings.HEADS,
             "layers": settings.LAYERS,
-            "norm": ModalityNorm.from_cfg(cfg, cells=1, channels=channels),
         }
 
     def frame_features(
         self, maps: Tensor, modalities: Tensor, source_maps: Tensor | None = None
     ) -> Tensor:
-        """Maps (B, T, C, h, w) of clips of modalities (B,) to (B, T, C), float32."""
+        """Turn maps (B, T, C, h, w) of clips of modalities (B,) into (B, T, C), float32."""
         with torch.autocast(maps.device.type, enabled=False):
-            frames = maps.float().mean(dim=(-2, -1))  # (B, T, C)
-            centered = self.norm(frames.unsqueeze(2), modalities).squeeze(2)
+            frames, centered = self.centered_frames(maps, modalities)
             tokens = self.token(centered)  # (B, T, D)
-            tokens = tokens + sinusoids(*tokens.shape[1:], tokens.device)
+            tokens = tokens + sinusoids(tokens.shape[1], tokens.shape[2], tokens.device)
             residual = self.residual(self.encoder(tokens))
             if self.is_watched:
                 self.watch.see(residual, modalities)

@@ -1,6 +1,6 @@
-"""Whether what a temporal part computes depends on the clip and on the frame, and a warning.
+"""Watch whether the output of a temporal part depends on the clip and on the frame, and warn.
 
-Legend: B clips, T frames, D length of what is watched.
+Legend: B clips, T frames, D length of the watched quantity.
 """
 
 import logging
@@ -12,39 +12,39 @@ from plugins.modeling.diagnostics import log_scalar
 
 logger = logging.getLogger(__name__)
 
-# A deviation below this share of the values' size is that of a constant: a gate that had died had
-# 0.0001, one that lived 0.018 after 61 updates.
+# A deviation below this share of the values' size means a constant: a dead gate had 0.0001, a live
+# one 0.018 after 61 updates.
 CONSTANT = 1e-3
 PATIENCE = 200
 
 
-def by_modality(values: Tensor, modalities: Tensor) -> list[Tensor]:
-    """Rows of ``values`` of each modality (B,) that has two or more; one has no deviation."""
+def modality_groups(values: Tensor, modalities: Tensor) -> list[Tensor]:
+    """Group the rows of ``values`` by modality (B,), without groups of a single row."""
     groups = [values[modalities == modality] for modality in modalities.unique()]
     return [group for group in groups if len(group) > 1]
 
 
 def deviation_over_clips(values: Tensor, modalities: Tensor) -> Tensor | None:
-    """Deviation, over the clips of one modality, of their means over the frames.
+    """Compute the deviation, over the clips of one modality, of their means over the frames.
 
     Args:
         values: (B, T, D).
-        modalities: (B,). What differs between the modalities alone tells no clip from another.
+        modalities: (B,). A difference between the modalities alone distinguishes no clips.
 
     Returns:
         Scalar, mean over D and over the modalities that have two clips or more; None with none.
     """
-    groups = by_modality(values.mean(dim=1), modalities)
+    groups = modality_groups(values.mean(dim=1), modalities)
     deviations = [group.std(dim=0).mean() for group in groups]
     return torch.stack(deviations).mean() if deviations else None
 
 
 def deviation_over_frames(values: Tensor, modalities: Tensor) -> Tensor | None:
-    """Deviation over the frames of a clip of what its frames do not share with other clips'.
+    """Compute the deviation over the frames of a clip, without the part that all clips share.
 
     Args:
-        values: (B, T, D). What all clips of a modality have at the t-th frame is taken off: it
-            tells the frame's index, whatever the frame shows.
+        values: (B, T, D). The mean of a modality's clips at the t-th frame is subtracted: it
+            depends on the frame's index alone.
         modalities: (B,).
 
     Returns:
@@ -53,7 +53,7 @@ def deviation_over_frames(values: Tensor, modalities: Tensor) -> Tensor | None:
     """
     if values.shape[1] < 2:
         return None
-    groups = by_modality(values, modalities)
+    groups = modality_groups(values, modalities)
     deviations = [(group - group.mean(dim=0)).std(dim=1, correction=0).mean() for group in groups]
     return torch.stack(deviations).mean() if deviations else None
 
@@ -65,8 +65,8 @@ class Watch:
 
     Args:
         part: class name of the part that computes the quantity.
-        name: of the quantity.
-        over: what it has to depend on, "clips" or "frames".
+        name: name of the quantity.
+        over: the dependence to warn of, "clips" or "frames".
     """
 
     def __init__(self, part: str, name: str, over: str = "clips"):
@@ -78,12 +78,12 @@ class Watch:
 
     @torch.no_grad()
     def see(self, values: Tensor, modalities: Tensor) -> None:
-        """Look at the quantity (B, T, D) of an iteration's clips of modalities (B,)."""
-        deviations = {
+        """Watch the quantity (B, T, D) of an iteration's clips of modalities (B,)."""
+        computed = {
             "clips": deviation_over_clips(values, modalities),
             "frames": deviation_over_frames(values, modalities),
         }
-        deviations = {over: value for over, value in deviations.items() if value is not None}
+        deviations = {over: value for over, value in computed.items() if value is not None}
         for over, deviation in deviations.items():
             log_scalar(f"temporal/{self.name}_over_{over}", deviation)
         if self.over in deviations and not self.warned:
