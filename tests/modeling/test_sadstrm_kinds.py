@@ -12,9 +12,9 @@ from plugins.modeling.batch_statistics import BatchStatistics
 from plugins.modeling.losses.functional import pairwise_distances
 from plugins.modeling.meta_arch import SADSTRM
 from plugins.modeling.self_attack import ATTACKERS, CleanPass, Passes, StageAttack
+from plugins.modeling.self_attack.base import map_gradient
 from plugins.modeling.self_attack.channel_statistics import clip_statistics, restyle
 from plugins.modeling.self_attack.partners import partner_candidates
-from plugins.modeling.self_attack.stage_attack import map_gradient
 from plugins.modeling.self_attack.style_worst import partner_changes
 from tests.modeling.samples import (
     differing,
