@@ -1,7 +1,7 @@
-"""Makes fastreid 1.4.0 importable on today's Python, torch and torchvision.
+"""Make fastreid 1.4.0 importable on today's Python, torch and torchvision.
 
-The only file that knows about version drift. ``install()`` runs once, when ``plugins`` is imported.
-What fastreid misses is lent to it while its modules are first imported and then taken away again:
+No other file knows about version drift. ``install()`` runs once, when ``plugins`` is imported.
+Names that fastreid misses are lent to it while its modules are first imported, then taken away:
 nothing stays patched in ``collections``, ``sys.modules`` or site-packages. Repairs that belong to a
 subject live there instead: the optimizer, launcher and mixed precision in ``plugins.engine``, the
 loaders in ``plugins.data``, ranking in ``plugins.evaluation``.
@@ -30,7 +30,7 @@ _TORCHVISION_SCHEMAS: list[torch.library.Library] = []
 
 
 def install() -> None:
-    """Check fastreid's version and import its packages with what they miss lent to them.
+    """Check fastreid's version and import its packages, with the names that they miss.
 
     Raises:
         ImportError: fastreid is missing or of another version; one sentence says what to run.
@@ -46,7 +46,7 @@ def install() -> None:
 
 
 def require_fastreid() -> None:
-    """Refuse to go on without the fastreid that this package was built against.
+    """Raise ImportError unless fastreid has the version that this package was built against.
 
     ``fastreid.__version__`` says 1.3 in the 1.4.0 wheel, so the version is read from its metadata.
 
@@ -87,7 +87,7 @@ def import_torchvision() -> types.ModuleType:
 
 @contextlib.contextmanager
 def lent_names() -> Iterator[None]:
-    """Lend ``collections.Mapping`` and ``torch._six.string_classes`` for the time of an import.
+    """Lend ``collections.Mapping`` and ``torch._six.string_classes`` during an import.
 
     fastreid/data/build.py:11-12 and fastreid/evaluation/testing.py:5 import them; Python 3.10 and
     torch 2.0 no longer have them. A name that exists is left alone.
@@ -111,12 +111,12 @@ def lent_names() -> Iterator[None]:
 def protect_input(model: nn.Module) -> nn.Module:
     """Keep a stock fastreid model from writing into the batch it is given.
 
-    fastreid/modeling/meta_arch/baseline.py:125 normalises ``images`` in place: a second forward
-    normalises twice, and images that require a gradient raise. The model gets a copy instead,
-    through which gradients flow. Models of this package normalise out of place and are left alone.
+    fastreid/modeling/meta_arch/baseline.py:125 normalizes ``images`` in place: a second forward
+    normalizes twice, and images that require a gradient raise. The model gets a copy instead,
+    through which gradients flow. Models of this package normalize out of place and are left alone.
 
     Args:
-        model: any meta-architecture.
+        model: meta-architecture of fastreid or of this package.
 
     Returns:
         The same model.

@@ -1,10 +1,11 @@
-"""What a user is told when a command ends before its work is done."""
+"""Errors of one line: what a user reads when a command ends before its work is done."""
 
 import functools
 import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from plugins.interrupts import Interrupted, StopSignals, tell_interrupted
 
@@ -12,21 +13,26 @@ KEPT = "what was saved before is kept; the same command starts anew"
 
 
 class InputError(ValueError):
-    """Bad input from outside: a config key, a file, a row, an argument.
+    """Report bad input: a config key, a file, a row, an argument.
 
-    The message is one line: the culprit (file and line, or key), what was found, what was expected,
-    and the nearest valid choice where there is one. The tools print it without a traceback; every
-    other exception is a defect of ours and keeps its traceback.
+    The message is one line: the culprit (file and line, or key), its value, the expected value and
+    the closest valid choice where there is one. The tools print it without a traceback; every other
+    exception is a defect of ours and keeps its traceback.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """Write the message of an exception without its line breaks."""
+    return " ".join(str(error).split())
 
 
 def require_output(option: str, path: Path, ending: str = "") -> None:
     """Raise InputError where nothing can be written, before the work that would be lost.
 
     Args:
-        option: that names the file or folder, for the message.
-        path: of the file or folder; the folders above it may be missing.
-        ending: that a file must have, such as ".png"; empty for a folder.
+        option: name of the option that names the file or folder, for the message.
+        path: file or folder to write; the folders above it may be missing.
+        ending: suffix that a file must have, such as ".png"; empty for a folder.
     """
     if ending and path.is_dir():
         raise InputError(f"{option} {path}: a folder; expected a file *{ending}")
@@ -38,48 +44,48 @@ def require_output(option: str, path: Path, ending: str = "") -> None:
 
 
 class RunFailed(RuntimeError):
-    """A run that ended badly though its input was fine: a diverged loss, a process that was killed.
+    """Report a run that failed although its input was fine: a diverged loss, a killed process.
 
     The message is one line, printed without a traceback, as that of an InputError.
 
     Attributes:
         status: exit status of the command.
-        told: whether another process prints the line.
+        reported: whether another process prints the line.
     """
 
-    def __init__(self, message: str, status: int = 1, told: bool = False) -> None:
+    def __init__(self, message: str, status: int = 1, reported: bool = False) -> None:
         super().__init__(message)
         self.status = status
-        self.told = told
+        self.reported = reported
 
 
 def user_errors(main: Callable | None = None, *, kept: str = KEPT) -> Callable:
-    """Decorate a command's ``main``, so that what ends it becomes one line on stderr.
+    """Decorate a command's ``main``, so that an error or a signal becomes one line on stderr.
 
     An InputError gives exit status 2, a RunFailed its own, SIGINT 130 and SIGTERM 143.
 
     Args:
-        main: of the command; a SystemExit of it passes.
+        main: function of the command; a SystemExit that it raises passes.
         kept: what is kept after a signal, and how to go on.
     """
     if main is None:
         return functools.partial(user_errors, kept=kept)
 
     @functools.wraps(main)
-    def reporting(*args, **kwargs):
+    def reporting(*args: Any, **kwargs: Any) -> Any:
         try:
             with StopSignals(raising=True):
                 return main(*args, **kwargs)
         except KeyboardInterrupt as stop:
             sys.exit(tell_interrupted(stop, kept))
         except Exception as error:
-            if number := StopSignals.received():  # which broke something, as a queue to workers
+            if number := StopSignals.received():  # the signal broke something, such as a queue
                 sys.exit(tell_interrupted(Interrupted(number), kept))
             if isinstance(error, InputError):
                 sys.stderr.write(f"error: {message_of(error)}\n")
                 sys.exit(2)
             if isinstance(error, RunFailed):
-                if not error.told:
+                if not error.reported:
                     sys.stderr.write(f"error: {error}\n")
                 sys.exit(error.status)
             raise
@@ -88,16 +94,16 @@ def user_errors(main: Callable | None = None, *, kept: str = KEPT) -> Callable:
 
 
 def message_of(error: InputError | RunFailed) -> str:
-    """Its one line, also where a loader's worker has put its traceback before that."""
+    """Return an error's one line, also where a loader's worker put its traceback before it."""
     prefix = f"{InputError.__module__}.{InputError.__name__}: "
     return str(error).strip().splitlines()[-1].removeprefix(prefix)
 
 
 class WithoutTraceback(logging.Filter):
-    """Lets a log tell an InputError or RunFailed by its line; others keep their traceback."""
+    """Shorten an InputError or RunFailed in a log to its line; others keep their traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrites the record; all pass."""
+        """Rewrite the record; all records pass."""
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, InputError | RunFailed):
             record.msg, record.exc_info = f"{record.msg} {message_of(error)}", None

@@ -22,17 +22,17 @@ STOP = (signal.SIGINT, signal.SIGTERM)
 # As SIGTERM, but never a second signal; the process that started the ranks of a run sends it.
 NUDGE = getattr(signal, "SIGUSR1", signal.SIGTERM)
 _muted = False
-# Seconds in which signals count as one: a launcher may pass on what all its processes have got.
-SAME = 1.0
+# Seconds in which signals count as one: a launcher may pass on a signal that its processes got too.
+SAME_SIGNAL = 1.0
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked this process to end.
+    """Tell that a signal asked this process to end.
 
     Attributes:
-        number: of the signal.
-        kept: what is kept and how to go on, a line; None leaves that to the command, an empty one
-            says nothing, as where another process has said it.
+        number: number of the signal.
+        kept: a line that says what is kept and how to go on; None leaves it to the command, and an
+            empty one prints nothing, because another process has printed it.
     """
 
     def __init__(self, number: int, kept: str | None = None) -> None:
@@ -42,36 +42,36 @@ class Interrupted(KeyboardInterrupt):
 
     @property
     def status(self) -> int:
-        """Exit status that shells expect: 130 after SIGINT, 143 after SIGTERM."""
+        """The exit status that shells expect: 130 after SIGINT, 143 after SIGTERM."""
         return 128 + self.number
 
 
 class StopSignals:
-    """Catches SIGINT and SIGTERM inside its block; blocks may lie inside each other.
+    """Catch SIGINT and SIGTERM inside a block; blocks may lie inside each other.
 
-    The first signal is noted, so that it strikes between no two statements, or raises Interrupted.
-    A second one, SAME seconds later or more, ends the process and its children at once. A signal
-    that the process was started to ignore stays ignored; outside the main thread nothing is caught.
+    The first signal is noted, so that it interrupts no statement, or raises Interrupted. A second
+    one, SAME_SIGNAL seconds later or more, ends the process and its children at once. A signal that
+    the process was started to ignore stays ignored; other threads than the main one catch nothing.
 
     Attributes:
-        signal: the first that came, or None.
-        event: set then.
+        signal: number of the first signal, or None before it came.
+        event: set once it came.
     """
 
-    # Of the process, whose blocks share it: number and time of the first signal.
+    # Number and time of the first signal, which all blocks of a process share.
     _first: tuple[int, float] | None = None
     _depth = 0
-    numbers: tuple[signal.Signals, ...] = STOP  # what is caught
+    numbers: tuple[signal.Signals, ...] = STOP  # the signals that are caught
 
     def __init__(
         self, *, raising: bool = False, at_once: Callable[[], object] | None = None
     ) -> None:
-        """Catch nothing before the block.
+        """Prepare the block; nothing is caught before it begins.
 
         Args:
             raising: raise Interrupted instead of noting the signal.
-            at_once: ends what the process has started, before a second signal ends the process;
-                processes of ``multiprocessing`` end without it.
+            at_once: ends children of the process before a second signal ends the process itself;
+                children that ``multiprocessing`` started end without it.
         """
         self.event = threading.Event()
         self.signal: int | None = None
@@ -81,7 +81,7 @@ class StopSignals:
         self._pid = os.getpid()
 
     def __enter__(self) -> "StopSignals":
-        """Catch them."""
+        """Begin to catch the signals."""
         if StopSignals._depth == 0:
             StopSignals._first = None
         StopSignals._depth += 1
@@ -92,7 +92,7 @@ class StopSignals:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Put the handlers back; a command that a signal ends keeps them to its very end."""
+        """Restore the handlers; a command that a signal ends keeps ours to its very end."""
         StopSignals._depth -= 1
         if StopSignals._depth or not self._raising or StopSignals._first is None:
             for number, handler in self._before.items():
@@ -100,12 +100,12 @@ class StopSignals:
 
     @staticmethod
     def received() -> int | None:
-        """The first signal of all blocks that lie inside each other, or None."""
+        """Return the first signal that any of the nested blocks caught, or None."""
         return StopSignals._first[0] if StopSignals._first else None
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
-        """Raise Interrupted for a signal that comes inside, or that was noted before."""
+        """Raise Interrupted for a signal that comes inside or was noted before."""
         if self.signal is not None:
             raise Interrupted(self.signal)
         before, self._raising = self._raising, True
@@ -122,7 +122,7 @@ class StopSignals:
                 return
             number = signal.SIGTERM
         if StopSignals._first is not None:
-            if time.monotonic() - StopSignals._first[1] >= SAME:
+            if time.monotonic() - StopSignals._first[1] >= SAME_SIGNAL:
                 self._leave(number)
             return
         StopSignals._first = (number, time.monotonic())
@@ -132,7 +132,7 @@ class StopSignals:
             raise Interrupted(number)
 
     def _leave(self, number: int) -> None:
-        """End at once, without clean-up; files are whole all the same, as after a kill."""
+        """End at once, without clean-up; files are still whole, as after a kill."""
         with contextlib.suppress(Exception):
             if self._at_once:
                 self._at_once()
@@ -145,7 +145,7 @@ class StopSignals:
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Hold signals back inside; a process started there holds them back until it is ready."""
+    """Hold back signals inside the block; a process that starts there does so until it is ready."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP, NUDGE))
     try:
         yield
@@ -154,45 +154,44 @@ def held_back() -> Iterator[None]:
 
 
 def catch_as_rank(rank: int) -> None:
-    """Prepare a process that is one rank of a run: it can be nudged, and rank 0 speaks for all."""
+    """Prepare a process that is one rank of a run: it takes nudges, and rank 0 reports for all."""
     global _muted
     _muted = rank > 0
     StopSignals.numbers = (*STOP, NUDGE)
 
 
 def end_quietly(number: int, frame: FrameType | None = None) -> None:
-    """Handle a signal in a child: Ctrl-C is its parent's affair; SIGTERM ends it without a word."""
+    """Handle a signal in a child: leave Ctrl-C to the parent, end on SIGTERM without a message."""
     if number == signal.SIGTERM:
         raise SystemExit(128 + number)
 
 
 def ignore_signals() -> None:
-    """Start a worker process whose parent is told and ends it; it was started in ``held_back``."""
+    """Ignore signals in a worker process, whose parent ends it; it starts in ``held_back``."""
     for number in STOP:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (*STOP, NUDGE))
 
 
 def shield_loader_worker(worker: int = 0) -> None:
-    """Start a worker of a DataLoader, which its parent needs to the end of an iteration.
+    """Shield a worker of a DataLoader, which its parent needs to the end of an iteration.
 
     Clusters and terminals signal all processes of a command, and a worker that such a signal ended
-    would be an error in the parent. So SIGINT is ignored, and of SIGTERM the first.
+    would be an error in the parent. So the worker ignores SIGINT and the first SIGTERM.
     """
 
-    def once(number: int, frame: FrameType | None) -> None:
+    def ignore_first(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, once)
+    signal.signal(signal.SIGTERM, ignore_first)
 
 
 @functools.cache
 def kill_workers_at_exit() -> None:
     """Kill the loader workers that are left when this process ends.
 
-    ``multiprocessing`` sends them one SIGTERM, which they ignore, and would wait for ever. What
-    ends with a loop they have no part in any more.
+    ``multiprocessing`` sends them one SIGTERM, which they ignore, and would wait forever.
     """
 
     def kill() -> None:
@@ -205,7 +204,7 @@ def kill_workers_at_exit() -> None:
 
 
 def tell_interrupted(stop: KeyboardInterrupt, kept: str) -> int:
-    """Say on stderr by what a command was interrupted and what is kept; gives its exit status."""
+    """Write the signal and what is kept to stderr; return the exit status of the command."""
     if not isinstance(stop, Interrupted):
         stop = Interrupted(signal.SIGINT)
     words = kept if stop.kept is None else stop.kept
@@ -216,9 +215,10 @@ def tell_interrupted(stop: KeyboardInterrupt, kept: str) -> int:
 
 @contextlib.contextmanager
 def quiet_import() -> Iterator[None]:
-    """Make a Ctrl-C inside, which no handler catches yet, one line instead of a traceback.
+    """Turn a Ctrl-C during an import, before any handler, into one line without a traceback.
 
-    Only the word on a script's end changes: what catches KeyboardInterrupt is served as ever.
+    Only the message at the end of a script changes: code that catches KeyboardInterrupt does so as
+    before.
     """
     before = sys.excepthook
 

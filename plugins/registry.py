@@ -3,7 +3,6 @@
 Registered names are class or function names, so a name in a YAML file can be grepped.
 """
 
-import difflib
 from typing import Any
 
 from fastreid.data.datasets import DATASET_REGISTRY as DATASET
@@ -13,6 +12,7 @@ from fastreid.modeling.meta_arch import META_ARCH_REGISTRY as META_ARCH
 from fastreid.utils.registry import Registry
 
 from plugins.errors import InputError
+from plugins.utils.names import closest_names, list_names
 from plugins.utils.values import shortened
 
 __all__ = [
@@ -28,9 +28,7 @@ __all__ = [
     "STEP",
     "TEMPORAL",
     "known",
-    "listed",
     "lookup",
-    "nearest",
 ]
 
 LOSS = Registry("LOSS")
@@ -47,15 +45,6 @@ def known(registry: Registry) -> list[str]:
     return sorted(registry._obj_map)
 
 
-def nearest(name: str, choices: list[str]) -> list[str]:
-    """``choices`` with the ones spelt most like ``name`` first."""
-
-    def unlikeness(choice: str) -> float:
-        return -difflib.SequenceMatcher(None, name.lower(), choice.lower()).ratio()
-
-    return sorted(choices, key=unlikeness)
-
-
 def lookup(registry: Registry, name: str, key: str) -> Any:
     """The object registered as ``name``.
 
@@ -68,17 +57,9 @@ def lookup(registry: Registry, name: str, key: str) -> Any:
         InputError: nothing has that name; the three nearest of the known names are listed.
     """
     if name not in registry._obj_map:
-        choices = listed(nearest(name[:60], known(registry)))
-        raise InputError(f"{key}: no {registry._name} is named {shortened(name)}; known: {choices}")
+        choices = list_names(closest_names(name[:60], known(registry)))
+        raise InputError(
+            f"{key}: no {registry._name} is named {shortened(name)}; known: {choices}; "
+            "--plugins brings parts of your own"
+        )
     return registry.get(name)
-
-
-def listed(names: list[str]) -> str:
-    """List the first three names, and how many more there are; "none" of no name.
-
-    >>> listed(["FNA", "SMA", "LTA", "TMA"])
-    'FNA, SMA, LTA and 1 other'
-    """
-    others = len(names) - 3
-    more = f" and {others} other{'s' if others > 1 else ''}" if others > 0 else ""
-    return (", ".join(names[:3]) or "none") + more

@@ -85,7 +85,7 @@ def test_errors_keep_their_lines_and_statuses(capsys):
     for error, status, line in (
         (InputError("bad key"), 2, "error: bad key\n"),
         (RunFailed("diverged"), 1, "error: diverged\n"),
-        (RunFailed("diverged", told=True), 1, ""),
+        (RunFailed("diverged", reported=True), 1, ""),
         (RunFailed("killed", status=137), 137, "error: killed\n"),
     ):
 
@@ -145,7 +145,7 @@ print(child.pid, flush=True)
 with it.StopSignals(at_once=lambda: print("told", flush=True)) as stop:
     kill("SIGTERM")
     kill("SIGTERM")
-    time.sleep(it.SAME)
+    time.sleep(it.SAME_SIGNAL)
     kill("SIGINT")
     print("still there", flush=True)
 """)
@@ -265,7 +265,7 @@ it.catch_as_rank(0)
 with it.StopSignals() as stop:
     kill("SIGUSR1")
     print(stop.signal)
-    time.sleep(it.SAME)
+    time.sleep(it.SAME_SIGNAL)
     kill("SIGUSR1")
     print("still there")
 """)

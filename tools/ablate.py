@@ -18,23 +18,15 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # In an uninstalled checkout; in front, or a foreign `plugins` in site-packages would win.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from plugins.errors import InputError, user_errors
-from plugins.experiments import (
-    Ablation,
-    differences_table,
-    execute,
-    plan_runs,
-    read_ablation,
-    read_results,
-    record_result,
-    split_stale,
-    write_differences,
-    write_table,
-)
+from tools.head import add_plugins, command, new_parser, parse
+
+if TYPE_CHECKING:
+    from plugins.experiments import Ablation
 
 TRAIN_NET = Path(__file__).resolve().with_name("train_net.py")
 LOGS = Path("logs/ablation")
@@ -42,18 +34,23 @@ LOGS = Path("logs/ablation")
 
 def parse_arguments() -> argparse.Namespace:
     """Options; those that choose runs default to all."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("file", type=Path, help="such as projects/sadstrm/ablation.yml")
-    parser.add_argument("--seeds", type=int, nargs="+", help="instead of the file's")
-    parser.add_argument("--rows", nargs="+", help="only these")
-    parser.add_argument("--name", help="of logs and results, as for other weights to start from")
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: those of the file")
+    parser.add_argument("--rows", nargs="+", help="names of rows; default: all")
+    parser.add_argument("--name", help="name of logs and results; default: the file's")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--threads-per-job", type=int, default=1, help="OMP threads of a run")
     parser.add_argument("--dry-run", action="store_true", help="say what would run")
     parser.add_argument("--table", action="store_true", help="only rewrite table and differences")
-    arguments = parser.parse_args()
+    add_plugins(parser)
+    return parse(parser)
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Raise InputError for a number or a name that no ablation can have."""
+    from plugins.errors import InputError
+
     for name in ("jobs", "threads_per_job"):
         if getattr(arguments, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: below 1")
@@ -62,17 +59,27 @@ def parse_arguments() -> argparse.Namespace:
     for seed in arguments.seeds or []:
         if seed < 0:
             raise InputError(f"--seeds {seed}: below 0")
-    return arguments
 
 
-@user_errors(
-    kept="what has ended is recorded, the rest goes on where it was: give the same command again"
+@command(
+    parse_arguments,
+    kept="what has ended is recorded, the rest goes on where it was: give the same command again",
 )
-def main() -> int:
+def main(arguments: argparse.Namespace) -> int:
     """Plan, run, report; exit status 1 if a run failed, 128 + signal if stopped by one."""
-    arguments = parse_arguments()
+    from plugins.experiments import (
+        execute,
+        plan_runs,
+        read_ablation,
+        read_results,
+        record_result,
+        split_stale,
+        write_table,
+    )
+
+    check_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    ablation = read_ablation(arguments.file, arguments.name)
+    ablation = read_ablation(arguments.file, arguments.name, arguments.plugins)
     current, stale = split_stale(ablation, read_results(ablation.results))
     for name, why in stale.items():
         print(f"{name}: the recorded result is stale: {why}")
@@ -112,8 +119,10 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def report(ablation: Ablation) -> None:
+def report(ablation: "Ablation") -> None:
     """Write the table and the differences, and print the latter."""
+    from plugins.experiments import differences_table, write_differences, write_table
+
     print(f"table: {write_table(ablation)}")
     if found := write_differences(ablation):
         print(f"\n{differences_table(found)}")

@@ -19,45 +19,48 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # Before diffusers is imported: nothing is downloaded.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from plugins.config import CfgNode, setup_cfg
-from plugins.defense.balance import runs
-from plugins.defense.balance.filling import acceptance_table
-from plugins.defense.balance.precision import precision_table
-from plugins.engine import parse_with_overrides
-from plugins.engine.defaults import take_available_device
-from plugins.errors import user_errors
-from plugins.utils.locks import hold
+from tools.head import add_config, command, new_parser, parse
+
+if TYPE_CHECKING:
+    from plugins.config import CfgNode
 
 
 def parse_arguments() -> argparse.Namespace:
     """Options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("task", choices=("plan", "train", "measure", "generate", "inspect"))
-    parser.add_argument("--config-file", default="", help="its DATASETS.BALANCE")
-    return parse_with_overrides(parser)
+    add_config(parser, "config with DATASETS.BALANCE")
+    return parse(parser)
 
 
-@user_errors(kept="what was made before is kept; the same command goes on")
-def main() -> None:
-    """Read the command line, then do what it asks for, alone in the folder."""
-    args = parse_arguments()
+@command(parse_arguments, kept="what was made before is kept; the same command goes on")
+def main(args: argparse.Namespace) -> None:
+    """Read the config, then do what the command line asks for, alone in the folder."""
+    from plugins.config import setup_cfg
+    from plugins.defense.balance import runs
+    from plugins.engine.defaults import take_available_device
+    from plugins.utils.locks import hold
+
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cfg = setup_cfg(args.config_file, args.opts)
+    cfg = setup_cfg(args.config_file, args.opts, args.plugins)
     take_available_device(cfg)
     cfg.freeze()
     with hold(runs.balance_folder(cfg), "DATASETS.BALANCE.DIR", "balancing"):
         carry_out(args.task, cfg)
 
 
-def carry_out(task: str, cfg: CfgNode) -> None:
-    """Do one of the five, print where the result lies."""
+def carry_out(task: str, cfg: "CfgNode") -> None:
+    """Do one of the five tasks and print where the result lies."""
+    from plugins.defense.balance import runs
+    from plugins.defense.balance.filling import acceptance_table
+    from plugins.defense.balance.precision import precision_table
+
     if task == "plan":
         path, slots = runs.plan(cfg)
         for reason, number in Counter(slot.reason for slot in slots).items():

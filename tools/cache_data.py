@@ -15,32 +15,27 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import plugins  # noqa: F401  (registers the data sets)
-from plugins.config import setup_cfg
-from plugins.data import datasets_root
-from plugins.data.frame_cache.packing import pack_config
-from plugins.data.frame_cache.store import FrameCache, find_sizes, store_name
-from plugins.engine import parse_with_overrides
-from plugins.engine.checks import check_dataset_names
-from plugins.errors import InputError, require_output, user_errors
+from tools.head import add_config, command, new_parser, parse
 
 
 def parse_arguments() -> argparse.Namespace:
     """Options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config-file", default="", help="names the data sets and the sizes")
+    parser = new_parser(__doc__)
+    add_config(parser, "config that names the data sets and the sizes")
     task = parser.add_mutually_exclusive_group(required=True)
     task.add_argument("--out", type=Path, help="folder of the cache")
     task.add_argument("--verify", metavar="DIR", help="compare a cache with its digests")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    return parse_with_overrides(parser)
+    return parse(parser)
 
 
 def pack(args: argparse.Namespace) -> None:
-    """Pack; say what it takes and how to use it."""
-    cfg = setup_cfg(args.config_file, args.opts)
+    """Pack the frames; print their size and how to use them."""
+    from plugins.config import setup_cfg
+    from plugins.data.frame_cache.packing import pack_config
+    from plugins.engine.checks import check_dataset_names
+
+    cfg = setup_cfg(args.config_file, args.opts, args.plugins)
     check_dataset_names(cfg, "NAMES", "TESTS")
     for store in pack_config(cfg, str(args.out), args.workers):
         size = sum(file.stat().st_size for file in store.iterdir())
@@ -50,6 +45,10 @@ def pack(args: argparse.Namespace) -> None:
 
 def verify(folder: str) -> None:
     """Check each store of a cache."""
+    from plugins.data import datasets_root
+    from plugins.data.frame_cache.store import FrameCache, find_sizes, store_name
+    from plugins.errors import InputError
+
     sizes = find_sizes(folder)
     if not sizes:
         raise InputError(f"--verify {folder}: no frames there, expected folders such as 288x144")
@@ -59,12 +58,14 @@ def verify(folder: str) -> None:
         print(f"{Path(folder, store_name(size))}: {len(cache):,} frames as packed")
 
 
-@user_errors(
-    kept="nothing was written; a cache that was there is as before; the same command starts anew"
+@command(
+    parse_arguments,
+    kept="nothing was written; a cache that was there is as before; the same command starts anew",
 )
-def main() -> None:
+def main(args: argparse.Namespace) -> None:
     """Pack or verify."""
-    args = parse_arguments()
+    from plugins.errors import InputError, require_output
+
     if args.workers < 0:
         raise InputError(f"--workers {args.workers}: below 0")
     if args.verify:

@@ -14,24 +14,21 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # In an uninstalled checkout; in front, or a foreign `plugins` in site-packages would win.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from plugins.config import setup_cfg
-from plugins.engine import parse_with_overrides
-from plugins.engine.checks import check_evaluation
-from plugins.engine.defaults import take_available_device
-from plugins.errors import InputError, user_errors
-from plugins.robustness.comparison import compare
+from tools.head import add_config, command, new_parser, parse
+
+if TYPE_CHECKING:
+    from plugins.config import CfgNode
 
 
 def parse_arguments() -> argparse.Namespace:
     """Options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config-file", required=True, help="of the run: logs/run/config.yaml")
+    parser = new_parser(__doc__)
+    add_config(parser, "config of the run, such as logs/run/config.yaml", required=True)
     parser.add_argument("--out", type=Path, default=Path("comparison"), help="folder to write")
     parser.add_argument(
         "--column",
@@ -39,15 +36,17 @@ def parse_arguments() -> argparse.Namespace:
         action="append",
         required=True,
         metavar=("NAME", "OPTS"),
-        help="its name, another for each, and config keys and values in one word; may be repeated",
+        help="name of a column, and its config keys and values in one word; may be repeated",
     )
-    return parse_with_overrides(parser)
+    return parse(parser)
 
 
-@user_errors(kept="what the attacks found is kept in --out; the same command goes on")
-def main() -> None:
+@command(parse_arguments, kept="what the attacks found is kept in --out; the same command goes on")
+def main(args: argparse.Namespace) -> None:
     """Compare, print the table."""
-    args = parse_arguments()
+    from plugins.errors import InputError
+    from plugins.robustness.comparison import compare
+
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     columns, folders = {}, {}
     for name, words in args.column:
@@ -58,27 +57,41 @@ def main() -> None:
                 "names that differ in letters or digits"
             )
         folders[folder] = name
-        try:
-            own = shlex.split(words)
-        except ValueError as error:
-            raise InputError(f"--column: {words}: {error}; expected keys and values") from error
-        cfg = setup_cfg(args.config_file, [*args.opts, *own])
-        cfg.OUTPUT_DIR = str(args.out / folder)
-        if cfg.ATTACK.SAVE_IMAGES:
-            cfg.ATTACK.SAVE_IMAGES = str(Path(cfg.ATTACK.SAVE_IMAGES, folder))
-        take_available_device(cfg)
-        if not (cfg.MODEL.WEIGHTS and cfg.TEST.ATTACKS):
-            raise InputError(
-                "a comparison needs weights and attacks: add MODEL.WEIGHTS "
-                "logs/run/model_final.pth TEST.ATTACKS \"['FNA']\""
-            )
-        cfg.MODEL.BACKBONE.PRETRAIN = False
-        check_evaluation(cfg)
-        cfg.freeze()
-        columns[name] = cfg
+        columns[name] = read_column(args, words, folder)
     table = compare(columns, args.out)
     print(table.read_text())
     print(f"table: {table}")
+
+
+def read_column(args: argparse.Namespace, words: str, folder: str) -> "CfgNode":
+    """Read the config of one column, whose results go into ``folder``.
+
+    Raises:
+        InputError: the words are no keys and values, or weights or attacks are missing.
+    """
+    from plugins.config import setup_cfg
+    from plugins.engine.checks import check_evaluation
+    from plugins.engine.defaults import take_available_device
+    from plugins.errors import InputError
+
+    try:
+        overrides = shlex.split(words)
+    except ValueError as error:
+        raise InputError(f"--column: {words}: {error}; expected keys and values") from error
+    cfg = setup_cfg(args.config_file, [*args.opts, *overrides], args.plugins)
+    cfg.OUTPUT_DIR = str(args.out / folder)
+    if cfg.ATTACK.SAVE_IMAGES:
+        cfg.ATTACK.SAVE_IMAGES = str(Path(cfg.ATTACK.SAVE_IMAGES, folder))
+    take_available_device(cfg)
+    if not (cfg.MODEL.WEIGHTS and cfg.TEST.ATTACKS):
+        raise InputError(
+            "a comparison needs weights and attacks: add MODEL.WEIGHTS "
+            "logs/run/model_final.pth TEST.ATTACKS \"['FNA']\""
+        )
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    check_evaluation(cfg)
+    cfg.freeze()
+    return cfg
 
 
 if __name__ == "__main__":

@@ -13,16 +13,12 @@ from pathlib import Path
 # In an uninstalled checkout; in front, or a foreign `plugins` in site-packages would win.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from plugins.errors import InputError, require_output, user_errors
-from plugins.experiments import compare_runs, comparison_table
-from plugins.utils.io import write_json
+from tools.head import command, new_parser
 
 
 def parse_arguments() -> argparse.Namespace:
     """Options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="OUTPUT_DIRs or files: A, or A and B")
     parser.add_argument("--against", type=Path, nargs="+", help="B, as many as A")
     parser.add_argument(
@@ -32,7 +28,16 @@ def parse_arguments() -> argparse.Namespace:
         help="such as I2V/Rank-5, or mAP for the mean over the directions; default: mAP and Rank-1",
     )
     parser.add_argument("--out", type=Path, help="write the differences here too, as JSON")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+@command(parse_arguments)
+def main(arguments: argparse.Namespace) -> None:
+    """Compare, print, and write the differences where --out asks for it."""
+    from plugins.errors import InputError, require_output
+    from plugins.experiments import compare_runs, comparison_table
+    from plugins.utils.io import write_json
+
     if arguments.against is None:
         if len(arguments.runs) != 2:
             raise InputError(
@@ -41,13 +46,6 @@ def parse_arguments() -> argparse.Namespace:
         arguments.runs, arguments.against = arguments.runs[:1], arguments.runs[1:]
     if arguments.out:
         require_output("--out", arguments.out, ".json")
-    return arguments
-
-
-@user_errors
-def main() -> None:
-    """Compare, print, and write where it was asked for."""
-    arguments = parse_arguments()
     entries, remarks = compare_runs(arguments.runs, arguments.against, arguments.metric)
     for remark in remarks:
         print(remark)

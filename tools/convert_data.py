@@ -13,35 +13,35 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import plugins  # noqa: F401  (registers the data sets)
-from plugins.config import setup_cfg
-from plugins.data.conversion import PLACEMENTS, TARGETS, convert
-from plugins.engine import parse_with_overrides
-from plugins.errors import require_output, user_errors
+from tools.head import add_config, command, new_parser, parse
+
+TARGETS = ("hitsz-vcm", "bupt-campus", "manifest")
+PLACEMENTS = ("copy", "hardlink", "symlink")
 
 
 def parse_arguments() -> argparse.Namespace:
     """Options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("--from", dest="name", required=True, help="a name as in DATASETS.NAMES")
     parser.add_argument("--to", choices=TARGETS, required=True, help="layout")
     parser.add_argument("--out", type=Path, required=True, help="new folder of the data set")
     parser.add_argument("--root", help="folder of all data sets; default: FASTREID_DATASETS")
-    parser.add_argument("--frames", choices=PLACEMENTS, default="copy", help="how they get there")
-    parser.add_argument("--config-file", default="", help="where the data set's options are")
-    return parse_with_overrides(parser)
+    parser.add_argument("--frames", choices=PLACEMENTS, default="copy", help="how frames get there")
+    add_config(parser, "config that holds the data set's options")
+    return parse(parser)
 
 
-@user_errors(kept="nothing was written; the same command starts anew")
-def main() -> int:
-    """Convert, tell."""
-    args = parse_arguments()
+@command(parse_arguments, kept="nothing was written; the same command starts anew")
+def main(args: argparse.Namespace) -> int:
+    """Convert, print what was lost and what was written."""
+    from plugins.config import setup_cfg
+    from plugins.data.conversion import convert
+    from plugins.errors import require_output
+
     require_output("--out", args.out)
     if args.root:
         os.environ["FASTREID_DATASETS"] = args.root
-    cfg = setup_cfg(args.config_file, args.opts)
+    cfg = setup_cfg(args.config_file, args.opts, args.plugins)
     done = convert(args.name, args.to, args.out, cfg, args.frames)
     for loss in done.losses:
         print(f"not kept: {loss}")

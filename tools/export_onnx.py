@@ -12,36 +12,34 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from plugins.config import setup_cfg
-from plugins.engine import parse_with_overrides
-from plugins.engine.onnx_export import (
-    TOLERANCE,
-    export_onnx,
-    largest_difference,
-    load_deployed,
-    require_onnx,
-)
-from plugins.errors import InputError, require_output, user_errors
+from tools.head import add_config, command, new_parser, parse
 
 
 def parse_arguments() -> argparse.Namespace:
     """Options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config-file", required=True, help="of the run, its config.yaml")
+    parser = new_parser(__doc__)
+    add_config(parser, "config of the run, such as logs/run/config.yaml", required=True)
     parser.add_argument("--out", type=Path, required=True, help="an .onnx file")
-    return parse_with_overrides(parser)
+    return parse(parser)
 
 
-@user_errors(kept="nothing was written; the same command starts anew")
-def main() -> int:
+@command(parse_arguments, kept="nothing was written; the same command starts anew")
+def main(args: argparse.Namespace) -> int:
     """Load, export, compare; 1 if the file's features are not the model's."""
-    args = parse_arguments()
+    from plugins.config import setup_cfg
+    from plugins.engine.onnx_export import (
+        TOLERANCE,
+        export_onnx,
+        largest_difference,
+        load_deployed,
+        require_onnx,
+    )
+    from plugins.errors import InputError, require_output
+
     require_onnx()
     here = ["MODEL.BACKBONE.PRETRAIN", False, "MODEL.DEVICE", "cpu"]
     attacker = ["MODEL.SELF_ATTACK.CAM_WEIGHT", 0.0]  # none is exported: no cameras to count
-    cfg = setup_cfg(args.config_file, [*args.opts, *here, *attacker])
+    cfg = setup_cfg(args.config_file, [*args.opts, *here, *attacker], args.plugins)
     if not cfg.MODEL.WEIGHTS:
         raise InputError("MODEL.WEIGHTS: expected a checkpoint, found nothing")
     require_output("--out", args.out, ".onnx")

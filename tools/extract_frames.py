@@ -14,26 +14,24 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import plugins  # noqa: F401  (makes fastreid importable)
-from plugins.data.conversion.videos import extract_frames
-from plugins.errors import InputError, require_output, user_errors
+from tools.head import command, new_parser
 
 
 def parse_arguments() -> argparse.Namespace:
     """Options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("table", help="CSV or Parquet")
     parser.add_argument("--out", type=Path, required=True, help="new folder")
     parser.add_argument("--every", type=int, default=1, help="keep one of so many frames")
     return parser.parse_args()
 
 
-@user_errors(kept="nothing was written; the same command starts anew")
-def main() -> None:
-    """Extract, tell."""
-    args = parse_arguments()
+@command(parse_arguments, kept="nothing was written; the same command starts anew")
+def main(args: argparse.Namespace) -> None:
+    """Extract the frames and print how many there are."""
+    from plugins.data.conversion.videos import extract_frames
+    from plugins.errors import InputError, require_output
+
     if args.every < 1:
         raise InputError(f"--every {args.every}: expected 1 or more")
     require_output("--out", args.out)

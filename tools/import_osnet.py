@@ -13,39 +13,41 @@ import argparse
 import importlib.util
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
+from tools.head import command, new_parser
 
-from plugins.config import default_cfg
-from plugins.data.frames import read_frame, resize_frame
-from plugins.errors import InputError, require_output, user_errors
-from plugins.modeling.backbones.folded import read_osnet, renormalize
-from plugins.utils.io import write_tensors
+if TYPE_CHECKING:
+    import torch
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
 def parse_arguments() -> argparse.Namespace:
     """Options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("onnx", type=Path, help="file of deep-person-reid's export")
     parser.add_argument("--images", type=Path, required=True, help="folder of training images")
     parser.add_argument("--out", type=Path, required=True, help="a .pth file")
-    parser.add_argument("--number", type=int, default=256, help="of images, spread over the folder")
+    parser.add_argument("--number", type=int, default=256, help="images to take from the folder")
     parser.add_argument("--size", type=int, nargs=2, default=[256, 128], metavar=("H", "W"))
     return parser.parse_args()
 
 
-def read_images(folder: Path, number: int, size: list[int]) -> torch.Tensor:
+def read_images(folder: Path, number: int, size: list[int]) -> "torch.Tensor":
     """Read images spread over a folder, (N, 3, H, W), normalized as ImageNet's.
 
     Raises:
         InputError: the folder has fewer than two images.
     """
+    import torch
+
+    from plugins.config import default_cfg
+    from plugins.data.frames import read_frame, resize_frame
+    from plugins.errors import InputError
+
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
     if len(files) < 2 or number < 2:
         raise InputError(
@@ -61,10 +63,15 @@ def read_images(folder: Path, number: int, size: list[int]) -> torch.Tensor:
     return (images - mean) / std
 
 
-@user_errors
-def main() -> None:
+@command(parse_arguments)
+def main(args: argparse.Namespace) -> None:
     """Read, renormalize, compare, write."""
-    args = parse_arguments()
+    import torch
+
+    from plugins.errors import InputError, require_output
+    from plugins.modeling.backbones.folded import read_osnet, renormalize
+    from plugins.utils.io import write_tensors
+
     if importlib.util.find_spec("onnx") is None:
         raise InputError("reading ONNX needs onnx: pip install onnx")
     require_output("--out", args.out, ".pth")

@@ -20,19 +20,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from plugins.errors import InputError, require_output, user_errors
+from plugins.errors import InputError, require_output
 from plugins.synthetic.layouts import LAYOUTS
 from plugins.synthetic.oracle import ceiling
 from plugins.synthetic.settings import PRESETS, SyntheticSettings, kind_of
 from plugins.synthetic.sheet import save_sheet
 from plugins.synthetic.writers import render_layout
+from tools.head import command, new_parser
 
 
 def parse_arguments() -> argparse.Namespace:
     """Options; one for each field of the settings, which wins over the preset."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("--preset", choices=PRESETS, default="quick")
     parser.add_argument("--layout", choices=LAYOUTS, default="hitsz-vcm", help="on disk")
     parser.add_argument("--out", type=Path, required=True, help="folder of the data set")
@@ -93,44 +92,39 @@ def print_ceiling(settings: SyntheticSettings) -> None:
         )
 
 
-@user_errors(kept="the data set is not whole; the same command renders it anew")
-def main() -> int:
+@command(parse_arguments, kept="the data set is not whole; the same command renders it anew")
+def main(args: argparse.Namespace) -> None:
     """Render, count, show."""
-    arguments = vars(parse_arguments())
+    arguments = vars(args)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     names = {field.name for field in dataclasses.fields(SyntheticSettings)}
     chosen = {name: value for name, value in arguments.items() if name in names}
-    try:
-        if arguments["workers"] < 1:
-            raise InputError(f"--workers {arguments['workers']}: expected 1 or more")
-        require_output("--out", arguments["out"])
-        if arguments["sheet"]:
-            require_output("--sheet", arguments["sheet"], ".png")
-        settings = dataclasses.replace(PRESETS[arguments["preset"]], **chosen)
-        shown = [settings]
-        if arguments["sheet_site"] is not None:
-            if not arguments["sheet"]:
-                raise InputError(f"--sheet-site {arguments['sheet_site']}: expected --sheet, too")
-            shown.append(dataclasses.replace(settings, site_seed=arguments["sheet_site"]))
-        counts = render_layout(
-            LAYOUTS[arguments["layout"]],
-            arguments["out"],
-            settings,
-            arguments["workers"],
-            arguments["overwrite"],
-        )
-        print_counts(counts)
-        print(f"data set: {arguments['out']}")
-        if arguments["ceiling"]:
-            print_ceiling(settings)
-        if arguments["sheet"]:
-            save_sheet(arguments["sheet"], *shown)
-            print(f"contact sheet: {arguments['sheet']}")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if arguments["workers"] < 1:
+        raise InputError(f"--workers {arguments['workers']}: expected 1 or more")
+    require_output("--out", arguments["out"])
+    if arguments["sheet"]:
+        require_output("--sheet", arguments["sheet"], ".png")
+    settings = dataclasses.replace(PRESETS[arguments["preset"]], **chosen)
+    shown = [settings]
+    if arguments["sheet_site"] is not None:
+        if not arguments["sheet"]:
+            raise InputError(f"--sheet-site {arguments['sheet_site']}: expected --sheet, too")
+        shown.append(dataclasses.replace(settings, site_seed=arguments["sheet_site"]))
+    counts = render_layout(
+        LAYOUTS[arguments["layout"]],
+        arguments["out"],
+        settings,
+        arguments["workers"],
+        arguments["overwrite"],
+    )
+    print_counts(counts)
+    print(f"data set: {arguments['out']}")
+    if arguments["ceiling"]:
+        print_ceiling(settings)
+    if arguments["sheet"]:
+        save_sheet(arguments["sheet"], *shown)
+        print(f"contact sheet: {arguments['sheet']}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

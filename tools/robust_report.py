@@ -15,20 +15,13 @@ from pathlib import Path
 # In an uninstalled checkout; in front, or a foreign `plugins` in site-packages would win.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from plugins.config import setup_cfg
-from plugins.engine import parse_with_overrides
-from plugins.engine.checks import check_evaluation
-from plugins.engine.defaults import take_available_device
-from plugins.errors import InputError, user_errors
-from plugins.robustness.report import report
+from tools.head import add_config, command, new_parser, parse
 
 
 def parse_arguments() -> argparse.Namespace:
     """Options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config-file", required=True, help="of the run: logs/run/config.yaml")
+    parser = new_parser(__doc__)
+    add_config(parser, "config of the run, such as logs/run/config.yaml", required=True)
     parser.add_argument("--level", default="quick", help="quick, standard or full")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder to write")
     parser.add_argument("--twin", default="", help="weights of the same model without its defence")
@@ -39,15 +32,20 @@ def parse_arguments() -> argparse.Namespace:
         metavar="WEIGHTS",
         help="weights of the same config trained with another seed; may be repeated",
     )
-    return parse_with_overrides(parser)
+    return parse(parser)
 
 
-@user_errors(kept="what the attacks found is kept in --out; the same command goes on")
-def main() -> None:
-    """Load, report, print where it lies."""
-    args = parse_arguments()
+@command(parse_arguments, kept="what the attacks found is kept in --out; the same command goes on")
+def main(args: argparse.Namespace) -> None:
+    """Load, report, print the path of each card and its worst case."""
+    from plugins.config import setup_cfg
+    from plugins.engine.checks import check_evaluation
+    from plugins.engine.defaults import take_available_device
+    from plugins.errors import InputError
+    from plugins.robustness.report import report
+
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cfg = setup_cfg(args.config_file, args.opts)
+    cfg = setup_cfg(args.config_file, args.opts, args.plugins)
     take_available_device(cfg)
     if not cfg.MODEL.WEIGHTS:
         raise InputError("a report needs weights: add MODEL.WEIGHTS logs/run/model_final.pth")

@@ -1,41 +1,105 @@
 """Train or evaluate what a config describes.
 
-``python tools/train_net.py --config-file configs/VVI/synthetic/sadstrm.yml`` trains and evaluates,
-``--eval-only MODEL.WEIGHTS logs/run/model_final.pth`` evaluates, ``--resume`` goes on.
+python tools/train_net.py --config-file configs/VVI/synthetic/sadstrm.yml
+python tools/train_net.py --config-file logs/run/config.yaml --resume
+python tools/train_net.py --config-file logs/run/config.yaml --eval-only \
+    MODEL.WEIGHTS logs/run/model_final.pth
+
+The first line trains and evaluates, the second goes on with a training, the third evaluates.
 """
 
+import argparse
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 # In an uninstalled checkout; in front, or a foreign `plugins` in site-packages would win.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from plugins.engine import launch, parse_arguments, read_cfg, run
-from plugins.errors import user_errors
+from tools.head import ASSIGNMENT, KEY, add_config, command, new_parser, parse
 
 KEPT = "what was saved before is kept; the same command starts anew, with --resume it goes on"
 
 
-@user_errors(kept=KEPT)
-def main() -> None:
-    """Read the command line, then run in one or several processes."""
-    args = parse_arguments("Train or evaluate what a config describes.")
+def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse fastreid's options, but ``--resume`` also takes a checkpoint's path.
+
+    fastreid reads the path in ``--resume logs/run/model_0010.pth`` as a config key, and flags that
+    stand behind the first override as keys and values.
+    """
+    args = parse(run_parser(), words)
+    if args.resume:
+        path, args.opts = take_stray(args.opts)
+        args.resume = path or True
+    return args
+
+
+def run_parser() -> argparse.ArgumentParser:
+    """Build fastreid's ``default_argument_parser`` with the head of our commands."""
+    parser = new_parser(__doc__ or "")
+    add_config(parser)
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the newest checkpoint of OUTPUT_DIR; --resume FILE: from that checkpoint",
+    )
+    parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
+    parser.add_argument("--num-gpus", type=int, default=1, help="processes on this machine")
+    parser.add_argument("--num-machines", type=int, default=1, help="machines that take part")
+    parser.add_argument("--machine-rank", type=int, default=0, help="rank of this machine, from 0")
+    # A port of the user's own, so that runs of two users on a machine do not meet.
+    user = os.getuid() if sys.platform != "win32" else 1
+    port = 2**15 + 2**14 + hash(user) % 2**14
+    parser.add_argument(
+        "--dist-url", default=f"tcp://127.0.0.1:{port}", help="address of the first process"
+    )
+    return parser
+
+
+def take_stray(words: Sequence[str]) -> tuple[str, list[str]]:
+    """Take out the one word that stands where a key should and leaves the overrides odd.
+
+    Returns:
+        The word, empty where there is none, and the other words.
+
+    >>> take_stray(["SEED", "1", "logs/run/model_0010.pth", "OUTPUT_DIR=logs/run"])
+    ('logs/run/model_0010.pth', ['SEED', '1', 'OUTPUT_DIR=logs/run'])
+    >>> take_stray(["SEDE", "1"])
+    ('', ['SEDE', '1'])
+    """
+    words, index = list(words), 0
+    while index < len(words):
+        word, rest = words[index], words[index + 1 :]
+        if not (ASSIGNMENT.match(word) or KEY.fullmatch(word)) and pairs_up(rest):
+            return word, words[:index] + rest
+        index += 1 if ASSIGNMENT.match(word) else 2
+    return "", words
+
+
+def pairs_up(words: Sequence[str]) -> bool:
+    """Tell whether every key among KEY VALUE and KEY=VALUE overrides has a value."""
+    index = 0
+    while index < len(words):
+        index += 1 if ASSIGNMENT.match(words[index]) else 2
+    return index == len(words)
+
+
+@command(parse_arguments, kept=KEPT)
+def main(args: argparse.Namespace) -> None:
+    """Read the config, then run in one or several processes."""
+    from plugins.engine import launch, read_cfg, run_rank
+
     cfg = read_cfg(args)
     launch(
-        run_reporting_errors,
+        run_rank,
         args.num_gpus,
         args.num_machines,
         args.machine_rank,
         args.dist_url,
         cfg.MODEL.DEVICE,
-        (cfg, args),
+        (cfg, args, KEPT),
     )
-
-
-@user_errors(kept=KEPT)
-def run_reporting_errors(cfg, args) -> None:
-    """In a process of its own an error must be printed there."""
-    run(cfg, args)
 
 
 if __name__ == "__main__":

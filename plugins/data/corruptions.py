@@ -27,8 +27,8 @@ from plugins.data.frame_cache.store import digest, frame_name
 from plugins.data.frames import resize_frame
 from plugins.errors import InputError
 from plugins.protocol import Direction
-from plugins.registry import nearest
 from plugins.utils.images import decode_image
+from plugins.utils.names import closest_names
 
 SEVERITIES = (1, 2, 3, 4, 5)
 # By kind, the strength at each severity.
@@ -176,7 +176,7 @@ def check_corruption(cfg: CfgNode) -> None:
         ("ITEMS", keys.ITEMS, list(ITEMS)),
     ):
         if value not in choices:
-            known = ", ".join(nearest(value, choices))
+            known = ", ".join(closest_names(value, choices))
             raise InputError(f"TEST.CORRUPTION.{key}: '{value}'; known: {known}")
     if keys.SEVERITY not in SEVERITIES:
         raise InputError(f"TEST.CORRUPTION.SEVERITY: {keys.SEVERITY}; expected 1 to 5")

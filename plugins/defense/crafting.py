@@ -28,7 +28,8 @@ from plugins.attacks.optimizers import GRADIENT_FREE, Score
 from plugins.defense.triplet_attacks import TRIPLET_ATTACKS, TripletAttack
 from plugins.errors import InputError
 from plugins.modeling.meta_arch.vvi_baseline import log_scalar
-from plugins.registry import ATTACK, known, listed, nearest
+from plugins.registry import ATTACK, known
+from plugins.utils.names import closest_names, list_names
 
 
 class Crafter:
@@ -165,8 +166,10 @@ def build_inner(cfg: CfgNode) -> Attack | TripletAttack:
         return TRIPLET_ATTACKS[name](cfg)
     plain = name.removesuffix(STRONG)
     if plain not in known(ATTACK):
-        choices = nearest(name, [*known(ATTACK), *TRIPLET_ATTACKS])
-        raise InputError(f"DEFENSE.INNER: no ATTACK is named '{name}'; known: {listed(choices)}")
+        choices = closest_names(name, [*known(ATTACK), *TRIPLET_ATTACKS])
+        raise InputError(
+            f"DEFENSE.INNER: no ATTACK is named '{name}'; known: {list_names(choices)}"
+        )
     if plain != name:
         raise InputError(
             f"DEFENSE.INNER: {name}; expected {plain}: how strong it is in training, DEFENSE.STEPS "

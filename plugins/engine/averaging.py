@@ -6,8 +6,6 @@ from fastreid.config import CfgNode
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from plugins.errors import InputError
-
 
 class WeightAverage:
     """Exponential moving average of the network in training: a <- decay a + (1 - decay) live.
@@ -62,14 +60,6 @@ def make_average(decay: float) -> Callable[[list[Tensor], list[Tensor], object],
 
 
 def build_average(cfg: CfgNode, model: nn.Module) -> WeightAverage | None:
-    """The average that SOLVER.EMA_DECAY asks for; None at 0.
-
-    Raises:
-        InputError: it is not in [0, 1).
-    """
+    """Build the average that SOLVER.EMA_DECAY asks for; return None where it is 0."""
     decay = cfg.SOLVER.EMA_DECAY
-    if not 0 <= decay < 1:
-        raise InputError(
-            f"SOLVER.EMA_DECAY: {decay}; expected 0 (off) or a number below 1, such as 0.999"
-        )
     return WeightAverage(model, decay) if decay else None

@@ -8,7 +8,7 @@ import torch
 from fastreid.config import CfgNode
 from fastreid.utils.registry import Registry
 
-from plugins.config import one_line
+from plugins.config import check_values
 from plugins.data.build import (
     FASTREID_SAMPLERS,
     clip_length,
@@ -21,7 +21,7 @@ from plugins.data.datasets.wrapped import chain
 from plugins.data.transforms import build_clip_transforms
 from plugins.engine.optimizer import check_optimizer
 from plugins.engine.trainer import evaluator_name
-from plugins.errors import InputError
+from plugins.errors import InputError, one_line
 from plugins.modeling.dry_build import check_model
 from plugins.registry import EVALUATOR, SAMPLER, STEP, lookup
 
@@ -36,6 +36,7 @@ def check_run(cfg: CfgNode, processes: int) -> None:
     Raises:
         InputError: a part is not registered, or a value is one that a part refuses.
     """
+    check_values(cfg)
     check_datasets(cfg, "NAMES", "TESTS")
     batch = share_batch(cfg, processes)
     name = cfg.DATALOADER.SAMPLER_TRAIN
@@ -55,6 +56,7 @@ def check_run(cfg: CfgNode, processes: int) -> None:
 
 def check_evaluation(cfg: CfgNode) -> None:
     """Check all that an evaluation will need; raises InputError as :func:`check_run`."""
+    check_values(cfg)
     check_datasets(cfg, "TESTS")
     check_evaluator(cfg)
     check_model(cfg, {"INPUT.SIZE_TEST": frame_size(cfg, is_train=False)}, batch=0)

@@ -15,12 +15,12 @@ from fastreid.utils.env import seed_all_rng
 from fastreid.utils.logger import setup_logger
 from torch import nn
 
-from plugins.config import setup_cfg
+from plugins.config import import_plugins, setup_cfg
 from plugins.engine.checkpoint import Checkpointer, check_schedule
 from plugins.engine.checks import check_evaluation, check_run
 from plugins.engine.launch import world_size
 from plugins.engine.trainer import Trainer, load_model
-from plugins.errors import InputError, without_traceback
+from plugins.errors import InputError, user_errors, without_traceback
 from plugins.evaluation import Evaluation, verify_expected, write_queries
 from plugins.utils.io import make_folder, write_json
 from plugins.utils.locks import hold
@@ -43,7 +43,9 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
     """
     if not args.config_file:
         raise InputError("--config-file: expected one, such as configs/VVI/synthetic/sadstrm.yml")
-    cfg = setup_cfg(args.config_file, args.opts)
+    if isinstance(args.resume, str) and not os.path.isfile(args.resume):
+        raise InputError(f"--resume {args.resume}: no such file")
+    cfg = setup_cfg(args.config_file, args.opts, args.plugins)
     take_available_device(cfg)
     for option, number in (("gpus", args.num_gpus), ("machines", args.num_machines)):
         if number < 1:
@@ -106,6 +108,24 @@ def setup_run(cfg: CfgNode, args: argparse.Namespace) -> None:
     if device.index is not None:
         torch.cuda.set_device(device)  # whose random state a checkpoint keeps
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
+
+
+def run_rank(cfg: CfgNode, args: argparse.Namespace, kept: str) -> None:
+    """Run in a process that may be new: it imports the user's parts and reports its own errors.
+
+    A spawned process cannot raise into the one that started it.
+
+    Args:
+        cfg: of the run; its PLUGINS were asked for in the first process.
+        args: of the command line.
+        kept: what is kept after a signal, and how to go on.
+    """
+    user_errors(kept=kept)(_run_with_plugins)(cfg, args)
+
+
+def _run_with_plugins(cfg: CfgNode, args: argparse.Namespace) -> None:
+    import_plugins(cfg.PLUGINS)
+    run(cfg, args)
 
 
 def run(cfg: CfgNode, args: argparse.Namespace) -> None:

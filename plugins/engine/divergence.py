@@ -35,7 +35,7 @@ def failure_of(error: FloatingPointError, step: Step, folder: Path) -> RunFailed
             kept = f"the batch is lost: {refusal}"
     good = last_good_checkpoint(folder)
     way_back = f"the last good checkpoint is {good}" if good else "there is no checkpoint before it"
-    return RunFailed(f"{error}; {kept}; {way_back}", told=not comm.is_main_process())
+    return RunFailed(f"{error}; {kept}; {way_back}", reported=not comm.is_main_process())
 
 
 def batch_file(iteration: int, rank: int) -> str:

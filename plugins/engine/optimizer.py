@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from plugins.errors import InputError
-from plugins.registry import nearest
+from plugins.utils.names import closest_names
 
 # LBFGS asks for losses again and again, the others take not every tensor.
 OPTIMIZERS = sorted(
@@ -76,7 +76,7 @@ def make_optimizer(name: str, groups: list[dict], *, momentum: float, nesterov: 
 def check_optimizer(name: str) -> None:
     """Raise InputError unless ``name`` is an optimizer of ``torch.optim`` that can be used."""
     if name not in OPTIMIZERS:
-        close = ", ".join(nearest(name, OPTIMIZERS)[:3])
+        close = ", ".join(closest_names(name, OPTIMIZERS)[:3])
         raise InputError(f"SOLVER.OPT: torch.optim has no '{name}' to use; nearest: {close}")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from tabulate import tabulate
 
 from plugins.errors import InputError
-from plugins.registry import nearest
+from plugins.utils.names import closest_names
 
 COLUMNS = (
     *("Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mAP-std", "mINP", "metric"),
@@ -90,6 +90,6 @@ def by_task(results: dict[str, dict]) -> dict[str, dict]:
 
 def _entry(mapping: dict, key: str, kind: str, source: str) -> Any:
     if key not in mapping:
-        known = ", ".join(nearest(key, list(mapping))) or "none"
+        known = ", ".join(closest_names(key, list(mapping))) or "none"
         raise InputError(f"{source}: no {kind} '{key}'; known: {known}")
     return mapping[key]

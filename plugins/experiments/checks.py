@@ -6,15 +6,14 @@ from pathlib import Path
 
 from fastreid.config import CfgNode
 
-from plugins.config import check_values
 from plugins.errors import InputError
-from plugins.registry import nearest
+from plugins.utils.names import closest_names
 from plugins.utils.yaml_files import read_yaml
 
 # "{seed}" or "{seed+100}" in a value.
 SEED = re.compile(r"\{seed(?: *\+ *(\d+))?\}")
 # A run sets these itself.
-OWN_KEYS = ("SEED", "OUTPUT_DIR", "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS")
+OWN_KEYS = ("SEED", "PLUGINS", "OUTPUT_DIR", "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS")
 
 
 def load_tree(file: Path) -> dict:
@@ -49,14 +48,14 @@ def check_keys(tree: dict, known: tuple[str, ...], source: str) -> None:
     """Raise InputError for a key that is not known, naming the nearest."""
     for key in tree:
         if key not in known:
-            choices = ", ".join(nearest(str(key), list(known)))
+            choices = ", ".join(closest_names(str(key), list(known)))
             raise InputError(f"{source}: no key '{key}'; known: {choices}")
 
 
 def check_choice(name: str, choices: list[str], why: str) -> None:
     """Raise InputError unless ``name`` is one of ``choices``."""
     if name not in choices:
-        raise InputError(f"{why} '{name}'; known: {', '.join(nearest(str(name), choices))}")
+        raise InputError(f"{why} '{name}'; known: {', '.join(closest_names(str(name), choices))}")
 
 
 def check_name(name: str, source: str) -> None:
@@ -79,10 +78,9 @@ def check_cfg(cfg: CfgNode, source: str, check: Callable[[CfgNode], None]) -> No
     Args:
         cfg: the config.
         source: file and key, for the message.
-        check: raises InputError for what the config lacks beyond the ranges of its values.
+        check: raises InputError for what the config lacks or holds wrongly.
     """
     try:
-        check_values(cfg)
         check(cfg)
     except InputError as error:
         raise InputError(f"{source}: {error}") from error

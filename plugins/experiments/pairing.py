@@ -11,7 +11,7 @@ import numpy as np
 from plugins.errors import InputError
 from plugins.evaluation.queries import METRICS, Evaluation, QueryResults
 from plugins.experiments.paired import Difference, nested_difference, paired_difference
-from plugins.registry import nearest
+from plugins.utils.names import closest_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ def split_metric(metric: str, source: str) -> tuple[str | None, str]:
     """
     row, _, name = metric.rpartition("/")
     if name not in METRICS:
-        known = ", ".join(nearest(name, list(METRICS)))
+        known = ", ".join(closest_names(name, list(METRICS)))
         raise InputError(
             f"{source}: '{metric}'; expected METRIC or DIRECTION/METRIC, with one of {known}"
         )

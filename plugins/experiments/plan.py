@@ -7,8 +7,8 @@ from pathlib import Path
 
 from plugins.errors import InputError
 from plugins.experiments.datasets import Dataset, FurtherTest
-from plugins.registry import nearest
 from plugins.utils.io import file_digest
+from plugins.utils.names import closest_names
 
 # Config keys that name a file of weights.
 START_KEYS = ("MODEL.BACKBONE.PRETRAIN_PATH", "MODEL.WEIGHTS")
@@ -29,6 +29,7 @@ class Row:
         epochs: SOLVER.MAX_EPOCH.
         seeds: of its runs.
         tests: DATASETS.TESTS.
+        plugins: modules and files of the user that every process of its runs imports.
         files: below the folder of all data sets, which decide what trains besides the data set.
     """
 
@@ -40,6 +41,7 @@ class Row:
     epochs: int
     seeds: tuple[int, ...]
     tests: tuple[str, ...]
+    plugins: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
 
     def start(self) -> str | None:
@@ -129,7 +131,7 @@ class Ablation:
         """
         for name in rows or []:
             if name not in self.rows:
-                known = ", ".join(nearest(name, list(self.rows)))
+                known = ", ".join(closest_names(name, list(self.rows)))
                 raise InputError(f"{self.file}: no row '{name}'; known: {known}")
         return [row for row in self.rows.values() if rows is None or row.name in rows]
 

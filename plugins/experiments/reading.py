@@ -11,7 +11,7 @@ seed can have other training people, another site, or other weights to start fro
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
@@ -35,13 +35,13 @@ from plugins.experiments.checks import (
 )
 from plugins.experiments.plan import Ablation, Contrast, Row
 from plugins.experiments.reading_sets import read_dataset, read_test
-from plugins.registry import nearest
+from plugins.utils.names import closest_names
 
 KEYS = ("config", "dataset", "tests", "metrics", "primary", "seeds", "options", "rows")
 OPTIONAL_KEYS = ("tests", "primary", "options")
 
 
-def read_ablation(file: Path, name: str | None = None) -> Ablation:
+def read_ablation(file: Path, name: str | None = None, plugins: Sequence[str] = ()) -> Ablation:
     """Read and check a file: keys, values and names of parts of every row, before any run starts.
 
     What only a read data set tells, such as the directions of ``metrics``, fails in a run.
@@ -49,6 +49,7 @@ def read_ablation(file: Path, name: str | None = None) -> Ablation:
     Args:
         file: the YAML file.
         name: of its logs and its results; None for the file's.
+        plugins: modules and files of the user, which every run imports as well.
 
     Raises:
         InputError: names the file and the key.
@@ -62,7 +63,7 @@ def read_ablation(file: Path, name: str | None = None) -> Ablation:
 
     @functools.cache
     def of_seed(seed: int) -> Ablation:
-        return _read_tree(file, name, at_seed(tree, seed), seeds, at)
+        return _read_tree(file, name, at_seed(tree, seed), seeds, plugins, at)
 
     def at(seed: int) -> Ablation:
         return of_seed(seed if at_seed(tree, seed) != tree else seeds[0])
@@ -71,12 +72,17 @@ def read_ablation(file: Path, name: str | None = None) -> Ablation:
 
 
 def _read_tree(
-    file: Path, name: str | None, tree: dict, seeds: tuple[int, ...], at: Callable[[int], Ablation]
+    file: Path,
+    name: str | None,
+    tree: dict,
+    seeds: tuple[int, ...],
+    plugins: Sequence[str],
+    at: Callable[[int], Ablation],
 ) -> Ablation:
     config = str(tree["config"])
     options = mapping(tree.get("options") or {}, f"{file}: options")
     rows = {
-        str(name): _read_row(file, config, options, str(name), row, seeds)
+        str(name): _read_row(file, config, options, str(name), row, seeds, plugins)
         for name, row in mapping(tree["rows"], f"{file}: rows").items()
     }
     if not rows:
@@ -89,7 +95,7 @@ def _read_tree(
         metrics=_read_metrics(tree["metrics"], f"{file}: metrics"),
         rows=rows,
         tests={
-            str(name): read_test(config, str(name), test, f"{file}: tests.{name}")
+            str(name): read_test(config, str(name), test, f"{file}: tests.{name}", plugins)
             for name, test in mapping(tree.get("tests") or {}, f"{file}: tests").items()
         },
         primary=(),
@@ -107,7 +113,13 @@ def _read_tree(
 
 
 def _read_row(
-    file: Path, config: str, options: dict, name: str, row: dict | None, seeds: tuple[int, ...]
+    file: Path,
+    config: str,
+    options: dict,
+    name: str,
+    row: dict | None,
+    seeds: tuple[int, ...],
+    plugins: Sequence[str],
 ) -> Row:
     source = f"{file}: rows.{name}"
     check_name(name, source)
@@ -116,7 +128,7 @@ def _read_row(
     overrides = mapping(row.get("overrides") or {}, f"{source}.overrides")
 
     base = read_config(config)
-    cfg = setup_cfg(config)
+    cfg = setup_cfg(config, plugins=plugins)
     merge(cfg, options, f"{file}: options")
     merge(cfg, overrides, f"{source}.overrides")
     check_cfg(cfg, source, functools.partial(check_run, processes=1))
@@ -137,6 +149,7 @@ def _read_row(
         epochs=cfg.SOLVER.MAX_EPOCH,
         seeds=read_seeds(row["seeds"], f"{source}.seeds") if "seeds" in row else seeds,
         tests=tuple(cfg.DATASETS.TESTS),
+        plugins=tuple(cfg.PLUGINS),
         files=tuple(
             file
             for name in cfg.DATASETS.NAMES
@@ -154,7 +167,7 @@ def _read_metrics(names: object, source: str) -> tuple[tuple[str, str], ...]:
     for name in names:
         direction, _, metric = str(name).rpartition("/")
         if not direction or metric not in COLUMNS:
-            known = ", ".join(nearest(metric, list(COLUMNS)))
+            known = ", ".join(closest_names(metric, list(COLUMNS)))
             raise InputError(f"{source}: '{name}'; expected DIRECTION/METRIC, with one of {known}")
         pairs.append((direction, metric))
     return tuple(pairs)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 
 import yaml
 
@@ -32,13 +33,15 @@ def read_dataset(tree: object, source: str) -> Dataset:
     return read_render(name, tree["render"], f"{source}.render")
 
 
-def read_test(config: str, name: str, tree: object, source: str) -> FurtherTest:
+def read_test(
+    config: str, name: str, tree: object, source: str, plugins: Sequence[str] = ()
+) -> FurtherTest:
     """A further test, whose options must fit the base config."""
     check_name(name, source)
     tree = mapping(tree, source)
     check_keys(tree, ("render", "options"), source)
     options = mapping(tree.get("options") or {}, f"{source}.options")
-    cfg = setup_cfg(config)
+    cfg = setup_cfg(config, plugins=plugins)
     merge(cfg, options, f"{source}.options")
     check_cfg(cfg, source, check_evaluation)
     render, keys = tree.get("render"), [key for key, _ in flatten(options)]

@@ -13,7 +13,7 @@ from plugins.errors import InputError
 from plugins.evaluation import Evaluation
 from plugins.experiments.gather import gather_blocks, gather_queries
 from plugins.experiments.plan import Ablation, Row, difference
-from plugins.experiments.stages import Stage, spelt, stages_of
+from plugins.experiments.stages import Stage, plugin_words, spelt, stages_of
 from plugins.utils.io import read_json
 
 MARKER, LOG, CONFIG, FINAL = "run.json", "train.log", "config.yaml", "model_final.pth"
@@ -52,7 +52,8 @@ class Run:
 
     def test_command(self, stage: Stage, train_net: Path) -> list[str]:
         """The command line of an evaluation after the training."""
-        return stage.command(train_net, self.folder / CONFIG, self.folder / FINAL)
+        command = stage.command(train_net, self.folder / CONFIG, self.folder / FINAL)
+        return [*command, *plugin_words(self.row.plugins)]
 
     def stages(self) -> list[Stage]:
         """The evaluations after the training."""
@@ -72,7 +73,7 @@ class Run:
         }
         words = [word for key, value in options.items() for word in (key, spelt(value))]
         tool = [sys.executable, str(train_net), "--config-file", self.ablation.config, "--resume"]
-        return [*tool, *words, "OUTPUT_DIR", str(self.folder)]
+        return [*tool, *plugin_words(self.row.plugins), *words, "OUTPUT_DIR", str(self.folder)]
 
     def marker(self) -> dict | None:
         """What the folder's run was started with; None in a new folder.

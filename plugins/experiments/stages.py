@@ -6,6 +6,7 @@ beside what ``tools/train_net.py --eval-only`` leaves.
 
 import keyword
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +84,15 @@ def stages_of(tests: list[FurtherTest], run_folder: Path) -> list[Stage]:
             for part, name in zip(test.parts, names, strict=True)
         ]
     return stages
+
+
+def plugin_words(plugins: Sequence[str]) -> list[str]:
+    """Write the option that brings a user's parts; no words where there are none.
+
+    >>> plugin_words(("mine.py", "pkg.parts")), plugin_words(())
+    (['--plugins', 'mine.py,pkg.parts'], [])
+    """
+    return ["--plugins", ",".join(plugins)] if plugins else []
 
 
 def spelt(value: object) -> str:

@@ -14,8 +14,8 @@ from fastreid.config import CfgNode
 from fastreid.modeling.heads import EmbeddingHead
 from torch import Tensor, nn
 
-from plugins.config import flatten, one_line
-from plugins.errors import InputError
+from plugins.config import flatten
+from plugins.errors import InputError, one_line
 from plugins.modeling.backbones import TwoStreamBackbone
 from plugins.modeling.dual_norm import add_dual_norm
 from plugins.modeling.meta_arch.vvi_baseline import VVIBaseline

@@ -11,7 +11,6 @@ from plugins.attacks import build_attack
 from plugins.data.datasets.tracklet import as_tracklet
 from plugins.engine.trainer import load_model
 from plugins.errors import InputError
-from plugins.registry import nearest
 from plugins.robustness.card import make_card, write_card
 from plugins.robustness.html import page
 from plugins.robustness.lab import LEVELS, MEASURE, Lab
@@ -25,6 +24,7 @@ from plugins.robustness.pictures import (
 from plugins.robustness.scenes import evaluate_clean
 from plugins.utils.io import write_text
 from plugins.utils.locks import hold
+from plugins.utils.names import closest_names
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,8 @@ def report(
             reports do not know.
     """
     if level not in LEVELS:
-        raise InputError(f"--level: '{level}'; expected {', '.join(nearest(level, list(LEVELS)))}")
+        choices = ", ".join(closest_names(level, list(LEVELS)))
+        raise InputError(f"--level: '{level}'; expected {choices}")
     if cfg.ATTACK.SIDE != "query":
         raise InputError(f"ATTACK.SIDE: '{cfg.ATTACK.SIDE}'; a report attacks the query")
     if not cfg.ATTACK.EPS > 0:

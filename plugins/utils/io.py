@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import torch
-
 from plugins.errors import InputError
 
 # torch.hub and torchvision put the first hexadecimal digits of a file's SHA-256 into its name.
@@ -59,6 +57,8 @@ def write_json(path: str | os.PathLike, value: object, indent: int | None = 2) -
 
 def write_tensors(path: str | os.PathLike, value: object) -> None:
     """Write tensors and plain values with ``torch.save``; see :func:`write_atomically`."""
+    import torch  # here, since the text and JSON of a command need no torch
+
     write_atomically(path, lambda file: torch.save(value, file))
 
 
@@ -256,6 +256,8 @@ def read_tensors(path: str | os.PathLike, kind: str) -> object:
     Raises:
         InputError: there is no such file, it is damaged, or it holds other objects.
     """
+    import torch
+
     try:
         with _opened(path) as file:
             _verify(file, Path(path))

@@ -6,12 +6,13 @@ from fastreid.modeling.meta_arch import build_model
 from fastreid.utils.events import EventStorage
 
 from plugins.config import setup_cfg
-from plugins.engine import parse_arguments, read_cfg
+from plugins.engine import read_cfg
 from plugins.engine.checks import check_evaluation, check_run, frame_size
 from plugins.errors import InputError
 from plugins.modeling.dry_build import build_dry, check_model
 from plugins.registry import STEP
 from tests.engine.small import CONFIG, ROOT, options
+from tools.train_net import parse_arguments
 
 STOCK = ROOT / "configs/Defense/synthetic/vanilla.yml"
 
@@ -75,7 +76,7 @@ def test_what_is_wrong_is_told_in_one_line_before_data_is_read(
     (tmp_path / "file").touch()
     words = ["--config-file", str(CONFIG), *options(tmp_path / "run", **changes)]
     with pytest.raises(InputError) as caught:
-        read_cfg(parse_arguments("", words))
+        read_cfg(parse_arguments(words))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -90,7 +90,7 @@ def diverge(datasets: str, folder: Path) -> None:
     trainer.rank, trainer.iteration = 1, 1
     with pytest.raises(RunFailed) as failed:
         trainer.train()
-    told = f"{failed.value.told} {failed.value}"
+    told = f"{failed.value.reported} {failed.value}"
     (folder / f"rank{comm.get_rank()}.txt").write_text(told)
 
 

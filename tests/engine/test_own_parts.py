@@ -1,6 +1,5 @@
 """Parts of a user, registered outside the package: they move, are saved, resumed and evaluated."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,9 @@ from plugins.config import setup_cfg
 from plugins.engine import Trainer
 from plugins.engine.checkpoint import read_checkpoint
 from plugins.engine.trainer import load_model
-from plugins.registry import HEADS, LOSS, SELF_ATTACK, TEMPORAL
 from tests.engine.small import CONFIG, options
 from tests.engine.test_distributed import in_two_processes
+from tests.helpers.user_code import OWN_PARTS, nothing_left_behind
 
 OWN = {
     "MODEL__LOSSES__NAME": "('CrossEntropyLoss','OwnCenterLoss','OwnPlainLoss')",
@@ -31,21 +30,11 @@ PARTS = {
 }
 
 
-def register_parts() -> None:
-    from tests.engine import own_parts  # noqa: F401
-
-
 @pytest.fixture(autouse=True, scope="module")
 def _registered():
     """The registries hold them in this module's tests alone; others look at all that they hold."""
-    before = {
-        registry: dict(registry._obj_map) for registry in (HEADS, LOSS, SELF_ATTACK, TEMPORAL)
-    }
-    register_parts()
-    yield
-    for registry, parts in before.items():
-        registry._obj_map = parts
-    del sys.modules["tests.engine.own_parts"]
+    with nothing_left_behind():
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +43,7 @@ def _in_datasets(datasets, monkeypatch):
 
 
 def config(folder: Path, **changes):
-    return setup_cfg(str(CONFIG), options(folder, **OWN | changes))
+    return setup_cfg(str(CONFIG), options(folder, **OWN | changes), [str(OWN_PARTS)])
 
 
 def start(folder: Path, **changes) -> Trainer:
@@ -141,7 +130,6 @@ def train_and_save(folder: Path, datasets: str) -> None:
 
     from fastreid.utils import comm
 
-    register_parts()
     os.environ["FASTREID_DATASETS"] = datasets
     torch.manual_seed(comm.get_rank())
     short = {"SOLVER__MAX_EPOCH": 1, "SOLVER__ADVERSARY__START_EPOCH": 0}

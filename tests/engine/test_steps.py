@@ -126,7 +126,7 @@ def test_an_epoch_shorter_than_one_update_is_refused(datasets, tmp_path, monkeyp
 
 @pytest.mark.parametrize("step", ["SimpleStep", "AlternatingStep", "AdversarialStep"])
 @pytest.mark.parametrize("part", ["FNES", "DISCRIMINATOR", "META"])
-def test_a_part_of_the_defence_that_the_step_does_not_heed_is_refused(
+def test_a_part_of_the_defense_that_the_step_ignores_is_refused(
     datasets, tmp_path, monkeypatch, step, part
 ):
     message = rf"^DEFENSE\.{part}\.ENABLED: True, but SOLVER\.STEP {step} .* DDDefenseStep$"

@@ -7,10 +7,11 @@ import torch
 from fastreid.engine.train_loop import HookBase
 
 from plugins.config import setup_cfg
-from plugins.engine import Trainer, parse_arguments
+from plugins.engine import Trainer
 from plugins.engine.defaults import read_cfg, setup_run, tell_where_it_goes_on
 from plugins.errors import InputError
 from tests.engine.small import CONFIG, options
+from tools.train_net import parse_arguments
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_the_same_seed_gives_the_same_weights_and_batches(in_datasets, tmp_path)
 
 def test_a_seed_of_its_own_is_drawn_and_kept_in_the_config():
     arguments = ["--config-file", str(CONFIG), "SEED", "-1"]
-    first, second = (read_cfg(parse_arguments("", arguments)).SEED for _ in range(2))
+    first, second = (read_cfg(parse_arguments(arguments)).SEED for _ in range(2))
     assert first >= 0 and second >= 0
     assert first != second
 
@@ -75,7 +76,7 @@ def test_a_numbered_device_is_the_one_in_use(tmp_path, monkeypatch):
 @pytest.mark.parametrize("option", ["--num-gpus", "--num-machines"])
 def test_no_process_is_refused(option):
     with pytest.raises(InputError, match=rf"{option} 0: expected 1 or more"):
-        read_cfg(parse_arguments("", ["--config-file", str(CONFIG), option, "0"]))
+        read_cfg(parse_arguments(["--config-file", str(CONFIG), option, "0"]))
 
 
 class TestWhereARunGoesOn:
@@ -112,20 +113,20 @@ class TestWhereARunGoesOn:
 
 class TestResumeFlag:
     def test_alone_it_leaves_the_options(self):
-        args = parse_arguments("", ["--resume", "SEED", "1"])
+        args = parse_arguments(["--resume", "SEED", "1"])
         assert args.resume is True
         assert args.opts == ["SEED", "1"]
 
     def test_it_takes_a_path(self, tmp_path):
         path = tmp_path / "model_0003.pth"
         path.touch()
-        args = parse_arguments("", ["--resume", str(path), "SEED", "1"])
+        args = parse_arguments(["--resume", str(path), "SEED", "1"])
         assert args.resume == str(path)
         assert args.opts == ["SEED", "1"]
 
     def test_a_path_that_does_not_exist_is_named(self):
         with pytest.raises(InputError, match=r"--resume nowhere\.pth: no such file"):
-            parse_arguments("", ["--resume", "nowhere.pth"])
+            read_cfg(parse_arguments(["--resume", "nowhere.pth", "--config-file", str(CONFIG)]))
 
 
 @pytest.mark.parametrize(
@@ -181,18 +182,18 @@ def test_a_config_of_fewer_cameras_is_refused_where_they_are_told_apart(in_datas
 def test_an_evaluation_needs_no_number_of_cameras(tmp_path):
     changes = {"MODEL__SELF_ATTACK__CAM_WEIGHT": 0.1, "MODEL__WEIGHTS": "model_final.pth"}
     words = ["--eval-only", "--config-file", str(CONFIG), *options(tmp_path, **changes)]
-    Trainer.build_model(read_cfg(parse_arguments("", words)))
+    Trainer.build_model(read_cfg(parse_arguments(words)))
 
 
 def test_no_data_set_at_all_is_refused():
     with pytest.raises(InputError, match=r"DATASETS\.TESTS: it names no data set"):
-        read_cfg(parse_arguments("", ["--config-file", str(CONFIG), "DATASETS.TESTS", "()"]))
+        read_cfg(parse_arguments(["--config-file", str(CONFIG), "DATASETS.TESTS", "()"]))
 
 
 def test_a_data_set_that_is_tested_twice_is_refused():
     twice = ["DATASETS.TESTS", "('HITSZVCM','Market1501','HITSZVCM')"]
     with pytest.raises(InputError, match=r"TESTS: HITSZVCM more than once; expected each"):
-        read_cfg(parse_arguments("", ["--config-file", str(CONFIG), *twice]))
+        read_cfg(parse_arguments(["--config-file", str(CONFIG), *twice]))
 
 
 @pytest.mark.parametrize(

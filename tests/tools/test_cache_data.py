@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from plugins.engine import parse_arguments, read_cfg, run
+from plugins.engine import read_cfg, run
 from tests.engine.small import CONFIG, ROOT, environment, options
+from tools.train_net import parse_arguments
 
 TOOL = ROOT / "tools/cache_data.py"
 PACK = ["--config-file", str(CONFIG), "INPUT.SIZE_TRAIN", "[32,16]", "INPUT.SIZE_TEST", "[32,16]"]
@@ -30,7 +31,7 @@ def train(output: Path, **changes) -> tuple[dict, dict]:
     """One epoch and its evaluation: the weights and the results."""
     flags = ["--config-file", str(CONFIG)]
     short = {"SOLVER__MAX_EPOCH": 1, "SOLVER__WARMUP_EPOCHS": 0, "TEST__EVAL_PERIOD": 1}
-    args = parse_arguments("", [*flags, *options(output, **short, **changes)])
+    args = parse_arguments([*flags, *options(output, **short, **changes)])
     run(read_cfg(args), args)
     weights = torch.load(output / "model_final.pth", weights_only=True)["model"]
     return weights, json.loads((output / "results.json").read_text())["results"]

@@ -20,8 +20,9 @@ from plugins.data.datasets.tracklet import (
 )
 from plugins.errors import InputError
 from plugins.protocol import Direction
-from plugins.registry import DATASET, nearest
+from plugins.registry import DATASET
 from plugins.utils.io import read_text
+from plugins.utils.names import closest_names
 
 COLUMNS = ("path", "person", "camera", "modality", "tracklet", "frame", "split")
 
@@ -194,7 +195,7 @@ def make_row(where: str, cells: dict[str, str]) -> Row:
         if cells[name] not in choices:
             raise InputError(
                 f"{where}: {name} is '{cells[name]}', expected one of "
-                f"{', '.join(nearest(cells[name], choices))}"
+                f"{', '.join(closest_names(cells[name], choices))}"
             )
     frame = cells["frame"] or ("" if cells["tracklet"] else "0")
     number = whole_number(frame)

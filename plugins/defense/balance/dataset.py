@@ -17,7 +17,8 @@ from plugins.defense.balance.tables import (
     unfinished,
 )
 from plugins.errors import InputError
-from plugins.registry import DATASET, nearest
+from plugins.registry import DATASET
+from plugins.utils.names import closest_names
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def pseudo_items(real: list[tuple], folder: Path) -> list[tuple]:
             if name not in known:
                 raise InputError(
                     f"{manifest}:{line}: the training set has no {kind} '{name}'; nearest: "
-                    f"{', '.join(nearest(name, list(known))[:3])}"
+                    f"{', '.join(closest_names(name, list(known))[:3])}"
                 )
         if not row.path:
             continue

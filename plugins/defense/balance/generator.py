@@ -16,7 +16,7 @@ from plugins.defense.balance.training import (
     require_same_network,
 )
 from plugins.errors import InputError
-from plugins.registry import nearest
+from plugins.utils.names import closest_names
 
 BATCH = 64  # images sampled at a time
 
@@ -102,6 +102,6 @@ class EDMGenerator:
         if name not in known:
             raise InputError(
                 f"the generator was not trained on {kind} '{name}'; nearest: "
-                f"{', '.join(nearest(name, known)[:3])}"
+                f"{', '.join(closest_names(name, known)[:3])}"
             )
         return known.index(name)

@@ -7,7 +7,7 @@ from torch import Tensor
 from plugins.defense.balance.edm import SIGMA_DATA
 from plugins.defense.balance.network import ConditionalUNet
 from plugins.errors import InputError
-from plugins.registry import nearest
+from plugins.utils.names import closest_names
 
 SCHEDULERS = {"euler": EDMEulerScheduler, "dpm": EDMDPMSolverMultistepScheduler}
 SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 80.0, 7.0  # table 1 of EDM
@@ -44,7 +44,7 @@ def sample(
     if scheduler not in SCHEDULERS:
         raise InputError(
             f"DATASETS.BALANCE.GENERATOR.SCHEDULER: '{scheduler}'; expected one of "
-            f"{', '.join(nearest(scheduler, list(SCHEDULERS)))}"
+            f"{', '.join(closest_names(scheduler, list(SCHEDULERS)))}"
         )
     path = SCHEDULERS[scheduler](
         sigma_min=SIGMA_MIN, sigma_max=SIGMA_MAX, sigma_data=SIGMA_DATA, rho=RHO

@@ -15,8 +15,7 @@ from fastreid.utils import comm
 from torch import Tensor, nn
 from torchvision.models import MobileNet_V2_Weights
 
-from plugins.config import one_line
-from plugins.errors import InputError
+from plugins.errors import InputError, one_line
 from plugins.modeling.backbones.trunks import KINDS, MOBILENET, OSNET, configured_kind, kind_of
 from plugins.modeling.backbones.weight_names import mobilenet_names
 from plugins.utils.io import read_tensors

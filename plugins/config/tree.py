@@ -1,0 +1,129 @@
+"""The config as a tree of plain values: add keys, look them up, set and check them.
+
+fastreid reads the tree, so its leaves are plain values; what a key takes stands in ``SPECS``.
+"""
+
+import copy
+from collections.abc import Mapping
+
+from fastreid.config import CfgNode
+
+from plugins.config.fastreid_keys import FASTREID_KEYS
+from plugins.config.key import Key, Value
+from plugins.config.keys import KEYS
+from plugins.errors import InputError
+from plugins.utils.names import closest_names
+from plugins.utils.values import as_type_of, shortened
+
+# Every key that is described, by its name; ``add_keys`` adds those of a user.
+SPECS: dict[str, Key] = {**FASTREID_KEYS, **KEYS}
+
+
+def add_keys(cfg: CfgNode, keys: Mapping[str, Key]) -> None:
+    """Add keys with their defaults to a config, and what they take to the checks.
+
+    Args:
+        cfg: config to extend.
+        keys: a Key for each name, such as "MODEL.LOSSES.MINE.WEIGHT"; sections are made.
+
+    Raises:
+        InputError: a name is a key or a section already, or lies below a key.
+    """
+    for name, key in keys.items():
+        *sections, last = name.split(".")
+        node = cfg
+        for section in sections:
+            node = node.setdefault(section, CfgNode())
+            if not isinstance(node, CfgNode):
+                raise InputError(f"{name}: {section} is a key already; expected a section")
+        if last in node:
+            raise InputError(f"{name}: there is such a key already; expected another name")
+        node[last] = copy.deepcopy(key.default)
+        SPECS[name] = key
+
+
+def flatten(tree: Mapping, prefix: str = "") -> list[tuple[str, object]]:
+    """List the leaves of a nested dictionary as (dotted key, value); an empty one is a leaf.
+
+    >>> flatten({"A": {"B": 1}, "C": 2})
+    [('A.B', 1), ('C', 2)]
+    """
+    leaves: list[tuple[str, object]] = []
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            leaves += flatten(value, f"{prefix}{key}.")
+        else:
+            leaves.append((f"{prefix}{key}", value))
+    return leaves
+
+
+def merge(cfg: CfgNode, loaded: Mapping, source: str) -> None:
+    """Merge a nested dictionary into ``cfg``, each value as one of its key's type.
+
+    Raises:
+        InputError: there is no such key, or the value is of another type; the message names
+            ``source`` and the key.
+    """
+    for key, value in flatten(loaded):
+        if value == {} and is_section(cfg, key):
+            continue  # a section in which nothing is set
+        set_value(cfg, key, value, source)
+
+
+def set_value(cfg: CfgNode, key: str, value: object, source: str) -> None:
+    """Set a key of ``cfg`` to ``value``, as a value of the type that the key has.
+
+    Raises:
+        InputError: there is no such key, or the value is of another type, see
+            :func:`plugins.utils.values.as_type_of`.
+    """
+    check_key(cfg, key, source)
+    *sections, name = key.split(".")
+    for section in sections:
+        cfg = cfg[section]
+    try:
+        cfg[name] = as_type_of(cfg[name], value)
+    except ValueError as error:
+        raise InputError(f"{source}: {key}: {error}") from error
+
+
+def check_key(cfg: CfgNode, key: str, source: str) -> None:
+    """Raise InputError, naming the closest keys, unless ``key`` is a leaf of ``cfg``."""
+    leaves = [leaf for leaf, _ in flatten(cfg)]
+    if key in leaves:
+        return
+    if is_section(cfg, key):
+        raise InputError(f"{source}: {key} is a section, not a key; expected {key}.NAME VALUE")
+    close = ", ".join(closest_names(key[:60], leaves)[:3])
+    raise InputError(f"{source}: no config key {shortened(key)}; nearest: {close}")
+
+
+def is_section(cfg: CfgNode, key: str) -> bool:
+    """Tell whether ``key`` names a section of ``cfg``."""
+    node: object = cfg
+    for name in key.split("."):
+        node = node.get(name) if isinstance(node, CfgNode) else None
+    return isinstance(node, CfgNode)
+
+
+def check_value(name: str, value: Value) -> None:
+    """Raise InputError for a value that a key does not take, wherever the value comes from."""
+    if mistake := SPECS[name].mistake(value):
+        raise InputError(f"{name}: {shortened(value)}; {mistake}")
+
+
+def check_values(cfg: CfgNode) -> None:
+    """Raise InputError for a value that its key does not take, or values that exclude each other.
+
+    Only what these keys alone decide is checked here; parts check what they need of others.
+    """
+    for name, value in flatten(cfg):
+        if name in SPECS:
+            check_value(name, value)
+    temporal = cfg.MODEL.TEMPORAL
+    if cfg.TEST.FEATURE != "fused" and (temporal.NAME != "STIG" or not temporal.STIG.RELATION.DIM):
+        raise InputError(
+            f"TEST.FEATURE: {cfg.TEST.FEATURE} needs a relation beside the appearance; found "
+            f"MODEL.TEMPORAL.NAME {temporal.NAME} with MODEL.TEMPORAL.STIG.RELATION.DIM "
+            f"{temporal.STIG.RELATION.DIM}; expected STIG and more than 0, or TEST.FEATURE fused"
+        )

@@ -1,0 +1,178 @@
+"""Parts and keys of a user: import the modules that --plugins, PLUGINS and entry points name.
+
+A module registers its parts when it is imported; ``add_config(cfg)`` in it adds its keys. Importing
+runs code, so a name counts only where the user gives it: on the command line, in a config of the
+user's own, or by installing a distribution with an entry point in the group ``fastreid_plugins``.
+"""
+
+import contextlib
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from fastreid.config import CfgNode
+
+from plugins.config.tree import flatten
+from plugins.errors import InputError, one_line
+from plugins.utils.values import as_type_of
+
+GROUP = "fastreid_plugins"  # of entry points
+
+
+def split_names(names: str | Iterable[str]) -> list[str]:
+    """Split names of modules and files, "a.py,b" or a list of such texts, into single ones.
+
+    >>> split_names(["mine.py,pkg.parts", "more.py"])
+    ['mine.py', 'pkg.parts', 'more.py']
+    """
+    texts = [names] if isinstance(names, str) else names
+    split = [name.strip() for text in texts for name in text.split(",")]
+    return list(dict.fromkeys(name for name in split if name))
+
+
+def module_name(name: str) -> str:
+    """Name the module that a file or a module is imported as.
+
+    >>> module_name("work/mine.py"), module_name("pkg.parts")
+    ('mine', 'pkg.parts')
+    """
+    return Path(name).stem if name.endswith(".py") else name
+
+
+def installed_plugins() -> list[str]:
+    """List the modules that installed distributions announce by entry points."""
+    points = importlib.metadata.entry_points(group=GROUP)
+    return sorted({point.module for point in points})
+
+
+def import_plugins(sources: Mapping[str, str] | Iterable[str]) -> list[ModuleType]:
+    """Import modules and files, each once in a process.
+
+    The folder of a file joins ``sys.path`` at its end, so that worker processes can import the
+    file by its name as well.
+
+    Args:
+        sources: names of modules and paths of files that end in .py; a mapping tells where each
+            name was read, for messages.
+
+    Returns:
+        The modules, in the order of the names.
+
+    Raises:
+        InputError: there is no such file or module, another module has the file's name, or the
+            code raises an exception.
+    """
+    if not isinstance(sources, Mapping):
+        sources = dict.fromkeys(sources, "--plugins")
+    return [_import(name, f"{source} {name}") for name, source in sources.items()]
+
+
+def add_user_keys(cfg: CfgNode, modules: Iterable[ModuleType]) -> None:
+    """Let each module add its keys by ``add_config(cfg)``.
+
+    Raises:
+        InputError: ``add_config`` fails, or takes away or changes a key that was there.
+    """
+    for module in modules:
+        if not hasattr(module, "add_config"):
+            continue
+        before = dict(flatten(cfg))
+        with _user_errors(f"{module.__name__}: add_config"):
+            module.add_config(cfg)
+        after = dict(flatten(cfg))
+        changed = [key for key, value in before.items() if key not in after or after[key] != value]
+        if changed:
+            raise InputError(
+                f"{module.__name__}: add_config changes {changed[0]}, which is not its own; "
+                "expected new keys alone"
+            )
+
+
+def recorded_only(file: str) -> bool:
+    """Tell whether a config is part of a run's folder, whose PLUGINS is a record.
+
+    Such folders are passed on, so what they name runs only where the command line asks for it.
+    """
+    folder = Path(file).parent
+    return Path(file).name == "config.yaml" or any(folder.glob("*.pth"))
+
+
+def read_names(value: object, source: str) -> list[str]:
+    """Read the value of PLUGINS in a config or on the command line."""
+    try:
+        names = as_type_of([], value)
+    except ValueError as error:
+        raise InputError(f"{source}: PLUGINS: {error}") from error
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(f"{source}: PLUGINS: {names}; expected a list of names")
+    return split_names(names)
+
+
+def require_asked(names: Sequence[str], given: Sequence[str], source: str) -> None:
+    """Raise InputError for names that a run's folder records and nobody asked for.
+
+    Args:
+        names: that the folder records.
+        given: names of what is imported; modules of this process may be used as well.
+        source: file that holds the record.
+    """
+    ready = {*map(module_name, given), *sys.modules}
+    if missing := [name for name in names if module_name(name) not in ready]:
+        raise InputError(
+            f"{source}: its run had parts of {', '.join(missing)}; code that the folder of a run "
+            f"names is imported only where you ask for it: add --plugins {','.join(missing)}"
+        )
+
+
+def _import(name: str, told: str) -> ModuleType:
+    module = module_name(name)
+    top = module.partition(".")[0]
+    with _user_errors(told):
+        if name.endswith(".py"):
+            _make_importable(Path(name), told)
+        elif top not in sys.modules and importlib.util.find_spec(top) is None:
+            _append_path(os.getcwd())
+        return importlib.import_module(module)
+
+
+def _make_importable(file: Path, told: str) -> None:
+    """Put a file's folder on ``sys.path``, unless its name means another module."""
+    if not file.is_file():
+        raise InputError(f"{told}: no such file")
+    if file.stem in sys.modules:
+        origin = getattr(sys.modules[file.stem], "__file__", None)
+    elif spec := importlib.util.find_spec(file.stem):  # of the top level: runs nothing
+        origin = spec.origin
+    else:
+        return _append_path(str(file.resolve().parent))
+    if not (origin and os.path.exists(origin) and os.path.samefile(origin, file)):
+        raise InputError(
+            f"{told}: Python has another module {file.stem} ({origin}); expected a file of another "
+            "name"
+        )
+
+
+def _append_path(folder: str) -> None:
+    if folder not in sys.path:
+        sys.path.append(folder)
+    importlib.invalidate_caches()
+
+
+@contextlib.contextmanager
+def _user_errors(told: str) -> Iterator[None]:
+    """Turn an exception of a user's code into an InputError of one line that names the place."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        named = isinstance(error, SyntaxError | ImportError)  # its message names the place
+        place = "" if named else f" in {frame.filename}:{frame.lineno}"
+        raise InputError(f"{told}: {type(error).__name__}{place}: {one_line(error)}") from error

@@ -1,0 +1,38 @@
+"""Names that people write: the closest known ones, and short lists of them for messages."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+def closest_names(name: str, choices: Iterable[str]) -> list[str]:
+    """Sort ``choices`` by how alike ``name`` they are spelled, the closest first.
+
+    >>> closest_names("SOLVR", ["MODEL", "SOLVER", "TEST"])[0]
+    'SOLVER'
+    """
+
+    def unlikeness(choice: str) -> float:
+        return -difflib.SequenceMatcher(None, name.lower(), choice.lower()).ratio()
+
+    return sorted(choices, key=unlikeness)
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Write the first three names, and how many more there are; "none" where there is none.
+
+    >>> list_names(["FNA", "SMA", "LTA", "TMA"])
+    'FNA, SMA, LTA and 1 other'
+    """
+    others = len(names) - 3
+    more = f" and {others} other{'s' if others > 1 else ''}" if others > 0 else ""
+    return (", ".join(names[:3]) or "none") + more
+
+
+def join_choices(choices: Sequence[object]) -> str:
+    """Write choices as a sentence does.
+
+    >>> join_choices(["none", "noise", "blur"]), join_choices([1])
+    ('none, noise or blur', '1')
+    """
+    *most, last = map(str, choices)
+    return f"{', '.join(most)} or {last}" if most else last

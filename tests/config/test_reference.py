@@ -1,0 +1,51 @@
+"""The words about keys: a page that is never old, and lines for --explain."""
+
+from pathlib import Path
+
+import pytest
+
+from plugins.config.key import Key, describe
+from plugins.config.keys import KEYS
+from plugins.config.reference import explain, reference_page
+from plugins.errors import InputError
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/config.md"
+
+
+def test_the_page_is_what_the_keys_say_now():
+    told = "run: python -m plugins.config > docs/config.md"
+    assert PAGE.read_text(encoding="utf-8") == reference_page(), told
+
+
+def test_every_key_has_a_row_of_four_cells():
+    rows = [line for line in reference_page().splitlines() if line.startswith(("| `", "| **`"))]
+    assert {name for name in KEYS if not any(f"**`{name}`**" in row for row in rows)} == set()
+    for row in rows:
+        assert row.replace("\\|", "").count("|") == 5, row
+
+
+def test_a_key_is_explained_in_one_line():
+    (line,) = explain(["ATTACK.EPS"])
+    assert line.startswith("ATTACK.EPS: 8.0 by default; a number, 0 or more. Radius of the ball ")
+    assert line.endswith("in gray levels (0 to 255).")
+
+
+def test_a_section_is_explained_key_by_key_also_where_nothing_describes_it():
+    assert [line.split(":")[0] for line in explain(["KD.EMA", "INPUT.CLIP"])] == [
+        "KD.EMA.ENABLED",
+        "KD.EMA.MOMENTUM",
+        "INPUT.CLIP.LENGTH",
+        "INPUT.CLIP.SAMPLING",
+        "INPUT.CLIP.STRIDE",
+    ]
+
+
+def test_a_key_that_there_is_not_is_told_with_the_closest():
+    with pytest.raises(InputError, match=r"--explain: no config key 'ATACK.EPS'; nearest: ATTACK"):
+        explain(["ATACK.EPS"])
+
+
+def test_a_long_default_is_rounded_and_an_empty_one_shown():
+    assert describe("A", Key(2 / 3, "Share.")) == "A: 0.666667 by default; a number. Share."
+    assert describe("A", Key("", "Folder.")) == "A: '' by default; text. Folder."
+    assert describe("A", Key([0.485 * 255], "Mean.")).startswith("A: [123.675] by default; a list")

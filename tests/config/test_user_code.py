@@ -1,0 +1,143 @@
+"""Modules of a user: imported once, refused in one line; what a run's folder names stays out."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from plugins.config import default_cfg, flatten, setup_cfg
+from plugins.config.user_code import recorded_only, split_names
+from plugins.errors import InputError
+from tests.helpers.user_code import nothing_left_behind
+
+KEY = """
+from plugins.config import Key, add_keys
+
+def add_config(cfg):
+    add_keys(cfg, {"MINE.WEIGHT": Key(0.5, "Weight of mine.", least=0)})
+"""
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+    with nothing_left_behind():
+        yield
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine_of_a_user.py").write_text(KEY)
+    return "mine_of_a_user.py"
+
+
+def test_names_are_split_and_each_is_kept_once():
+    assert split_names(["a.py, b", "", "b,c.d"]) == ["a.py", "b", "c.d"]
+
+
+def test_a_file_brings_a_key_that_is_checked_as_ours_are(mine):
+    cfg = setup_cfg(opts=["MINE.WEIGHT", "2"], plugins=[mine])
+    assert (2.0, [mine]) == (cfg.MINE.WEIGHT, cfg.PLUGINS)
+    with pytest.raises(InputError, match=r"^MINE\.WEIGHT: -1\.0; expected 0 or more"):
+        setup_cfg(opts=["MINE.WEIGHT", "-1"], plugins=[mine])
+    with pytest.raises(InputError, match=r"no config key 'MINE\.WEIGHT'"):
+        setup_cfg(opts=["MINE.WEIGHT", "2"])
+    assert "MINE.WEIGHT" not in dict(flatten(default_cfg()))
+
+
+@pytest.mark.parametrize("how", ["PLUGINS on the command line", "config", "base", "module"])
+def test_a_config_and_the_command_line_bring_it_too(mine, how):
+    Path("base.yml").write_text(f"PLUGINS: [{mine}]\nMINE: {{WEIGHT: 3}}\n")
+    Path("child.yml").write_text("_BASE_: base.yml\n")
+    Path("plain.yml").write_text("MINE: {WEIGHT: 3}\n")
+    cfg = {
+        "PLUGINS on the command line": lambda: setup_cfg("plain.yml", ["PLUGINS", mine]),
+        "config": lambda: setup_cfg("base.yml"),
+        "base": lambda: setup_cfg("child.yml"),
+        "module": lambda: setup_cfg("plain.yml", plugins=["mine_of_a_user"]),
+    }[how]()
+    assert cfg.MINE.WEIGHT == 3.0
+    Path("dump.yml").write_text(cfg.dump())
+    assert setup_cfg("dump.yml") == cfg
+
+
+def test_the_command_line_wins_over_the_list_of_a_config(mine):
+    Path("other_of_a_user.py").write_text("")
+    Path("c.yml").write_text("PLUGINS: other_of_a_user.py\n")
+    assert [mine, "other_of_a_user.py"] == setup_cfg("c.yml", plugins=[mine]).PLUGINS
+    assert [mine] == setup_cfg("c.yml", [f"PLUGINS=[{mine}]"]).PLUGINS
+    assert setup_cfg("c.yml", ["PLUGINS", "[]"]).PLUGINS == []
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "renamed.yml"])
+def test_what_the_folder_of_a_run_names_is_imported_only_where_it_is_asked_for(name, mine):
+    Path("mine_of_a_user.py").write_text(KEY + "open('mark', 'w')\n")
+    run = Path("run")
+    run.mkdir()
+    (run / "model_final.pth").touch()
+    (run / name).write_text("PLUGINS: [mine_of_a_user.py]\nMINE: {WEIGHT: 3}\n")
+    told = rf"run/{name}: its run had parts of mine_of_a_user\.py; .*: add --plugins mine_of"
+    for config in (str(run / name), "child.yml"):
+        Path("child.yml").write_text(f"_BASE_: run/{name}\n")
+        with pytest.raises(InputError, match=told):
+            setup_cfg(config)
+    assert not Path("mark").exists() and "mine_of_a_user" not in sys.modules
+    assert setup_cfg(str(run / name), plugins=["./mine_of_a_user.py"]).MINE.WEIGHT == 3.0
+    assert Path("mark").exists()
+    # A program that has imported the module by itself needs no option.
+    assert setup_cfg(str(run / name)).PLUGINS == ["mine_of_a_user"]
+
+
+def test_a_run_is_told_from_a_config_of_ones_own(tmp_path):
+    assert recorded_only(str(tmp_path / "config.yaml"))
+    assert not recorded_only(str(tmp_path / "mine.yml"))
+    (tmp_path / "model_0001.pth").touch()
+    assert recorded_only(str(tmp_path / "mine.yml"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("nowhere.py", None, r"--plugins nowhere\.py: no such file"),
+        ("no_where.at_all", None, r"--plugins no_where\.at_all: ModuleNotFoundError: No module"),
+        ("json.py", "", r"--plugins json\.py: Python has another module json \(.*expected a f"),
+        ("tabnanny.py", "", r"--plugins tabnanny\.py: Python has another module tabnanny"),
+        ("bad_a.py", "x = (", r"--plugins bad_a\.py: SyntaxError: .*bad_a\.py, line 1"),
+        ("bad_b.py", "\n1 / 0", r"bad_b\.py: ZeroDivisionError in .*bad_b\.py:2: division by zero"),
+        ("bad_c.py", "import no_such_thing", r"bad_c\.py: ModuleNotFoundError: No module named 'n"),
+        ("bad_d.py", "def add_config(cfg): cfg.NO.SUCH", r"bad_d: add_config: AttributeError in "),
+        ("bad_e.py", "def add_config(cfg): cfg.SEED = 3", r"bad_e: add_config changes SEED, which"),
+        ("bad_f.py", "def add_config(cfg): del cfg['TEST']", r"bad_f: add_config changes TEST\."),
+        (
+            "bad_g.py",
+            "from plugins.registry import LOSS\n@LOSS.register()\nclass CrossModalTriplet: pass",
+            r"bad_g\.py: AssertionError in .*already registered",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_imported_is_one_line(name, text, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        Path(name).write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        setup_cfg(plugins=[name])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_value_of_plugins_that_is_no_name_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("c.yml").write_text("PLUGINS: [1]\n")
+    with pytest.raises(InputError, match=r"c\.yml: PLUGINS: \[1\]; expected a list of names"):
+        setup_cfg("c.yml")
+
+
+def test_an_installed_distribution_announces_its_modules(tmp_path, monkeypatch):
+    (tmp_path / "parts_of_a_package.py").write_text(KEY)
+    about = tmp_path / "mine-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[fastreid_plugins]\nmine = parts_of_a_package\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    cfg = setup_cfg()
+    assert (cfg.MINE.WEIGHT, cfg.PLUGINS) == (0.5, ["parts_of_a_package"])
+    assert setup_cfg(plugins=["parts_of_a_package"]).PLUGINS == ["parts_of_a_package"]

@@ -1,0 +1,1 @@
+"""The commands: parsers and printing; what they do is in ``plugins``."""

@@ -1,0 +1,157 @@
+"""The head of every command: its parser, config and overrides, plugins, --explain, --version.
+
+Nothing here imports torch before a command has its arguments, so that --help, --version and
+--explain answer at once. A command's module imports ``plugins`` inside its functions.
+"""
+
+import argparse
+import functools
+import importlib.metadata
+import re
+import sys
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+KEPT = "what was saved before is kept; the same command starts anew"
+KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
+ASSIGNMENT = re.compile(r"[A-Za-z_][\w.]*=")
+
+
+def new_parser(description: str) -> argparse.ArgumentParser:
+    """Start the parser of a command; ``description`` is its module's docstring."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show versions and exit")
+    return parser
+
+
+def add_plugins(parser: argparse.ArgumentParser) -> None:
+    """Add --plugins and --explain."""
+    parser.add_argument(
+        "--plugins",
+        action="append",
+        default=[],
+        metavar="FILE|MODULE",
+        help="parts and keys of your own: files (.py) or modules, separated by commas; may be "
+        "repeated",
+    )
+    parser.add_argument(
+        "--explain",
+        action="append",
+        metavar="KEY",
+        help="show default, values and meaning of a config key, or of all keys of a section, and "
+        "exit; may be repeated",
+    )
+
+
+def add_config(
+    parser: argparse.ArgumentParser, about: str = "path of the config", required: bool = False
+) -> None:
+    """Add --config-file, the overrides, --plugins and --explain."""
+    default = {} if required else {"default": ""}
+    parser.add_argument("--config-file", metavar="FILE", required=required, help=about, **default)
+    add_plugins(parser)
+    parser.add_argument(
+        "opts",
+        nargs="*",
+        default=[],
+        metavar="KEY VALUE",
+        help="overrides of the config, as KEY VALUE or KEY=VALUE; flags may stand among them",
+    )
+
+
+def parse(
+    parser: argparse.ArgumentParser, words: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """Parse a command line, with flags anywhere among the overrides; --explain ends the process.
+
+    Args:
+        parser: with all options of the command.
+        words: of the command line; None for those of this process.
+
+    Returns:
+        The arguments; the overrides, as ``setup_cfg`` takes them, are its ``opts``.
+    """
+    words = sys.argv[1:] if words is None else list(words)
+    _explain_first(words)
+    return parser.parse_intermixed_args(join_negative(words))
+
+
+def command(parse_arguments: Callable[[], argparse.Namespace], kept: str = KEPT) -> Callable:
+    """Make a command of ``main(args)``: parse, then import ``plugins``, then run.
+
+    What ends it early is one line on stderr; see ``plugins.errors.user_errors``.
+
+    Args:
+        parse_arguments: reads the command line.
+        kept: what is kept after a signal, and how to go on.
+    """
+
+    def decorate(main: Callable[[argparse.Namespace], int | None]) -> Callable[[], int | None]:
+        @functools.wraps(main)
+        def run() -> int | None:
+            args = parse_arguments()
+            from plugins.errors import user_errors
+
+            return user_errors(kept=kept)(main)(args)
+
+        return run
+
+    return decorate
+
+
+def join_negative(words: Sequence[str]) -> list[str]:
+    """Join each key with its negative value, so that argparse sees no flag in the value.
+
+    >>> join_negative(["SEED", "-1", "--eval-only", "SOLVER.BASE_LR", "-1e-3"])
+    ['SEED=-1', '--eval-only', 'SOLVER.BASE_LR=-1e-3']
+    """
+    joined: list[str] = []
+    for word in words:
+        if joined and KEY.fullmatch(joined[-1]) and re.match(r"-[^-h]", word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _explain_first(words: Sequence[str]) -> None:
+    """Answer --explain, before other arguments are missed or read."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_plugins(parser)
+    parser.add_argument("--config-file", default="")
+    asked, _ = parser.parse_known_args(words)
+    if not asked.explain:
+        return
+    own = asked.plugins or asked.config_file
+    if not (own or importlib.metadata.entry_points(group="fastreid_plugins")):
+        _import_light()
+    from plugins.config.reference import explain
+    from plugins.errors import user_errors
+
+    names = [name for text in asked.explain for name in text.split(",")]
+    print(*user_errors(explain)(names, asked.plugins, asked.config_file), sep="\n")
+    sys.exit(0)
+
+
+def _import_light() -> None:
+    """Make the modules of ``plugins`` importable without the package, which would import torch.
+
+    The package registers all parts; a process that only prints and ends needs none.
+    """
+    package = types.ModuleType("plugins")
+    package.__path__ = [str(ROOT / "plugins")]
+    sys.modules.setdefault("plugins", package)
+
+
+class _ShowVersion(argparse.Action):
+    """Print the versions that decide a result, and exit."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        source = (ROOT / "plugins/__init__.py").read_text(encoding="utf-8")
+        (own,) = re.findall(r'__version__ = "(.+)"', source)
+        others = [f"{name} {importlib.metadata.version(name)}" for name in ("fastreid", "torch")]
+        parser.exit(message=f"fastreid-plugins {own}, {', '.join(others)}\n")
