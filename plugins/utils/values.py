@@ -7,11 +7,12 @@ list of names is.
 import ast
 import math
 import reprlib
+from typing import Any
 
 PLAIN = (str, int, float, bool, type(None))
 
 
-def as_type_of(default: object, value: object) -> object:
+def as_type_of(default: object, value: object) -> Any:
     """Convert ``value`` to the type of ``default``.
 
     A whole number serves for a number, a single entry for a list, nothing for an empty text or an
@@ -85,7 +86,7 @@ def _list(default: list | tuple, value: object) -> list | tuple:
     return type(default)(value)
 
 
-def _expect(fits: bool, value: object, expected: str) -> object:
+def _expect(fits: bool, value: Any, expected: str) -> Any:
     if not fits:
         raise ValueError(f"{shortened(value)}; expected {expected}")
     return value

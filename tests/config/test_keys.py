@@ -57,6 +57,12 @@ from plugins.errors import InputError
         ("MODEL.LOSSES.NAME", "()", r"MODEL.LOSSES.NAME: \(\); expected a list of names, one or"),
         ("TEST.ATTACKS", "[1, 2]", r"TEST.ATTACKS: \[1, 2\]; expected a list of names"),
         ("MODEL.FREEZE_LAYERS", 3, r"MODEL.FREEZE_LAYERS: \[3\]; expected a list of names"),
+        ("DEFENSE.EPS", -1.0, "DEFENSE.EPS: -1.0; expected 0 or more"),
+        ("DEFENSE.ATTACKED_WEIGHT", -1.0, "DEFENSE.ATTACKED_WEIGHT: -1.0; expected 0 or more"),
+        ("DEFENSE.FNES.GAMMA", 0.0, "DEFENSE.FNES.GAMMA: 0.0; expected 1 or more"),
+        ("SOLVER.EMA_DECAY", -0.1, "SOLVER.EMA_DECAY: -0.1; expected 0 or more, below 1"),
+        ("SOLVER.EMA_DECAY", 1.0, "SOLVER.EMA_DECAY: 1.0; expected 0 or more, below 1"),
+        ("SOLVER.EMA_DECAY", 999.0, "SOLVER.EMA_DECAY: 999.0; expected 0 or more, below 1"),
         ("SEED", 2**40, "SEED: 1099511627776; expected 2147483647 or less"),
     ],
 )
