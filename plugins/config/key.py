@@ -116,13 +116,11 @@ class Key:
                 and (not self.names or all(isinstance(entry, str) for entry in entries))
                 and (not self.limits or all(map(self._within, entries)))
             )
-        return "" if fits else f"expected {self.limits_or_expected(value)}"
-
-    def limits_or_expected(self, value: Value) -> str:
-        """What to expect, in the fewest words that help: of a number its limits alone."""
-        finite = not isinstance(value, float) or math.isfinite(value)
-        scalar = not isinstance(self.default, list | tuple)
-        return self.limits if self.limits and scalar and finite else self.expected
+        if fits:
+            return ""
+        if isinstance(value, int | float):  # whose type is right
+            return f"expected {self.limits if math.isfinite(value) else 'a finite number'}"
+        return f"expected {self.expected}"
 
     def _within(self, number: Value) -> bool:
         """Whether a number, which must be finite, keeps all limits."""

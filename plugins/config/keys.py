@@ -66,7 +66,9 @@ KEYS: dict[str, Key] = {
     ),
     "MODEL.TEMPORAL.STIG.STRIPES": Key(6, "Rows of cells, from head to feet.", least=1),
     "MODEL.TEMPORAL.STIG.COLUMNS": Key(1, "Columns of cells.", least=1),
-    "MODEL.TEMPORAL.STIG.DIM": Key(256, "Length of a cell's descriptor.", least=1, multiple_of=2),
+    "MODEL.TEMPORAL.STIG.DIM": Key(
+        256, "Length of a cell's descriptor; even with SPATIAL.", least=1
+    ),
     "MODEL.TEMPORAL.STIG.GUIDE_DIM": Key(128, "Hidden length of the guidance layer.", least=1),
     "MODEL.TEMPORAL.STIG.SPATIAL": Key(True, "Whether the cells of a frame are related."),
     "MODEL.TEMPORAL.STIG.TEMPORAL": Key(True, "Whether the frames of a cell are related."),

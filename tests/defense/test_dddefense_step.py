@@ -401,8 +401,8 @@ def test_second_order_goes_through_attention_or_names_the_operator_that_it_canno
             (*GAME, "DEFENSE.DISCRIMINATOR.WEIGHT", -1.0),
             r"DISCRIMINATOR\.WEIGHT: -1\.0; expected 0",
         ),
-        ((*GAME, "DEFENSE.DISCRIMINATOR.HIDDEN", 0), r"DISCRIMINATOR\.HIDDEN: 0; expected more"),
-        ((*FNES, "DEFENSE.FNES.MIX", [0.5]), r"FNES\.MIX: \(0\.5,\); expected \(a, b\)"),
+        ((*GAME, "DEFENSE.DISCRIMINATOR.HIDDEN", 0), r"DISCRIMINATOR\.HIDDEN: 0; expected 1 or"),
+        ((*FNES, "DEFENSE.FNES.MIX", [0.5]), r"FNES\.MIX: \[0\.5\]; expected a list of 2"),
         ((*FNES, "DEFENSE.FNES.GAMMA", 0.5), r"FNES\.GAMMA: 0\.5"),
         (
             (*FNES, "DEFENSE.CENTROIDS.SOURCE", "bnak"),

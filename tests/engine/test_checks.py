@@ -52,7 +52,7 @@ def _nothing_to_read(monkeypatch, tmp_path):
         ({"INPUT__SIZE_TEST": "[2,16]"}, "INPUT.SIZE_TEST: frames of 2 x 16 are too small for "),
         ({"INPUT__CJ__ENABLED": True, "INPUT__CJ__HUE": 3.0}, "INPUT.CJ: "),
         ({"TEST__CLIPS": -1}, "TEST.CLIPS: -1; expected 0 or more"),
-        ({"TEST__CORRUPTION__KIND": "nois"}, "'nois'; expected none, noise, blur, jpeg or gamma; n"),
+        ({"TEST__CORRUPTION__KIND": "nois"}, "'nois'; expected none, noise, blur, jpeg or gamma;"),
         ({"TEST__METRIC": "cosin"}, "TEST.METRIC: 'cosin'; expected cosine or euclidean"),
         ({"TEST__EVALUATOR": "VVI"}, "TEST.EVALUATOR: no EVALUATOR is named 'VVI'; known: VVIEval"),
         ({"TEST__AQE__ENABLED": True}, "TEST.AQE.ENABLED: True; expected False"),

@@ -97,7 +97,7 @@ def test_a_report_is_written_and_goes_on_where_it_was(here, datasets, weights, t
         ((), {"ATTACK__EPS": 0.0}, "ATTACK.EPS"),
         ((), {"ATTACK__NORM": "l2", "ATTACK__EPS": 60.0}, "SMA: 2 steps of 1 reach 2"),
         ((), {"ATTACK__SAVE_IMAGES": "sets"}, "ATTACK.SAVE_IMAGES: 'sets'; a report saves none"),
-        ((), {"ATTACK__SEED": 2**32}, "ATTACK.SEED: 4294967296; expected less than 2^32"),
+        ((), {"ATTACK__SEED": 2**32}, "ATTACK.SEED: 4294967296; expected 0 to 4294967295"),
         ((), {"MODEL__WEIGHTS": "''"}, "MODEL.WEIGHTS"),
         ((), {"MODEL__WEIGHTS": "nowhere.pth"}, "nowhere.pth: no such file"),
         (("--twin", "nobody.pth"), {}, "nobody.pth: no such file"),
