@@ -251,6 +251,12 @@ KEYS: dict[str, Key] = {
         choices=("segments", "linspace", "window"),
     ),
     "INPUT.CLIP.STRIDE": Key(1, "Frames from one frame of a window to the next.", least=1),
+    "INPUT.CLIP.ORDER": Key(
+        "kept",
+        "Order of a clip's frames. kept: that of the tracklet. shuffled: a random one, in training "
+        "and at test; the control that tells what the order is worth.",
+        choices=("kept", "shuffled"),
+    ),
     "INPUT.CHANNEL_MIX.ENABLED": Key(
         False,
         "Whether visible clips turn gray with random weights of their colors (channel augmentation "

@@ -54,6 +54,7 @@ def build_train_loader(cfg: CfgNode) -> DeviceLoader:
         train=True,
         sampling=clip_sampling(cfg),
         stride=cfg.INPUT.CLIP.STRIDE,
+        order=cfg.INPUT.CLIP.ORDER,
         read=frame_reader(cfg, is_train=True),
         erasing=build_erasing(cfg),
     )
@@ -137,6 +138,7 @@ def build_test_clips(
         clips=clip_number(cfg),
         sampling=clip_sampling(cfg),
         stride=cfg.INPUT.CLIP.STRIDE,
+        order=cfg.INPUT.CLIP.ORDER,
         read=frame_reader(cfg, is_train=False),
         corruption=build_corruption(cfg, items, len(query), directions, datasets_root()),
     )

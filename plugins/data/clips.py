@@ -101,6 +101,7 @@ class ClipDataset(Dataset):
         read: Callable[[str], Tensor] = read_frame,
         corruption: Corruption | None = None,
         erasing: BoxErasing | None = None,
+        order: str = "kept",
     ) -> None:
         """Number people and cameras.
 
@@ -118,6 +119,8 @@ class ClipDataset(Dataset):
             read: image file -> (3, h, w) uint8.
             corruption: corrupts the frames of some items; None for none.
             erasing: draws a box of each clip to erase; None for none.
+            order: "kept"; or "shuffled": the frames of a clip, read and transformed as ever, stand
+                in an order that training draws and that a clip in testing has by its number.
 
         Raises:
             InputError: images and tracklets are mixed.
@@ -130,6 +133,7 @@ class ClipDataset(Dataset):
         self._transform = transform
         self._read_frame = read
         self._corruption, self._erasing = corruption, erasing
+        self._shuffled = order == "shuffled"
         self._length = 1 if self._images else length
         self._train = train
         self._sampling, self._stride = sampling, stride
@@ -152,6 +156,11 @@ class ClipDataset(Dataset):
         if self._sampling == "window":
             return train_window(length, self._length, self._stride, torch.default_generator)
         return train_segments(length, self._length, torch.default_generator)
+
+    def _order_generator(self, index: int) -> torch.Generator:
+        if self._train:
+            return torch.default_generator
+        return torch.Generator().manual_seed(index)
 
     @property
     def num_classes(self) -> int:
@@ -204,6 +213,10 @@ class ClipDataset(Dataset):
             read = [self._corruption(path, frame) for path, frame in zip(paths, read, strict=True)]
         images = self._transform(read, item.modality)
         erased = {"erased": self._erasing.draw(images, item.modality)} if self._erasing else {}
+        if self._shuffled:
+            # Last, so that all other draws are those of a clip whose order is kept.
+            order = torch.randperm(len(paths), generator=self._order_generator(index))
+            images, paths = images[order], [paths[frame] for frame in order]
         return {
             "images": images[0] if self._images else images,
             "targets": self._labels[item.pid] if self._train else item.pid,

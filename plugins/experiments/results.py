@@ -4,7 +4,8 @@ A result is ``{row, dataset, seed, overrides, commit, metrics: {task: {metric: p
 ``render``, ``settings``, ``start``, ``epochs``, ``seconds``, ``torch``, ``threads``, ``device``,
 where there is none a CPU, and ``images`` of a row that trains on generated ones. A task is a
 direction, or where a run is tested on several data sets "DATASET/DIRECTION". ``tests`` says how
-these were made, and ``queries`` is the digest of the file that holds what each query found.
+these were made, ``queries`` is the digest of the file that holds what each query found, and
+``signs`` are the signs of life that training logged, by name.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from tabulate import tabulate
 from plugins.errors import InputError
 from plugins.evaluation import Evaluation, read_queries, write_queries
 from plugins.experiments.plan import Ablation
+from plugins.experiments.signs import signs_table
 from plugins.utils.io import file_digest, read_json, write_text
 
 logger = logging.getLogger(__name__)
@@ -161,7 +163,9 @@ def table(ablation: Ablation, results: list[dict]) -> str:
         f"{', '.join(ablation.tested_on())}, last epoch, percent: mean ± sample standard deviation "
         f"over n seeds (differences to `{first}`, seed by seed)."
     )
-    return f"{grid}\n\n{notes}\n{_origin(ablation, results)}"
+    signs = signs_table(ablation.rows, results)
+    text = f"{grid}\n\n{notes}\n{_origin(ablation, results)}"
+    return f"{text}\n{signs}" if signs else text
 
 
 def column_values(results: list[dict], row: str, direction: str, metric: str) -> dict[int, float]:

@@ -13,6 +13,7 @@ from plugins.errors import InputError
 from plugins.evaluation import Evaluation
 from plugins.experiments.gather import gather_blocks, gather_queries
 from plugins.experiments.plan import Ablation, Row, difference
+from plugins.experiments.signs import gather_signs
 from plugins.experiments.stages import Stage, plugin_words, spelt, stages_of
 from plugins.utils.io import read_json
 
@@ -126,6 +127,7 @@ class Run:
                     f"metrics name; its directions: {', '.join(blocks)}"
                 )
         tests = {name: test.record() for name, test in self.ablation.tests.items()}
+        signs = gather_signs(self.folder)
         return {
             "row": self.row.name,
             "dataset": marker["dataset"],
@@ -143,6 +145,7 @@ class Run:
             "start": marker.get("start"),
             **({"images": marker["images"]} if "images" in marker else {}),
             **({"tests": tests} if tests else {}),
+            **({"signs": signs} if signs else {}),
         }
 
     def queries(self) -> Evaluation | None:

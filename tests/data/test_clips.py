@@ -257,6 +257,38 @@ def test_the_transform_is_told_the_modality_of_its_clip(data, train):
     assert set(told) == {VISIBLE, INFRARED}
 
 
+@pytest.mark.parametrize("train", [True, False])
+def test_shuffled_clips_are_the_kept_ones_in_another_order(data, train):
+    """Frames and all other draws are the same, so that two runs differ by the order alone."""
+    kept, shuffled = (
+        ClipDataset(data.train, noisy, 6, train, order=order) for order in ("kept", "shuffled")
+    )
+    orders = set()
+    for index in range(len(kept)):
+        key = (index, 17 + index) if train else index
+        torch.manual_seed(index)
+        first = kept[key]
+        torch.manual_seed(index)
+        other = shuffled[key]
+        order = [first["img_paths"].index(path) for path in other["img_paths"]]
+        if len(set(first["img_paths"])) == 6:
+            assert torch.equal(other["images"], first["images"][order])
+            orders.add(tuple(order))
+        assert sorted(first["img_paths"]) == sorted(other["img_paths"])
+    assert len(orders) > 1
+
+
+def test_a_test_clip_has_one_shuffled_order(data):
+    first, again = (ClipDataset(data.query, stack, 6, False, order="shuffled") for _ in range(2))
+    assert first[0]["img_paths"] == again[0]["img_paths"] == first[0]["img_paths"]
+
+
+def test_a_shuffled_image_is_an_image(data):
+    path = data.train[0].img_paths[0]
+    dataset = ClipDataset([(path, 1, 1)], stack, 6, train=False, order="shuffled")
+    assert dataset[0]["img_paths"] == path and dataset[0]["images"].shape == (3, 24, 12)
+
+
 def test_images_and_tracklets_together_are_refused(data):
     with pytest.raises(InputError, match="DATASETS"):
         ClipDataset([*data.train, ("a.jpg", 1, 1)], stack, 6, train=True)
