@@ -158,6 +158,15 @@ def test_the_config_reaches_both_loaders_with_and_without_a_frame_cache(windowed
             assert {abs(b - a) for a, b in pairwise(frames)} == {3}, "numbered through a folder"
 
 
+def test_the_config_shuffles_the_clips_of_both_loaders(windowed):
+    kept = batches(windowed)
+    windowed.INPUT.CLIP.ORDER = "shuffled"
+    for one, other in zip(kept, batches(windowed), strict=True):
+        pairs = list(zip(one["img_paths"], other["img_paths"], strict=True))
+        assert all(set(paths) == set(shuffled) for paths, shuffled in pairs)
+        assert any(paths != shuffled for paths, shuffled in pairs)
+
+
 @pytest.mark.parametrize("number", [0, 1, 3])
 def test_several_windows_are_tested(windowed, number):
     windowed.TEST.CLIPS = number
