@@ -37,6 +37,7 @@ def test_a_section_is_explained_key_by_key_also_where_nothing_describes_it():
         "INPUT.CLIP.LENGTH",
         "INPUT.CLIP.SAMPLING",
         "INPUT.CLIP.STRIDE",
+        "INPUT.CLIP.ORDER",
     ]
 
 
