@@ -1,5 +1,4 @@
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -12,29 +11,7 @@ from plugins.errors import InputError
 from plugins.synthetic import BUPT_CAMPUS, SyntheticSettings, render_layout
 from plugins.synthetic.frame import render_walk
 from plugins.synthetic.layouts.bupt_campus import choose_queries
-
-ROWS = {
-    "train": ["1 RGB/IR CQ1 8535", "10 RGB/IR LS3 12", "1 RGB/IR TSG2 7"],
-    "train_auxiliary": ["2001 RGB/IR G25 90"],
-    "query": ["3 IR CQ1 20", "3 RGB LS3 21", "4 RGB W4 22"],
-    "gallery": ["3 RGB CQ1 20", "3 IR W4 23", "4 IR W4 22", "4 IR TSG1 24", "4 RGB TSG1 24"],
-}
-
-
-def write_tree(root, rows=ROWS, frames=3):
-    """The files without a picture, for nothing is decoded; "RGB" lies in the path on purpose."""
-    folder = root / "RGB" / "BUPTCampus"
-    folder.mkdir(parents=True)
-    index = {}
-    for name, lines in rows.items():
-        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
-        for pid, modality, camera, tracklet in map(str.split, lines):
-            for kind in modality.split("/"):
-                place = index.setdefault(pid, {}).setdefault(kind, {}).setdefault(camera, {})
-                stem = f"{pid}/{kind}/{camera}/{pid}_{kind}_{camera}_{tracklet}"
-                place[tracklet] = [f"{stem}_{frame}.jpg" for frame in range(frames)]
-    (folder / "data_paths.json").write_text(json.dumps(index))
-    return folder
+from tests.helpers.trees import write_bupt
 
 
 def read(folder, **options):
@@ -42,7 +19,7 @@ def read(folder, **options):
 
 
 def test_a_training_row_is_a_visible_and_an_infrared_tracklet(tmp_path):
-    folder = write_tree(tmp_path)
+    folder = write_bupt(tmp_path)
     train = read(folder).train
     assert [item[1:4] for item in train] == [
         (pid, camid, modality)
@@ -54,7 +31,7 @@ def test_a_training_row_is_a_visible_and_an_infrared_tracklet(tmp_path):
 
 
 def test_auxiliary_people_are_an_option(tmp_path):
-    folder = write_tree(tmp_path)
+    folder = write_bupt(tmp_path)
     assert {item.pid for item in read(folder).train} == {1, 10}
     assert {item.pid for item in read(folder, auxiliary=True).train} == {1, 10, 2001}
     (folder / "train_auxiliary.txt").unlink()
@@ -64,7 +41,7 @@ def test_auxiliary_people_are_an_option(tmp_path):
 
 
 def test_translated_frames_are_an_option_and_count_as_infrared(tmp_path):
-    folder = write_tree(tmp_path)
+    folder = write_bupt(tmp_path)
     plain, train = read(folder).train, read(folder, fake_ir=True).train
     assert len(train) == 9
     assert [item for row, item in enumerate(train) if row % 3 != 2] == plain
@@ -74,7 +51,7 @@ def test_translated_frames_are_an_option_and_count_as_infrared(tmp_path):
 
 
 def test_directions_pick_the_modality_from_query_and_from_gallery(tmp_path):
-    data = read(write_tree(tmp_path))
+    data = read(write_bupt(tmp_path))
     items = data.query + data.gallery
     directions = data.directions()
     assert list(directions) == ["I2V full", "V2I full"]
@@ -97,7 +74,7 @@ def test_the_official_protocol_cuts_visible_rows_to_whole_batches_and_has_no_cam
             f"{t % 1076 + 10} {kind} W4 {10000 + t}" for kind in ("IR", "RGB") for t in range(2422)
         ],
     }
-    folder = write_tree(tmp_path, rows, frames=1)
+    folder = write_bupt(tmp_path, rows, frames=1)
 
     def sizes(protocol):
         data = read(folder, protocol=protocol)
@@ -116,13 +93,13 @@ def test_the_official_protocol_cuts_visible_rows_to_whole_batches_and_has_no_cam
 
 
 def test_the_official_protocol_refuses_fewer_visible_rows_than_a_batch(tmp_path):
-    folder = write_tree(tmp_path)
+    folder = write_bupt(tmp_path)
     with pytest.raises(InputError, match=r"query\.txt to a multiple of 64, but there are 2; use f"):
         read(folder, protocol="official")
 
 
 def test_options_reach_the_reader_from_the_config(tmp_path, monkeypatch):
-    folder = write_tree(tmp_path)
+    folder = write_bupt(tmp_path)
     monkeypatch.setenv("FASTREID_DATASETS", str(folder.parent))
     cfg = setup_cfg("", ["DATASETS.BUPT.AUXILIARY", "True", "DATASETS.BUPT.FAKE_IR", "True"])
     assert len(build_dataset("BUPTCampus", cfg=cfg).train) == 12
@@ -132,7 +109,7 @@ def test_options_reach_the_reader_from_the_config(tmp_path, monkeypatch):
 
 
 def test_combineall_trains_on_the_test_tracklets_too(tmp_path):
-    assert len(read(write_tree(tmp_path), combineall=True).train) == 6 + 3 + 5
+    assert len(read(write_bupt(tmp_path), combineall=True).train) == 6 + 3 + 5
 
 
 @pytest.mark.parametrize(
@@ -150,7 +127,7 @@ def test_combineall_trains_on_the_test_tracklets_too(tmp_path):
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(tmp_path, name, line, text, complaint):
-    folder = write_tree(tmp_path)
+    folder = write_bupt(tmp_path)
     file = folder / f"{name}.txt"
     lines = file.read_text().splitlines()
     lines[line - 1] = text
@@ -163,21 +140,21 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path, name, line, text, complai
 
 @pytest.mark.parametrize("content", ["[1, 2]", '"text"'])
 def test_an_index_that_is_no_table_is_refused(tmp_path, content):
-    folder = write_tree(tmp_path)
+    folder = write_bupt(tmp_path)
     (folder / "data_paths.json").write_text(content)
     with pytest.raises(InputError, match=r"data_paths\.json: found a \w+, expected a table"):
         read(folder)
 
 
 def test_a_cut_off_index_is_named_with_its_line(tmp_path):
-    folder = write_tree(tmp_path)
+    folder = write_bupt(tmp_path)
     (folder / "data_paths.json").write_text('{"1":\n {')
     with pytest.raises(InputError, match=r"data_paths\.json:2: not JSON"):
         read(folder)
 
 
 def test_a_tracklet_without_frames_is_named(tmp_path):
-    folder = write_tree(tmp_path, frames=0)
+    folder = write_bupt(tmp_path, frames=0)
     with pytest.raises(InputError, match=r"train\.txt:1: data_paths\.json lists no frames"):
         read(folder)
 

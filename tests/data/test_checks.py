@@ -1,6 +1,4 @@
-import runpy
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ from plugins.data import build_dataset, checks
 from plugins.data.datasets import INFRARED, VISIBLE, Tracklet
 from plugins.data.sample_sheet import save_sample_sheet
 from plugins.defense.balance.tables import MANIFEST, Outcome, write_table
+from tests.helpers.trees import run_tool
 
 TOOL = str(Path(__file__).parents[2] / "tools" / "check_data.py")
 
@@ -193,14 +192,6 @@ def test_a_sheet_shows_an_image_once_and_a_clip_by_three_frames(tmp_path, frames
     save_sample_sheet(tmp_path / "sheet.png", splits)
     counts = {c: number for number, c in Image.open(tmp_path / "sheet.png").getcolors(100000)}
     assert counts[200, 0, 0] == shown * 48 * 96
-
-
-def run_tool(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["check_data.py", *arguments])
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(TOOL, run_name="__main__")
-    return stop.value.code
 
 
 def test_the_command_passes_a_whole_set_and_fails_a_damaged_one(

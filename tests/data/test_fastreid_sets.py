@@ -17,7 +17,7 @@ from plugins.errors import InputError
 from plugins.registry import DATASET
 from tests.data.fastreid_trees import MARKET, TREES, write_fastreid
 from tests.data.hitsz_tree import write_frame
-from tests.data.test_checks import run_tool
+from tests.helpers.trees import run_tool
 
 TRAIN = {
     "Market1501": f"{MARKET}/bounding_box_train",

@@ -1,20 +1,10 @@
 import pytest
-from PIL import Image
 
 from plugins.config import setup_cfg
 from plugins.data import build_dataset, build_test_loader, build_train_loader
 from plugins.data.datasets import FolderDataset
 from plugins.errors import InputError
-
-
-def write_people(root, people=("ann", "bob", "cy"), cameras=("01", "02"), views=2):
-    for shade, person in enumerate(people):
-        (root / person).mkdir(parents=True)
-        for camera in cameras:
-            for view in range(views):
-                picture = Image.new("RGB", (8, 16), (40 * shade, 0, 0))
-                picture.save(root / person / f"{camera}_{view}.png")
-    return root
+from tests.helpers.trees import write_people
 
 
 @pytest.fixture

@@ -9,30 +9,13 @@ from plugins.data.checks import check_searches
 from plugins.data.datasets import INFRARED, VISIBLE, ManifestDataset, Tracklet
 from plugins.data.datasets.manifest import COLUMNS, SPLITS
 from plugins.errors import InputError
-
-HEADER = ",".join(COLUMNS)
-LINES = [
-    "a/0.jpg,ann,north,visible,1,0,train",
-    "a/1.jpg,ann,north,visible,1,1,train",
-    "a/2.jpg,ann,north,visible,1,10,train",
-    "a/3.jpg,ann,south,infrared,1,2,train",
-    "b/0.jpg,bob,south,infrared,7,5,query",
-    "b/1.jpg,bob,north,visible,7,5,query",
-    "b/2.jpg,bob,north,visible,8,5,gallery",
-    "b/3.jpg,bob,south,infrared,8,5,gallery",
-]
-
-
-def write(root, lines=LINES, header=HEADER):
-    file = root / "manifest.csv"
-    file.write_text("\n".join([header, *lines]) + "\n")
-    return file
+from tests.helpers.trees import HEADER, LINES, write_manifest
 
 
 def test_rows_of_one_tracklet_are_its_frames_in_the_order_of_their_numbers(tmp_path):
     lines = LINES.copy()
     random.Random(0).shuffle(lines)
-    write(tmp_path, lines)
+    write_manifest(tmp_path, lines)
     train = ManifestDataset(root=str(tmp_path)).train
     assert [item[:4] for item in sorted(train, key=lambda item: item.modality)] == [
         ((f"{tmp_path}/a/0.jpg", f"{tmp_path}/a/1.jpg", f"{tmp_path}/a/2.jpg"), 0, 0, VISIBLE),
@@ -41,7 +24,7 @@ def test_rows_of_one_tracklet_are_its_frames_in_the_order_of_their_numbers(tmp_p
 
 
 def test_people_and_cameras_are_numbered_in_sorted_order_whatever_the_order_of_the_rows(tmp_path):
-    write(tmp_path, LINES[::-1])
+    write_manifest(tmp_path, LINES[::-1])
     data = ManifestDataset(root=str(tmp_path))
     assert {item.pid for item in data.train} == {0}
     assert {item.pid for item in data.query + data.gallery} == {1}
@@ -49,7 +32,7 @@ def test_people_and_cameras_are_numbered_in_sorted_order_whatever_the_order_of_t
 
 
 def test_both_modalities_are_searched_both_ways(tmp_path):
-    write(tmp_path)
+    write_manifest(tmp_path)
     data = ManifestDataset(root=str(tmp_path))
     found = {
         name: [side.tolist() for side in protocol.trials[0]]
@@ -59,7 +42,7 @@ def test_both_modalities_are_searched_both_ways(tmp_path):
 
 
 def test_a_direction_without_queries_is_left_out(tmp_path):
-    write(tmp_path, [line for line in LINES if not line.startswith("b/1")])
+    write_manifest(tmp_path, [line for line in LINES if not line.startswith("b/1")])
     assert list(ManifestDataset(root=str(tmp_path)).directions()) == ["I2V"]
 
 
@@ -68,7 +51,9 @@ def test_a_direction_without_queries_is_left_out(tmp_path):
 def test_queries_without_a_gallery_or_a_gallery_without_queries_are_no_test(
     tmp_path, kept, modalities
 ):
-    file = write(tmp_path, [x for x in LINES if modalities in x and x.endswith(("train", kept))])
+    file = write_manifest(
+        tmp_path, [x for x in LINES if modalities in x and x.endswith(("train", kept))]
+    )
     cfg = setup_cfg("", ["DATASETS.MANIFEST.FILE", str(file)])
     with pytest.raises(InputError, match=r"^DATASETS\.TESTS ManifestDataset: .* nothing to search"):
         build_test_loader(cfg, "ManifestDataset")
@@ -77,13 +62,13 @@ def test_queries_without_a_gallery_or_a_gallery_without_queries_are_no_test(
 
 
 def test_a_table_that_only_trains_is_worth_knowing(tmp_path):
-    write(tmp_path, LINES[:4])
+    write_manifest(tmp_path, LINES[:4])
     (complaint,) = check_searches(ManifestDataset(root=str(tmp_path)))
     assert not complaint.fatal
 
 
 def test_one_modality_is_searched_in_itself(tmp_path):
-    write(tmp_path, [line for line in LINES if ",visible," in line])
+    write_manifest(tmp_path, [line for line in LINES if ",visible," in line])
     ((name, protocol),) = ManifestDataset(root=str(tmp_path)).directions().items()
     assert name == "Q2G"
     assert [side.tolist() for side in protocol.trials[0]] == [[0], [1]]
@@ -94,7 +79,7 @@ def test_visible_rows_without_a_tracklet_are_images(tmp_path, caplog):
     images = [f"{n}.jpg,{person},north,visible,,,{split}" for n, (person, split) in enumerate(
         [("ann", "train"), ("ann", "train"), ("bob", "query"), ("bob", "gallery")]
     )]  # fmt: skip
-    write(tmp_path, images)
+    write_manifest(tmp_path, images)
     data = ManifestDataset(root=str(tmp_path))
     assert data.train == [(f"{tmp_path}/{n}.jpg", 0, 0) for n in (0, 1)], "as fastreid has them"
     assert [*data.query, *data.gallery] == [(f"{tmp_path}/{n}.jpg", 1, 0) for n in (2, 3)]
@@ -107,7 +92,7 @@ def test_visible_rows_without_a_tracklet_are_images(tmp_path, caplog):
 @pytest.mark.parametrize("other", ["4.jpg,cat,north,infrared,,,gallery", LINES[0]])
 def test_an_infrared_image_or_a_tracklet_makes_tracklets_of_all(tmp_path, other):
     images = [f"{n}.jpg,bob,north,visible,,,{split}" for n, split in enumerate(SPLITS[1:])]
-    write(tmp_path, [*images, other])
+    write_manifest(tmp_path, [*images, other])
     data = ManifestDataset(root=str(tmp_path))
     items = [*data.train, *data.query, *data.gallery]
     assert len(items) == 3 and all(isinstance(item, Tracklet) for item in items)
@@ -117,7 +102,9 @@ def test_columns_may_stand_in_any_order_and_paths_may_be_absolute(tmp_path):
     order = sorted(COLUMNS)
     cells = [dict(zip(COLUMNS, line.split(","), strict=True)) for line in LINES]
     cells[0]["path"] = '"/elsewhere/a,0.jpg"'
-    write(tmp_path, [",".join(row[name] for name in order) for row in cells], ",".join(order))
+    write_manifest(
+        tmp_path, [",".join(row[name] for name in order) for row in cells], ",".join(order)
+    )
     assert ManifestDataset(root=str(tmp_path)).train[0].img_paths[0] == "/elsewhere/a,0.jpg"
 
 
@@ -140,7 +127,7 @@ def test_columns_may_stand_in_any_order_and_paths_may_be_absolute(tmp_path):
 def test_a_bad_row_is_named_by_file_and_line(tmp_path, line, text, complaint):
     lines = [HEADER, *LINES]
     lines[line - 1] = text
-    file = write(tmp_path, lines[1:], lines[0])
+    file = write_manifest(tmp_path, lines[1:], lines[0])
     with pytest.raises(InputError) as error:
         ManifestDataset(root=str(tmp_path))
     assert str(error.value).startswith(f"{file}:{line}: ")
@@ -148,7 +135,7 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path, line, text, complaint):
 
 
 def test_a_quote_that_is_not_closed_is_named_by_file_and_line(tmp_path):
-    file = write(tmp_path, [f'"{LINES[0]}', *LINES[1:] * 1000])
+    file = write_manifest(tmp_path, [f'"{LINES[0]}', *LINES[1:] * 1000])
     with pytest.raises(InputError, match=rf"{file}:\d+: no row: .*a quote may not be closed"):
         ManifestDataset(root=str(tmp_path))
 
@@ -156,7 +143,7 @@ def test_a_quote_that_is_not_closed_is_named_by_file_and_line(tmp_path):
 def test_a_missing_or_empty_table_is_named(tmp_path):
     with pytest.raises(InputError, match=r"MANIFEST\.FILE: no file .*manifest\.csv; .*path,person"):
         ManifestDataset(root=str(tmp_path))
-    file = write(tmp_path, [])
+    file = write_manifest(tmp_path, [])
     with pytest.raises(InputError, match=r"manifest\.csv: it lists no frames"):
         ManifestDataset(root=str(tmp_path))
     file.write_text("")
@@ -165,7 +152,7 @@ def test_a_missing_or_empty_table_is_named(tmp_path):
 
 
 def test_the_file_comes_from_the_config(tmp_path):
-    file = write(tmp_path)
+    file = write_manifest(tmp_path)
     cfg = setup_cfg("", ["DATASETS.MANIFEST.FILE", str(file)])
     assert len(build_dataset("ManifestDataset", cfg=cfg).train) == 2
 
@@ -174,7 +161,7 @@ def test_parquet_says_the_same_as_csv(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
-    write(tmp_path)
+    write_manifest(tmp_path)
     columns = zip(*(line.split(",") for line in LINES), strict=True)
     table = dict(zip(COLUMNS, map(list, columns), strict=True))
     table["frame"] = [int(frame) for frame in table["frame"]]

@@ -1,6 +1,5 @@
 """Faults of the field's loaders and metrics that no test beside a reader or a metric holds yet."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,44 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from plugins.data import ClipDataset, build_dataset
 from plugins.data.datasets import HITSZVCM, BUPTCampus, ManifestDataset
 from plugins.errors import InputError
 from plugins.evaluation.ranking import evaluate_distances
 from tests.data.hitsz_tree import edit_line, write_tree
-from tests.data.image_trees import write_llcm, write_regdb, write_sysu
-from tests.data.test_bupt_campus import write_tree as write_bupt
-from tests.data.test_manifest import write as write_manifest
 from tests.helpers.sides import labeled
-
-# Data set -> writer of a small one, and the folder of all data sets that it lies in then.
-SETS = {
-    "HITSZVCM": (write_tree, ""),
-    "BUPTCampus": (write_bupt, "RGB"),
-    "SYSUMM01": (write_sysu, ""),
-    "RegDB": (write_regdb, ""),
-    "LLCM": (write_llcm, ""),
-    "ManifestDataset": (write_manifest, ""),
-}
-
-
-def contents(name, root):
-    """All tracklets of the set in ``root``, with paths below it, and the labels of training."""
-    os.environ["FASTREID_DATASETS"] = root
-    data = build_dataset(name)
-    training = ClipDataset(
-        data.train,
-        lambda frames, _: torch.stack(frames),
-        length=1,
-        train=True,
-        read=lambda _: torch.zeros(3, 2, 2, dtype=torch.uint8),
-    )
-    labels = [training[row]["targets"] for row in range(len(training))]
-    items = [
-        item._replace(img_paths=tuple(path.removeprefix(root) for path in item.img_paths))
-        for item in [*data.train, *data.query, *data.gallery]
-    ]
-    return [tuple(item) for item in items], labels
+from tests.helpers.trees import SETS, contents, write_bupt, write_manifest
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +46,7 @@ def test_the_name_of_the_root_means_nothing(roots, tmp_path, name):
 
 READ = """
 import sys
-from tests.data.test_quirks import contents
+from tests.helpers.trees import contents
 for name, root in zip(sys.argv[1::2], sys.argv[2::2]):
     print(contents(name, root))
 """

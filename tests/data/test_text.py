@@ -9,8 +9,7 @@ from plugins.data import build_dataset
 from plugins.data.datasets import BUPTCampus, ManifestDataset
 from plugins.data.datasets.index_files import whole_number
 from plugins.errors import InputError
-from tests.data.test_manifest import HEADER
-from tests.data.test_quirks import SETS
+from tests.helpers.trees import HEADER, SETS
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {

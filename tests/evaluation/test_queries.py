@@ -15,7 +15,7 @@ from plugins.errors import InputError
 from plugins.evaluation import Evaluation, QueryResults, VVIEvaluator, pack_queries, read_queries
 from plugins.evaluation.queries import COLUMNS, FORMAT, METRICS, VERSION
 from plugins.protocol import Direction, Trial
-from tests.evaluation.test_vvi_evaluator import GALLERY, NUM_ITEMS, QUERY, data_set, feed, items
+from tests.helpers.evaluated import GALLERY, NUM_ITEMS, QUERY, data_set, feed, items
 
 FIELDS = ("trial", "path", "person", "camera", *COLUMNS[3:])
 

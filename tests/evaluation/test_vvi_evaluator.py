@@ -1,7 +1,5 @@
 """The evaluator: from batches of features to the scores of each direction."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -23,38 +21,20 @@ from plugins.evaluation.vvi_evaluator import VVIEvaluator, check_finite, scores
 from plugins.protocol import Direction, Trial
 from plugins.registry import EVALUATOR, lookup
 from tests.evaluation.brute_force import brute_force
+from tests.helpers.evaluated import (
+    DIRECTIONS,
+    GALLERY,
+    NUM_ITEMS,
+    NUM_QUERIES,
+    QUERY,
+    TRIALS,
+    data_set,
+    feed,
+    items,
+)
 from tests.helpers.sides import labeled
 
 METRIC_NAMES = ["Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP", "metric", "queries"]
-NUM_QUERIES, NUM_ITEMS = 30, 95
-QUERY, GALLERY = np.arange(NUM_QUERIES), np.arange(NUM_QUERIES, NUM_ITEMS)
-TRIALS = {"I2V": Trial(QUERY, GALLERY), "V2I": Trial(GALLERY, QUERY)}
-DIRECTIONS = {name: Direction((trial,)) for name, trial in TRIALS.items()}
-
-
-def items(seed=0):
-    """Features, persons and cameras of ``query + gallery``."""
-    generator = torch.Generator().manual_seed(seed)
-    features = torch.randn(NUM_ITEMS, 16, generator=generator)
-    pids = torch.randint(5, (NUM_ITEMS,), generator=generator)
-    camids = torch.randint(4, (NUM_ITEMS,), generator=generator)
-    return features, pids, camids
-
-
-def data_set(directions=DIRECTIONS):
-    """What an evaluator reads of a data set."""
-    return SimpleNamespace(
-        query=range(NUM_QUERIES),
-        gallery=range(NUM_QUERIES, NUM_ITEMS),
-        directions=lambda: directions,
-    )
-
-
-def feed(evaluator, rows, features, pids, camids, batch_size=7):
-    rows = torch.tensor(list(rows), dtype=torch.int64)
-    for batch in rows.split(batch_size) if len(rows) else ():
-        inputs = {"targets": pids[batch], "camids": camids[batch], "rows": batch}
-        evaluator.process(inputs, features[batch])
 
 
 def evaluated(metric="cosine", **keywords):

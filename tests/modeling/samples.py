@@ -123,3 +123,7 @@ def rendered_batch():
         "modalities": modalities.clone(),
         "img_paths": [f"{row}.png" for row in range(len(images))],
     }
+
+
+def dual_cfg(deployed="clean"):
+    return setup_cfg("", ["MODEL.DUAL_NORM.ENABLED", "True", "MODEL.DUAL_NORM.DEPLOYED", deployed])

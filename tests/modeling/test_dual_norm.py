@@ -11,7 +11,6 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from plugins.compat import protect_input
-from plugins.config import setup_cfg
 from plugins.engine.checkpoint import Checkpointer
 from plugins.engine.optimizer import build_optimizer
 from plugins.errors import InputError
@@ -19,17 +18,13 @@ from plugins.modeling.dual_norm import BRANCHES, add_dual_norm, attacked_branch
 from plugins.modeling.freeze import frozen_statistics
 from tests.attacks.test_adapter import batch_for, built
 from tests.defense.toys import tiny, tiny_batch, tiny_cfg
-from tests.modeling.samples import differing, state
+from tests.modeling.samples import differing, dual_cfg, state
 
 NORMS = {
     "BN": lambda: get_norm("BN", 4),
     "GhostBN": lambda: get_norm("GhostBN", 4),
     "BatchNorm1d": lambda: nn.BatchNorm1d(4, momentum=None),
 }
-
-
-def dual_cfg(deployed="clean"):
-    return setup_cfg("", ["MODEL.DUAL_NORM.ENABLED", "True", "MODEL.DUAL_NORM.DEPLOYED", deployed])
 
 
 def other(deployed):

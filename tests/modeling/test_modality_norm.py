@@ -16,8 +16,7 @@ from plugins.modeling.dual_norm import add_dual_norm, attacked_branch
 from plugins.modeling.freeze import frozen_statistics
 from plugins.modeling.temporal.modality_norm import ModalityNorm
 from tests.engine.test_distributed import in_two_processes
-from tests.modeling.samples import differing, small_cfg, state
-from tests.modeling.test_dual_norm import dual_cfg
+from tests.modeling.samples import differing, dual_cfg, small_cfg, state
 
 CELLS, CHANNELS = 2, 3
 
