@@ -23,10 +23,11 @@ from scipy import ndimage
 from torch import Tensor
 
 from plugins.data.datasets.tracklet import MODALITIES, as_tracklet
-from plugins.data.frame_cache.store import digest, frame_name
+from plugins.data.frame_cache.store import frame_name
 from plugins.data.frames import resize_frame
 from plugins.errors import InputError
 from plugins.protocol import Direction
+from plugins.utils.digests import digest
 from plugins.utils.images import decode_image
 from plugins.utils.names import closest_names
 

@@ -13,9 +13,9 @@ from fastreid.config import CfgNode
 from torch import nn
 
 from plugins.data.datasets.tracklet import as_tracklet
-from plugins.data.frame_cache.store import file_state
 from plugins.errors import InputError
 from plugins.robustness.outcomes import Attacked, Outcomes
+from plugins.utils.digests import file_state
 from plugins.utils.io import read_tensors, write_json, write_tensors
 
 # Settings of an evaluation that an attack's result depends on, beside the weights and the data.

@@ -123,7 +123,7 @@ def test_combineall_trains_on_the_test_tracklets_too(tmp_path):
         ("gallery", 5, "3 IR W4 23", "is on line 2 too"),
         ("gallery", 4, "4 IR TSG1 25", "lists no frames for person 4, IR, camera TSG1, trackl"),
         ("gallery", 4, "77 IR TSG1 24", "lists no frames for person 77"),
-        ("query", 2, "10 RGB LS3 12", "person 10 is in train.txt:2 too"),
+        ("query", 2, "10 RGB LS3 12", "person 10 trains in train.txt:2"),
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(tmp_path, name, line, text, complaint):

@@ -18,10 +18,11 @@ from PIL import Image
 
 from plugins.data import build_test_loader, build_train_loader
 from plugins.data.frame_cache.packing import find_frames, pack_config, pack_frames
-from plugins.data.frame_cache.store import FrameCache, digest, find_sizes
+from plugins.data.frame_cache.store import FrameCache, find_sizes
 from plugins.data.frames import read_frame
 from plugins.data.transforms import build_clip_transforms
 from plugins.errors import InputError
+from plugins.utils.digests import digest
 from plugins.utils.locks import hold
 from tests.data.hitsz_tree import write_frame, write_tree
 

@@ -121,7 +121,7 @@ def test_columns_may_stand_in_any_order_and_paths_may_be_absolute(tmp_path):
         (6, "b/0.jpg,bob,south,infrared,7,five,query", "frame is 'five', expected a whole number"),
         (6, "b/0.jpg,bob,south,infrared,7,,query", "frame is '', expected a whole number"),
         (4, "a/9.jpg,ann,north,visible,1,1,train", "frame 1 of tracklet '1' is listed at "),
-        (9, "b/3.jpg,ann,south,infrared,8,5,gallery", "person 'ann' is in gallery, but in train"),
+        (9, "b/3.jpg,ann,south,infrared,8,5,gallery", "person ann trains in manifest.csv:5"),
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(tmp_path, line, text, complaint):

@@ -15,6 +15,7 @@ from fastreid.config import CfgNode
 
 from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.index_files import (
+    check_people_differ,
     read_lines,
     read_text,
     require_choice,
@@ -45,6 +46,11 @@ class Row(NamedTuple):
     modality: str
     camera: str
     tracklet: str
+
+    @property
+    def where(self) -> str:
+        """Return the row's line, as file:line."""
+        return f"{self.file}:{self.line}"
 
 
 @DATASET.register()
@@ -102,7 +108,9 @@ class BUPTCampus(ReidDataset):
         train = [row for split in splits for row in read_rows(folder, split, paired=True)]
         query = read_rows(folder, "query", paired=False)
         gallery = read_rows(folder, "gallery", paired=False)
-        check_people_differ(train, query + gallery)
+        check_people_differ(
+            *([(int(row.pid), row.where) for row in rows] for rows in (train, query + gallery))
+        )
         frames = os.path.join(folder, "DATA")
         super().__init__(
             [item for row in train for item in make_pair(row, index, frames, fake_ir)],
@@ -260,7 +268,7 @@ def make_tracklet(row: Row, modality: str, index: dict, frames: str) -> Tracklet
         paths = paths.get(key) if isinstance(paths, dict) else None
     if not (isinstance(paths, list) and paths and all(isinstance(path, str) for path in paths)):
         raise InputError(
-            f"{row.file}:{row.line}: data_paths.json lists no frames for person {row.pid}, "
+            f"{row.where}: data_paths.json lists no frames for person {row.pid}, "
             f"{modality}, camera {row.camera}, tracklet {row.tracklet}"
         )
     return Tracklet(
@@ -269,15 +277,3 @@ def make_tracklet(row: Row, modality: str, index: dict, frames: str) -> Tracklet
         CAMERAS[row.camera],
         MODALITY_CODES[modality],
     )
-
-
-def check_people_differ(train: list[Row], test: list[Row]) -> None:
-    """Raise InputError if somebody is in both splits."""
-    people = {int(row.pid): row for row in train}
-    for row in test:
-        if int(row.pid) in people:
-            other = people[int(row.pid)]
-            raise InputError(
-                f"{row.file}:{row.line}: person {row.pid} is in "
-                f"{os.path.basename(other.file)}:{other.line} too; test people must be new"
-            )

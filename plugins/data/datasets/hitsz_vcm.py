@@ -11,7 +11,7 @@ import re
 from typing import NamedTuple
 
 from plugins.data.datasets.base import ReidDataset
-from plugins.data.datasets.index_files import read_text, whole_number
+from plugins.data.datasets.index_files import check_people_differ, read_text, whole_number
 from plugins.data.datasets.tracklet import INFRARED, MODALITIES, VISIBLE, Tracklet
 from plugins.data.datasets.unlisted import Folders
 from plugins.errors import InputError
@@ -26,14 +26,20 @@ NAME = re.compile(r"(\d+)M([12])D(\d+)T\d+F(.+\.(?:jpg|jpeg|png|bmp))", re.IGNOR
 
 
 class Row(NamedTuple):
-    """A row of a track file; ``line`` is its line there, ``start`` and ``end`` are as written."""
+    """A row of a track ``file``, at ``line``; ``start`` and ``end`` are as written."""
 
+    file: str
     line: int
     modality: int
     start: int
     end: int
     pid: int
     camid: int
+
+    @property
+    def where(self) -> str:
+        """Return the row's line, as file:line."""
+        return f"{self.file}:{self.line}"
 
 
 @DATASET.register()
@@ -72,7 +78,9 @@ class HITSZVCM(ReidDataset):
             )
         rows, train = read_split(folder, "train")
         test_rows, test = read_split(folder, "test")
-        check_people_differ(folder, rows, test_rows)
+        check_people_differ(
+            *([(row.pid, row.where) for row in listed] for listed in (rows, test_rows))
+        )
         queries = read_query_rows(folder, test_rows)
         # query_IDX counts the rows of the file, so short tracklets are left out only now.
         subsets = {
@@ -127,7 +135,7 @@ def read_split(folder: str, split: str) -> tuple[list[Row], list[Tracklet]]:
     last = max(rows, key=lambda row: row.end)
     if last.end > len(names):
         raise InputError(
-            f"{name_file}: ends at line {len(names)}, but {track_file}:{last.line} needs it up to "
+            f"{name_file}: ends at line {len(names)}, but {last.where} needs it up to "
             f"line {last.end}; it may be cut off"
         )
     if last.end < len(names):
@@ -136,7 +144,7 @@ def read_split(folder: str, split: str) -> tuple[list[Row], list[Tracklet]]:
             f"{len(names)}; it may be cut off"
         )
     frames = frames_folder(folder, split.capitalize(), rows[0].pid)
-    return rows, [make_tracklet(row, names, frames, track_file, name_file) for row in rows]
+    return rows, [make_tracklet(row, names, frames, name_file) for row in rows]
 
 
 def read_rows(track_file: str) -> list[Row]:
@@ -164,13 +172,11 @@ def read_rows(track_file: str) -> list[Row]:
             raise InputError(
                 f"{track_file}:{line}: start {start}, end {end}; expected 1 <= start <= end"
             )
-        rows.append(Row(line, MODALITY_CODES[code], start, end, pid, camid))
+        rows.append(Row(track_file, line, MODALITY_CODES[code], start, end, pid, camid))
     return rows
 
 
-def make_tracklet(
-    row: Row, names: list[str], frames: str, track_file: str, name_file: str
-) -> Tracklet:
+def make_tracklet(row: Row, names: list[str], frames: str, name_file: str) -> Tracklet:
     """Make the tracklet of ``row``.
 
     Raises:
@@ -190,7 +196,7 @@ def make_tracklet(
         if labels != (row.pid, row.modality, row.camid):
             raise InputError(
                 f"{name_file}:{line}: '{names[line - 1]}' is {describe(*labels)}, but "
-                f"{track_file}:{row.line} is {describe(row.pid, row.modality, row.camid)}"
+                f"{row.where} is {describe(row.pid, row.modality, row.camid)}"
             )
         paths.append(f"{folder}/{file}")
     return Tracklet(tuple(paths), row.pid, row.camid, row.modality)
@@ -224,17 +230,6 @@ def frames_folder(folder: str, split: str, pid: int) -> str:
         f"{folder}: no frames of person {pid:04d}; looked for a folder {pid:04d} in "
         f"{', '.join(candidates)}"
     )
-
-
-def check_people_differ(folder: str, train: list[Row], test: list[Row]) -> None:
-    """Raise InputError if somebody is in both splits."""
-    people = {row.pid for row in train}
-    for row in test:
-        if row.pid in people:
-            raise InputError(
-                f"{os.path.join(folder, 'info', 'track_test_info.txt')}:{row.line}: person "
-                f"{row.pid} is in track_train_info.txt too; test people must be new"
-            )
 
 
 def read_query_rows(folder: str, test: list[Row]) -> set[int]:

@@ -1,7 +1,7 @@
 """Read text files that list people and images, as the sets of visible-infrared re-ID have them."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from plugins.errors import InputError
@@ -121,3 +121,21 @@ def require_choice(key: str, value: str | int, choices: Collection) -> None:
     """Raise InputError unless the config key's value is one of ``choices``."""
     if value not in choices:
         raise InputError(f"{key}: {value!r}; expected one of {', '.join(map(str, choices))}")
+
+
+def check_people_differ(
+    train: Iterable[tuple[int | str, str]], test: Iterable[tuple[int | str, str]]
+) -> None:
+    """Raise InputError if somebody is both in train and in test.
+
+    Args:
+        train: (person, file:line) of each row.
+        test: likewise.
+    """
+    trained = dict(train)
+    for person, where in test:
+        if person in trained:
+            raise InputError(
+                f"{where}: person {person} trains in {os.path.basename(trained[person])}; test "
+                "people must be new"
+            )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from fastreid.config import CfgNode
 
 from plugins.data.datasets.base import Items, ReidDataset
-from plugins.data.datasets.index_files import whole_number
+from plugins.data.datasets.index_files import check_people_differ, whole_number
 from plugins.data.datasets.tracklet import (
     MODALITIES,
     SPLITS,
@@ -70,7 +70,11 @@ class ManifestDataset(ReidDataset):
         rows = list(read_table(path))
         if not rows:
             raise InputError(f"{path}: it lists no frames")
-        check_people_differ(rows)
+        trained, tested = (
+            [(row.person, row.where) for row in rows if (row.split == "train") == train]
+            for train in (True, False)
+        )
+        check_people_differ(trained, tested)
         items: dict[str, Items] = {**group(rows, os.path.dirname(path))}
         if all(row.modality == MODALITIES[VISIBLE] and not row.tracklet for row in rows):
             items = {split: [as_image(item) for item in items[split]] for split in SPLITS}
@@ -203,17 +207,6 @@ def make_row(where: str, cells: dict[str, str]) -> Row:
         raise InputError(f"{where}: frame is '{frame}', expected a whole number")
     others = {name: cells[name] for name in COLUMNS if name != "frame"}
     return Row(where, frame=number, **others)
-
-
-def check_people_differ(rows: list[Row]) -> None:
-    """Raise InputError if somebody is both in train and in query or gallery."""
-    trained = {row.person: row.where for row in rows if row.split == "train"}
-    for row in rows:
-        if row.split != "train" and row.person in trained:
-            raise InputError(
-                f"{row.where}: person '{row.person}' is in {row.split}, but in train at "
-                f"{trained[row.person]}; test people must be new"
-            )
 
 
 def group(rows: list[Row], folder: str) -> dict[str, list[Tracklet]]:

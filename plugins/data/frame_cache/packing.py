@@ -20,8 +20,6 @@ from plugins.data.frame_cache.store import (
     HEADER,
     INDEX,
     Size,
-    digest,
-    file_state,
     frame_name,
     made_with,
     make_header,
@@ -31,6 +29,7 @@ from plugins.data.frames import frame_decoder, read_frame, resize_frame
 from plugins.data.transforms import build_clip_transforms
 from plugins.errors import InputError
 from plugins.interrupts import shield_loader_worker
+from plugins.utils.digests import digest, file_state
 from plugins.utils.drafts import draft_of
 
 BATCH = 8  # frames that a worker hands over together, in shared memory, which may be small

@@ -18,7 +18,6 @@ import logging
 import os
 import re
 from bisect import bisect_left
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +28,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from plugins.errors import InputError
+from plugins.utils.digests import digest, file_state
 
 logger = logging.getLogger(__name__)
 
@@ -186,26 +186,6 @@ def find_sizes(folder: str) -> list[Size]:
 def frame_name(path: str, root: str) -> bytes:
     """Name an image file as an index does."""
     return os.fsencode(os.path.relpath(path, root))
-
-
-def file_state(path: str) -> tuple[int, int]:
-    """Return a file's size in bytes and the time of its last change in ns.
-
-    Raises:
-        InputError: no such file.
-    """
-    try:
-        stat = os.stat(path)
-    except OSError as error:
-        raise InputError(f"{path}: no such frame ({error.strerror})") from None
-    except ValueError as error:  # a name that holds NUL
-        raise InputError(f"{path!r}: no such frame ({error})") from None
-    return stat.st_size, stat.st_mtime_ns
-
-
-def digest(content: np.ndarray) -> int:
-    """Return 64 bits of BLAKE2b of an array's bytes, C order."""
-    return int.from_bytes(blake2b(content.data, digest_size=8).digest(), "little")
 
 
 def make_header(size: Size) -> dict:
