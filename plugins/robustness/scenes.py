@@ -1,6 +1,6 @@
 """What can be attacked: a model with clean features of a set, seen in one way or another."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,10 +14,10 @@ from plugins.attacks import Adapter
 from plugins.data import build_test_loader
 from plugins.data.build import build_test_clips
 from plugins.data.datasets.tracklet import as_tracklet
+from plugins.data.datasets.training_people import TrainingPeople
 from plugins.data.loaders import make_loader
 from plugins.evaluation.views import viewed
 from plugins.evaluation.vvi_evaluator import EvaluatedSet
-from plugins.protocol import Direction, Trial, without_answer
 from plugins.robustness.batches import RowBatches
 from plugins.robustness.records import fingerprint
 from plugins.robustness.robust_evaluator import RobustEvaluator
@@ -74,12 +74,12 @@ class Scene:
         evaluator, search = self.evaluator, self.search
         protocol = evaluator.directions[self.direction]
         items = [as_tracklet(item) for item in evaluator.items]
-        data = SeenPeople(
+        data = TrainingPeople(
             self.direction,
             protocol,
             evaluator.dataset.train,
-            seekers={items[row].modality for row in search.query_rows.tolist()},
-            sought={items[row].modality for row in search.gallery_rows.tolist()},
+            query_modalities={items[row].modality for row in search.query_rows.tolist()},
+            gallery_modalities={items[row].modality for row in search.gallery_rows.tolist()},
             people=len(search.pids[search.query_rows].unique()),
             seed=evaluator.cfg.ATTACK.SEED,
         )
@@ -89,82 +89,15 @@ class Scene:
         return Scene(again, self.direction)
 
 
-class SeenPeople:
-    """A test set made of training items.
-
-    Queries are the first item of each person under each camera, the gallery is the rest.
-
-    Attributes:
-        query: tracklets or images, as the training set has them.
-        gallery: likewise.
-    """
-
-    def __init__(
-        self,
-        direction: str,
-        protocol: Direction,
-        items: Sequence[tuple],
-        seekers: set[int],
-        sought: set[int],
-        people: int,
-        seed: int,
-    ) -> None:
-        """Draw people, and divide their items.
-
-        Args:
-            direction: name of the only one.
-            protocol: whose rules are taken.
-            items: of the training set; persons and cameras may be texts, as fastreid has them.
-            seekers: modalities of the queries.
-            sought: modalities of the gallery.
-            people: how many; all if there are not so many.
-            seed: of the draw.
-        """
-        tracklets = [as_tracklet(item) for item in items]
-        names = sorted({item.pid for item in tracklets})
-        order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))
-        drawn = {names[place] for place in order[:people].tolist()}
-        person, camera = (numbered(ids) for ids in (names, {item.camid for item in tracklets}))
-        first: dict[tuple[int, int], tuple] = {}
-        rest = []
-        for original, item in zip(items, tracklets, strict=True):
-            if item.pid not in drawn:
-                continue
-            key = person[item.pid], camera[item.camid]
-            labeled = (original[0], *key, *original[3:])
-            if item.modality in seekers and key not in first:
-                first[key] = labeled
-            elif item.modality in sought:
-                rest.append(labeled)
-        self.query, self.gallery = list(first.values()), rest
-        self._direction, self._protocol = direction, protocol
-
-    @property
-    def searchable(self) -> bool:
-        """A query has a positive."""
-        return not without_answer(self.directions(), [*self.query, *self.gallery])
-
-    def directions(self) -> dict[str, Direction]:
-        """The one direction: all queries in the whole gallery."""
-        rows = torch.arange(len(self.query) + len(self.gallery)).numpy()
-        trial = Trial(rows[: len(self.query)], rows[len(self.query) :])
-        return {self._direction: Direction((trial,), self._protocol.junk, self._protocol.cmc)}
-
-
-def numbered(ids: Iterable[int | str]) -> dict[int | str, int]:
-    """A number for each id; numbers stay, as rules for junk may name cameras by them."""
-    return {
-        name: name if isinstance(name, int) else place for place, name in enumerate(sorted(ids))
-    }
-
-
 def evaluate_clean(cfg: CfgNode, model: nn.Module, name: str) -> RobustEvaluator:
     """The evaluator of a data set with its clean features."""
     loader, dataset = build_test_loader(cfg, name)
     return _evaluate(cfg, model, dataset, name, loader)
 
 
-def evaluate_set(cfg: CfgNode, model: nn.Module, data: SeenPeople, name: str) -> RobustEvaluator:
+def evaluate_set(
+    cfg: CfgNode, model: nn.Module, data: TrainingPeople, name: str
+) -> RobustEvaluator:
     """As ``evaluate_clean``, of a set that has no registered name."""
     clips = build_test_clips(cfg, data.query, data.gallery, data.directions())
     order = BatchSampler(SequentialSampler(clips), cfg.TEST.IMS_PER_BATCH, drop_last=False)

@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins.data.datasets import INFRARED, VISIBLE, Tracklet
+from plugins.data.datasets.training_people import TrainingPeople, number_texts
 from plugins.protocol import Direction
-from plugins.robustness.scenes import SeenPeople, numbered
 
 RULES = Direction(((None, None),), junk="sysu", cmc="identity")
 
 
 def seen(items, seekers=(VISIBLE,), sought=(VISIBLE,), people=99, seed=0):
-    return SeenPeople("Q2G", RULES, items, set(seekers), set(sought), people, seed)
+    return TrainingPeople("Q2G", RULES, items, set(seekers), set(sought), people, seed)
 
 
 IMAGES = [
@@ -69,9 +69,9 @@ def test_who_is_seen_by_one_camera_cannot_be_searched_for_under_the_camera_rule(
     one = [image for image in IMAGES if image[2] == "market_c1"]
     rules = Direction(((None, None),), junk="camera")
     for items, found in ((one, False), (IMAGES, True)):
-        assert SeenPeople("Q2G", rules, items, {VISIBLE}, {VISIBLE}, 9, 0).searchable == found
+        assert TrainingPeople("Q2G", rules, items, {VISIBLE}, {VISIBLE}, 9, 0).searchable == found
 
 
 def test_texts_are_numbered_and_numbers_stay():
-    assert numbered({"b", "a", "c"}) == {"a": 0, "b": 1, "c": 2}
-    assert numbered([7, 3]) == {3: 3, 7: 7}
+    assert number_texts({"b", "a", "c"}) == {"a": 0, "b": 1, "c": 2}
+    assert number_texts([7, 3]) == {3: 3, 7: 7}
