@@ -130,7 +130,7 @@ def test_files_of_other_networks_are_refused(trained, tmp_path):
     with pytest.raises(InputError, match=r"a\.onnx: 2 of \d+ backbone weights are missing"):
         read_osnet(write(tmp_path / "a.onnx", [n for n in nodes if n[0] != "/conv5/conv/Conv"]))
     more = [*nodes, ("/conv6/conv/Conv", nodes[0][1], nodes[0][2])]
-    with pytest.raises(InputError, match=r"2 tensors have no place, such as conv6\.conv\.weight"):
+    with pytest.raises(InputError, match=r"2 tensors fit no part, such as conv6\.conv\.weight"):
         read_osnet(write(tmp_path / "b.onnx", more))
     with pytest.raises(InputError, match=r"first convolution is not that of an OSNet"):
         read_osnet(write(tmp_path / "c.onnx", nodes[1:]))

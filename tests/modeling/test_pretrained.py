@@ -94,7 +94,7 @@ def test_weights_of_another_shape_are_refused(weights, tmp_path):
 def test_weights_without_a_place_are_reported(weights, tmp_path, caplog):
     with caplog.at_level("WARNING"):
         build(save({**weights, "extra.bias": torch.zeros(1)}, tmp_path))
-    assert "1 weights have no place: extra.bias" in caplog.text
+    assert "1 weights fit no part: extra.bias" in caplog.text
 
 
 @pytest.mark.parametrize("content", [b"", b"not weights at all", b"PK\x03\x04 cut short"])
