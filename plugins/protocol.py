@@ -1,4 +1,4 @@
-"""Test protocols as data: who searches whom, and which gallery items a query does not see.
+"""Describe test protocols as data: who searches whom, and which items a query does not see.
 
 Legend: I items of query + gallery.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 from plugins.errors import InputError
 
-# What a CMC rank counts: gallery items, or people, each where it comes first in the list.
+# Units of a CMC rank: gallery items, or people, each where it comes first in the list.
 CMC = ("item", "identity")
 SEARCHABLE = "queries and a gallery; of two modalities, queries of one and a gallery of the other"
 
@@ -43,7 +43,7 @@ class Direction:
             from its own camera (Market-1501); "none": a query sees all items; "sysu": a query of
             camera 3 sees nothing of camera 2, which is in the same room, whoever is on it
             (SYSU-MM01).
-        cmc: what a CMC rank counts. "item": gallery items; "identity": people, each where it comes
+        cmc: unit of a CMC rank. "item": gallery items; "identity": people, each where it comes
             first in the list (SYSU-MM01). mAP and mINP always count items.
         gallery_cameras: cameras that a gallery drawn from other items may hold; empty for all.
     """
@@ -81,7 +81,7 @@ def without_answer(directions: Mapping[str, Direction], items: Sequence) -> list
     """Name the directions with a trial in which no query sees an item of its own person.
 
     Args:
-        directions: of a data set.
+        directions: directions of a data set.
         items: its ``query + gallery`` (I), tracklets or fastreid's images.
     """
     return [

@@ -22,7 +22,7 @@ class BoxErasing:
         """Take what a box depends on.
 
         Args:
-            probability: of a clip to be erased.
+            probability: probability of a clip to be erased.
             values: gray levels of a box, one for all channels or three, by the clip's modality.
 
         Raises:

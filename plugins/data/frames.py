@@ -16,7 +16,7 @@ def read_frame(path: str, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Decode an image file; gray becomes three equal channels, EXIF orientation is applied.
 
     Args:
-        path: of the file.
+        path: the file.
         max_pixels: largest number of pixels, width times height.
 
     Returns:

@@ -51,7 +51,7 @@ def to_device(batch: dict, device: torch.device | str) -> dict:
 
 
 class DeviceLoader:
-    """A DataLoader whose batches are on a device; to a GPU each travels while the last is used.
+    """A DataLoader whose batches are on a device; a GPU gets the next batch while it uses one.
 
     Attributes:
         dataset: the DataLoader's.

@@ -1,4 +1,4 @@
-"""Windows of a tracklet take T frames, each s after the one before, so that motion looks alike.
+"""Choose windows of a tracklet: T frames, each s after the one before, so that motion looks alike.
 
 Training starts anywhere, testing in the middle. In a tracklet that is too short the window turns
 round at the last frame and walks back by the same steps; it does not repeat that frame, which would

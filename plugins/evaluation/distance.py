@@ -1,4 +1,4 @@
-"""Compute distances between features, the same to the last bit in every way to compute them.
+"""Compute distances between features, the same to the last bit for any chunk size and BLAS.
 
 Legend: Q queries, C queries of one chunk, G gallery items, D feature length.
 

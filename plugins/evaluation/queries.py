@@ -174,7 +174,7 @@ def write_queries(path: Path, evaluation: Evaluation, precision: type = np.float
 
 
 def read_queries(path: Path) -> Evaluation:
-    """Read a file that holds what :func:`pack_queries` gave.
+    """Read a file with the contents of :func:`pack_queries`.
 
     Raises:
         InputError: there is no such file, it is damaged, or it is of a format or a version that

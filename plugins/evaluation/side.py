@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """What a search knows of its queries or of its gallery.
+    """Items on one side of a search, with their features and labels.
 
     Attributes:
         features: (N, D), finite.

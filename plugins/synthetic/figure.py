@@ -21,7 +21,7 @@ def project(
     Args:
         point: (..., 3), body frame.
         heading: (...) of the walker, radians; 0 towards the camera, pi / 2 to the right.
-        tilt: of the camera, radians.
+        tilt: tilt of the camera, radians.
 
     Returns:
         (...) each, body heights from the origin: to the right, down, and nearer to the camera.
@@ -54,7 +54,7 @@ class _Sketch:
         """Add one limb.
 
         Args:
-            surface: of the palette.
+            surface: row of the palette.
             start: (T, 3) of its axis, body frame.
             end: (T, 3) of its axis, body frame.
             width: three half widths to the left and right, at start, middle, end.
@@ -95,7 +95,7 @@ def walking_figure(person: Identity, phase: np.ndarray, heading: np.ndarray, til
         person: the person to draw.
         phase: (T,) of the gait, radians.
         heading: (T,) radians; 0 walks towards the camera, pi / 2 to the right.
-        tilt: of the camera, radians; positive if it looks down.
+        tilt: tilt of the camera, radians; positive if it looks down.
     """
     joints = pose(person, phase)
     sketch = _Sketch(heading, tilt)

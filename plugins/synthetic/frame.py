@@ -22,7 +22,7 @@ def render_walk(settings: SyntheticSettings, walk: Walk) -> np.ndarray:
     """Render the frames of one walk.
 
     Args:
-        settings: of the data set.
+        settings: settings of the data set.
         walk: the person, the camera and the moment.
 
     Returns:

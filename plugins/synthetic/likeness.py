@@ -1,4 +1,4 @@
-"""Make people alike: each is drawn as different as people get, then pulled to the average person.
+"""Make people alike: draw each as different as possible, then pull it to the average person.
 
 Legend: S surfaces of a palette.
 """
@@ -88,7 +88,7 @@ def pull(person: Identity, likeness: float, rng: np.random.Generator) -> Identit
     Args:
         person: at likeness 0.
         likeness: 0 to 1; 1 is the average person.
-        rng: of this person alone.
+        rng: generator of this person alone.
     """
 
     def mix(value: Value, average: Value) -> Value:

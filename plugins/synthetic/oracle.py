@@ -71,7 +71,7 @@ def ceiling(
     """Score the oracle on the test split, cut into tracklets as in the layout of HITSZ-VCM.
 
     Args:
-        settings: of the data set.
+        settings: settings of the data set.
         frames: T; a clip is the window in the middle of a tracklet.
         stride: frames from one frame of a clip to the next.
         noise: standard deviation with which a joint is located, pixels.
@@ -138,9 +138,9 @@ def fisher_information(
     """Compute the Fisher information of a clip about the parameters of its person.
 
     Args:
-        clip: what is seen.
-        scale: of the people.
-        height: of the picture, pixels.
+        clip: the clip.
+        scale: scales of the people's parameters.
+        height: height of the picture, pixels.
         noise: standard deviation of a joint's coordinates, pixels.
         ordered: one phase is unknown; otherwise one of each frame.
 

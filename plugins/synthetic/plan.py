@@ -54,7 +54,7 @@ def plan_split(settings: SyntheticSettings, split: str) -> list[Walk]:
     otherwise.
 
     Args:
-        settings: of the data set.
+        settings: settings of the data set.
         split: "train" or "test".
 
     Returns:

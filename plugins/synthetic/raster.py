@@ -81,7 +81,7 @@ def paint(
     Args:
         canvas: (T, H, W, C) float32, linear intensity.
         shapes: N per frame.
-        palette: of C channels.
+        palette: palette of C channels.
         cloth: patterns of its surfaces.
         side_light: -1 from the left to 1 from the right.
     """

@@ -66,11 +66,11 @@ def draw_panorama(seed: int, camid: int, modality: int, tilt: float, height: int
     """Draw the scene behind the walkers.
 
     Args:
-        seed: of the site.
+        seed: seed of the site.
         camid: camera.
         modality: 0 visible, 1 infrared.
-        tilt: of the camera; a camera that looks down sees more floor.
-        height: of a picture, canvas pixels.
+        tilt: tilt of the camera; a camera that looks down sees more floor.
+        height: height of a picture, canvas pixels.
 
     Returns:
         (1.25 height, 5 height, C) float32 linear intensity, C = 3 or 1.

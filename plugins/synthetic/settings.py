@@ -48,8 +48,8 @@ class SyntheticSettings:
     Attributes:
         train_ids: people of the training split.
         test_ids: people of the test split; nobody is in both.
-        height: of a frame, pixels.
-        width: of a frame, pixels.
+        height: height of a frame, pixels.
+        width: width of a frame, pixels.
         cameras: number of cameras of the whole site. Camera 1 records visible light only, the last
             one infrared only, all others both.
         train_cameras: number of cameras that see one training person, in each modality.
@@ -63,8 +63,8 @@ class SyntheticSettings:
             the training split (a shortcut that the test split does not have).
         imbalance: 0 to 1, how unevenly training images spread over people and over a person's
             cameras; only in layouts of images.
-        seed: of every draw.
-        site_seed: of the site: its cameras, their lights and the backgrounds; None for ``seed``.
+        seed: seed of every draw.
+        site_seed: seed of the cameras, their lights and the backgrounds; None for ``seed``.
             With another site_seed the same people walk at another site; with another ``seed`` and
             this site_seed other people walk at the same site.
         likeness: 0 to 1, how alike people are in body, gait and outfit, whatever the difficulty: 0

@@ -1,4 +1,4 @@
-"""Contact sheets show one person in each row, at one site or at several side by side."""
+"""Draw contact sheets with one person in each row, at one site or at several side by side."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,11 +81,11 @@ def _paste(
 
     Args:
         sheet: to paste into.
-        settings: of the data set.
+        settings: settings of the data set.
         walks: to render.
         corner: left and top, pixels.
         frame: width and height of a frame, pixels.
-        font: of the names.
+        font: font of the names.
     """
     wide, high = _FRAMES * frame[0], frame[1]
     draw = ImageDraw.Draw(sheet)

@@ -37,7 +37,7 @@ class Recording:
     """One walk and the files of its frames.
 
     Attributes:
-        walk: what to render.
+        walk: the walk to render.
         camera: the layout's name of the walk's camera.
         frames: indices of the frames that are kept.
         files: one for each of ``frames``, relative to the data set's root.
@@ -84,7 +84,7 @@ def render_layout(
     Args:
         layout: the files on disk.
         root: folder of the data set, made if need be.
-        settings: of the data set.
+        settings: settings of the data set.
         workers: number of processes; it does not change a byte.
         overwrite: replace a rendered data set of other settings.
 

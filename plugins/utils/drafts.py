@@ -1,4 +1,4 @@
-"""A new folder that is whole or not there."""
+"""Fill a new folder that is whole or not there."""
 
 import contextlib
 import os
@@ -19,14 +19,14 @@ def require_new(out: Path) -> None:
 
 @contextlib.contextmanager
 def draft_of(out: Path, option: str, task: str) -> Iterator[Path]:
-    """A folder beside ``out`` to fill, which then gets that name; after an error it is removed.
+    """Give a folder beside ``out`` to fill, then rename it to ``out``; after an error remove it.
 
-    What a killed process left in the draft is removed first.
+    The rest of a killed process in the draft is removed first.
 
     Args:
         out: the new folder.
-        option: what names it, such as "--out", for the message.
-        task: what the draft is filled by, such as "conversion", for the message.
+        option: the option that names it, such as "--out", for the message.
+        task: the task that fills the draft, such as "conversion", for the message.
 
     Raises:
         InputError: another process fills the draft, nothing can be written there, or a folder of
@@ -44,12 +44,12 @@ def draft_of(out: Path, option: str, task: str) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             raise
-    for moved in out.glob(f".{task}.*"):  # the lock and who held it
+    for moved in out.glob(f".{task}.*"):  # the lock and its holder
         moved.unlink()
 
 
 def _empty(folder: Path) -> None:
-    """Remove everything but the names that begin with a dot: the lock and who holds it."""
+    """Remove everything except names that begin with a dot: the lock and its holder."""
     for path in folder.glob("[!.]*"):
         if path.is_dir():
             shutil.rmtree(path)

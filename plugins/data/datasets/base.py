@@ -28,8 +28,8 @@ class ReidDataset:
         train: training items.
         query: test items; a row of ``query + gallery`` stands for an item.
         gallery: test items.
-        remarks: what there is to know about a subset, by its name, logged below its table; or about
-            a file, by its name.
+        remarks: remarks on a subset, by its name, which are logged below its table, or on a file,
+            by its name.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""From names in a config to data sets."""
+"""Read the data sets that a config names."""
 
 import os
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Check what fastreid's readers, which are used as they are, make of their files.
+"""Check the lists that fastreid's unmodified readers make of their files.
 
 They take files that fit a pattern, pass over the rest, and read the first digits of a number; so
 their lists are compared with their folders and with the names of their files.
@@ -83,7 +83,7 @@ def image_folders(reader: ImageDataset, files: list[str]) -> Folders:
 
     Args:
         reader: fastreid's or a user's.
-        files: that it lists.
+        files: the files that it lists.
     """
     layout = layout_of(reader)
     roots = []

@@ -47,7 +47,7 @@ class HeldOutPeople(OuterDataset):
     section = "HELD_OUT"
 
     def __init__(self, root: str, cfg: CfgNode, combineall: bool = False) -> None:
-        """Read the set and draw the people.
+        """Read the set and sample the people.
 
         Args:
             root: not used; the set inside is read as any other.

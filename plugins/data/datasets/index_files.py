@@ -28,7 +28,7 @@ def read_text(path: str, *, keep_damage: bool = False) -> str:
     """Read a text file of a data set, with any line ends.
 
     Args:
-        path: of the file.
+        path: the file.
         keep_damage: leave bytes that are not UTF-8 in the text, as U+FFFD, for the caller to
             report. Only for text of numbers: different names might become equal.
 

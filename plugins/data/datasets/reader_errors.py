@@ -1,4 +1,4 @@
-"""Explain which file stopped a reader of fastreid, which itself only says ``AssertionError()``."""
+"""Explain which file stopped a reader of fastreid, whose message is only ``AssertionError()``."""
 
 import linecache
 import os

@@ -22,7 +22,7 @@ class ThinnedDataset(WrappedDataset):
     section = "THINNED"
 
     def __init__(self, root: str, cfg: CfgNode, combineall: bool = False) -> None:
-        """Read the set, leave items out.
+        """Read the set and leave items out.
 
         Args:
             root: not used; the set inside is read as any other.

@@ -1,4 +1,4 @@
-"""Makes features from which a classifier cannot tell the modality."""
+"""Train features from which a classifier cannot tell the modality."""
 
 import math
 

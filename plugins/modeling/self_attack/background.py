@@ -75,7 +75,7 @@ def least_evidence(evidence: Tensor, partners: Tensor, count: int) -> Tensor:
     Args:
         evidence: (B, K).
         partners: (B,) indices of clips.
-        count: how many cells, 0 to K.
+        count: number of cells, 0 to K.
 
     Returns:
         (B, K) bool, True for ``count`` cells of each row.

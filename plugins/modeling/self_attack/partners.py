@@ -15,7 +15,7 @@ def partner_candidates(
     """Tell which clips may be the partner of each clip.
 
     Args:
-        labels: of the batch.
+        labels: labels of the batch.
         partner: "same_person": another camera or modality of the same person, whose clips differ by
             interference alone; "other_person": any clip of anyone else.
         modality: modality of the partner: "any", the "same" as the clip's, or the "other" one.

@@ -45,6 +45,28 @@ class STIG(CenteredPart):
 
     gamma, one for each channel, starts at 0: at initialization the feature is exactly the temporal
     mean.
+
+    Args:
+        channels: C, channels of the last maps and length of the feature.
+        source: stage whose maps are cut into cells.
+        rows: rows of cells, head to feet.
+        columns: columns of cells.
+        dim: D, length of a cell's descriptor.
+        guide_dim: hidden length of the guidance layer.
+        relation_dim: R; 0: no relation after the feature.
+        spatial: relate the cells of a frame; without it s = p.
+        temporal: relate the frames of a cell; without it h = s.
+        dropout: share of the normalized values that training sets to 0.
+        changes_alone: the relation reads changes alone.
+        norm: normalizes K cells of C' channels.
+        change_norm: normalizes their changes.
+        hidden_norm: normalizes K cells of D hidden values.
+        gate_norm: normalizes C gates before the tanh.
+        motion_norm: normalizes K cells of D hidden values of the relation of changes.
+
+    Raises:
+        InputError: ``dim`` is odd, so that the two directions of the BiLSTM cannot share it; or
+            a relation shall read changes, and frames are not related.
     """
 
     @configurable
@@ -68,30 +90,6 @@ class STIG(CenteredPart):
         gate_norm: ModalityNorm,
         motion_norm: ModalityNorm,
     ):
-        """Build the layers.
-
-        Args:
-            channels: C, channels of the last maps and length of the feature.
-            source: stage whose maps are cut into cells.
-            rows: rows of cells, head to feet.
-            columns: columns of cells.
-            dim: D, length of a cell's descriptor.
-            guide_dim: hidden length of the guidance layer.
-            relation_dim: R; 0: no relation after the feature.
-            spatial: relate the cells of a frame; without it s = p.
-            temporal: relate the frames of a cell; without it h = s.
-            dropout: share of the normalized values that training sets to 0.
-            changes_alone: the relation reads changes alone.
-            norm: normalizes K cells of C' channels.
-            change_norm: normalizes their changes.
-            hidden_norm: normalizes K cells of D hidden values.
-            gate_norm: normalizes C gates before the tanh.
-            motion_norm: normalizes K cells of D hidden values of the relation of changes.
-
-        Raises:
-            InputError: ``dim`` is odd, so that the two directions of the BiLSTM cannot share it; or
-                a relation shall read changes, and frames are not related.
-        """
         super().__init__()
         if spatial and dim % 2:
             raise InputError(f"MODEL.TEMPORAL.STIG.DIM: expected an even number, found {dim}")
