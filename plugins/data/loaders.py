@@ -6,6 +6,7 @@ Legend: B clips of T frames of 3 x H x W.
 """
 
 from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 from fastreid.config import CfgNode
@@ -55,13 +56,13 @@ class DeviceLoader:
 
     Attributes:
         dataset: the DataLoader's.
-        batch_sampler: likewise.
+        batch_sampler: the DataLoader's, an ``EpochSampler`` in training.
     """
 
     def __init__(self, loader: DataLoader, device: torch.device) -> None:
         """Wrap ``loader``, which pins its batches if the device is a GPU."""
-        self.dataset = loader.dataset
-        self.batch_sampler = loader.batch_sampler
+        self.dataset = cast(ClipDataset, loader.dataset)
+        self.batch_sampler: Any = loader.batch_sampler
         self._loader = loader
         self._device = device
 

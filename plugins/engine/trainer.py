@@ -12,11 +12,11 @@ from fastreid.evaluation import inference_on_dataset
 from fastreid.utils import comm
 from torch import nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
 
 from plugins.compat import protect_input
 from plugins.data import build_test_loader, build_train_loader
 from plugins.data.datasets import ReidDataset, check_held_out
+from plugins.data.loaders import DeviceLoader
 from plugins.engine import optimizer as solver
 from plugins.engine.averaging import build_average
 from plugins.engine.checkpoint import (
@@ -55,7 +55,7 @@ logger = logging.getLogger(__name__)
 
 ROBUST = "RobustEvaluator"  # the evaluator under TEST.ATTACKS
 # Loader and data set of each of DATASETS.TESTS.
-Tests = dict[str, tuple[DataLoader, ReidDataset]]
+Tests = dict[str, tuple[DeviceLoader, ReidDataset]]
 
 
 class Trainer(StoppableLoop, DefaultTrainer):
@@ -249,7 +249,7 @@ class Trainer(StoppableLoop, DefaultTrainer):
         return solver.build_lr_scheduler(cfg, optimizer, iters_per_epoch)
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> DataLoader:
+    def build_train_loader(cls, cfg: CfgNode) -> DeviceLoader:
         """See :func:`plugins.data.build_train_loader`; whom it would be judged by is not in it."""
         check_held_out(cfg)
         return build_train_loader(cfg)
@@ -304,7 +304,7 @@ class Trainer(StoppableLoop, DefaultTrainer):
         return blocks, Evaluation(queries, {"seed": cfg.SEED})
 
     @staticmethod
-    def scale_to_data(cfg: CfgNode, data_loader: DataLoader) -> CfgNode:
+    def scale_to_data(cfg: CfgNode, data_loader: DeviceLoader) -> CfgNode:
         """The config with the training set's counts of people and cameras.
 
         Raises:
@@ -338,7 +338,7 @@ def read_tests(cfg: CfgNode) -> Tests:
 
 
 def build_evaluator(
-    cfg: CfgNode, model: nn.Module, name: str, loader: DataLoader, dataset: ReidDataset
+    cfg: CfgNode, model: nn.Module, name: str, loader: DeviceLoader, dataset: ReidDataset
 ) -> VVIEvaluator:
     """The evaluator of a data set, see :func:`evaluator_name`.
 
@@ -372,7 +372,7 @@ def load_model(cfg: CfgNode, weights: str) -> nn.Module:
     return model
 
 
-def iterations_per_epoch(cfg: CfgNode, data_loader: DataLoader) -> int:
+def iterations_per_epoch(cfg: CfgNode, data_loader: DeviceLoader) -> int:
     """Updates in an epoch.
 
     Raises:
