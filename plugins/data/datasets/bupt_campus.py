@@ -19,6 +19,7 @@ from plugins.data.datasets.index_files import (
     read_lines,
     read_text,
     require_choice,
+    require_part,
     whole_number,
 )
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
@@ -94,13 +95,9 @@ class BUPTCampus(ReidDataset):
         require_choice("DATASETS.BUPT.PROTOCOL", protocol, PROTOCOLS)
         folder = os.path.join(root, dataset_dir)
         index_file = os.path.join(folder, "data_paths.json")
-        if not os.path.isfile(index_file):
-            raise InputError(
-                f"{folder}: no BUPTCampus there, or it lacks data_paths.json; set "
-                f"FASTREID_DATASETS to the folder that holds {dataset_dir}; get the data from its "
-                f"authors ({self.dataset_url}), or render a stand-in: "
-                f"python tools/make_synthetic.py --layout bupt-campus --out {folder}"
-            )
+        require_part(
+            folder, "data_paths.json", "BUPTCampus", self.dataset_url, "--layout bupt-campus"
+        )
         self.protocol = protocol
         self._index_file = index_file
         index = read_index(index_file)

@@ -11,7 +11,12 @@ import re
 from typing import NamedTuple
 
 from plugins.data.datasets.base import ReidDataset
-from plugins.data.datasets.index_files import check_people_differ, read_text, whole_number
+from plugins.data.datasets.index_files import (
+    check_people_differ,
+    read_text,
+    require_part,
+    whole_number,
+)
 from plugins.data.datasets.tracklet import INFRARED, MODALITIES, VISIBLE, Tracklet
 from plugins.data.datasets.unlisted import Folders
 from plugins.errors import InputError
@@ -69,13 +74,7 @@ class HITSZVCM(ReidDataset):
             InputError: the folder is missing, or a file disagrees with the format or with another.
         """
         folder = os.path.join(root, dataset_dir)
-        if not os.path.isdir(os.path.join(folder, "info")):
-            raise InputError(
-                f"{folder}: no HITSZ-VCM there, or it lacks its folder 'info'; set "
-                f"FASTREID_DATASETS to the folder that holds {dataset_dir}; get the data from its "
-                f"authors ({self.dataset_url}), or render a stand-in: "
-                f"python tools/make_synthetic.py --preset quick --out {folder}"
-            )
+        require_part(folder, "info", "HITSZ-VCM", self.dataset_url, "--preset quick")
         rows, train = read_split(folder, "train")
         test_rows, test = read_split(folder, "test")
         check_people_differ(

@@ -101,7 +101,7 @@ def read_index(path: str) -> list[IndexLine]:
     return index
 
 
-def require_part(folder: str, part: str, name: str, source: str) -> None:
+def require_part(folder: str, part: str, name: str, source: str, stand_in: str = "") -> None:
     """Raise InputError, saying where to get the data, unless ``folder`` holds ``part``.
 
     Args:
@@ -109,12 +109,16 @@ def require_part(folder: str, part: str, name: str, source: str) -> None:
         part: a folder or file in it.
         name: name of the data set.
         source: address of its authors.
+        stand_in: options of ``tools/make_synthetic.py`` that render a similar set; "" for none.
     """
-    if not os.path.exists(os.path.join(folder, part)):
-        raise InputError(
-            f"{folder}: no {name} there, or it lacks '{part}'; set FASTREID_DATASETS to the folder "
-            f"that holds {os.path.basename(folder)}; get the data from its authors ({source})"
-        )
+    if os.path.exists(os.path.join(folder, part)):
+        return
+    render = f"python tools/make_synthetic.py {stand_in} --out {folder}"
+    raise InputError(
+        f"{folder}: no {name} there, or it lacks '{part}'; set FASTREID_DATASETS to the folder "
+        f"that holds {os.path.basename(folder)}; get the data from its authors ({source})"
+        + (f", or render a stand-in: {render}" if stand_in else "")
+    )
 
 
 def require_choice(key: str, value: str | int, choices: Collection) -> None:
