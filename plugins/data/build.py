@@ -12,7 +12,8 @@ from fastreid.utils import comm
 from torch import Tensor
 from torch.utils.data import BatchSampler
 
-from plugins.data.clips import SAMPLINGS, ClipDataset
+from plugins.config import check_value
+from plugins.data.clips import ClipDataset
 from plugins.data.corruptions import build_corruption, check_corruption
 from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.build import build_dataset, datasets_root, training_items
@@ -50,7 +51,7 @@ def build_train_loader(cfg: CfgNode) -> DeviceLoader:
     dataset = ClipDataset(
         training_items(cfg),
         transform,
-        clip_length(cfg),
+        cfg.INPUT.CLIP.LENGTH,
         train=True,
         sampling=clip_sampling(cfg),
         stride=cfg.INPUT.CLIP.STRIDE,
@@ -133,9 +134,9 @@ def build_test_clips(
     return ClipDataset(
         items,
         build_clip_transforms(cfg, is_train=False),
-        clip_length(cfg),
+        cfg.INPUT.CLIP.LENGTH,
         train=False,
-        clips=clip_number(cfg),
+        clips=cfg.TEST.CLIPS,
         sampling=clip_sampling(cfg),
         stride=cfg.INPUT.CLIP.STRIDE,
         order=cfg.INPUT.CLIP.ORDER,
@@ -170,30 +171,6 @@ def share_batch(cfg: CfgNode, processes: int) -> int:
     return cfg.SOLVER.IMS_PER_BATCH // processes
 
 
-def clip_length(cfg: CfgNode) -> int:
-    """Read INPUT.CLIP.LENGTH.
-
-    Raises:
-        InputError: it is below 1.
-    """
-    if cfg.INPUT.CLIP.LENGTH < 1:
-        raise InputError(f"INPUT.CLIP.LENGTH: {cfg.INPUT.CLIP.LENGTH}; expected 1 frame or more")
-    return cfg.INPUT.CLIP.LENGTH
-
-
-def clip_number(cfg: CfgNode) -> int:
-    """Read TEST.CLIPS.
-
-    Raises:
-        InputError: it is negative.
-    """
-    if cfg.TEST.CLIPS < 0:
-        raise InputError(
-            f"TEST.CLIPS: {cfg.TEST.CLIPS}; expected 1, a larger number of clips, or 0 for all"
-        )
-    return cfg.TEST.CLIPS
-
-
 def clip_sampling(cfg: CfgNode) -> str:
     """Read INPUT.CLIP.SAMPLING.
 
@@ -201,8 +178,7 @@ def clip_sampling(cfg: CfgNode) -> str:
         InputError: no sampling has that name, or it cannot take several clips.
     """
     name = cfg.INPUT.CLIP.SAMPLING
-    if name not in SAMPLINGS:
-        raise InputError(f"INPUT.CLIP.SAMPLING: '{name}'; expected {', '.join(SAMPLINGS)}")
+    check_value("INPUT.CLIP.SAMPLING", name)
     if name == "linspace" and cfg.TEST.CLIPS != 1:
         raise InputError(
             f"INPUT.CLIP.SAMPLING: linspace takes one clip of a tracklet, but TEST.CLIPS is "

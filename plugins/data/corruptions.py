@@ -22,6 +22,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
+from plugins.config import check_value
 from plugins.data.datasets.tracklet import MODALITIES, as_tracklet
 from plugins.data.frame_cache.store import frame_name
 from plugins.data.frames import resize_frame
@@ -29,7 +30,6 @@ from plugins.errors import InputError
 from plugins.protocol import Direction
 from plugins.utils.digests import digest
 from plugins.utils.images import decode_image
-from plugins.utils.names import closest_names
 
 SEVERITIES = (1, 2, 3, 4, 5)
 # By kind, the strength at each severity.
@@ -170,19 +170,10 @@ def build_corruption(
 
 
 def check_corruption(cfg: CfgNode) -> None:
-    """Raise InputError if TEST.CORRUPTION has an unknown value."""
+    """Raise InputError if TEST.CORRUPTION has an unknown value, or attacked images are saved."""
     keys = cfg.TEST.CORRUPTION
-    for key, value, choices in (
-        ("KIND", keys.KIND, ["none", *KINDS]),
-        ("ITEMS", keys.ITEMS, list(ITEMS)),
-    ):
-        if value not in choices:
-            known = ", ".join(closest_names(value, choices))
-            raise InputError(f"TEST.CORRUPTION.{key}: '{value}'; known: {known}")
-    if keys.SEVERITY not in SEVERITIES:
-        raise InputError(f"TEST.CORRUPTION.SEVERITY: {keys.SEVERITY}; expected 1 to 5")
-    if keys.SEED < 0:
-        raise InputError(f"TEST.CORRUPTION.SEED: {keys.SEED}; expected 0 or more")
+    for name, value in keys.items():
+        check_value(f"TEST.CORRUPTION.{name}", value)
     if keys.KIND != "none" and cfg.ATTACK.SAVE_IMAGES:
         raise InputError(
             f"ATTACK.SAVE_IMAGES: {cfg.ATTACK.SAVE_IMAGES}; expected none with TEST.CORRUPTION, as "

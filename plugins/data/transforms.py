@@ -15,6 +15,7 @@ from fastreid.config import CfgNode
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
+from plugins.config import check_value
 from plugins.data.datasets.tracklet import INFRARED, MODALITIES, VISIBLE
 from plugins.data.erasing import BoxErasing
 from plugins.data.frames import resize_frame
@@ -63,8 +64,7 @@ def build_erasing(cfg: CfgNode) -> BoxErasing | None:
     if not cfg.INPUT.REA.ENABLED:
         return None
     value = list(cfg.INPUT.REA.VALUE)
-    if len(value) not in (1, 3):
-        raise InputError(f"INPUT.REA.VALUE: {value}; expected one gray level, or red, green, blue")
+    check_value("INPUT.REA.VALUE", value)
     # The mean: a colored box would be something that no infrared camera records.
     values = {VISIBLE: value, INFRARED: [sum(value) / len(value)]}
     with _named("INPUT.REA"):
@@ -163,6 +163,5 @@ def _named(key: str) -> Iterator[None]:
 
 
 def _two_sizes(size: list[int], key: str) -> list[int]:
-    if len(size) != 2 or min(size) < 1:
-        raise InputError(f"{key}: {list(size)}; expected [height, width] in pixels")
+    check_value(key, size)
     return list(size)

@@ -11,8 +11,6 @@ from fastreid.utils.registry import Registry
 from plugins.config import check_values
 from plugins.data.build import (
     FASTREID_SAMPLERS,
-    clip_length,
-    clip_number,
     clip_sampling,
     share_batch,
 )
@@ -85,7 +83,7 @@ def check_dataset_names(cfg: CfgNode, *keys: str) -> None:
 
 def check_evaluator(cfg: CfgNode) -> None:
     """Raise InputError for an evaluator, or a value of TEST or INPUT.CLIP, that cannot be."""
-    for check in (clip_length, clip_number, clip_sampling, check_corruption):
+    for check in (clip_sampling, check_corruption):
         check(cfg)
     check_part(EVALUATOR, evaluator_name(cfg), "TEST.EVALUATOR", cfg)
 

@@ -15,7 +15,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from plugins.errors import InputError
+from plugins.config import check_value
 
 METRICS = ("cosine", "euclidean")
 
@@ -28,12 +28,6 @@ CHUNK = 64
 GRID_BITS = 26
 # Distances whose range is no larger share of them than this differ by rounding alone.
 TIE = 1e-6
-
-
-def check_metric(metric: str) -> None:
-    """Raise InputError if there is no such metric."""
-    if metric not in METRICS:
-        raise InputError(f"TEST.METRIC: no metric '{metric}'; known: {', '.join(METRICS)}")
 
 
 def distances(queries: Tensor, gallery: Tensor, metric: str) -> Tensor:
@@ -53,7 +47,7 @@ def distances(queries: Tensor, gallery: Tensor, metric: str) -> Tensor:
 
 def distance_blocks(queries: Tensor, gallery: Tensor, metric: str, chunk: int) -> Iterator[Tensor]:
     """Yield the rows of ``distances`` as (C, G) blocks."""
-    check_metric(metric)
+    check_value("TEST.METRIC", metric)
     queries, gallery = (x.to(torch.float64, copy=True) for x in (queries, gallery))
     norms = [x.norm(dim=1, keepdim=True).clamp_min_(1e-12) for x in (queries, gallery)]
     if metric == "cosine":

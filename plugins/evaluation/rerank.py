@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from scipy import sparse
 from torch import Tensor
 
-from plugins.errors import InputError
+from plugins.config import check_value
 from plugins.evaluation.distance import CHUNK, distance_blocks, distances
 from plugins.evaluation.ranks import sort_keys
 
@@ -68,11 +68,8 @@ def rerank(
 
 def check_parameters(k1: int, k2: int, lambda_value: float) -> None:
     """Raise InputError, naming its key, if a parameter is out of its range."""
-    for key, value in (("K1", k1), ("K2", k2)):
-        if value < 1:
-            raise InputError(f"TEST.RERANK.{key}: {value}; expected 1 neighbor or more")
-    if not 0 <= lambda_value <= 1:
-        raise InputError(f"TEST.RERANK.LAMBDA: {lambda_value}; expected 0 to 1")
+    for key, value in (("K1", k1), ("K2", k2), ("LAMBDA", lambda_value)):
+        check_value(f"TEST.RERANK.{key}", value)
 
 
 def nearest_neighbors(features: Tensor, number: int, metric: str) -> np.ndarray:

@@ -13,8 +13,9 @@ from fastreid.evaluation import DatasetEvaluator
 from fastreid.utils import comm
 from torch import Tensor
 
+from plugins.config import check_value
 from plugins.errors import InputError
-from plugins.evaluation.distance import all_tie, check_metric
+from plugins.evaluation.distance import all_tie
 from plugins.evaluation.ranking import RankingResult, evaluate_distances, evaluate_ranking
 from plugins.evaluation.rerank import check_parameters, rerank
 from plugins.evaluation.scores import RANKS, mean_scores, scores
@@ -100,7 +101,7 @@ class VVIEvaluator(DatasetEvaluator):
                 raise InputError(
                     f"TEST.{name}.ENABLED: True; expected False, as there are only FLIP and RERANK"
                 )
-        check_metric(cfg.TEST.METRIC)
+        check_value("TEST.METRIC", cfg.TEST.METRIC)
         if cfg.TEST.RERANK.ENABLED:
             check_parameters(**rerank_parameters(cfg))
 

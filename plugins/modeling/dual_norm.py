@@ -14,6 +14,7 @@ from fastreid.config import CfgNode
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from plugins.config import check_value
 from plugins.errors import InputError
 
 BRANCHES = ("clean", "attacked")
@@ -60,10 +61,7 @@ def add_dual_norm(model: nn.Module, cfg: CfgNode) -> nn.Module:
     settings = cfg.MODEL.DUAL_NORM
     if not settings.ENABLED:
         return model
-    if settings.DEPLOYED not in BRANCHES:
-        raise InputError(
-            f"MODEL.DUAL_NORM.DEPLOYED: '{settings.DEPLOYED}'; expected {' or '.join(BRANCHES)}"
-        )
+    check_value("MODEL.DUAL_NORM.DEPLOYED", settings.DEPLOYED)
     (other,) = set(BRANCHES) - {settings.DEPLOYED}
     for norm in [part for part in model.modules() if isinstance(part, _BatchNorm)]:
         norm.add_module(other, copy.deepcopy(norm))

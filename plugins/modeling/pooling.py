@@ -7,7 +7,7 @@ import torch
 from fastreid.config import CfgNode
 from torch import Tensor, nn
 
-from plugins.errors import InputError
+from plugins.config import check_value
 from plugins.modeling.temporal.gem import P_MAX, P_MIN, generalized_mean
 
 
@@ -39,10 +39,7 @@ class GeMPooling(nn.Module):
 
     def __init__(self, p: float):
         super().__init__()
-        if not P_MIN <= p <= P_MAX:
-            raise InputError(
-                f"MODEL.SPATIAL_POOLING.P: expected {P_MIN:g} (mean) to {P_MAX:g}, found {p:g}"
-            )
+        check_value("MODEL.SPATIAL_POOLING.P", p)
         self.p = nn.Parameter(torch.tensor(float(p)))
 
     def forward(self, maps: Tensor) -> Tensor:

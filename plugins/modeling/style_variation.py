@@ -7,6 +7,7 @@ import torch
 from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
+from plugins.config import check_value
 from plugins.errors import InputError
 
 
@@ -58,24 +59,19 @@ class StyleVariation(nn.Module):
     @configurable
     def __init__(self, *, low: float, high: float, probability: float):
         super().__init__()
-        if not 0 < low <= high:
+        check_value("INPUT.STYLE_VARIATION.RANGE", [low, high])
+        check_value("INPUT.STYLE_VARIATION.PROB", probability)
+        if low > high:
             raise InputError(
-                f"INPUT.STYLE_VARIATION.RANGE: {[low, high]}; expected the least and the largest "
-                "factor, above 0"
+                f"INPUT.STYLE_VARIATION.RANGE: {[low, high]}; expected the smallest factor first"
             )
-        if not 0 <= probability <= 1:
-            raise InputError(f"INPUT.STYLE_VARIATION.PROB: {probability}; expected 0 to 1")
         self.low, self.high, self.probability = low, high, probability
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         """Read ``INPUT.STYLE_VARIATION``."""
         settings = cfg.INPUT.STYLE_VARIATION
-        if len(settings.RANGE) != 2:
-            raise InputError(
-                f"INPUT.STYLE_VARIATION.RANGE: {list(settings.RANGE)}; expected the least and the "
-                "largest factor"
-            )
+        check_value("INPUT.STYLE_VARIATION.RANGE", settings.RANGE)
         low, high = settings.RANGE
         return {"low": low, "high": high, "probability": settings.PROB}
 

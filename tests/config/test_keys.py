@@ -57,6 +57,8 @@ from plugins.errors import InputError
         ("MODEL.LOSSES.NAME", "()", r"MODEL.LOSSES.NAME: \(\); expected a list of names, one or"),
         ("TEST.ATTACKS", "[1, 2]", r"TEST.ATTACKS: \[1, 2\]; expected a list of names"),
         ("MODEL.FREEZE_LAYERS", 3, r"MODEL.FREEZE_LAYERS: \[3\]; expected a list of names"),
+        ("TEST.CLIPS", -1, "TEST.CLIPS: -1; expected 0 or more"),
+        ("INPUT.CLIP.LENGTH", 0, "INPUT.CLIP.LENGTH: 0; expected 1 or more"),
         ("DEFENSE.EPS", -1.0, "DEFENSE.EPS: -1.0; expected 0 or more"),
         ("DEFENSE.ATTACKED_WEIGHT", -1.0, "DEFENSE.ATTACKED_WEIGHT: -1.0; expected 0 or more"),
         ("DEFENSE.FNES.GAMMA", 0.0, "DEFENSE.FNES.GAMMA: 0.0; expected 1 or more"),

@@ -166,12 +166,6 @@ def test_a_test_of_all_clips_reads_every_frame_in_full_clips(cfg, batch_size):
     assert seen == [set(item.img_paths) for item in items]
 
 
-def test_a_negative_number_of_clips_is_refused(cfg):
-    cfg.TEST.CLIPS = -1
-    with pytest.raises(InputError, match=r"TEST\.CLIPS: -1; expected 1, .* or 0 for all"):
-        build_test_loader(cfg, "HITSZVCM")
-
-
 def test_testing_reads_the_same_twice(cfg):
     loader, _ = build_test_loader(cfg, "HITSZVCM")
     assert_equal_batches(list(loader), list(loader))
@@ -224,16 +218,10 @@ def test_a_sampler_with_another_meaning_is_refused(cfg):
         build_train_loader(cfg)
 
 
-def test_a_clip_needs_a_frame(cfg):
-    cfg.INPUT.CLIP.LENGTH = 0
-    with pytest.raises(InputError, match=r"INPUT.CLIP.LENGTH: 0"):
-        build_train_loader(cfg)
-
-
 def test_a_sampling_of_frames_is_one_of_three(cfg):
     cfg.INPUT.CLIP.SAMPLING = "linspase"
     for build in (build_train_loader, lambda cfg: build_test_loader(cfg, "HITSZVCM")):
-        with pytest.raises(InputError, match=r"'linspase'; expected segments, linspace, window"):
+        with pytest.raises(InputError, match=r"'linspase'; expected segments, linspace or window"):
             build(cfg)
     cfg.INPUT.CLIP.SAMPLING, cfg.TEST.CLIPS = "linspace", 0
     with pytest.raises(InputError, match=r"linspace takes one clip .* TEST.CLIPS is 0"):

@@ -172,8 +172,8 @@ def test_query_or_gallery_of_a_set_with_a_list_of_each(cfg, market, monkeypatch,
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("KIND", "nois", "TEST.CORRUPTION.KIND: 'nois'; known: noise, "),
-        ("ITEMS", "infra", "TEST.CORRUPTION.ITEMS: 'infra'; known: infrared, "),
+        ("KIND", "nois", "TEST.CORRUPTION.KIND: 'nois'; expected none, noise, .*; nearest: noise"),
+        ("ITEMS", "infra", "TEST.CORRUPTION.ITEMS: 'infra'; expected .*; nearest: infrared"),
         ("SEVERITY", 6, "TEST.CORRUPTION.SEVERITY: 6; expected 1 to 5"),
         ("SEED", -1, "TEST.CORRUPTION.SEED: -1; expected 0 or more"),
     ],

@@ -101,7 +101,7 @@ def test_blank_lines_and_other_line_ends_change_nothing(tmp_path, root):
 
 @pytest.mark.parametrize("trial", [0, 11])
 def test_there_are_ten_splits(root, trial):
-    assert f"DATASETS.REGDB.TRIAL: {trial}; expected one of 1, 2, " in refusal(root, trial=trial)
+    assert f"DATASETS.REGDB.TRIAL: {trial}; expected 1 to 10" in refusal(root, trial=trial)
 
 
 def test_a_missing_split_and_a_missing_set_are_named(root, tmp_path):

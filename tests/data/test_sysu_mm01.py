@@ -231,9 +231,9 @@ def test_a_missing_set_tells_where_to_get_it(tmp_path, exists):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"mode": "outdoor"}, "DATASETS.SYSU.MODE: 'outdoor'; expected one of all, indoor"),
-        ({"shot": 5}, "DATASETS.SYSU.SHOT: 5; expected one of 1, 10"),
-        ({"draw": "agw"}, "DATASETS.SYSU.DRAW: 'agw'; expected one of official, seeded"),
+        ({"mode": "outdoor"}, "DATASETS.SYSU.MODE: 'outdoor'; expected all or indoor"),
+        ({"shot": 5}, "DATASETS.SYSU.SHOT: 5; expected 1 or 10"),
+        ({"draw": "agw"}, "DATASETS.SYSU.DRAW: 'agw'; expected official or seeded"),
         ({"draw": "seeded", "shot": 10}, "'seeded' draws one image"),
     ],
 )

@@ -162,10 +162,10 @@ def test_features_are_left_as_they_were():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"k1": 0}, r"TEST\.RERANK\.K1: 0; expected 1 neighbor or more"),
+        ({"k1": 0}, r"TEST\.RERANK\.K1: 0; expected 1 or more"),
         ({"k2": -1}, r"TEST\.RERANK\.K2: -1"),
         ({"lambda_value": 1.5}, r"TEST\.RERANK\.LAMBDA: 1\.5; expected 0 to 1"),
-        ({"metric": "manhattan"}, r"TEST\.METRIC: no metric 'manhattan'"),
+        ({"metric": "manhattan"}, r"TEST\.METRIC: 'manhattan'; expected cosine"),
     ],
 )
 def test_a_parameter_out_of_range_is_named(change, message):

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from fastreid.config import CfgNode
 
+from plugins.config import check_value
 from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.index_files import (
     check_people_differ,
     read_lines,
     read_text,
-    require_choice,
     require_part,
     whole_number,
 )
@@ -92,7 +92,7 @@ class BUPTCampus(ReidDataset):
             InputError: there is no such protocol, or it leaves no visible rows; the folder is
                 missing, or a file disagrees with the format or with another.
         """
-        require_choice("DATASETS.BUPT.PROTOCOL", protocol, PROTOCOLS)
+        check_value("DATASETS.BUPT.PROTOCOL", protocol)
         folder = os.path.join(root, dataset_dir)
         index_file = os.path.join(folder, "data_paths.json")
         require_part(

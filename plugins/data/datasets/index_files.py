@@ -1,7 +1,7 @@
 """Read text files that list people and images, as the sets of visible-infrared re-ID have them."""
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from plugins.errors import InputError
@@ -119,12 +119,6 @@ def require_part(folder: str, part: str, name: str, source: str, stand_in: str =
         f"that holds {os.path.basename(folder)}; get the data from its authors ({source})"
         + (f", or render a stand-in: {render}" if stand_in else "")
     )
-
-
-def require_choice(key: str, value: str | int, choices: Collection) -> None:
-    """Raise InputError unless the config key's value is one of ``choices``."""
-    if value not in choices:
-        raise InputError(f"{key}: {value!r}; expected one of {', '.join(map(str, choices))}")
 
 
 def check_people_differ(

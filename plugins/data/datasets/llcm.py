@@ -9,12 +9,12 @@ import re
 
 from fastreid.config import CfgNode
 
+from plugins.config import check_value
 from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.galleries import seeded_galleries
 from plugins.data.datasets.index_files import (
     read_index,
     read_people,
-    require_choice,
     require_part,
 )
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
@@ -62,7 +62,7 @@ class LLCM(ReidDataset):
         Raises:
             InputError: the folder is missing, there is no such mode, or a line is wrong.
         """
-        require_choice("DATASETS.LLCM.MODE", mode, MODES)
+        check_value("DATASETS.LLCM.MODE", mode)
         folder = os.path.join(root, dataset_dir)
         require_part(folder, "idx", "LLCM", self.dataset_url)
         people = set(read_people(os.path.join(folder, "idx", "test_id.txt")))

@@ -10,8 +10,9 @@ from collections.abc import Collection
 
 from fastreid.config import CfgNode
 
+from plugins.config import check_value
 from plugins.data.datasets.base import ReidDataset
-from plugins.data.datasets.index_files import read_index, require_choice, require_part
+from plugins.data.datasets.index_files import read_index, require_part
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
 from plugins.data.datasets.unlisted import Folders
 from plugins.errors import InputError
@@ -54,7 +55,7 @@ class RegDB(ReidDataset):
         Raises:
             InputError: the folder is missing, there is no such split, or a line is wrong.
         """
-        require_choice("DATASETS.REGDB.TRIAL", trial, TRIALS)
+        check_value("DATASETS.REGDB.TRIAL", trial)
         folder = os.path.join(root, dataset_dir)
         require_part(folder, "idx", "RegDB", self.dataset_url)
         train: dict[int, int] = {}

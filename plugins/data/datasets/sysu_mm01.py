@@ -12,9 +12,10 @@ import numpy as np
 from fastreid.config import CfgNode
 from scipy.io import loadmat
 
+from plugins.config import check_value
 from plugins.data.datasets.base import Items, ReidDataset
 from plugins.data.datasets.galleries import TRIALS, group_rows, seeded_galleries
-from plugins.data.datasets.index_files import read_people, require_choice, require_part
+from plugins.data.datasets.index_files import read_people, require_part
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
 from plugins.data.datasets.unlisted import Folders
 from plugins.errors import InputError
@@ -67,9 +68,9 @@ class SYSUMM01(ReidDataset):
         Raises:
             InputError: the folder is missing, an option is unknown, or a file is wrong.
         """
-        require_choice("DATASETS.SYSU.MODE", mode, GALLERY_CAMERAS)
-        require_choice("DATASETS.SYSU.SHOT", shot, SHOTS)
-        require_choice("DATASETS.SYSU.DRAW", draw, DRAWS)
+        check_value("DATASETS.SYSU.MODE", mode)
+        check_value("DATASETS.SYSU.SHOT", shot)
+        check_value("DATASETS.SYSU.DRAW", draw)
         if (draw, shot) == ("seeded", 10):
             raise InputError(
                 "DATASETS.SYSU.DRAW: 'seeded' draws one image; for SHOT 10 expected 'official'"

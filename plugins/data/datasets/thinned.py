@@ -6,10 +6,10 @@ from collections import defaultdict
 import numpy as np
 from fastreid.config import CfgNode
 
+from plugins.config import check_value
 from plugins.data.datasets.base import Items
 from plugins.data.datasets.build import build_dataset
 from plugins.data.datasets.wrapped import WrappedDataset
-from plugins.errors import InputError
 from plugins.registry import DATASET
 
 logger = logging.getLogger(__name__)
@@ -33,8 +33,7 @@ class ThinnedDataset(WrappedDataset):
             InputError: from the set; the set is this one; or IMBALANCE is no share.
         """
         keys = cfg.DATASETS.THINNED
-        if not 0 <= keys.IMBALANCE <= 1:
-            raise InputError(f"DATASETS.THINNED.IMBALANCE: {keys.IMBALANCE}; expected 0 to 1")
+        check_value("DATASETS.THINNED.IMBALANCE", keys.IMBALANCE)
         base = build_dataset(self.inside(cfg), "DATASETS.THINNED.NAME", combineall, cfg)
         everything = list(base.train)
         kept = kept_rows(everything, keys.IMBALANCE, keys.SEED)

@@ -4,7 +4,7 @@ import torch
 from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
-from plugins.errors import InputError
+from plugins.config import check_value
 from plugins.registry import TEMPORAL
 
 # At 100 the result is at least 0.98 of the maximum for clips of up to 7 frames.
@@ -44,10 +44,7 @@ class TemporalGeM(nn.Module):
     @configurable
     def __init__(self, *, p: float):
         super().__init__()
-        if not P_MIN <= p <= P_MAX:
-            raise InputError(
-                f"MODEL.TEMPORAL.GEM.P: expected {P_MIN:g} (mean) to {P_MAX:g}, found {p:g}"
-            )
+        check_value("MODEL.TEMPORAL.GEM.P", p)
         self.p = nn.Parameter(torch.tensor(float(p)))
 
     @classmethod

@@ -4,7 +4,7 @@ import torch
 from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
-from plugins.errors import InputError
+from plugins.config import check_value
 from plugins.registry import TEMPORAL
 
 
@@ -41,8 +41,7 @@ class TemporalShift(nn.Module):
     @configurable
     def __init__(self, *, channels: int, share: float):
         super().__init__()
-        if not 0 <= share <= 0.5:
-            raise InputError(f"MODEL.TEMPORAL.SHIFT.SHARE: expected 0 to 0.5, found {share:g}")
+        check_value("MODEL.TEMPORAL.SHIFT.SHARE", share)
         self.count = int(channels * share)
 
     @classmethod

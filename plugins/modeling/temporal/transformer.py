@@ -10,6 +10,7 @@ import torch
 from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
+from plugins.config import check_value
 from plugins.errors import InputError
 from plugins.modeling.temporal.base import CenteredPart
 from plugins.modeling.temporal.modality_norm import ModalityNorm
@@ -54,10 +55,7 @@ class TemporalTransformer(CenteredPart):
                 "MODEL.TEMPORAL.TRANSFORMER.DIM: expected an even multiple of HEADS, "
                 f"found {dim} with {heads} heads"
             )
-        if layers < 1:
-            raise InputError(
-                f"MODEL.TEMPORAL.TRANSFORMER.LAYERS: expected at least 1, found {layers}"
-            )
+        check_value("MODEL.TEMPORAL.TRANSFORMER.LAYERS", layers)
         self.norm = norm
         self.watch = Watch(type(self).__name__, "residual")
         self.token = nn.Linear(channels, dim)
