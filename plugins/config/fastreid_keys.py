@@ -5,6 +5,17 @@ fastreid sets the defaults; a test compares them with those written here.
 
 from plugins.config.key import Key
 
+POOLINGS = (
+    "GlobalAvgPool",
+    "GlobalMaxPool",
+    "GeneralizedMeanPooling",
+    "GeneralizedMeanPoolingP",
+    "AdaptiveAvgMaxPool",
+    "FastGlobalAvgPool",
+    "ClipGlobalAvgPool",
+    "Identity",
+    "Flatten",
+)
 NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")
 
 FASTREID_KEYS: dict[str, Key] = {
@@ -26,10 +37,15 @@ FASTREID_KEYS: dict[str, Key] = {
     "MODEL.PIXEL_MEAN": Key(
         [0.485 * 255, 0.456 * 255, 0.406 * 255],
         "Mean of red, green and blue, in gray levels, that normalization subtracts.",
+        least=0,
+        most=255,
+        lengths=(3,),
     ),
     "MODEL.PIXEL_STD": Key(
         [0.229 * 255, 0.224 * 255, 0.225 * 255],
         "Standard deviation of red, green and blue, in gray levels, by which it divides.",
+        above=0,
+        lengths=(3,),
     ),
     "MODEL.BACKBONE.NAME": Key(
         "build_resnet_backbone",
@@ -60,28 +76,45 @@ FASTREID_KEYS: dict[str, Key] = {
         "Whether losses compare the feature before or after this BatchNorm.",
         choices=("before", "after"),
     ),
-    "MODEL.HEADS.POOL_LAYER": Key("GlobalAvgPool", "Pooling of fastreid's own heads."),
+    "MODEL.HEADS.POOL_LAYER": Key(
+        "GlobalAvgPool",
+        "Pooling of fastreid's own heads; VideoHead does not read it.",
+        choices=POOLINGS,
+    ),
     "MODEL.HEADS.CLS_LAYER": Key(
         "Linear",
         "Classifier of the training people.",
         choices=("Linear", "ArcSoftmax", "CosSoftmax", "CircleSoftmax"),
     ),
-    "MODEL.HEADS.MARGIN": Key(0.0, "Margin of classifiers that have one."),
-    "MODEL.HEADS.SCALE": Key(1, "Scale of the logits of these classifiers."),
+    "MODEL.HEADS.MARGIN": Key(0.0, "Margin of classifiers that have one.", least=0),
+    "MODEL.HEADS.SCALE": Key(1, "Scale of the logits.", least=1),
     "MODEL.LOSSES.NAME": Key(
         ("CrossEntropyLoss",),
         "Losses: fastreid's own and names of the LOSS registry.",
         names=True,
         nonempty=True,
     ),
-    "MODEL.LOSSES.CE.EPSILON": Key(0.0, "Label smoothing of CrossEntropyLoss; -1 adapts it."),
-    "MODEL.LOSSES.CE.SCALE": Key(1.0, "Weight of CrossEntropyLoss."),
-    "MODEL.LOSSES.TRI.MARGIN": Key(0.3, "Margin of TripletLoss, in feature units."),
+    "MODEL.LOSSES.CE.EPSILON": Key(
+        0.0, "Label smoothing of CrossEntropyLoss; a negative one adapts it.", least=-1, below=1
+    ),
+    "MODEL.LOSSES.CE.ALPHA": Key(
+        0.2, "Factor of the adapted label smoothing of CrossEntropyLoss.", least=0, most=1
+    ),
+    "MODEL.LOSSES.CE.SCALE": Key(1.0, "Weight of CrossEntropyLoss.", least=0),
+    "MODEL.LOSSES.TRI.MARGIN": Key(
+        0.3, "Margin of TripletLoss, in feature units; 0 takes a soft margin.", least=0
+    ),
     "MODEL.LOSSES.TRI.NORM_FEAT": Key(False, "Whether TripletLoss normalizes features first."),
     "MODEL.LOSSES.TRI.HARD_MINING": Key(
         False, "Whether TripletLoss takes the hardest positive and negative of each anchor."
     ),
-    "MODEL.LOSSES.TRI.SCALE": Key(1.0, "Weight of TripletLoss."),
+    "MODEL.LOSSES.TRI.SCALE": Key(1.0, "Weight of TripletLoss.", least=0),
+    "MODEL.LOSSES.CIRCLE.MARGIN": Key(0.25, "Margin of CircleLoss.", least=0),
+    "MODEL.LOSSES.CIRCLE.GAMMA": Key(128, "Scale of similarities in CircleLoss.", least=1),
+    "MODEL.LOSSES.CIRCLE.SCALE": Key(1.0, "Weight of CircleLoss.", least=0),
+    "MODEL.LOSSES.COSFACE.MARGIN": Key(0.25, "Margin of Cosface.", least=0),
+    "MODEL.LOSSES.COSFACE.GAMMA": Key(128, "Scale of similarities in Cosface.", least=1),
+    "MODEL.LOSSES.COSFACE.SCALE": Key(1.0, "Weight of Cosface.", least=0),
     # ---- input -----------------------------------------------------------------------------------
     "INPUT.SIZE_TRAIN": Key(
         [256, 128], "Height and width of training images, in pixels.", least=1, lengths=(2,)
@@ -93,19 +126,38 @@ FASTREID_KEYS: dict[str, Key] = {
     "INPUT.CROP.SIZE": Key(
         [224, 224], "Height and width of the crop, in pixels.", least=1, lengths=(2,)
     ),
-    "INPUT.CROP.SCALE": Key([0.16, 1], "Smallest and largest share of the area of a crop."),
-    "INPUT.CROP.RATIO": Key([3 / 4, 4 / 3], "Smallest and largest ratio of a crop's sides."),
+    "INPUT.CROP.SCALE": Key(
+        [0.16, 1],
+        "Smallest and largest share of the area of a crop.",
+        above=0,
+        most=1,
+        lengths=(2,),
+        ascending=True,
+    ),
+    "INPUT.CROP.RATIO": Key(
+        [3 / 4, 4 / 3],
+        "Smallest and largest ratio of a crop's sides.",
+        above=0,
+        lengths=(2,),
+        ascending=True,
+    ),
     "INPUT.FLIP.ENABLED": Key(False, "Whether training mirrors images left to right."),
     "INPUT.FLIP.PROB": Key(0.5, "Probability for each clip.", least=0, most=1),
     "INPUT.PADDING.ENABLED": Key(False, "Whether training pads images and crops them again."),
-    "INPUT.PADDING.MODE": Key("constant", "How the border is filled, in torchvision's words."),
+    "INPUT.PADDING.MODE": Key(
+        "constant",
+        "How the border is filled, in torchvision's words.",
+        choices=("constant", "edge", "reflect", "symmetric"),
+    ),
     "INPUT.PADDING.SIZE": Key(10, "Width of the border, in pixels.", least=0),
     "INPUT.CJ.ENABLED": Key(False, "Whether training jitters the colors."),
     "INPUT.CJ.PROB": Key(0.5, "Probability for each clip.", least=0, most=1),
-    "INPUT.CJ.BRIGHTNESS": Key(0.15, "Largest relative change of the brightness."),
-    "INPUT.CJ.CONTRAST": Key(0.15, "Largest relative change of the contrast."),
-    "INPUT.CJ.SATURATION": Key(0.1, "Largest relative change of the saturation."),
-    "INPUT.CJ.HUE": Key(0.1, "Largest change of the hue, in turns of the color circle."),
+    "INPUT.CJ.BRIGHTNESS": Key(0.15, "Largest relative change of the brightness.", least=0),
+    "INPUT.CJ.CONTRAST": Key(0.15, "Largest relative change of the contrast.", least=0),
+    "INPUT.CJ.SATURATION": Key(0.1, "Largest relative change of the saturation.", least=0),
+    "INPUT.CJ.HUE": Key(
+        0.1, "Largest change of the hue, in turns of the color circle.", least=0, most=0.5
+    ),
     "INPUT.REA.ENABLED": Key(
         False, "Whether training erases a random box, the same in all frames of a clip."
     ),
@@ -113,6 +165,8 @@ FASTREID_KEYS: dict[str, Key] = {
     "INPUT.REA.VALUE": Key(
         [0.485 * 255, 0.456 * 255, 0.406 * 255],
         "Color of the box, one gray level or red, green and blue; its mean in infrared clips.",
+        least=0,
+        most=255,
         lengths=(1, 3),
     ),
     # ---- data sets and loaders -------------------------------------------------------------------
@@ -130,29 +184,32 @@ FASTREID_KEYS: dict[str, Key] = {
     "DATALOADER.NUM_INSTANCE": Key(
         4, "Items of a person in a batch; with two modalities, in each of them.", least=1
     ),
+    "DATALOADER.SET_WEIGHT": Key([], "Not read: there is no SetReWeightSampler.", lengths=(0,)),
     "DATALOADER.NUM_WORKERS": Key(8, "Loader processes of each rank.", least=0),
     # ---- solver ----------------------------------------------------------------------------------
     "SOLVER.AMP.ENABLED": Key(False, "Whether CUDA computes in mixed precision."),
     "SOLVER.OPT": Key("Adam", "Optimizer, a name of torch.optim."),
     "SOLVER.MAX_EPOCH": Key(120, "Epochs of the training.", least=1),
     "SOLVER.BASE_LR": Key(3e-4, "Learning rate after the warm-up.", least=0),
-    "SOLVER.HEADS_LR_FACTOR": Key(1.0, "Factor of the learning rate of the heads."),
-    "SOLVER.MOMENTUM": Key(0.9, "Momentum of SGD."),
+    "SOLVER.HEADS_LR_FACTOR": Key(1.0, "Factor of the learning rate of the heads.", least=0),
+    "SOLVER.MOMENTUM": Key(0.9, "Momentum of SGD.", least=0, below=1),
     "SOLVER.NESTEROV": Key(False, "Whether SGD takes Nesterov's momentum."),
-    "SOLVER.WEIGHT_DECAY": Key(0.0005, "Weight decay."),
-    "SOLVER.WEIGHT_DECAY_NORM": Key(0.0005, "Weight decay of normalization layers."),
-    "SOLVER.WEIGHT_DECAY_BIAS": Key(0.0005, "Weight decay of biases."),
-    "SOLVER.BIAS_LR_FACTOR": Key(1.0, "Factor of the learning rate of biases."),
+    "SOLVER.WEIGHT_DECAY": Key(0.0005, "Weight decay.", least=0),
+    "SOLVER.WEIGHT_DECAY_NORM": Key(0.0005, "Weight decay of normalization layers.", least=0),
+    "SOLVER.WEIGHT_DECAY_BIAS": Key(0.0005, "Weight decay of biases.", least=0),
+    "SOLVER.BIAS_LR_FACTOR": Key(1.0, "Factor of the learning rate of biases.", least=0),
     "SOLVER.SCHED": Key(
         "MultiStepLR",
         "Schedule of the learning rate.",
         choices=("MultiStepLR", "CosineAnnealingLR"),
     ),
     "SOLVER.DELAY_EPOCHS": Key(0, "Epochs before a cosine begins to fall.", least=0),
-    "SOLVER.GAMMA": Key(0.1, "Factor of the learning rate at each of STEPS."),
-    "SOLVER.STEPS": Key([30, 55], "Epochs at which MultiStepLR lowers the learning rate."),
-    "SOLVER.ETA_MIN_LR": Key(1e-7, "Learning rate at the end of a cosine."),
-    "SOLVER.WARMUP_FACTOR": Key(0.1, "Factor of the learning rate at the start of the warm-up."),
+    "SOLVER.GAMMA": Key(0.1, "Factor of the learning rate at each of STEPS.", above=0),
+    "SOLVER.STEPS": Key([30, 55], "Epochs at which MultiStepLR lowers the learning rate.", least=1),
+    "SOLVER.ETA_MIN_LR": Key(1e-7, "Learning rate at the end of a cosine.", least=0),
+    "SOLVER.WARMUP_FACTOR": Key(
+        0.1, "Factor of the learning rate at the start of the warm-up.", least=0, most=1
+    ),
     "SOLVER.WARMUP_ITERS": Key(1000, "Iterations of warm-up where WARMUP_EPOCHS is 0.", least=0),
     "SOLVER.WARMUP_METHOD": Key(
         "linear", "Growth of the learning rate.", choices=("constant", "linear", "exp")
@@ -166,8 +223,10 @@ FASTREID_KEYS: dict[str, Key] = {
         "Whether the norm of each parameter's gradient is clipped or each value.",
         choices=("norm", "value"),
     ),
-    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": Key(5.0, "Largest norm or value."),
-    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": Key(2.0, "Order of this norm; .inf is the largest value."),
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": Key(5.0, "Largest norm or value.", above=0),
+    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": Key(
+        2.0, "Order of this norm; .inf is the largest value.", above=0, infinite=True
+    ),
     # ---- test ------------------------------------------------------------------------------------
     "TEST.EVAL_PERIOD": Key(20, "Epochs between two evaluations.", least=1),
     "TEST.IMS_PER_BATCH": Key(64, "Items of a test batch, on all ranks together.", least=1),

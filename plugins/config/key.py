@@ -14,7 +14,8 @@ Value = Scalar | list | tuple
 class Key:
     """Describe one key; ``expected`` and ``mistake`` say in words what it takes.
 
-    A limit holds for each entry of a list. A number with a limit must be finite.
+    A limit holds for each entry of a list. A list whose default has whole numbers alone takes
+    whole numbers alone.
 
     Attributes:
         default: value of the key unless a config or the command line sets it; its type is the
@@ -29,6 +30,8 @@ class Key:
         pattern: a regular expression that a text matches, and what it means in words.
         lengths: numbers of entries that a list may have; empty allows any.
         nonempty: whether a list needs an entry.
+        ascending: whether no number of a list is larger than the next.
+        infinite: whether a number may be infinite.
         names: whether a list holds names; an empty default does not show it.
     """
 
@@ -44,6 +47,8 @@ class Key:
     pattern: tuple[str, str] | None = None
     lengths: tuple[int, ...] = ()
     nonempty: bool = False
+    ascending: bool = False
+    infinite: bool = False
     names: bool = False
 
     def __post_init__(self) -> None:
@@ -90,7 +95,11 @@ class Key:
 
     @property
     def _expected_list(self) -> str:
+        if self.lengths == (0,):
+            return "an empty list"
         holds = "numbers" if self.default else "values"
+        if self._whole:
+            holds = "whole numbers"
         if self.names or any(isinstance(entry, str) for entry in self.default):
             holds = "names"
         count = [join_choices(self.lengths)] if self.lengths else []
@@ -99,8 +108,15 @@ class Key:
                 " ".join(["a list of", *count, holds]),
                 *(["one or more"] if self.nonempty else []),
                 *([f"each {self.limits}"] if self.limits else []),
+                *(["in ascending order"] if self.ascending else []),
             ]
         )
+
+    @property
+    def _whole(self) -> bool:
+        """Whether the key is a list of whole numbers."""
+        entries = self.default if isinstance(self.default, list | tuple) else ()
+        return bool(entries) and all(type(entry) is int for entry in entries)
 
     def mistake(self, value: Value) -> str:
         """Say what is expected instead of a value of the key's type; empty where the value fits."""
@@ -114,19 +130,23 @@ class Key:
                 (not self.lengths or len(entries) in self.lengths)
                 and (not self.nonempty or len(entries) > 0)
                 and (not self.names or all(isinstance(entry, str) for entry in entries))
+                and (not self._whole or all(isinstance(entry, int) for entry in entries))
+                and (self.infinite or all_finite(entries))
                 and (not self.limits or all(map(self._within, entries)))
+                and (not self.ascending or list(entries) == sorted(entries))
             )
         if fits:
             return ""
         if isinstance(value, int | float):  # whose type is right
-            return f"expected {self.limits if math.isfinite(value) else 'a finite number'}"
+            if self.infinite or math.isfinite(value):
+                return f"expected {self.limits}"
+            return "expected a finite number"
         return f"expected {self.expected}"
 
     def _within(self, number: Value) -> bool:
-        """Whether a number, which must be finite, keeps all limits."""
+        """Whether a number keeps all limits."""
         return (
             isinstance(number, int | float)
-            and math.isfinite(number)
             and (self.least is None or number >= self.least)
             and (self.above is None or number > self.above)
             and (self.most is None or number <= self.most)
@@ -139,6 +159,17 @@ class Key:
             return join_choices(self.choices)
         close = closest_names(value[:60], [str(choice) for choice in self.choices])
         return f"{join_choices(self.choices)}; nearest: {close[0]}"
+
+
+def all_finite(value: object) -> bool:
+    """Tell whether no number in a value, or in its nested lists, is infinite or not a number.
+
+    >>> all_finite([1, ["A", 2.5]]), all_finite(["A", [math.inf]])
+    (True, False)
+    """
+    if isinstance(value, list | tuple):
+        return all(map(all_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def describe(name: str, key: Key) -> str:

@@ -147,37 +147,42 @@ KEYS: dict[str, Key] = {
     ),
     "MODEL.LOSSES.FRAMES.WEIGHT": Key(1.0, "Weight of the losses on frames.", least=0),
     "MODEL.LOSSES.CROSS_MODAL_TRI.MARGIN": Key(
-        0.3, "Margin of the cross-modal batch-hard triplet loss, in feature units."
+        0.3, "Margin of the cross-modal batch-hard triplet loss, in feature units.", least=0
     ),
-    "MODEL.LOSSES.CROSS_MODAL_TRI.SCALE": Key(1.0, "Weight of CrossModalTriplet."),
+    "MODEL.LOSSES.CROSS_MODAL_TRI.SCALE": Key(1.0, "Weight of CrossModalTriplet.", least=0),
     "MODEL.LOSSES.HETERO_CENTER_TRI.MARGIN": Key(
-        0.3, "Margin (rho) of the hetero-center triplet loss, in feature units."
+        0.3, "Margin (rho) of the hetero-center triplet loss, in feature units.", least=0
     ),
-    "MODEL.LOSSES.HETERO_CENTER_TRI.SCALE": Key(1.0, "Weight of HeteroCenterTriplet."),
+    "MODEL.LOSSES.HETERO_CENTER_TRI.SCALE": Key(1.0, "Weight of HeteroCenterTriplet.", least=0),
     "MODEL.LOSSES.WEIGHTED_REG_TRI.SCALE": Key(
-        1.0, "Weight of the weighted regularized triplet loss (AGW), which has no margin."
+        1.0, "Weight of the weighted regularized triplet loss (AGW), which has no margin.", least=0
     ),
     "MODEL.LOSSES.CROSS_MODAL_ALIGNMENT.SCALE": Key(
         1.0,
         "Weight of the alignment loss of M3-ReID, a soft margin on mean cosine distances across "
         "the modalities.",
+        least=0,
     ),
     "MODEL.LOSSES.FRAME_SEPARATION.SCALE": Key(
         1.0,
         "Weight of the separation loss of M3-ReID, squared cosines between the frames of a clip; "
         "it needs MODEL.HEADS.NECK_LEVEL frame.",
+        least=0,
     ),
     "MODEL.LOSSES.CENTER_ALIGNMENT.SCALE": Key(
         1.0,
         "Weight of the hetero-center loss, the squared distance between a person's centers in the "
         "two modalities.",
+        least=0,
     ),
     "MODEL.LOSSES.MODALITY_CONFUSION.SCALE": Key(
-        0.1, "Weight of the modality classifier that the features learn to fool."
+        0.1, "Weight of the modality classifier that the features learn to fool.", least=0
     ),
     "MODEL.LOSSES.MODALITY_CONFUSION.HIDDEN": Key(128, "Its hidden units.", least=1),
     "MODEL.LOSSES.KL_CONSISTENCY.SCALE": Key(
-        1.0, "Weight of the divergence between a person's mean predictions in the two modalities."
+        1.0,
+        "Weight of the divergence between a person's mean predictions in the two modalities.",
+        least=0,
     ),
     # ---- self-attack -----------------------------------------------------------------------------
     "MODEL.SELF_ATTACK.KIND": Key(
@@ -218,19 +223,23 @@ KEYS: dict[str, Key] = {
     ),
     "MODEL.SELF_ATTACK.HEADS": Key(4, "Heads of the channel attention.", least=1),
     "MODEL.SELF_ATTACK.CONF_WEIGHT": Key(
-        1.0, "Weight of L_conf: the attacked prediction moves towards uniform."
+        1.0, "Weight of L_conf: the attacked prediction moves towards uniform.", least=0
     ),
-    "MODEL.SELF_ATTACK.REV_WEIGHT": Key(1.0, "Weight of L_rev, the reversed triplet loss."),
+    "MODEL.SELF_ATTACK.REV_WEIGHT": Key(
+        1.0, "Weight of L_rev, the reversed triplet loss.", least=0
+    ),
     "MODEL.SELF_ATTACK.MOD_WEIGHT": Key(
-        0.5, "Weight of L_mod: the attacked map looks like the other modality."
+        0.5, "Weight of L_mod: the attacked map looks like the other modality.", least=0
     ),
     "MODEL.SELF_ATTACK.CAM_WEIGHT": Key(
-        0.0, "Weight of L_cam: the attacked map looks like another camera."
+        0.0, "Weight of L_cam: the attacked map looks like another camera.", least=0
     ),
     "MODEL.SELF_ATTACK.TEMPERATURE": Key(4.0, "Divisor of the logits of L_conf.", above=0),
-    "MODEL.SELF_ATTACK.MARGIN": Key(0.3, "Margin (m) of L_rev, in feature units."),
-    "MODEL.SELF_ATTACK.LAMBDA_A": Key(1.0, "Weight (lambda_a) of the losses on attacked features."),
-    "MODEL.SELF_ATTACK.LAMBDA_C": Key(0.5, "Weight (lambda_c) of KL(clean || attacked)."),
+    "MODEL.SELF_ATTACK.MARGIN": Key(0.3, "Margin (m) of L_rev, in feature units.", least=0),
+    "MODEL.SELF_ATTACK.LAMBDA_A": Key(
+        1.0, "Weight (lambda_a) of the losses on attacked features.", least=0
+    ),
+    "MODEL.SELF_ATTACK.LAMBDA_C": Key(0.5, "Weight (lambda_c) of KL(clean || attacked).", least=0),
     "MODEL.SELF_ATTACK.LAMBDA_D": Key(
         0.0, "Weight of |f - f~|, a mean over the clips; 0 leaves the term out.", least=0
     ),
@@ -275,7 +284,7 @@ KEYS: dict[str, Key] = {
         "(SAADG): one factor for each channel of a visible clip, one for all of an infrared clip.",
     ),
     "INPUT.STYLE_VARIATION.RANGE": Key(
-        [0.5, 1.5], "Smallest and largest factor.", above=0, lengths=(2,)
+        [0.5, 1.5], "Smallest and largest factor.", above=0, lengths=(2,), ascending=True
     ),
     "INPUT.STYLE_VARIATION.PROB": Key(1.0, "Probability for each clip.", least=0, most=1),
     "INPUT.MAX_PIXELS": Key(
@@ -339,12 +348,12 @@ KEYS: dict[str, Key] = {
     "DATASETS.HELD_OUT.PEOPLE": Key(
         100, "People who are held out of training and searched for instead.", least=2
     ),
-    "DATASETS.HELD_OUT.SEED": Key(0, "Seed of the draw of these people."),
+    "DATASETS.HELD_OUT.SEED": Key(0, "Seed of the draw of these people.", least=0),
     "DATASETS.THINNED.NAME": Key(
         "FolderDataset", "Data set whose training items ThinnedDataset leaves out unevenly."
     ),
     "DATASETS.THINNED.IMBALANCE": Key(0.7, "How unevenly: 0 leaves nothing out.", least=0, most=1),
-    "DATASETS.THINNED.SEED": Key(0, "Seed of what is left out."),
+    "DATASETS.THINNED.SEED": Key(0, "Seed of what is left out.", least=0),
     "DATASETS.BALANCE.NAME": Key(
         "Market1501",
         "Data set that lacks images; BalancedDataset is this set with the generated ones "
@@ -453,7 +462,9 @@ KEYS: dict[str, Key] = {
     "SOLVER.ADVERSARY.BASE_LR": Key(0.01, "Learning rate of the adversary's SGD.", least=0),
     "SOLVER.ADVERSARY.MOMENTUM": Key(0.9, "Momentum of the adversary's SGD.", least=0),
     "SOLVER.ADVERSARY.WEIGHT_DECAY": Key(0.0005, "Weight decay of the adversary's SGD.", least=0),
-    "SOLVER.ADVERSARY.CLIP_NORM": Key(5.0, "Largest norm of the adversary's whole gradient."),
+    "SOLVER.ADVERSARY.CLIP_NORM": Key(
+        5.0, "Largest norm of the adversary's whole gradient.", above=0
+    ),
     # ---- test ------------------------------------------------------------------------------------
     "TEST.EVALUATOR": Key("VVIEvaluator", "A name of the EVALUATOR registry."),
     "TEST.CLIPS": Key(
@@ -619,6 +630,7 @@ KEYS: dict[str, Key] = {
         lengths=(2,),
         least=0,
         most=1,
+        ascending=True,
     ),
     "DEFENSE.FNES.CLEAN_MASS": Key(
         0.9, "Share (l_1) of the true class in a clean image's label.", above=0, most=1

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from fastreid.config import CfgNode
 
 from plugins.config.fastreid_keys import FASTREID_KEYS
-from plugins.config.key import Key, Value
+from plugins.config.key import Key, Value, all_finite
 from plugins.config.keys import KEYS
 from plugins.errors import InputError
 from plugins.utils.names import closest_names
@@ -120,6 +120,8 @@ def check_values(cfg: CfgNode) -> None:
     for name, value in flatten(cfg):
         if name in SPECS:
             check_value(name, value)
+        elif not all_finite(value):
+            raise InputError(f"{name}: {shortened(value)}; expected finite numbers")
     temporal = cfg.MODEL.TEMPORAL
     if cfg.TEST.FEATURE != "fused" and (temporal.NAME != "STIG" or not temporal.STIG.RELATION.DIM):
         raise InputError(

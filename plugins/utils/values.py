@@ -103,7 +103,7 @@ def _is_number(value: object) -> bool:
 def _is_plain(value: object) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
-    return isinstance(value, PLAIN)
+    return isinstance(value, PLAIN) and not (isinstance(value, float) and math.isnan(value))
 
 
 def _literal(text: str) -> object:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 
 import pytest
 from fastreid.config import get_cfg
@@ -73,6 +74,79 @@ def test_a_value_that_no_run_can_have_is_refused(key, value, message):
         setup_cfg(opts=[key, value])
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("SOLVER.WEIGHT_DECAY", -1, "-1.0; expected 0 or more"),
+        ("SOLVER.WEIGHT_DECAY_NORM", -1, "-1.0; expected 0 or more"),
+        ("SOLVER.HEADS_LR_FACTOR", -1, "-1.0; expected 0 or more"),
+        ("SOLVER.BIAS_LR_FACTOR", -1, "-1.0; expected 0 or more"),
+        ("SOLVER.MOMENTUM", 1, "1.0; expected 0 or more, below 1"),
+        ("SOLVER.GAMMA", 0, "0.0; expected more than 0"),
+        ("SOLVER.STEPS", [1.5], r"\[1.5\]; expected a list of whole numbers, each 1 or more"),
+        ("SOLVER.DELAY_EPOCHS", -1, "-1; expected 0 or more"),
+        ("SOLVER.ETA_MIN_LR", -1, "-1.0; expected 0 or more"),
+        ("SOLVER.WARMUP_FACTOR", -1, "-1.0; expected 0 to 1"),
+        ("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", -1, "-1.0; expected more than 0"),
+        ("SOLVER.CLIP_GRADIENTS.NORM_TYPE", -2, "-2.0; expected more than 0"),
+        ("SOLVER.ADVERSARY.START_EPOCH", -3, "-3; expected 0 or more"),
+        ("SOLVER.ADVERSARY.BASE_LR", -1, "-1.0; expected 0 or more"),
+        ("SOLVER.ADVERSARY.CLIP_NORM", 0, "0.0; expected more than 0"),
+        ("MODEL.LOSSES.CE.EPSILON", 3, "3.0; expected -1 or more, below 1"),
+        ("MODEL.LOSSES.CE.SCALE", -1, "-1.0; expected 0 or more"),
+        ("MODEL.LOSSES.TRI.MARGIN", -1, "-1.0; expected 0 or more"),
+        ("MODEL.LOSSES.CROSS_MODAL_TRI.MARGIN", -1, "-1.0; expected 0 or more"),
+        ("MODEL.SELF_ATTACK.LAMBDA_A", -1, "-1.0; expected 0 or more"),
+        ("MODEL.HEADS.SCALE", 0, "0; expected 1 or more"),
+        ("MODEL.HEADS.EMBEDDING_DIM", -1, "-1; expected 0 or more"),
+        ("MODEL.HEADS.NUM_CLASSES", -2, "-2; expected 0 or more"),
+        ("MODEL.HEADS.POOL_LAYER", "Foo", "'Foo'; expected GlobalAvgPool, "),
+        ("MODEL.PIXEL_MEAN", [1], r"\[1\]; expected a list of 3 numbers, each 0 to 255"),
+        ("MODEL.PIXEL_STD", [0, 0, 0], r"\[0, 0, 0\]; expected a list of 3 numbers, each more"),
+        ("MODEL.PIXEL_STD", [-1, 1, 1], r"\[-1, 1, 1\]; expected a list of 3 numbers, each more"),
+        ("INPUT.SIZE_TRAIN", [64.5, 32], r"\[64.5, 32\]; expected a list of 2 whole numbers"),
+        ("INPUT.CROP.SCALE", [1, 0.5], r"\[1, 0.5\]; .*, at most 1, in ascending order"),
+        ("INPUT.PADDING.SIZE", -4, "-4; expected 0 or more"),
+        ("INPUT.CJ.HUE", 1, "1.0; expected 0 to 0.5"),
+        ("DATALOADER.SET_WEIGHT", [0.5], r"\[0.5\]; expected an empty list"),
+        ("TEST.IMS_PER_BATCH", 0, "0; expected 1 or more"),
+        ("TEST.IMS_PER_BATCH", -3, "-3; expected 1 or more"),
+        ("DATASETS.THINNED.SEED", -1, "-1; expected 0 or more"),
+        ("ATTACK.EPS", math.inf, "inf; expected a finite number"),
+        ("SOLVER.BASE_LR", "1e999", "inf; expected a finite number"),
+        ("TEST.AQE.ALPHA", math.inf, "inf; expected finite numbers"),  # a key without a description
+    ],
+)
+def test_a_number_that_trains_or_tests_nonsense_is_refused(key, value, message):
+    with pytest.raises(InputError, match=f"^{re.escape(key)}: {message}"):
+        setup_cfg(opts=[key, value])
+
+
+def test_infinity_in_yaml_is_refused_but_for_the_order_of_a_norm(tmp_path):
+    file = tmp_path / "c.yml"
+    file.write_text("SOLVER: {CLIP_GRADIENTS: {NORM_TYPE: .inf}}")
+    assert math.isinf(setup_cfg(str(file)).SOLVER.CLIP_GRADIENTS.NORM_TYPE)
+    for text, key in (
+        ("ATTACK: {EPS: .inf}", "ATTACK.EPS"),
+        ("MODEL: {PIXEL_STD: [.inf, 1, 1]}", "MODEL.PIXEL_STD"),
+        ("DATALOADER: {SET_WEIGHT: [.nan]}", "DATALOADER.SET_WEIGHT"),
+        ("TEST: {EXPECTED_RESULTS: [[a/b, mAP, 50, .inf]]}", "TEST.EXPECTED_RESULTS"),
+    ):
+        file.write_text(text)
+        with pytest.raises(InputError, match=f"{key}: "):
+            setup_cfg(str(file))
+
+
+def test_every_number_has_a_range():
+    """A number without one, such as a text, would let nonsense train."""
+    without = [
+        name
+        for name, key in SPECS.items()
+        if type(key.default) in (int, float) and not key.limits and not key.choices
+    ]
+    assert without == []
+
+
 def test_a_relation_is_tested_alone_only_where_there_is_one():
     stig = ["MODEL.TEMPORAL.NAME", "STIG", "TEST.FEATURE", "relation"]
     assert setup_cfg(opts=stig).TEST.FEATURE == "relation"
@@ -114,6 +188,11 @@ NUMBERS = {
     "even": (Key(2, "N.", multiple_of=2), (4,), (3,), "a multiple of 2"),
     "finite": (Key(1.0, "N.", least=0), (2.0,), (math.inf, math.nan), "a finite number"),
     "list": (Key([1, 2], "N.", least=1, lengths=(2,)), ([3, 4],), ([3], [0, 1]), "a list of 2"),
+    "whole": (Key([1], "N."), ([3, 4], []), ([3.5],), "a list of whole numbers"),
+    "rising": (Key([1.0, 2], "N.", ascending=True), ([3, 3],), ([2, 1],), ".* in ascending order"),
+    "infinite": (Key(1.0, "N.", above=0, infinite=True), (math.inf,), (-1.0,), "more than 0"),
+    "no limit": (Key(1.0, "N."), (-2.0,), (math.inf, math.nan), "a finite number"),
+    "none": (Key([], "N.", lengths=(0,)), ([],), ([1],), "an empty list"),
     "names": (Key([], "N.", names=True), ([], ["A"]), ([1],), "a list of names"),
     "some": (Key(["A"], "N.", nonempty=True), (["B"],), ([],), "a list of names, one or more"),
     "text": (Key("cpu", "N.", pattern=("cpu|gpu", "cpu or gpu")), ("gpu",), ("tpu",), "cpu or gpu"),
