@@ -14,6 +14,7 @@ with quiet_import():
     # For registration; the package's own modules need fastreid importable first.
     from plugins import (  # noqa: F401
         attacks,
+        balancing,
         data,
         defense,
         engine,

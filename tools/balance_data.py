@@ -25,10 +25,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # Before diffusers is imported: nothing is downloaded.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+<<<<<<< HEAD
 from tools.head import add_config, command, new_parser, parse
 
 if TYPE_CHECKING:
     from plugins.config import CfgNode
+=======
+from plugins.balancing import runs
+from plugins.balancing.filling import acceptance_table
+from plugins.balancing.precision import precision_table
+from plugins.config import CfgNode, setup_cfg
+from plugins.engine import parse_with_overrides
+from plugins.engine.defaults import take_available_device
+from plugins.errors import user_errors
+from plugins.utils.locks import hold
+>>>>>>> 6f87295 (Rooms named after their subject: threat_model, per_query, dataset_level, black_box; balancing beside defense; derive_seed in utils)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -1,13 +1,13 @@
 """Attacks: images within a budget whose features mislead the search."""
 
-from plugins.attacks import prepared, presets
-from plugins.attacks.adapter import Adapter, attacking
-from plugins.attacks.base import Attack, Outcome, build_attack
-from plugins.attacks.constraints import Region, ThreatModel
+from plugins.attacks import dataset_level, per_query
+from plugins.attacks.attack import Attack, Outcome, build_attack
+from plugins.attacks.black_box.hop_skip_jump import hop_skip_jump
+from plugins.attacks.black_box.transfer import Transferred
+from plugins.attacks.features import Adapter, attacking
 from plugins.attacks.guides import Guides
-from plugins.attacks.hop_skip_jump import hop_skip_jump
 from plugins.attacks.optimizers import Recipe, maximise
-from plugins.attacks.transfer import Transferred
+from plugins.attacks.threat_model import Region, ThreatModel
 
 __all__ = [
     "Adapter",
@@ -20,8 +20,8 @@ __all__ = [
     "Transferred",
     "attacking",
     "build_attack",
+    "dataset_level",
     "hop_skip_jump",
     "maximise",
-    "prepared",
-    "presets",
+    "per_query",
 ]

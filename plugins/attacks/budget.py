@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from fastreid.utils.logger import log_first_n
 
-from plugins.attacks.constraints import ThreatModel
 from plugins.attacks.optimizers import Recipe
+from plugins.attacks.threat_model import ThreatModel
 from plugins.errors import InputError
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from plugins.attacks.black_box import climb_by_squares
-from plugins.attacks.constraints import Region
-from plugins.attacks.draws import row_generator
+from plugins.attacks.black_box.square import climb_by_squares
 from plugins.attacks.projections import mean_size
+from plugins.attacks.threat_model import Region
 from plugins.errors import InputError
+from plugins.utils.random import item_generator
 
 # Images (B, T, 3, H, W) to the objective (R,), which is maximised, and the margin (R,), which is
 # above 0 where the attack has reached its aim. With ``drop_solved`` it is also called with a mask
@@ -174,7 +174,7 @@ class Explorer:
 
     def generators(self) -> list[torch.Generator]:
         """A generator for each row, whose draws depend on the seeds and the row's name alone."""
-        return [row_generator(*self.seeds, row) for row in self.region.rows.tolist()]
+        return [item_generator(*self.seeds, row) for row in self.region.rows.tolist()]
 
     @torch.no_grad()
     def look(self, images: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from plugins.attacks.adapter import float_images
+from plugins.attacks.features import float_images
 from plugins.attacks.gray import gray_some
 from plugins.attacks.guides import Guides
 

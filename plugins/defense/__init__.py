@@ -1,14 +1,8 @@
 """Training a model against attack.
 
-Importing this package registers the steps, the inner attacks and the balanced data set.
+Importing this package registers the training steps and GOAT, an attack that papers train against.
 """
 
-from plugins.defense import (
-    adversarial_step,
-    balance,
-    dddefense_step,
-    inner_attacks,
-    universal_step,
-)
+from plugins.defense import adversarial_step, dddefense_step, goat, universal_step
 
-__all__ = ["adversarial_step", "balance", "dddefense_step", "inner_attacks", "universal_step"]
+__all__ = ["adversarial_step", "dddefense_step", "goat", "universal_step"]

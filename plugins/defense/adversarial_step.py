@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from plugins.attacks import Attack
-from plugins.attacks.draws import joint_seed
 from plugins.attacks.guides import compared
-from plugins.defense.crafting import Crafter, inner_attack, strength
+from plugins.defense.inner_attack import Crafter, inner_attack, strength
 from plugins.defense.triplet_attacks import (
     TRIPLET_ATTACKS,
     HardnessManipulation,
@@ -28,6 +27,7 @@ from plugins.errors import InputError
 from plugins.modeling.dual_norm import attacked_branch
 from plugins.modeling.meta_arch.vvi_baseline import log_scalar
 from plugins.registry import STEP
+from plugins.utils.random import derive_seed
 
 # Those of losses that compare features, and of all losses.
 FEATURE_WEIGHTS = ("DISTANCE_WEIGHT", "TRIPLET_WEIGHT", "ICS_WEIGHT")
@@ -140,7 +140,7 @@ class AdversarialStep(Step):
         """
         if not self.uses_attacked:
             return batch
-        seed = joint_seed(max(self.cfg.SEED, 0), comm.get_rank(), self.iter, place)
+        seed = derive_seed(max(self.cfg.SEED, 0), comm.get_rank(), self.iter, place)
         attacked = self.crafter(batch, self.epoch, seed)
         eps = strength(self.epoch, self.cfg.DEFENSE.WARMUP_EPOCHS) * self.cfg.DEFENSE.EPS
         log_scalar("attack/eps", torch.tensor(eps))

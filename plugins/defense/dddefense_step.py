@@ -16,14 +16,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from plugins.attacks import Attack
-from plugins.attacks.draws import row_generator
 from plugins.attacks.guides import compared
 from plugins.defense.adversarial_step import AdversarialStep, captured_outputs
 from plugins.defense.centroids import CentroidBank, batch_centroids, farthest_negative
-from plugins.defense.crafting import strength
 from plugins.defense.discriminator import Discriminator
+from plugins.defense.fnes import Softening, soft_cross_entropy
+from plugins.defense.inner_attack import strength
 from plugins.defense.self_meta import add_gradients, meta_gradients, split_identities
-from plugins.defense.softening import Softening, soft_cross_entropy
 from plugins.defense.triplet_attacks import TripletAttack
 from plugins.engine.distributed import average_gradients
 from plugins.errors import InputError
@@ -31,6 +30,7 @@ from plugins.modeling.dual_norm import attacked_branch
 from plugins.modeling.freeze import frozen_parameters, frozen_statistics
 from plugins.modeling.meta_arch.vvi_baseline import log_scalar
 from plugins.registry import STEP
+from plugins.utils.random import item_generator
 
 # What a batch's own random draws are for; the attack's are made without such a number.
 SOFTENING, HALVES = 1, 2
@@ -125,7 +125,7 @@ class DDDefenseStep(AdversarialStep):
     def generator(self, place: int, purpose: int) -> torch.Generator:
         """Of the draws of a batch; seeded anew, so that a resumed run repeats them."""
         seed = max(self.cfg.SEED, 0)
-        return row_generator(seed, comm.get_rank(), self.iter, place, purpose)
+        return item_generator(seed, comm.get_rank(), self.iter, place, purpose)
 
     def backward(self, batches: list[tuple], optimizer: Optimizer, **model_arguments) -> dict:
         """The discriminator's turn, then the gradients; see ``Step.backward``."""

@@ -16,12 +16,12 @@ from fastreid.utils import comm
 from torch import Tensor
 
 from plugins.attacks import Guides, Recipe, ThreatModel
-from plugins.attacks.base import select_clips
-from plugins.attacks.draws import row_generator
+from plugins.attacks.attack import select_clips
 from plugins.attacks.guides import compared
 from plugins.defense.triplets import distance, hardness, mirrored_triplets, softhard_triplets
 from plugins.errors import InputError
 from plugins.modeling.losses.functional import pairwise_distances
+from plugins.utils.random import item_generator
 
 
 class TripletAttack:
@@ -109,7 +109,7 @@ class AntiCollapse(TripletAttack):
 
     def draw(self, guides: Guides) -> Tensor:
         """Pairs of two people's clips, both ways round, with a drawn anchor each."""
-        return mirrored_triplets(guides.pids, row_generator(self.seed))
+        return mirrored_triplets(guides.pids, item_generator(self.seed))
 
     def objective(self, anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
         """-d(p~, n~)."""
@@ -138,7 +138,7 @@ class HardnessManipulation(TripletAttack):
         """Soft-hard triplets by the clean features, each clip in one at most."""
         features = compared(guides.clean, guides.metric)
         between = pairwise_distances(features, features)
-        return softhard_triplets(between, guides.pids, row_generator(self.seed))
+        return softhard_triplets(between, guides.pids, item_generator(self.seed))
 
     def objective(self, anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
         """-max(0, H_D - H)^2."""

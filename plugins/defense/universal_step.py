@@ -13,7 +13,7 @@ from plugins.attacks import ThreatModel
 from plugins.attacks.budget import check_budget, warn_once
 from plugins.attacks.universal import add_delta
 from plugins.defense.adversarial_step import AdversarialStep
-from plugins.defense.crafting import check_numbers, strength
+from plugins.defense.inner_attack import check_numbers, strength
 from plugins.engine.distributed import average_gradients
 from plugins.errors import InputError
 from plugins.registry import STEP

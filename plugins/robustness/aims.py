@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from plugins.attacks import Attack
+from plugins.attacks.dataset_level import CandidateAttack
 from plugins.attacks.objectives import success_at_k
-from plugins.attacks.prepared import CandidateAttack
 from plugins.evaluation import distances
 from plugins.evaluation.distance import CHUNK
 from plugins.robustness.searches import Search

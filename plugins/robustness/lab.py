@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from plugins.attacks import Attack, Guides, build_attack
-from plugins.attacks.adapter import preserved_random_state
-from plugins.attacks.transfer import Transferred
+from plugins.attacks.black_box.transfer import Transferred
+from plugins.attacks.features import preserved_random_state
 from plugins.robustness.outcomes import Outcomes, Scores, worst_scores
 from plugins.robustness.records import Record
 from plugins.robustness.robust_evaluator import RobustEvaluator

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from plugins.attacks.adapter import row_groups
+from plugins.attacks.features import row_groups
 from plugins.data.datasets.tracklet import Tracklet
 from plugins.evaluation import Side, ranked_lists
 from plugins.robustness.lab import MEASURE, Lab

@@ -15,7 +15,7 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 from plugins.attacks import Adapter, Attack, build_attack
-from plugins.attacks.base import read_attack
+from plugins.attacks.attack import read_attack
 from plugins.attacks.budget import check_reach, warn_once
 from plugins.data.clips import ClipDataset
 from plugins.errors import InputError

@@ -16,8 +16,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from plugins.attacks import Adapter, Attack, Guides, ThreatModel, attacking
-from plugins.attacks.adapter import row_groups
-from plugins.attacks.draws import joint_seed
+from plugins.attacks.features import row_groups
 from plugins.attacks.guides import visible_pairs
 from plugins.attacks.projections import mean_size, row_norms
 from plugins.data.loaders import to_device
@@ -35,6 +34,7 @@ from plugins.interrupts import shield_loader_worker
 from plugins.robustness.batches import RowBatches
 from plugins.robustness.outcomes import Attacked, Outcomes, Scores, join
 from plugins.robustness.records import Record
+from plugins.utils.random import derive_seed
 
 SIDES = ("query", "gallery")
 # Tells the seed of the scored pass from the attack's own.
@@ -295,7 +295,7 @@ def reread_features(
     for number in range(comm.get_rank(), len(batches), comm.get_world_size()):
         batch = to_device(read(batches[number]), device)
         with attacking(adapter.model), torch.no_grad():
-            seed_all_rng(joint_seed(seed, SCORED))
+            seed_all_rng(derive_seed(seed, SCORED))
             done[number] = adapter.features(batch).cpu()
     parts = {number: part for share in comm.all_gather(done) for number, part in share.items()}
     return torch.cat([parts[number] for number in sorted(parts)])
@@ -335,7 +335,7 @@ def attack_batch(
     images, climb = outcome.batch["images"], outcome.climb
     with attacking(adapter.model), torch.no_grad():
         # For a model that draws: not what it drew under attack, which the attacker saw.
-        seed_all_rng(joint_seed(attack.seed, SCORED))
+        seed_all_rng(derive_seed(attack.seed, SCORED))
         features = adapter.features(outcome.batch)
     moved, reached = budget_used(images - batch["images"], groups.to(images.device), attack.threat)
     tensors = {

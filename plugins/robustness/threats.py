@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from plugins.attacks import Guides, Recipe, Region, ThreatModel, hop_skip_jump, maximise
-from plugins.attacks.base import Outcome
-from plugins.attacks.draws import row_generator
+from plugins.attacks.attack import Outcome
 from plugins.attacks.optimizers import Climb, Explorer
-from plugins.attacks.presets import RankMargin
+from plugins.attacks.per_query import RankMargin
+from plugins.utils.random import item_generator
 
 # Share of the image that the patch covers.
 PATCH_SHARE = 0.05
@@ -120,7 +120,7 @@ class Light(Blind):
         for draw in range(self.recipe.steps):
             lights = torch.stack(
                 [
-                    torch.rand(3, generator=row_generator(self.seed, row, draw))
+                    torch.rand(3, generator=item_generator(self.seed, row, draw))
                     for row in region.rows.tolist()
                 ]
             )

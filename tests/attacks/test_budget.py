@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from plugins.attacks import Recipe, Region, ThreatModel, build_attack, hop_skip_jump
-from plugins.attacks.adapter import float_images
-from plugins.attacks.base import read_attack
+from plugins.attacks.attack import read_attack
+from plugins.attacks.black_box.transfer import Transferred
 from plugins.attacks.budget import check_budget, check_reach
+from plugins.attacks.features import float_images
 from plugins.attacks.optimizers import maximise
 from plugins.attacks.projections import mean_size
-from plugins.attacks.transfer import Transferred
 from plugins.config import setup_cfg
 from plugins.errors import InputError
 from plugins.registry import ATTACK, known

@@ -7,8 +7,8 @@ import torch
 
 from plugins.attacks import Adapter, Guides, Recipe, ThreatModel
 from plugins.attacks.objectives import rank_margin
-from plugins.attacks.presets import FNA
-from tests.attacks.test_adapter import built
+from plugins.attacks.per_query import FNA
+from tests.attacks.test_features import built
 from tests.modeling.samples import small_batch
 
 EPS, FRAMES = 6.0, 4

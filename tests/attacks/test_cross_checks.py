@@ -12,7 +12,7 @@ from torch import nn
 from plugins.attacks import Guides, Recipe, Region, ThreatModel, maximise
 from plugins.attacks.logits import IdentityLogits, labels
 from plugins.attacks.objectives import rank_margin
-from plugins.attacks.presets import FNA, RankMargin, Square
+from plugins.attacks.per_query import FNA, RankMargin, Square
 from plugins.synthetic import MARKET1501, SyntheticSettings, render_layout
 from tests.attacks.test_optimizers import GRAY, recorded, waves
 

@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from plugins.balancing.tables import MANIFEST, Outcome, write_table
 from plugins.config import setup_cfg
 from plugins.data import build_dataset, checks
 from plugins.data.datasets import INFRARED, VISIBLE, Tracklet
 from plugins.data.sample_sheet import save_sample_sheet
-from plugins.defense.balance.tables import MANIFEST, Outcome, write_table
 from tests.helpers.trees import run_tool
 
 TOOL = str(Path(__file__).parents[2] / "tools" / "check_data.py")

@@ -8,13 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plugins.balancing.planner import FEW
+from plugins.balancing.tables import MANIFEST, Outcome, write_table
 from plugins.config import setup_cfg
 from plugins.data import build_dataset, build_test_loader, build_train_loader
 from plugins.data.checks import check_labels, read_splits
 from plugins.data.datasets.held_out import check_held_out, searchable_people, split_groups
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet, as_tracklet
-from plugins.defense.balance.planner import FEW
-from plugins.defense.balance.tables import MANIFEST, Outcome, write_table
 from plugins.errors import InputError
 from plugins.evaluation import VVIEvaluator
 from plugins.protocol import Direction

@@ -11,7 +11,7 @@ from plugins.defense.adversarial_step import AdversarialStep, captured_outputs, 
 from plugins.engine.steps import SimpleStep
 from plugins.errors import InputError
 from plugins.modeling.dual_norm import add_dual_norm
-from tests.attacks.test_adapter import batch_for, built
+from tests.attacks.test_features import batch_for, built
 from tests.defense.toys import Loader, tiny, tiny_batch, tiny_cfg
 from tests.modeling.samples import copied, differing, state
 

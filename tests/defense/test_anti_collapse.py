@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.defense.crafting import Crafter
+from plugins.defense.inner_attack import Crafter
 from plugins.defense.triplets import distance, mirrored_triplets, triplet_hinge
 from plugins.errors import InputError
 from plugins.modeling.freeze import frozen_parameters

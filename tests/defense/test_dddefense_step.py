@@ -15,7 +15,7 @@ from plugins.defense.centroids import CentroidBank
 from plugins.defense.dddefense_step import HALVES, DDDefenseStep, rows_of
 from plugins.defense.self_meta import split_identities
 from plugins.errors import InputError
-from tests.attacks.test_adapter import batch_for, built
+from tests.attacks.test_features import batch_for, built
 from tests.defense.test_adversarial_step import run, step_of
 from tests.defense.test_softening import slow_image, slow_label
 from tests.defense.toys import PEOPLE, tiny, tiny_batch

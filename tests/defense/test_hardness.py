@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.defense.crafting import Crafter
+from plugins.defense.inner_attack import Crafter
 from plugins.defense.triplet_attacks import GradualAdversary
 from plugins.defense.triplets import hardness, softhard_triplets
 from plugins.errors import InputError

@@ -11,7 +11,7 @@ from fastreid.utils.events import EventStorage
 from plugins.defense.universal_step import UniversalStep
 from plugins.engine.steps import SimpleStep
 from plugins.errors import InputError
-from tests.attacks.test_adapter import batch_for, built
+from tests.attacks.test_features import batch_for, built
 from tests.defense.runs import assert_resumes
 from tests.defense.test_adversarial_step import run, step_of
 from tests.defense.toys import Loader, tiny, tiny_batch, tiny_cfg

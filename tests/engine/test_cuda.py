@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from plugins.defense.balance.generator import EDMGenerator
-from plugins.defense.balance.training import CHECKPOINT, GeneratorTraining
+from plugins.balancing.generator import EDMGenerator
+from plugins.balancing.training import CHECKPOINT, GeneratorTraining
 from plugins.robustness.card import make_card
 from plugins.robustness.checks import ESTABLISHED
-from tests.defense.balance.small import SETTINGS, write_photographs
+from tests.balancing.small import SETTINGS, write_photographs
 from tests.defense.runs import SMALL
 from tests.engine.small import CONFIG, ROOT, train, train_and_kill
 from tests.engine.test_resume import checkpoint

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from plugins.attacks import Recipe, ThreatModel
-from plugins.attacks.prepared import CAMinus, CAPlus
-from plugins.attacks.presets import FNA, TMA, QAMinus, QAPlus
+from plugins.attacks.dataset_level import CAMinus, CAPlus
+from plugins.attacks.per_query import FNA, TMA, QAMinus, QAPlus
 from plugins.evaluation import distances
 from plugins.robustness import Search
 from plugins.robustness.aims import aimed_success

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from plugins.attacks import Attack, Region, ThreatModel
-from plugins.attacks.presets import SMA
+from plugins.attacks.per_query import SMA
 from plugins.robustness.checks import (
     FAIL,
     PASS,

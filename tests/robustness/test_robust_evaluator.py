@@ -13,7 +13,7 @@ from fastreid.evaluation import inference_on_dataset
 from PIL import Image, ImageOps
 
 from plugins.attacks import build_attack
-from plugins.attacks.prepared import CMPS
+from plugins.attacks.dataset_level import CMPS
 from plugins.config import setup_cfg
 from plugins.data import build_test_loader
 from plugins.engine import Trainer

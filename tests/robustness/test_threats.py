@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from plugins.attacks import Recipe, ThreatModel
 from plugins.attacks.objectives import rank_margin
-from plugins.attacks.presets import RankMargin
+from plugins.attacks.per_query import RankMargin
 from plugins.robustness.threats import (
     LIGHT,
     Light,

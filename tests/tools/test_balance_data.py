@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
+from plugins.balancing import runs
+from plugins.balancing.planner import Slot
+from plugins.balancing.tables import MANIFEST, PLAN, Outcome, read_table, write_table
 from plugins.config import setup_cfg
-from plugins.defense.balance import runs
-from plugins.defense.balance.planner import Slot
-from plugins.defense.balance.tables import MANIFEST, PLAN, Outcome, read_table, write_table
 from plugins.engine import Trainer
 from plugins.synthetic import MARKET1501, SyntheticSettings, render_layout
 

@@ -143,7 +143,7 @@ def test_balance_data(market, tmp_path):
     config.write_text(BALANCE)
     words = ["train", "--config-file", config, "DATASETS.BALANCE.DIR", tmp_path / "balance"]
     words += ["DATASETS.BALANCE.GENERATOR.CHECKPOINT_PERIOD", 100]
-    place = "plugins.defense.balance.training:GeneratorTraining._advance"
+    place = "plugins.balancing.training:GeneratorTraining._advance"
     (said,) = run_signalled("balance_data", place, "SIGTERM", *words, datasets=market)
     file = tmp_path / "balance/generator.pth"
     assert said == (

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from plugins.attacks import Region
-from plugins.attacks.adapter import attacking, row_groups
+from plugins.attacks.features import attacking, row_groups
 from plugins.attacks.projections import to_uint8
 from plugins.robustness.checks.verdict import FAIL, PASS, WARN, Verdict, at_least, at_most, skipped
 from plugins.robustness.lab import MEASURE, Lab, relative_change

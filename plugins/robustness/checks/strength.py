@@ -1,6 +1,6 @@
 """Group B: is the attack as strong as it can be made, or would more of it break more?"""
 
-from plugins.attacks.base import SEEDS
+from plugins.attacks.attack import SEEDS
 from plugins.robustness.checks.verdict import PASS, WARN, Verdict, at_most
 from plugins.robustness.lab import MEASURE, Lab, rank_1
 from plugins.robustness.outcomes import Outcomes, worst_case

@@ -1,0 +1,96 @@
+"""The two tables of a balancing: the plan (slots) and the manifest (what became of each slot)."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from plugins.balancing.planner import Slot
+from plugins.errors import InputError
+from plugins.utils.io import read_text, write_text
+
+PLAN, MANIFEST, MADE_WITH = "plan.csv", "manifest.csv", "made_with.json"
+
+
+class Outcome(NamedTuple):
+    """A slot after its candidates were judged.
+
+    Attributes:
+        slot: its number in the plan.
+        person: whom it shows.
+        camera: which camera seems to have taken it.
+        reason: of the slot.
+        path: the image, relative to the table's folder; empty where no candidate passed.
+        is_pseudo: 1; real images are in no such table.
+        seed: of the generator.
+        candidates: images made for the slot.
+        accepted: how many passed; the best of them is kept.
+        person_rank: of the right person for the teacher, 1 the first; 0 for an empty slot.
+        camera_probability: of the right camera; 0 for an empty slot.
+    """
+
+    slot: int
+    person: str
+    camera: str
+    reason: str
+    path: str
+    is_pseudo: int
+    seed: int
+    candidates: int
+    accepted: int
+    person_rank: int
+    camera_probability: float
+
+
+Row = TypeVar("Row", Slot, Outcome)
+
+
+def write_table(path: Path, kind: type[Row], rows: Iterable[Row]) -> None:
+    """Write rows under a header, completely or not at all."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(kind._fields)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def unfinished(folder: Path, outcomes: Sequence[Outcome]) -> str | None:
+    """What to say of a manifest that lacks slots of the plan beside it; None if it lacks none.
+
+    Args:
+        folder: of both.
+        outcomes: the manifest.
+    """
+    slots = read_table(folder / PLAN, Slot) if (folder / PLAN).is_file() else []
+    if len(outcomes) >= len(slots):
+        return None
+    return (
+        f"{folder / MANIFEST}: {len(outcomes)} of the {len(slots)} slots of {PLAN}; "
+        "tools/balance_data.py generate goes on"
+    )
+
+
+def read_table(path: Path, kind: type[Row]) -> list[Row]:
+    """The rows of a table.
+
+    Raises:
+        InputError: no such file, other columns, or a cell of another type, with file and line.
+    """
+    if not path.is_file():
+        command = "plan" if kind is Slot else "generate"
+        raise InputError(f"{path}: no such file; tools/balance_data.py {command} writes it")
+    text = io.StringIO(read_text(path, keep_line_ends=True), newline="")
+    header, *lines = [*csv.reader(text)] or [[]]
+    if tuple(header) != kind._fields:
+        raise InputError(
+            f"{path}:1: found the columns {','.join(header)}; expected {','.join(kind._fields)}"
+        )
+    types = kind.__annotations__.values()
+    rows = []
+    for number, cells in enumerate(lines, start=2):
+        try:
+            rows.append(kind(*(make(cell) for make, cell in zip(types, cells, strict=True))))
+        except ValueError as error:
+            raise InputError(f"{path}:{number}: {error}") from error
+    return rows

@@ -1,0 +1,265 @@
+"""Training the generator: resumable at any step, with the bits of a run that was never stopped.
+
+A step draws from (seed, step) alone, so a checkpoint needs no random state.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import io
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers.training_utils import EMAModel
+from fastreid.config import CfgNode
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from plugins.balancing.edm import denoising_loss, draw_sigma, to_unit
+from plugins.balancing.network import ConditionalUNet
+from plugins.balancing.photographs import Photograph, labels, read_photographs
+from plugins.engine.checkpoint import read_checkpoint
+from plugins.errors import InputError
+from plugins.interrupts import Interrupted, StopSignals
+from plugins.utils.images import MAX_PIXELS
+from plugins.utils.io import write_tensors, write_text
+from plugins.utils.random import item_generator
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT, LOSSES = "generator.pth", "losses.csv"
+CLIP_NORM = 1.0  # largest norm of the whole gradient
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What decides the weights of a generator, beside the images; DATASETS.BALANCE.GENERATOR."""
+
+    size: tuple[int, int]
+    channels: tuple[int, ...]
+    layers: int
+    patch: int
+    unknown: float
+    ema: float
+    batch: int
+    base_lr: float
+    seed: int
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "TrainingSettings":
+        """Those of a config; SEED -1 counts as 0, or no run could be resumed.
+
+        Raises:
+            InputError: a number is out of its range.
+        """
+        keys = cfg.DATASETS.BALANCE.GENERATOR
+        for key in ("UNKNOWN", "EMA"):
+            if not 0 <= keys[key] < 1:
+                raise InputError(
+                    f"DATASETS.BALANCE.GENERATOR.{key}: {keys[key]}; expected 0 or more, below 1"
+                )
+        if not keys.BASE_LR > 0:
+            raise InputError(
+                f"DATASETS.BALANCE.GENERATOR.BASE_LR: {keys.BASE_LR}; expected more than 0"
+            )
+        names = [field.name for field in dataclasses.fields(cls) if field.name != "seed"]
+        values = {name: keys[name.upper()] for name in names}
+        lists = {name: tuple(values[name]) for name in ("size", "channels")}
+        return cls(**values | lists, seed=max(cfg.SEED, 0))
+
+    def network(self, people: int, cameras: int) -> ConditionalUNet:
+        """Random weights, from torch's global generator.
+
+        Raises:
+            InputError: size and channels do not fit.
+        """
+        return ConditionalUNet(
+            people, cameras, self.size, self.channels, self.layers, patch=self.patch
+        )
+
+
+class GeneratorTraining:
+    """The state of a training, and the steps that advance it.
+
+    Attributes:
+        people: known people, sorted; a label is a place in this list.
+        cameras: known cameras, likewise.
+        step: steps done.
+        losses: of each of them.
+    """
+
+    def __init__(
+        self,
+        photographs: Sequence[Photograph],
+        settings: TrainingSettings,
+        device: str,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        """Random weights; the images, of at most ``max_pixels``, are read at the first step.
+
+        Raises:
+            InputError: there are no images, or the settings make no network.
+        """
+        if not photographs:
+            raise InputError("DATASETS.BALANCE.NAME: it has no training images")
+        self._training_set = training_set(photographs)
+        self.people, self.cameras = self._training_set["people"], self._training_set["cameras"]
+        self.step, self.losses = 0, []
+        self._photographs, self._settings, self._device = photographs, settings, device
+        self._max_pixels = max_pixels
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(settings.seed)
+            network = settings.network(len(self.people), len(self.cameras))
+        self._network = network.to(device)
+        self._average = EMAModel(self._network.parameters(), decay=settings.ema)
+        self._optimizer = torch.optim.Adam(self._network.parameters(), lr=settings.base_lr)
+
+    def run(self, folder: Path, steps: int, period: int) -> None:
+        """Go on to step ``steps``; save every ``period`` steps, at the end and when interrupted.
+
+        Args:
+            folder: to write to; a checkpoint that is there is resumed.
+            steps: of the whole training; more than a finished run had prolong it.
+            period: steps between two checkpoints.
+
+        Raises:
+            InputError: the checkpoint is damaged, or of other settings, images or layers; or the
+                gradient is not finite.
+            Interrupted: a signal asked for it; the step was ended and saved.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / CHECKPOINT).is_file():
+            self._load(folder / CHECKPOINT)
+            logger.info("%s: resumed at step %d", folder / CHECKPOINT, self.step)
+        if self.step >= steps:
+            return
+        images = read_photographs(self._photographs, self._settings.size, self._max_pixels)
+        people = labels([photograph.person for photograph in self._photographs], self.people)
+        cameras = labels([photograph.camera for photograph in self._photographs], self.cameras)
+        progress = tqdm(total=steps, initial=self.step, desc="generator", unit="step")
+        with StopSignals() as stop, progress as bar:
+            while self.step < steps:
+                self.losses.append(self._advance(images, people, cameras))
+                self.step += 1
+                bar.update()
+                bar.set_postfix(loss=f"{sum(self.losses[-100:]) / len(self.losses[-100:]):.4f}")
+                stopped = stop.signal is not None
+                if self.step % period == 0 or self.step == steps or stopped:
+                    self._save(folder)
+                if stopped and self.step < steps:
+                    done = f"saved {folder / CHECKPOINT} after step {self.step} of {steps}"
+                    raise Interrupted(stop.signal, f"{done}; the same command goes on from there")
+
+    def _advance(self, images: Tensor, people: Tensor, cameras: Tensor) -> float:
+        """One step of Adam; all draws on the CPU, so that the device does not change them."""
+        settings = self._settings
+        generator = item_generator(settings.seed, self.step)
+        chosen = torch.randint(len(images), (settings.batch,), generator=generator)
+        clean = to_unit(images[chosen])
+        noise = torch.randn(clean.shape, generator=generator)
+        sigma = draw_sigma(len(clean), generator)
+        told = self._network.forget(people[chosen], cameras[chosen], settings.unknown, generator)
+        batch = (part.to(self._device) for part in (clean, noise, sigma, *told))
+        loss = denoising_loss(self._network, *batch)
+        self._optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self._network.parameters(), CLIP_NORM)
+        # It overflows before the loss does; an update by it would spoil weights that may be saved.
+        if not norm.isfinite():
+            raise InputError(
+                f"the generator's gradient is {norm.item()}, its loss {loss.item()}, at step "
+                f"{self.step}; lower DATASETS.BALANCE.GENERATOR.BASE_LR {settings.base_lr}"
+            )
+        self._optimizer.step()
+        self._average.step(self._network.parameters())
+        return loss.item()
+
+    def _save(self, folder: Path) -> None:
+        data = {
+            "model": self._network.state_dict(),
+            "average": self._average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "losses": torch.tensor(self.losses, dtype=torch.float64),
+            "settings": dataclasses.asdict(self._settings),
+            **self._training_set,
+        }
+        write_tensors(folder / CHECKPOINT, data)
+        table = io.StringIO(newline="")
+        csv.writer(table, lineterminator="\n").writerows(
+            [("step", "loss"), *enumerate(self.losses, start=1)]
+        )
+        write_text(folder / LOSSES, table.getvalue())
+
+    def _load(self, path: Path) -> None:
+        data = read_generator(path)
+        own = dataclasses.asdict(self._settings) | self._training_set
+        require_same_training(data, own, path)
+        require_same_network(self._network, data, path)
+        self._network.load_state_dict(data["model"])
+        self._average.load_state_dict(data["average"])
+        self._average.to(self._device)
+        self._optimizer.load_state_dict(data["optimizer"])
+        self.losses = data["losses"].tolist()
+        self.step = len(self.losses)
+
+
+def training_set(photographs: Sequence[Photograph]) -> dict[str, object]:
+    """What tells a training set from others, wherever it lies: people, cameras, names of files."""
+    names = [(Path(each.path).name, each.person, each.camera) for each in photographs]
+    return {
+        "people": sorted({photograph.person for photograph in photographs}),
+        "cameras": sorted({photograph.camera for photograph in photographs}),
+        "images": hashlib.sha256(repr(names).encode()).hexdigest()[:12],
+    }
+
+
+def require_same_training(data: dict, own: dict[str, object], path: Path) -> None:
+    """Raise InputError if a checkpoint's settings or training set are not the ``own`` ones."""
+    for name, value in own.items():
+        found = data["settings"][name] if name in data["settings"] else data[name]
+        # Some checkpoints have the number of images instead, which tells too little.
+        if found != value and not (name == "images" and isinstance(found, int)):
+            raise InputError(
+                f"{path}: trained with {name} {shorten(found)}, now it is {shorten(value)}; "
+                "move it away to train anew"
+            )
+
+
+def read_generator(path: Path) -> dict:
+    """The contents of a generator's checkpoint.
+
+    Raises:
+        InputError: no such file, damaged, a checkpoint of something else, or of a version with
+            other settings.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; tools/balance_data.py train writes it")
+    data = read_checkpoint(str(path))
+    if "average" not in data:
+        raise InputError(f"{path}: not a generator's checkpoint: it has no 'average'")
+    known = {field.name for field in dataclasses.fields(TrainingSettings)}
+    if odd := known ^ data["settings"].keys():
+        raise InputError(
+            f"{path}: its settings differ from this version's in {', '.join(sorted(odd))}; move it "
+            "away to train anew"
+        )
+    return data
+
+
+def require_same_network(network: nn.Module, data: dict, path: Path) -> None:
+    """Raise InputError if a checkpoint's weights have other names than the network's.
+
+    diffusers' EMAModel knows its weights by their place alone, and would mistake them.
+    """
+    if data["model"].keys() != network.state_dict().keys():
+        raise InputError(
+            f"{path}: its network has other layers than this version's; move it away to train anew"
+        )
+
+
+def shorten(value: object) -> str:
+    """A value for a message; of a list only its length."""
+    return f"({len(value)} names)" if isinstance(value, list) else str(value)

@@ -1,0 +1,226 @@
+"""The inner maximisation: from a training batch the attacked one to train on.
+
+Legend: B clips in the batch. Pixels, budgets and steps are in 0-255 units.
+"""
+
+import copy
+import math
+from dataclasses import replace
+
+import torch
+from fastreid.config import CfgNode
+from torch import Tensor, nn
+
+from plugins.attacks import (
+    Adapter,
+    Attack,
+    Guides,
+    Recipe,
+    Region,
+    ThreatModel,
+    attacking,
+    maximise,
+)
+from plugins.attacks.attack import STRONG, read_attack
+from plugins.attacks.budget import check_budget, check_reach, warn_once
+from plugins.attacks.features import float_images
+from plugins.attacks.optimizers import GRADIENT_FREE, Score
+from plugins.defense.triplet_attacks import TRIPLET_ATTACKS, TripletAttack
+from plugins.errors import InputError
+from plugins.modeling.meta_arch.vvi_baseline import log_scalar
+from plugins.registry import ATTACK, known
+from plugins.utils.names import closest_names, list_names
+
+
+class Crafter:
+    """Attacks training batches, guided by nothing but the batch itself.
+
+    The features are those that a search ranks, in evaluation mode, so that BatchNorm neither mixes
+    the clips of a batch nor records them; in float32 also under SOLVER.AMP, because the gradient of
+    a pixel is too small for float16. The start is random, as some objectives have no gradient at a
+    clean image, but for an attack on triplets. Each clip keeps the best images that it passed.
+    Of an attack's own recipe only the momentum counts.
+
+    The images carry no graph, and no gradient of a parameter is computed. A derivative of the
+    crafting itself would be zero, as it steps by signs.
+
+    Attributes:
+        adapter: gives the features; mirror images and further clips of TEST are left out.
+        attack: DEFENSE.INNER, at full strength.
+    """
+
+    def __init__(self, model: nn.Module, cfg: CfgNode) -> None:
+        """Read DEFENSE, and of ATTACK how a perturbation is measured: all but its EPS.
+
+        Warns, once, of a budget below one gray level and of steps that do not reach it.
+
+        Raises:
+            InputError: from ``inner_attack``.
+        """
+        self.attack = inner_attack(cfg)
+        check_budget(self.attack.threat, "DEFENSE", cfg.INPUT.SIZE_TRAIN)
+        if doubt := inner_doubt(cfg, self.attack):
+            warn_once(doubt)
+        self.adapter = Adapter(model, single_view(cfg))
+        self._warmup_epochs = cfg.DEFENSE.WARMUP_EPOCHS
+
+    def attack_of(self, epoch: int, seed: int) -> Attack | TripletAttack:
+        """The attack of an epoch: budget and steps grow with :func:`strength`."""
+        share = strength(epoch, self._warmup_epochs)
+        threat, recipe = self.attack.threat, self.attack.recipe
+        attack = copy.copy(self.attack)
+        attack.threat = replace(threat, eps=share * threat.eps)
+        attack.recipe = replace(recipe, step_size=share * recipe.step_size)
+        attack.seed = seed
+        return attack
+
+    def __call__(self, batch: dict, epoch: int, seed: int) -> dict:
+        """The batch with attacked ``images``; the model and the random states are as before.
+
+        Args:
+            batch: ``images`` (B, T, 3, H, W) or (B, 3, H, W) in [0, 255]; ``targets`` (B,). It is
+                not changed.
+            epoch: of the whole run.
+            seed: of all random draws, below 2^32.
+
+        Returns:
+            A new batch; with a budget of 0 the same one. Of an attack on triplets also the
+            ``triplets`` (N, 3), places in the batch of anchor, positive and negative.
+
+        Raises:
+            InputError: images are not in [0, 255], or the objective is not finite.
+        """
+        attack = self.attack_of(epoch, seed)
+        on_triplets = isinstance(attack, TripletAttack)
+        if attack.threat.eps == 0 and not on_triplets:
+            return batch
+        # A clip may come twice, each time augmented in its own way: every one is a row of its own.
+        clips = {key: value for key, value in float_images(batch).items() if key != "rows"}
+        with torch.autocast(batch["images"].device.type, enabled=False):
+            with torch.no_grad():
+                clean = self.adapter(clips)
+            targets = batch["targets"].to(clean.device)
+            metric = self.adapter.metric
+            guides = Guides.among(clean, targets, metric=metric, source="training batch")
+            if on_triplets:
+                attack = attack.aimed(guides)
+                batch = {**batch, "triplets": attack.triplets}
+            if attack.threat.eps == 0:
+                return batch
+            images = self._climb(attack, clips, guides)
+        return {**batch, "images": images.view(batch["images"].shape)}
+
+    def _climb(self, attack: Attack | TripletAttack, clips: dict, guides: Guides) -> Tensor:
+        """Images (B, T, 3, H, W) with the highest objective of those that each clip passed.
+
+        Logs how far they are from where the climb began, in gray levels, a mean over all pixels: 0
+        where an attack is nothing but its random start.
+        """
+        score = attack.score(self.adapter, clips, guides)
+        if isinstance(attack, Attack):
+            score = without_margin(score)
+        with attacking(self.adapter.model):
+            region = Region(attack.threat, clips)
+            climb = maximise(score, region, attack.recipe, attack.seed)
+        log_scalar("attack/moved_from_start", climb.travelled.mean())
+        return climb.images
+
+
+def inner_attack(cfg: CfgNode) -> Attack | TripletAttack:
+    """Build DEFENSE.INNER with the budget and the steps of DEFENSE.
+
+    Raises:
+        InputError: there is no such attack, it cannot run on one batch, a number is out of its
+            range, or steps do not reach a budget of L2.
+    """
+    settings = cfg.DEFENSE
+    check_numbers(settings)
+    attack = build_inner(cfg)
+    on_triplets = isinstance(attack, TripletAttack)
+    attack.threat = replace(ThreatModel.from_config(cfg), eps=settings.EPS)
+    attack.recipe = Recipe(
+        steps=settings.STEPS,
+        step_size=settings.STEP_SIZE,
+        random_start=not on_triplets,
+        momentum=attack.recipe.momentum,
+        drop_solved=on_triplets,
+    )
+    inner_doubt(cfg, attack)
+    return attack
+
+
+def inner_doubt(cfg: CfgNode, attack: Attack | TripletAttack) -> str:
+    """Ask ``check_reach`` about the inner attack."""
+    name = f"DEFENSE.INNER {cfg.DEFENSE.INNER}"
+    return check_reach(name, attack.threat, attack.recipe, "DEFENSE")
+
+
+def build_inner(cfg: CfgNode) -> Attack | TripletAttack:
+    """The attack DEFENSE.INNER.
+
+    Raises:
+        InputError: there is no such attack, or it cannot run on one batch.
+    """
+    name = cfg.DEFENSE.INNER
+    if name in TRIPLET_ATTACKS:
+        return TRIPLET_ATTACKS[name](cfg)
+    plain = name.removesuffix(STRONG)
+    if plain not in known(ATTACK):
+        choices = closest_names(name, [*known(ATTACK), *TRIPLET_ATTACKS])
+        raise InputError(
+            f"DEFENSE.INNER: no ATTACK is named '{name}'; known: {list_names(choices)}"
+        )
+    if plain != name:
+        raise InputError(
+            f"DEFENSE.INNER: {name}; expected {plain}: how strong it is in training, DEFENSE.STEPS "
+            "and STEP_SIZE say"
+        )
+    attack = read_attack(name, cfg, "DEFENSE.INNER")
+    if attack.recipe.optimizer in GRADIENT_FREE:
+        raise InputError(
+            f"DEFENSE.INNER: {name} sees no gradient; expected an attack that climbs by gradients, "
+            "such as SMA, FNA or GOAT"
+        )
+    if type(attack).prepare is not Attack.prepare:
+        raise InputError(
+            f"DEFENSE.INNER: {name} learns from a whole data set before it attacks; "
+            "expected an attack that needs one batch, such as SMA, FNA or GOAT"
+        )
+    return attack
+
+
+def without_margin(score: Score) -> Score:
+    """The score whose margin is 0: whether Rank-1 fails in a batch is not what training is for."""
+
+    def unsolved(images: Tensor) -> tuple[Tensor, Tensor]:
+        objective, margin = score(images)
+        return objective, torch.zeros_like(margin)
+
+    return unsolved
+
+
+def strength(epoch: int, warmup_epochs: int) -> float:
+    """Share of the full budget in an epoch, from 0 in the first one to 1 after the warm-up.
+
+    >>> [strength(epoch, 4) for epoch in range(6)]
+    [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+    """
+    return min(1.0, epoch / warmup_epochs) if warmup_epochs else 1.0
+
+
+def single_view(cfg: CfgNode) -> CfgNode:
+    """The config without what makes several passes of one test item."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.TEST.FLIP.ENABLED = False
+    cfg.TEST.CLIPS = 1
+    return cfg
+
+
+def check_numbers(settings: CfgNode) -> None:
+    """Raise InputError for a number of DEFENSE that describes no inner attack."""
+    for key, least in (("EPS", 0), ("STEPS", 1), ("WARMUP_EPOCHS", 0)):
+        if not least <= settings[key] < math.inf:
+            raise InputError(f"DEFENSE.{key}: {settings[key]}; expected {least} or more")
+    if not 0 < settings.STEP_SIZE < math.inf:
+        raise InputError(f"DEFENSE.STEP_SIZE: {settings.STEP_SIZE}; expected more than 0")
