@@ -25,21 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # Before diffusers is imported: nothing is downloaded.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-<<<<<<< HEAD
 from tools.head import add_config, command, new_parser, parse
 
 if TYPE_CHECKING:
     from plugins.config import CfgNode
-=======
-from plugins.balancing import runs
-from plugins.balancing.filling import acceptance_table
-from plugins.balancing.precision import precision_table
-from plugins.config import CfgNode, setup_cfg
-from plugins.engine import parse_with_overrides
-from plugins.engine.defaults import take_available_device
-from plugins.errors import user_errors
-from plugins.utils.locks import hold
->>>>>>> 6f87295 (Rooms named after their subject: threat_model, per_query, dataset_level, black_box; balancing beside defense; derive_seed in utils)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -53,8 +42,8 @@ def parse_arguments() -> argparse.Namespace:
 @command(parse_arguments, kept="what was made before is kept; the same command goes on")
 def main(args: argparse.Namespace) -> None:
     """Read the config, then do what the command line asks for, alone in the folder."""
+    from plugins.balancing import runs
     from plugins.config import setup_cfg
-    from plugins.defense.balance import runs
     from plugins.engine.defaults import take_available_device
     from plugins.utils.locks import hold
 
@@ -68,9 +57,9 @@ def main(args: argparse.Namespace) -> None:
 
 def carry_out(task: str, cfg: "CfgNode") -> None:
     """Do one of the five tasks and print where the result lies."""
-    from plugins.defense.balance import runs
-    from plugins.defense.balance.filling import acceptance_table
-    from plugins.defense.balance.precision import precision_table
+    from plugins.balancing import runs
+    from plugins.balancing.filling import acceptance_table
+    from plugins.balancing.precision import precision_table
 
     if task == "plan":
         path, slots = runs.plan(cfg)

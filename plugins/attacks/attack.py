@@ -1,13 +1,13 @@
-"""What every attack does: objective, recipe and threat model put together on one batch.
+"""The attack: an objective, a threat model and a recipe, applied to one batch.
 
 Legend: B clips in the batch, R rows (items of query + gallery) they belong to, D feature length.
 """
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from fastreid.config import CfgNode
@@ -17,16 +17,19 @@ from torch import Tensor
 from plugins.attacks.budget import check_budget, check_reach, warn_once
 from plugins.attacks.features import (
     Adapter,
-    attacking,
+    FeaturesOf,
+    ImageFeatures,
     float_images,
-    preserved_random_state,
     row_groups,
+    select_clips,
+    undisturbed,
 )
 from plugins.attacks.guides import Guides
 from plugins.attacks.objectives import rank_margin
-from plugins.attacks.optimizers import Climb, Recipe, Score, is_better, maximise
-from plugins.attacks.projections import spread
-from plugins.attacks.threat_model import Region, ThreatModel
+from plugins.attacks.optimizers import maximize
+from plugins.attacks.recipe import Recipe
+from plugins.attacks.threat_model import PerturbationSet, ThreatModel
+from plugins.attacks.tracker import AttackResult, BestTracker
 from plugins.errors import InputError
 from plugins.registry import ATTACK, lookup
 from plugins.utils.random import item_generator
@@ -34,63 +37,92 @@ from plugins.utils.random import item_generator
 logger = logging.getLogger(__name__)
 
 STRONG = "-strong"
-SEEDS = 2**32  # as many as numpy knows
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What an attack did to one batch.
-
-    Attributes:
-        batch: the batch with attacked ``images``; the rest is the clean batch's.
-        climb: their scores and what they cost; its margin is above 0 where Rank-1 fails.
-    """
-
-    batch: dict
-    climb: Climb
+SEEDS = 2**32  # number of seeds that numpy accepts
 
 
 class Attack:
-    """An objective to maximise, and two recipes for it.
+    """An objective to maximize, a threat model, and a recipe.
 
-    A subclass sets ``objective`` and ``published``, and may set ``strong``, by which a name with
-    "-strong" is attacked; ``aim`` and ``transform``, where the objective needs more than guides
-    hold; and ``prepare``, where it learns from all rows before it changes one.
+        attack = FNA(eps=8)
+        adversarial = attack(model, batch, gallery)
+
+    A subclass sets ``objective`` and ``published``, and may set ``strong``, the recipe of a name
+    with "-strong". These may be overridden besides: ``set_target`` and ``transform``, if the
+    objective needs more than guides hold; ``prepare``, if the attack learns from all rows before it
+    changes one; ``perturbation_set``, if the threat model does not describe the allowed images;
+    ``margin``, if success is not that Rank-1 fails; and ``search``, if images are found in another
+    way than by the recipe's optimizer.
+
+    An attack sets the mode of the model and the global random states, and restores both, so it is
+    not thread-safe.
 
     Attributes:
-        transform: of clean images (B, ..., 3, H, W), with a generator; the features of what it
-            gives, anew for each pass, are the guides' ``reference``.
-        both_sides: whether it learns from rows of query and gallery, not of one side alone.
-        solved_first: whether its aim is that Rank-1 fails; else its objective alone counts.
-        threat: what may be changed.
-        recipe: how the objective is climbed.
-        seed: of all random draws.
+        transform: clean images (B, ..., 3, H, W) and a generator to other images, whose features
+            become the guides' ``reference``, drawn anew for each pass; None for no reference.
+        both_sides: whether ``prepare`` learns from rows of query and gallery instead of one side.
+        success_first: whether the goal is that Rank-1 fails; else the objective alone counts.
+        joint: whether the objective of a row depends on the other rows of the batch. Then rows that
+            no longer take part keep their clean features.
+        images_only: whether nothing but the attacked images is used, as in training: then no rank
+            margin is computed and no zero gradient reported.
+        threat: the threat model.
+        recipe: how the objective is maximized.
+        seed: seed of all random draws.
         passes: rows that passed the model forward and backward in ``prepare``.
     """
 
     transform: ClassVar[Callable[[Tensor, torch.Generator], Tensor] | None] = None
     both_sides: ClassVar[bool] = False
-    solved_first: ClassVar[bool] = True
+    joint: ClassVar[bool] = False
+    success_first: bool = True
+    images_only: bool = False
     passes: int = 0
 
     @staticmethod
     def objective(features: Tensor, guides: Guides) -> Tensor:
-        """Of features (R, D) the values (R,) to maximise."""
+        """Return the values (R,) of features (R, D) to maximize."""
         raise NotImplementedError
 
     @staticmethod
     def published(eps: float) -> Recipe:
-        """The recipe of the paper, for a budget in 0-255 units."""
+        """Return the recipe of the paper for a budget in gray levels."""
         raise NotImplementedError
 
     @staticmethod
     def strong(eps: float) -> Recipe:
-        """A recipe that does not depend on a step size; the same for every objective."""
-        return Recipe("apgd", steps=100, random_start=True, restarts=5, stop_when_solved=True)
+        """Return a recipe that depends on no step size; the same for every objective."""
+        return Recipe("apgd", steps=100, random_start=True, restarts=5, early_stop=True)
 
-    def __init__(self, threat: ThreatModel, recipe: Recipe, seed: int = 0) -> None:
-        """Attack by ``recipe`` within ``threat``."""
-        self.threat, self.recipe, self.seed = threat, recipe, seed
+    def __init__(
+        self,
+        threat: ThreatModel | None = None,
+        recipe: Recipe | None = None,
+        seed: int = 0,
+        *,
+        eps: float | None = None,
+    ) -> None:
+        """Attack within ``threat`` by ``recipe``.
+
+        Args:
+            threat: by default the L-inf ball of ``eps`` around each image.
+            recipe: by default the published one.
+            seed: seed of all random draws, 0 or more and below 2^32.
+            eps: radius in gray levels, 0 to 255, in place of a threat model; 8 by default.
+
+        Raises:
+            InputError: both a threat model and eps are given, or eps or the seed is out of range.
+        """
+        if threat is not None and eps is not None:
+            raise InputError(
+                f"{type(self).__name__}: eps {eps:g} beside a threat model of eps {threat.eps:g}; "
+                "expected one of them"
+            )
+        if not 0 <= seed < SEEDS:
+            raise InputError(f"ATTACK.SEED: {seed}; expected 0 or more and less than 2^32")
+        if threat is None:
+            threat = ThreatModel() if eps is None else ThreatModel(eps=eps)
+        self.threat, self.seed = threat, seed
+        self.recipe = self.published(threat.eps) if recipe is None else recipe
 
     @classmethod
     def from_config(cls, cfg: CfgNode, strong: bool = False) -> "Attack":
@@ -110,10 +142,42 @@ class Attack:
         chosen = {name: cfg.ATTACK[name.upper()] for name in names if cfg.ATTACK[name.upper()]}
         return cls(threat, replace(recipe, **chosen), cfg.ATTACK.SEED)
 
-    def prepare(
-        self, features_of: Callable[[dict], Tensor], batches: Iterable[tuple[dict, Guides]]
-    ) -> "Attack":
-        """The attack once it knows all rows: called once, before ``run``. Most need no such thing.
+    def __call__(
+        self,
+        model: Callable[..., Tensor],
+        batch: dict[str, Any],
+        gallery: dict[str, Any],
+        *,
+        metric: str = "cosine",
+        junk: str | None = None,
+    ) -> dict[str, Any]:
+        """Attack a batch of queries, guided by a gallery; return the batch with attacked images.
+
+        Args:
+            model: images (B, T, 3, H, W) or (B, 3, H, W) in [0, 255] to features (B, D),
+                differentiable; a ``torch.nn.Module``, which is attacked in evaluation mode, a
+                function, or an ``Adapter``. It must treat each image by itself.
+            batch: ``images``; ``targets`` (B,) person labels; ``camids`` (B,), optional. It is not
+                changed.
+            gallery: likewise; ``features`` (G, D) may take the place of ``images``.
+            metric: "cosine" or "euclidean", how features are ranked.
+            junk: name of a rule in ``plugins.evaluation.ranks.JUNK`` for gallery items that a query
+                ignores; by default "camera" where both sides have ``camids``, else "none".
+
+        Raises:
+            InputError: an entry is missing; images are not in [0, 255]; the features have the wrong
+                shape, no gradient, or the objective is not finite; there is no such metric or rule;
+                or the attack needs ``prepare`` first.
+        """
+        features_of = model if isinstance(model, Adapter) else ImageFeatures(model)
+        with undisturbed(features_of):
+            guides = Guides.from_batches(features_of, batch, gallery, metric=metric, junk=junk)
+        return self.run(features_of, batch, guides).batch
+
+    def prepare(self, features_of: FeaturesOf, batches: Iterable[tuple[dict, Guides]]) -> "Attack":
+        """Return the attack once it knows all rows; to be called once, before ``run``.
+
+        Most attacks need no preparation and return themselves.
 
         Args:
             features_of: as for ``run``.
@@ -121,173 +185,186 @@ class Attack:
         """
         return self
 
-    def aim(self, guides: Guides, rows: Tensor) -> Guides:
-        """The guides with what the objective needs besides, for the rows (R,) named in the data."""
+    def set_target(self, guides: Guides, rows: Tensor) -> Guides:
+        """Return the guides with the target of each row, for rows (R,) as the data names them."""
         return guides
 
-    def __call__(self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides) -> dict:
-        """The attacked batch of ``run``."""
-        return self.run(features_of, batch, guides).batch
+    def perturbation_set(self, batch: dict) -> PerturbationSet:
+        """Return the images that may replace those of the batch."""
+        return PerturbationSet(self.threat, batch)
 
-    def run(self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides) -> Outcome:
-        """Attack one batch. Random states, and a model in an ``Adapter``, are left as found.
+    def margin(self, objective: Tensor, features: Tensor, guides: Guides) -> Tensor:
+        """Return the margin (R,) by which the attack succeeds, above 0 where Rank-1 fails.
+
+        Args:
+            objective: (R,) of the features, without a graph.
+            features: (R, D), likewise.
+            guides: of the rows.
+        """
+        if self.images_only:
+            return torch.zeros_like(objective)
+        return objective if type(self).objective is rank_margin else rank_margin(features, guides)
+
+    def search(self, tracker: BestTracker) -> None:
+        """Find images, in one restart; whatever the tracker evaluates counts."""
+        maximize(tracker)
+
+    def run(self, features_of: FeaturesOf, batch: dict, guides: Guides) -> AttackResult:
+        """Attack one batch, and restore random states and, for an ``Adapter``, the model.
 
         Images of whole numbers, such as uint8, and of half precision are attacked as float32.
 
         Args:
             features_of: batch to features (R, D), differentiable in the images, in ascending order
-                of the rows; each row's must not depend on the others.
+                of the rows; each row's features must not depend on the other rows.
             batch: ``images`` (B, T, 3, H, W) or (B, 3, H, W) in [0, 255]; ``rows`` (B,), all clips
                 of a row in one batch; ``modalities`` (B,), all visible when absent. It is not
                 changed.
             guides: what the objective may know, for the same R rows in the same order.
 
         Raises:
-            InputError: images are not in [0, 255], or the objective is not finite.
+            InputError: images are not in [0, 255], they have no gradient, or the objective is not
+                finite.
         """
         batch = float_images(batch)
-        adapted = isinstance(features_of, Adapter)
-        with attacking(features_of.model) if adapted else preserved_random_state():
+        with undisturbed(features_of):
             seed_all_rng(self.seed)
-            best = self._restarts(features_of, batch, guides)
-        if best.stuck.any():
+            score = self.score_function(features_of, batch, guides)
+            allowed = self.perturbation_set(batch)
+            tracker = BestTracker(score, allowed, self.recipe, self.seed, self.success_first)
+            for restart in range(self.recipe.restarts):
+                score.begin(restart)
+                tracker.begin(restart)
+                if tracker.finished:
+                    break
+                self.search(tracker)
+            result = tracker.result()
+        result = replace(result, forwards=result.forwards * score.passes_per_call)
+        if not self.images_only:
+            self.report_zero_gradient(result)
+        return result
+
+    def score_function(
+        self, features_of: FeaturesOf, batch: dict, guides: Guides
+    ) -> "ScoreFunction":
+        """Return the function from images in place of the batch's to objective and margin."""
+        return ScoreFunction(self, features_of, batch, guides)
+
+    def report_zero_gradient(self, result: AttackResult) -> None:
+        """Warn of rows that were not attacked because their gradient at the start is 0."""
+        number = int(result.zero_gradient.sum())
+        if number:
             logger.warning(
                 "%s: the gradient at the start is 0 for %d of %d rows, so they were not attacked; "
                 "a random start may help",
                 type(self).__name__,
-                int(best.stuck.sum()),
-                len(best.stuck),
+                number,
+                len(result.zero_gradient),
             )
-        attacked = {**batch, "images": best.images.view(batch["images"].shape)}
-        return Outcome(attacked, best)
-
-    def score(
-        self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides, restart: int = 0
-    ) -> Score:
-        """What ``maximise`` climbs: images in place of the batch's to objective and rank margin."""
-        shape, passes = batch["images"].shape, count()
-        groups, rows = row_groups(batch)
-        guides = self.aim(guides, rows)
-
-        def score(images: Tensor, left: Tensor | None = None) -> tuple[Tensor, Tensor]:
-            clean, known = batch, guides
-            some = {**batch, "images": images.view(shape)}
-            if left is not None:
-                clips = left[groups.to(left.device)]
-                clean, some = select_clips(clean, clips), select_clips(some, clips)
-                known = guides.select(left.to(guides.pids.device))
-            if self.transform is not None:
-                known = self._refer(features_of, clean, known, (restart, next(passes)))
-            features = features_of(some).to(guides.clean.device)
-            objective = self.objective(features, known)
-            own = type(self).objective is rank_margin
-            margin = objective.detach() if own else rank_margin(features.detach(), known)
-            return objective.to(images.device), margin.to(images.device)
-
-        return score
-
-    def _refer(
-        self,
-        features_of: Callable[[dict], Tensor],
-        batch: dict,
-        guides: Guides,
-        draw: tuple[int, ...],
-    ) -> Guides:
-        """The guides whose ``reference`` are the features of the transformed clean images."""
-        groups, rows = row_groups(batch)
-        images = batch["images"].clone()
-        for place, row in enumerate(rows.tolist()):
-            clips = groups == place
-            generator = item_generator(self.seed, row, *draw)
-            images[clips] = self.transform(images[clips], generator)
-        with torch.no_grad():
-            reference = features_of({**batch, "images": images})
-        return replace(guides, reference=reference.to(guides.clean.device))
-
-    def _climb(
-        self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides, restart: int
-    ) -> Climb:
-        score = self.score(features_of, batch, guides, restart)
-        region = Region(self.threat, batch)
-        climb = maximise(score, region, self.recipe, self.seed, restart, self.solved_first)
-        return climb if self.transform is None else replace(climb, forwards=2 * climb.forwards)
-
-    def _restarts(
-        self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides
-    ) -> Climb:
-        """The best of each row over the recipe's restarts."""
-        groups, rows = (ids.to(batch["images"].device) for ids in row_groups(batch))
-        # Named, so that a part of the batch keeps the names, from which the random draws come.
-        batch = {**batch, "rows": rows[groups]}
-        best = self._climb(features_of, batch, guides, restart=0)
-        for restart in range(1, self.recipe.restarts):
-            left = torch.ones_like(best.stuck)
-            if self.recipe.stop_when_solved and self.solved_first:
-                left = best.margin <= 0
-            if not left.any():
-                break
-            part = select_clips(batch, left[groups])
-            known = guides.select(left.to(guides.pids.device))
-            climb = self._climb(features_of, part, known, restart)
-            best = merge(best, climb, left, groups, self.solved_first)
-        return best
 
 
-def select_clips(batch: dict, clips: Tensor) -> dict:
-    """The batch's clips where ``clips`` (B,) is True; every entry has one element per clip."""
-    kept = clips.nonzero().flatten()
-    return {
-        key: values[kept.to(values.device)]
-        if torch.is_tensor(values)
-        else [values[clip] for clip in kept.tolist()]
-        for key, values in batch.items()
-    }
+class ScoreFunction:
+    """Computes objective and margin of images in place of those of a batch.
 
-
-def merge(
-    best: Climb, climb: Climb, left: Tensor, groups: Tensor, solved_first: bool = True
-) -> Climb:
-    """The better of two climbs for each row, the second one being of some rows only.
-
-    Args:
-        best: of all rows.
-        climb: of the rows ``left``.
-        left: (R,) bool.
-        groups: (B,) the row of each clip.
-        solved_first: as for ``is_better``.
+    Attributes:
+        passes_per_call: forward passes of a row for one call.
     """
-    objective, start, margin, travelled = (
-        getattr(best, name).masked_scatter(left, getattr(climb, name))
-        for name in ("objective", "start", "margin", "travelled")
-    )
-    images = best.images.clone()
-    images[left[groups]] = climb.images
-    better = is_better(objective, margin, best.objective, best.margin, solved_first)
-    return Climb(
-        images=torch.where(spread(better, groups), images, best.images),
-        objective=torch.where(better, objective, best.objective),
-        start=torch.where(better, start, best.start),
-        margin=torch.where(better, margin, best.margin),
-        stuck=best.stuck & best.stuck.masked_scatter(left, climb.stuck),
-        forwards=best.forwards + climb.forwards,
-        backwards=best.backwards + climb.backwards,
-        travelled=torch.where(better, travelled, best.travelled),
-    )
+
+    def __init__(
+        self, attack: Attack, features_of: FeaturesOf, batch: dict, guides: Guides
+    ) -> None:
+        """Score images for ``attack``.
+
+        Args:
+            attack: gives objective, margin, target and transform.
+            features_of: see ``Attack.run``.
+            batch: the clean batch.
+            guides: of its rows; the attack's target is set here.
+        """
+        groups, rows = row_groups(batch)
+        self.passes_per_call = 1 if attack.transform is None else 2
+        self._attack, self._features_of, self._shape = attack, features_of, batch["images"].shape
+        self._groups, self._guides = groups, attack.set_target(guides, rows)
+        # On the CPU, so that no forward pass waits for the device to group the clips. Named, so
+        # that a part of the batch keeps the names, from which random draws derive.
+        self._batch = {**batch, "rows": rows[groups]}
+        self._active: Tensor | None = None
+        self._clips, self._active_batch, self._active_guides = groups, self._batch, self._guides
+        self.begin(0)
+
+    def begin(self, restart: int) -> None:
+        """Begin a restart, with other draws of the transform."""
+        self._restart, self._calls = restart, count()
+
+    def __call__(self, images: Tensor, active: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Score images (B, T, 3, H, W); with a mask (R,), the active rows only.
+
+        Returns:
+            Objective and margin, one value for each active row.
+        """
+        images = images.view(self._shape)
+        batch, guides = self._batch, self._guides
+        if active is not None:
+            self._select(active)
+            images = images[self._clips.to(images.device)]
+            batch, guides = self._active_batch, self._active_guides
+        if self._attack.transform is not None:
+            guides = self._transformed(batch, guides)
+        features = self._features_of({**batch, "images": images}).to(guides.clean.device)
+        objective, margin = self._evaluate(features, guides, active)
+        return objective.to(images.device), margin.to(images.device)
+
+    def _select(self, active: Tensor) -> None:
+        """Select the active part of batch and guides, unless it is still the same."""
+        if active is self._active:
+            return
+        clips = active.cpu()[self._groups]
+        self._active, self._clips = active, clips.nonzero().flatten()
+        self._active_batch = select_clips(self._batch, clips)
+        if not self._attack.joint:
+            self._active_guides = self._guides.select(active.to(self._guides.pids.device))
+
+    def _evaluate(
+        self, features: Tensor, guides: Guides, active: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Compute objective and margin of the features of the active rows."""
+        attack = self._attack
+        among_all = None if active is None or not attack.joint else active.to(features.device)
+        if among_all is not None:
+            features = guides.clean.index_put((among_all,), features)
+        objective = attack.objective(features, guides)
+        margin = attack.margin(objective.detach(), features.detach(), guides)
+        return (
+            (objective, margin) if among_all is None else (objective[among_all], margin[among_all])
+        )
+
+    def _transformed(self, batch: dict, guides: Guides) -> Guides:
+        """Refer the guides to the features of the transformed clean images of the batch."""
+        assert self._attack.transform is not None
+        groups, rows = row_groups(batch)
+        images, draw = batch["images"].clone(), next(self._calls)
+        for index, row in enumerate(rows.tolist()):
+            clips = groups == index
+            generator = item_generator(self._attack.seed, row, self._restart, draw)
+            images[clips] = self._attack.transform(images[clips], generator)
+        with torch.no_grad():
+            reference = self._features_of({**batch, "images": images})
+        return guides.refer(reference.to(guides.clean.device))
 
 
 def build_attack(name: str, cfg: CfgNode, key: str) -> Attack:
-    """The attack of that name, by its published recipe, or with "-strong" added by its strong one.
+    """Build the attack of that name, with its published recipe, or its strong one for "-strong".
 
-    Warns, once, of a budget below one gray level and of steps that do not reach it.
+    Warns, once, of a budget below one gray level and of steps that do not reach the budget.
 
     Args:
         name: registered name, such as "SMA" or "SMA-strong".
-        cfg: its ATTACK section is read, and INPUT.SIZE_TEST.
+        cfg: config whose ATTACK section is read, and INPUT.SIZE_TEST.
         key: the config key that holds the name, for the message.
 
     Raises:
         InputError: there is no such attack, a key of the section has no such value, or steps do not
-            reach a budget of L2.
+            reach an L2 budget.
     """
     attack = read_attack(name, cfg, key)
     check_budget(attack.threat, "ATTACK", cfg.INPUT.SIZE_TEST)
@@ -297,6 +374,6 @@ def build_attack(name: str, cfg: CfgNode, key: str) -> Attack:
 
 
 def read_attack(name: str, cfg: CfgNode, key: str) -> Attack:
-    """Build an attack as ``build_attack`` does, without a look at units and reach."""
+    """Build an attack as ``build_attack`` does, without checking units and reach."""
     attack = lookup(ATTACK, name.removesuffix(STRONG), key)
     return attack.from_config(cfg, strong=name.endswith(STRONG))

@@ -1,6 +1,6 @@
-"""Attacks that know all rows before they change one: candidate attacks and universal ones.
+"""Attacks that learn from all rows before they change one: candidate and universal attacks.
 
-Call ``prepare`` before ``run``. Budgets and steps in 0-255 units.
+``prepare`` comes before ``run``. Budgets and steps are in gray levels, 0 to 255.
 """
 
 import copy
@@ -12,16 +12,16 @@ from typing import ClassVar
 from torch import Tensor
 
 from plugins.attacks import objectives
-from plugins.attacks.attack import Attack, select_clips
-from plugins.attacks.features import row_groups
+from plugins.attacks.attack import Attack
+from plugins.attacks.features import FeaturesOf, row_groups, select_clips
 from plugins.attacks.guides import Guides
-from plugins.attacks.optimizers import Climb, Explorer, Recipe
-from plugins.attacks.per_query import QAPlus, drawn_items
-from plugins.attacks.threat_model import Region
+from plugins.attacks.per_query import QAPlus, draw_items
+from plugins.attacks.recipe import Recipe
+from plugins.attacks.tracker import AttackResult, BestTracker
 from plugins.attacks.universal import (
     GuidedBatch,
     UniversalRecipe,
-    by_turns,
+    alternate,
     cmps,
     muap,
     uap,
@@ -33,23 +33,22 @@ from plugins.registry import ATTACK
 
 
 class CandidateAttack(Attack):
-    """An attacked gallery item moves in the list of one query that is drawn for it.
+    """Move an attacked gallery item in the list of one query, which is drawn for it.
 
-    The rows are gallery items, and the guides' ``gallery`` holds the queries. The others in the
-    list are the guides' ``items``; the clean item among them is harmless.
+    The rows are gallery items, and the guides' ``gallery`` holds the queries. The other items of
+    the list are the guides' ``items``; the clean version of the item among them is harmless.
 
     Attributes:
-        raised: to the front, for a query of someone else; or to the end, for one of its person.
+        promote: whether the item moves to the front, for a query of another person, or else to the
+            end, for a query of its person.
         others: (G, X) clean distances of each query to each item, once prepared.
     """
 
-    solved_first: ClassVar[bool] = False
-    raised: ClassVar[bool]
+    success_first = False
+    promote: ClassVar[bool]
     others: Tensor | None = None
 
-    def prepare(
-        self, features_of: Callable[[dict], Tensor], batches: Iterable[GuidedBatch]
-    ) -> "CandidateAttack":
+    def prepare(self, features_of: FeaturesOf, batches: Iterable[GuidedBatch]) -> "CandidateAttack":
         """Measure the distances of all queries to all items."""
         _, guides = next(iter(batches))
         assert guides.items is not None, "a candidate attack needs all items of its side"
@@ -57,43 +56,53 @@ class CandidateAttack(Attack):
         prepared.others = distances(guides.gallery, guides.items, guides.metric).to(guides.items)
         return prepared
 
-    def objective(self, features: Tensor, guides: Guides) -> Tensor:
-        """Minus the hinges of ``candidate_attack``."""
-        assert self.others is not None, "a candidate attack is prepared before it runs"
-        return objectives.candidate_attack(features, guides, others=self.others, raised=self.raised)
+    def objective(self, features: Tensor, guides: Guides) -> Tensor:  # type: ignore[override]
+        """Return minus the hinges of ``candidate_attack``.
 
-    def aim(self, guides: Guides, rows: Tensor) -> Guides:
-        """A query of each row is drawn."""
-        among = guides.negatives if self.raised else guides.positives
-        return replace(guides, chosen=drawn_items(among, rows, self.seed, number=1))
+        Raises:
+            InputError: the attack is not prepared.
+        """
+        if self.others is None:
+            raise unprepared(self)
+        return objectives.candidate_attack(
+            features, guides, others=self.others, promote=self.promote
+        )
+
+    def set_target(self, guides: Guides, rows: Tensor) -> Guides:
+        """Draw a query for each row."""
+        among = guides.negatives if self.promote else guides.positives
+        return replace(guides, chosen=draw_items(among, rows, self.seed, number=1))
 
     @staticmethod
     def published(eps: float) -> Recipe:
-        """As the query attacks."""
+        """Use the recipe of the query attacks."""
         return QAPlus.published(eps)
 
 
 @ATTACK.register()
 class CAPlus(CandidateAttack):
-    """CA+: the item comes first in the list of someone else's query. Zhou et al., ECCV 2020."""
+    """CA+: rank the item first for a query of another person. Zhou et al., ECCV 2020."""
 
-    raised = True
+    promote = True
 
 
 @ATTACK.register()
 class CAMinus(CandidateAttack):
-    """CA-: the item comes last in the list of its person's query. Zhou et al., ECCV 2020."""
+    """CA-: rank the item last for a query of its person. Zhou et al., ECCV 2020."""
 
-    raised = False
+    promote = False
 
 
 class UniversalAttack(Attack):
-    """One delta for all images, learned from the rows it is prepared with.
+    """Add one delta to all images, learned from the rows that the attack is prepared with.
 
-    Those may be the attacked rows themselves, as in a worst case, or others, as published. For
-    L-inf, and a delta without frames: ATTACK.FRAMES is dense or shared; with free channels.
+    These may be the attacked rows themselves, as in a worst case, or other rows, as published. The
+    delta is for L-inf and the same for all frames: ATTACK.FRAMES is dense or shared, and the
+    channels of infrared images are free.
 
     Attributes:
+        universal: budget in gray levels to the recipe of the delta.
+        needs: the rows that ``prepare`` expects, for its message.
         delta: (3, H, W), once prepared.
     """
 
@@ -102,38 +111,29 @@ class UniversalAttack(Attack):
     delta: Tensor | None = None
 
     @classmethod
-    def published(cls, eps: float) -> Recipe:
-        """100 steps, which are batches, over and over."""
-        found = cls.universal(eps)
-        return Recipe(steps=100, step_size=found.step_size, momentum=found.momentum)
+    def published(cls, eps: float) -> Recipe:  # type: ignore[override]
+        """Take 100 steps, one for each batch, over and over."""
+        recipe = cls.universal(eps)
+        return Recipe(steps=100, step_size=recipe.step_size, momentum=recipe.momentum)
 
     @classmethod
-    def strong(cls, eps: float) -> Recipe:
-        """500 steps."""
+    def strong(cls, eps: float) -> Recipe:  # type: ignore[override]
+        """Take 500 steps."""
         return replace(cls.published(eps), steps=500)
 
-    def prepare(
-        self, features_of: Callable[[dict], Tensor], batches: Iterable[GuidedBatch]
-    ) -> "UniversalAttack":
+    def prepare(self, features_of: FeaturesOf, batches: Iterable[GuidedBatch]) -> "UniversalAttack":
         """Learn the delta.
 
         Raises:
             InputError: the threat model asks for what one delta cannot have, or rows are missing.
         """
-        for key, value, known in (
-            ("NORM", self.threat.norm, ("linf",)),
-            ("FRAMES", self.threat.frames, ("dense", "shared")),
-            ("INFRARED", self.threat.infrared, ("free",)),
-        ):
-            if value not in known:
-                name = type(self).__name__
-                raise InputError(f"ATTACK.{key}: '{value}'; {name} knows {', '.join(known)}")
+        self._check_threat()
         recipe = replace(
             self.universal(self.threat.eps),
             step_size=self.recipe.step_size,
             momentum=self.recipe.momentum,
         )
-        steps = islice(over_and_over(lambda: self.order(batches)), self.recipe.steps)
+        steps = islice(repeat_passes(lambda: self.order(batches)), self.recipe.steps)
         first = next(steps, None)
         if first is None:
             raise InputError(f"{type(self).__name__}: no rows to learn from; {self.needs}")
@@ -148,31 +148,50 @@ class UniversalAttack(Attack):
         return prepared
 
     def order(self, batches: Iterable[GuidedBatch]) -> Iterable[GuidedBatch]:
-        """The batches of one pass, one for each step."""
+        """Return the batches of one pass, one for each step."""
         return batches
 
-    def _climb(
-        self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides, restart: int
-    ) -> Climb:
-        assert self.delta is not None, "a universal attack is prepared before it runs"
-        region = Region(self.threat, batch)
-        explorer = Explorer(self.score(features_of, batch, guides), region, self.recipe.eot)
-        explorer.look(region.project(region.clean + self.delta))
-        start = self.objective(guides.clean, guides).to(explorer.objective)
-        return replace(explorer.climb(), start=start)
+    def search(self, tracker: BestTracker) -> None:
+        """Evaluate the images with the delta, once, because it is the same in all restarts.
 
-    def _restarts(
-        self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides
-    ) -> Climb:
-        """One climb, as the delta is the same in all."""
-        return self._climb(features_of, batch, guides, restart=0)
+        Raises:
+            InputError: the attack is not prepared.
+        """
+        if self.delta is None:
+            raise unprepared(self)
+        if not tracker.restart:
+            allowed = tracker.allowed
+            tracker.evaluate(allowed.project(allowed.clean + self.delta))
+
+    def run(self, features_of: FeaturesOf, batch: dict, guides: Guides) -> AttackResult:
+        """Add the delta; ``start`` of the result is the objective of the clean images."""
+        result = super().run(features_of, batch, guides)
+        return replace(result, start=self.objective(guides.clean, guides).to(result.objective))
+
+    def _check_threat(self) -> None:
+        for key, value, known in (
+            ("NORM", self.threat.norm, ("linf",)),
+            ("FRAMES", self.threat.frames, ("dense", "shared")),
+            ("INFRARED", self.threat.infrared, ("free",)),
+        ):
+            if value not in known:
+                name = type(self).__name__
+                raise InputError(f"ATTACK.{key}: '{value}'; {name} supports {', '.join(known)}")
+
+
+def unprepared(attack: Attack) -> InputError:
+    """Return the error of an attack that runs before ``prepare``."""
+    return InputError(
+        f"{type(attack).__name__} learns from a whole data set before it attacks; call its prepare "
+        "with all batches and their guides first"
+    )
 
 
 @ATTACK.register()
 class UAP(UniversalAttack):
-    """Universal perturbation of retrieval, by signed steps. Li et al., ICCV 2019.
+    """Universal perturbation for retrieval, learned by signed steps. Li et al., ICCV 2019.
 
-    Its objective is FNA's, so that it compares.
+    It maximizes FNA's objective, so that the two can be compared.
     """
 
     objective = staticmethod(objectives.farthest_negative)
@@ -188,24 +207,26 @@ class MUAP(UAP):
 
 @ATTACK.register()
 class CMPS(UniversalAttack):
-    """Across modalities: visible rows, then infrared ones. Gong et al., NeurIPS 2024.
+    """Universal perturbation across modalities, by visible and infrared batches in turn.
 
-    Away from the centroid of their person in the other modality, towards the nearest other one.
+    It pushes a row from the centroid of its person in the other modality and pulls it to the
+    nearest other centroid. Gong et al., NeurIPS 2024.
     """
 
     both_sides = True
 
     objective = staticmethod(objectives.nearest_push_pull)
     universal = staticmethod(cmps)
-    needs = "expected visible and infrared ones, as I2V and V2I have"
+    needs = "expected visible and infrared rows, as I2V and V2I have"
 
     def order(self, batches: Iterable[GuidedBatch]) -> Iterable[GuidedBatch]:
-        """By turns; nothing where a modality is missing."""
-        return by_turns(*(of_modality(batches, modality) for modality in (0, 1)))
+        """Alternate visible and infrared batches; return none if a modality is missing."""
+        visible, infrared = (select_modality(batches, modality) for modality in (0, 1))
+        return alternate(visible, infrared)
 
 
-def of_modality(batches: Iterable[GuidedBatch], modality: int) -> Iterator[GuidedBatch]:
-    """The rows of a modality, 0 visible or 1 infrared, guided by centroids."""
+def select_modality(batches: Iterable[GuidedBatch], modality: int) -> Iterator[GuidedBatch]:
+    """Yield the rows of a modality, 0 visible or 1 infrared, guided by centroids."""
     for batch, guides in batches:
         clips = batch["modalities"] == modality
         if clips.any():
@@ -214,8 +235,8 @@ def of_modality(batches: Iterable[GuidedBatch], modality: int) -> Iterator[Guide
             yield select_clips(batch, clips), guides.select(rows).centroids
 
 
-def over_and_over(order: Callable[[], Iterable[GuidedBatch]]) -> Iterator[GuidedBatch]:
-    """One pass after the other, for ever; nothing where a pass has nothing."""
+def repeat_passes(order: Callable[[], Iterable[GuidedBatch]]) -> Iterator[GuidedBatch]:
+    """Yield one pass after the other without end; nothing if a pass is empty."""
     if next(iter(order()), None) is not None:
         while True:
             yield from order()

@@ -1,11 +1,11 @@
-"""A model as an attack sees it: a batch in, the ranked features out, and nothing left behind.
+"""A model as an attack sees it: a batch in, the ranked features out, and no trace left behind.
 
 Legend: B clips in the batch, R rows (items of query + gallery) they belong to, D feature length.
 """
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -17,13 +17,16 @@ from plugins.errors import InputError
 from plugins.evaluation.views import average_clips, viewed
 from plugins.modeling.freeze import evaluation_mode, frozen_parameters
 
+# A batch to the features (R, D) of its rows, in ascending order of the rows.
+FeaturesOf = Callable[[dict], Tensor]
+
 
 class Adapter:
-    """Features (R, D) of a batch as ``VVIEvaluator`` ranks them, with a gradient to the images.
+    """Gives the features (R, D) of a batch as ``VVIEvaluator`` ranks them, with a gradient.
 
-    Takes images in [0, 255] of any meta-architecture, also fastreid's own; averages over mirror
-    images (TEST.FLIP) and over the clips of a row (TEST.CLIPS) as the evaluator does. A cosine is
-    taken of these features, not by them: stock models do not give features of length 1.
+    Images are in [0, 255], for any meta-architecture, including fastreid's own. Features are
+    averaged over mirror images (TEST.FLIP) and over the clips of a row (TEST.CLIPS), as the
+    evaluator does. The caller takes the cosine, because stock models do not normalize features.
 
     Attributes:
         model: the attacked network, in any mode.
@@ -31,48 +34,104 @@ class Adapter:
     """
 
     def __init__(self, model: nn.Module, cfg: CfgNode) -> None:
-        """Wrap ``model``; TEST.METRIC, TEST.FLIP and TEST.CLIPS are read."""
+        """Wrap ``model``; read TEST.METRIC, TEST.FLIP and TEST.CLIPS."""
         self.model = model
         self.metric = cfg.TEST.METRIC
         self._view = viewed(model, cfg)
         self._unit = cfg.TEST.CLIPS != 1 and self.metric == "cosine"
+        self._evaluated = False
 
     def __call__(self, batch: dict) -> Tensor:
-        """The same as ``features``."""
+        """Return ``features``."""
         return self.features(batch)
 
     def features(self, batch: dict) -> Tensor:
-        """Features of the rows of a batch, differentiable in its images.
+        """Compute the features of the rows of a batch, differentiable in its images.
 
         Args:
-            batch: ``images`` (B, T, 3, H, W) or (B, 3, H, W) in [0, 255], on any device; what else
-                the model reads; ``rows`` (B,) the item of each clip, without it each its own.
+            batch: ``images`` (B, T, 3, H, W) or (B, 3, H, W) in [0, 255], on any device; the
+                entries that the model reads; ``rows`` (B,) the item of each clip, by default each
+                clip is its own item.
 
         Returns:
             (R, D) float32, in ascending order of the rows.
         """
-        groups, rows = row_groups(batch)
         device = next(self.model.parameters()).device
-        # A copy: fastreid/modeling/meta_arch/baseline.py:125 normalises what it is given in place.
+        # A copy, because fastreid/modeling/meta_arch/baseline.py:125 normalizes images in place.
         images = batch["images"].to(device, copy=True)
-        with evaluated(self.model):
+        with contextlib.nullcontext() if self._evaluated else evaluated(self.model):
             features = self._view({**batch, "images": images}).float()
-        groups = groups.to(features.device)
-        features = average_clips(features, groups, groups.bincount(minlength=len(rows)))
+        features = average_rows(features, batch)
         return F.normalize(features, dim=1) if self._unit else features
+
+    @contextlib.contextmanager
+    def attacking(self) -> Iterator[None]:
+        """Attack the model inside, see ``attacking``; its mode is set once for all passes."""
+        with attacking(self.model):
+            before, self._evaluated = self._evaluated, True
+            try:
+                yield
+            finally:
+                self._evaluated = before
+
+
+class ImageFeatures:
+    """Gives the features of a batch by a callable that takes nothing but images.
+
+    Attributes:
+        model: images (B, T, 3, H, W) or (B, 3, H, W) in [0, 255], shaped as the batch has them, to
+            features (B, D), differentiable.
+    """
+
+    def __init__(self, model: Callable[[Tensor], Tensor]) -> None:
+        """Wrap ``model``, which may be a ``torch.nn.Module`` or a function."""
+        self.model = model
+
+    def __call__(self, batch: dict) -> Tensor:
+        """Compute the features (R, D) of the rows of a batch.
+
+        Raises:
+            InputError: the model does not return one feature vector for each clip.
+        """
+        # A copy, so that a model may normalize its input in place.
+        images = batch["images"].clone()
+        features = self.model(images)
+        if not torch.is_tensor(features) or features.dim() != 2 or len(features) != len(images):
+            seen = tuple(features.shape) if torch.is_tensor(features) else type(features).__name__
+            raise InputError(
+                f"attack: the model returned {seen} for {len(images)} images; expected a tensor "
+                "(B, D) of features, one row for each image or clip"
+            )
+        return average_rows(features, batch)
+
+    def attacking(self) -> contextlib.AbstractContextManager[None]:
+        """Attack the model inside, see ``attacking``; of a function only random states are kept."""
+        if isinstance(self.model, nn.Module):
+            return attacking(self.model)
+        return preserved_random_state()
+
+
+def average_rows(features: Tensor, batch: dict) -> Tensor:
+    """Average the features (B, D) of the clips of each row: (R, D), ascending by row."""
+    groups, rows = row_groups(batch)
+    if torch.equal(groups, torch.arange(len(features))):
+        # One clip for each row, in order; adding 0 turns -0.0 into 0.0, as the average does.
+        return features + 0.0
+    groups = groups.to(features.device)
+    return average_clips(features, groups, groups.bincount(minlength=len(rows)))
 
 
 def float_images(batch: dict) -> dict:
-    """Give the batch images in which a perturbation has room: float32, or float64 as they are.
+    """Convert the images of a batch to float32; float32 and float64 stay as they are.
 
-    An unsigned byte below 0 is 255, and between 128 and 255 half precision knows eighths of a gray
-    level, bfloat16 whole ones.
+    Other types have no room for a perturbation: an unsigned byte below 0 wraps to 255, and between
+    128 and 255 float16 resolves eighths of a gray level, bfloat16 whole levels.
 
     Args:
-        batch: ``images`` of real numbers; it is not changed.
+        batch: ``images`` of real numbers; the batch is not changed.
 
     Raises:
-        InputError: images of another type.
+        InputError: the images are complex or bool.
     """
     dtype = batch["images"].dtype
     if dtype in (torch.float32, torch.float64):
@@ -83,7 +142,10 @@ def float_images(batch: dict) -> dict:
 
 
 def row_groups(batch: dict) -> tuple[Tensor, Tensor]:
-    """The place (B,) of each clip's row among the distinct rows, and these (R,), ascending."""
+    """Return the index (B,) of each clip's row among the distinct rows (R,), and these, ascending.
+
+    Both are on the CPU.
+    """
     if "rows" not in batch:
         rows = torch.arange(len(batch["images"]))
         return rows, rows
@@ -91,12 +153,34 @@ def row_groups(batch: dict) -> tuple[Tensor, Tensor]:
     return groups, rows
 
 
+def select_clips(batch: dict, clips: Tensor) -> dict:
+    """Return the clips of a batch where ``clips`` (B,) is True, of every entry of the batch."""
+    kept = clips.nonzero().flatten()
+    return {
+        key: values[kept.to(values.device)]
+        if torch.is_tensor(values)
+        else [values[clip] for clip in kept.tolist()]
+        for key, values in batch.items()
+    }
+
+
+def undisturbed(features_of: FeaturesOf) -> contextlib.AbstractContextManager[None]:
+    """Return the context in which ``features_of`` is attacked and nothing global changes.
+
+    It is the callable's own ``attacking`` if it has one, else it preserves the random states.
+    """
+    if isinstance(features_of, (Adapter, ImageFeatures)):
+        return features_of.attacking()
+    return preserved_random_state()
+
+
 @contextlib.contextmanager
 def attacking(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without parameter gradients; then everything is as it was.
+    """Set evaluation mode without parameter gradients; restore everything afterwards.
 
-    Put back, also after an exception: each module's mode, each parameter's ``requires_grad``, the
-    buffers, and the random states of Python, numpy and torch. No ``.grad`` is touched.
+    Also after an exception, this restores each module's mode, each parameter's ``requires_grad``,
+    the buffers, and the random states of Python, numpy and torch. No ``.grad`` changes. The modes
+    and random states are global, so only one thread may attack at a time.
     """
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
@@ -110,16 +194,16 @@ def attacking(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def evaluated(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and graphs that lead to the input but not to the parameters."""
+    """Set evaluation mode, and build graphs that lead to the input but not to the parameters."""
     with evaluation_mode(model), frozen_parameters(model.parameters()):
         yield
 
 
 @contextlib.contextmanager
 def preserved_random_state() -> Iterator[None]:
-    """Whatever is drawn inside, the global generators go on from where they were."""
+    """Restore the global random generators afterwards, whatever is drawn inside."""
     python, numpy = random.getstate(), np.random.get_state()
-    # Of the GPU in use alone; by default all are forked, in each of several processes.
+    # Only the GPU in use; by default all GPUs are forked, in each of several processes.
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     try:
         with torch.random.fork_rng(devices):

@@ -1,4 +1,4 @@
-"""Grey versions of images, with a gradient: colour is what the two modalities do not share.
+"""Gray versions of images, differentiable: the two modalities do not share color.
 
 Legend: B rows of the batch, (..., 3, H, W) an image or the frames of a clip, in [0, 255].
 """
@@ -14,20 +14,20 @@ PATCH_ASPECT = (0.3, 1 / 0.3)
 
 
 def gray_some(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Images (B, ..., 3, H, W), each row made grey as a whole with ``probability``."""
+    """Convert each row of images (B, ..., 3, H, W) to gray as a whole with ``probability``."""
     chosen = torch.rand(len(images), generator=generator) < probability
     return _gray_where(_per_row(chosen, images), images)
 
 
 def gray_patches(images: Tensor, generator: torch.Generator) -> Tensor:
-    """T(x) of LTA: a random rectangle of each row, the same in all its frames, becomes grey.
+    """Convert a random rectangle of each row to gray, the same in all its frames: T(x) of LTA.
 
     Args:
         images: (B, ..., 3, H, W).
-        generator: on the CPU; four draws a row.
+        generator: on the CPU; it draws four numbers for each row.
 
     Returns:
-        Same shape. A rectangle too large for the image is cut to its size.
+        Images of the same shape. A rectangle larger than the image is cut to its size.
     """
     height, width = images.shape[-2:]
     draws = torch.rand(4, len(images), generator=generator)
@@ -43,13 +43,13 @@ def gray_patches(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _interval(start: Tensor, length: Tensor, size: int) -> Tensor:
-    """(B, size) bool, True at ``length`` places from ``start``."""
-    places = torch.arange(size)
-    return (places >= start[:, None]) & (places < (start + length)[:, None])
+    """Return (B, size) bool, True at ``length`` positions from ``start``."""
+    positions = torch.arange(size)
+    return (positions >= start[:, None]) & (positions < (start + length)[:, None])
 
 
 def _per_row(mask: Tensor, images: Tensor) -> Tensor:
-    """A mask (B,) or (B, H, W) on the device of ``images`` and broadcast against them."""
+    """Reshape a mask (B,) or (B, H, W) to broadcast against ``images``, on their device."""
     sides = mask.shape[1:] or (1, 1)
     return mask.view(len(mask), *[1] * (images.dim() - 3), *sides).to(images.device)
 

@@ -1,22 +1,31 @@
-"""What an attack's objective may know besides the attacked features; nothing here has a gradient.
+"""What an objective may know besides the attacked features; nothing here has a gradient.
 
 Legend: R attacked rows (queries), X items of their side, G gallery items, P identities of the
 gallery, D feature length.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from plugins.evaluation.distance import METRICS
+from plugins.attacks.features import FeaturesOf, float_images, row_groups
+from plugins.errors import InputError
+from plugins.evaluation.distance import METRICS, check_metric, on_cosine_grid
 from plugins.protocol import junk_rule
+
+T = TypeVar("T")
+
+# Properties that depend on the gallery alone.
+GALLERY_PROPERTIES = ("compared_gallery", "gallery_norms", "gallery_on_grid")
 
 
 def compared(features: Tensor, metric: str) -> Tensor:
-    """Features (R, D) as ``metric`` compares them: of length 1 for "cosine", else as they are."""
+    """Return features (R, D) as ``metric`` compares them: normalized for "cosine", else as is."""
     return F.normalize(features, dim=1) if metric == "cosine" else features
 
 
@@ -27,7 +36,7 @@ def visible_pairs(
     gallery_camids: Tensor,
     junk: str,
 ) -> Tensor:
-    """Who sees whom: (R, G) bool, False where the junk rule hides the item from the row.
+    """Return (R, G) bool, False where the junk rule hides the item from the row.
 
     Raises:
         InputError: there is no such rule for junk.
@@ -38,7 +47,7 @@ def visible_pairs(
 
 @dataclass(frozen=True, eq=False)
 class Guides:
-    """Clean features and labels of both sides, and who sees whom.
+    """Clean features and labels of both sides, and which items each row sees.
 
     Attributes:
         pids: (R,) persons of the attacked rows.
@@ -47,12 +56,12 @@ class Guides:
         gallery_pids: (G,) persons.
         valid: (R, G) bool, False where the junk rule hides the item from the row.
         metric: "cosine" or "euclidean", as TEST.METRIC.
-        source: where the gallery came from. It belongs in every report: an attack guided by the
-            queries themselves knows less, or more, than one guided by what is searched.
+        source: origin of the gallery. It belongs in every report: an attack guided by the queries
+            themselves knows less, or more, than one guided by the searched gallery.
         reference: (R, D) the feature that ``targeted`` approaches and ``local_transform`` leaves.
-        chosen: (R, G) bool, the items that an order attack moves up or down.
-        items: (X, D) clean features of all items of the rows' side, the rows among them: who
-            searches from the other side ranks a row among these.
+        chosen: (R, G) bool, the items that an order attack promotes or demotes.
+        items: (X, D) clean features of all items of the rows' side, including the rows: the list
+            in which a query of the other side ranks a row.
     """
 
     pids: Tensor
@@ -89,7 +98,7 @@ class Guides:
         junk: str = "camera",
         source: str = "gallery",
     ) -> "Guides":
-        """Guides of a search, from what ``evaluate_ranking`` takes, in its order.
+        """Build guides from the arguments of ``evaluate_ranking``, in its order.
 
         Args:
             query_features: (R, D) clean features of the rows to attack.
@@ -100,7 +109,7 @@ class Guides:
             gallery_camids: (G,) cameras.
             metric: "cosine" or "euclidean".
             junk: name of a rule in ``plugins.protocol.JUNK``.
-            source: where the gallery came from.
+            source: origin of the gallery.
 
         Raises:
             InputError: there is no such rule for junk.
@@ -117,14 +126,61 @@ class Guides:
         )
 
     @classmethod
+    def from_batches(
+        cls,
+        features_of: FeaturesOf,
+        batch: dict[str, Any],
+        gallery: dict[str, Any],
+        *,
+        metric: str,
+        junk: str | None = None,
+    ) -> "Guides":
+        """Build guides for a batch of queries and a gallery, computing their features.
+
+        Args:
+            features_of: batch to features.
+            batch: ``images``, ``targets``, and optionally ``camids`` and ``rows``.
+            gallery: likewise; ``features`` (G, D) may take the place of ``images``.
+            metric: "cosine" or "euclidean".
+            junk: see ``Attack.__call__``.
+
+        Raises:
+            InputError: an entry is missing, the gallery is empty or has features of another length,
+                or there is no such metric or rule.
+        """
+        check_metric(metric)
+        sides = []
+        for name, side in (("batch", batch), ("gallery", gallery)):
+            for key in ("targets",) if "features" in side else ("images", "targets"):
+                if key not in side:
+                    raise InputError(f"attack: the {name} has no '{key}'; found {', '.join(side)}")
+            sides.append(_features_and_labels(features_of, side))
+        (queries, query_pids, query_camids), (items, item_pids, item_camids) = sides
+        if not len(items) or items.shape[1] != queries.shape[1]:
+            raise InputError(
+                f"attack: gallery features {tuple(items.shape)}; expected one or more of length "
+                f"{queries.shape[1]}, as those of the batch"
+            )
+        if query_camids is None or item_camids is None:
+            if junk not in (None, "none"):
+                raise InputError(f"attack: junk '{junk}' needs 'camids' in batch and gallery")
+            junk, query_camids, item_camids = "none", query_pids, item_pids
+        labels = (query_pids, item_pids, query_camids, item_camids)
+        labels = tuple(values.to(queries.device) for values in labels)
+        guides = cls.from_features(
+            queries, items.to(queries), *labels, metric=metric, junk=junk or "camera"
+        )
+        return replace(guides, items=guides.clean)
+
+    @classmethod
     def among(cls, features: Tensor, pids: Tensor, *, metric: str, source: str) -> "Guides":
-        """Guides from the attacked rows themselves, each hidden from itself; say the source.
+        """Build guides from the attacked rows themselves, each hidden from itself.
 
         Args:
             features: (R, D) clean features.
             pids: (R,) persons.
             metric: "cosine" or "euclidean".
-            source: what the rows are, such as "query" or "training batch".
+            source: description of the rows, such as "query" or "training batch".
         """
         clean = features.detach()
         others = ~torch.eye(len(pids), dtype=torch.bool, device=pids.device)
@@ -132,8 +188,18 @@ class Guides:
 
     @cached_property
     def compared_gallery(self) -> Tensor:
-        """(G, D) gallery as the metric compares it; computed once, as an attack asks every step."""
+        """(G, D) gallery as the metric compares it."""
         return compared(self.gallery, self.metric)
+
+    @cached_property
+    def gallery_norms(self) -> Tensor:
+        """(G,) squared lengths of ``compared_gallery``."""
+        return self.compared_gallery.square().sum(dim=1)
+
+    @cached_property
+    def gallery_on_grid(self) -> Tensor:
+        """(G, D) gallery as the evaluator rounds it for the cosine."""
+        return on_cosine_grid(self.gallery)
 
     @cached_property
     def positives(self) -> Tensor:
@@ -142,7 +208,7 @@ class Guides:
 
     @cached_property
     def negatives(self) -> Tensor:
-        """(R, G) bool, visible items of anyone else."""
+        """(R, G) bool, visible items of other persons."""
         return self.valid & (self.pids[:, None] != self.gallery_pids)
 
     @cached_property
@@ -166,9 +232,15 @@ class Guides:
             chosen=None,
         )
 
+    def once(self, compute: Callable[["Guides"], T]) -> T:
+        """Return ``compute(self)``, which a named function computes once for all steps."""
+        if compute not in self._computed:
+            self._computed[compute] = compute(self)
+        return self._computed[compute]
+
     def select(self, rows: Tensor) -> "Guides":
-        """The guides of some attacked rows: int64 indices or a bool mask."""
-        return replace(
+        """Return the guides of some attacked rows, given by int64 indices or a bool mask."""
+        selected = replace(
             self,
             pids=self.pids[rows],
             clean=self.clean[rows],
@@ -176,3 +248,40 @@ class Guides:
             reference=None if self.reference is None else self.reference[rows],
             chosen=None if self.chosen is None else self.chosen[rows],
         )
+        return self._share_gallery(selected)
+
+    def refer(self, reference: Tensor) -> "Guides":
+        """Return the same guides with another ``reference`` (R, D)."""
+        return self._share_gallery(replace(self, reference=reference))
+
+    def _share_gallery(self, guides: "Guides") -> "Guides":
+        """Copy what was computed of the gallery to guides with the same gallery."""
+        known = {name: value for name, value in vars(self).items() if name in GALLERY_PROPERTIES}
+        vars(guides).update(known)
+        return guides
+
+    @cached_property
+    def _computed(self) -> dict[Callable, Any]:
+        return {}
+
+
+def _features_and_labels(
+    features_of: FeaturesOf, side: dict[str, Any]
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return features (R, D), persons (R,) and cameras (R,), if any, of the rows of a batch."""
+    if "features" in side:
+        features = side["features"].detach()
+        first = torch.arange(len(features))
+    else:
+        with torch.no_grad():
+            features = features_of(float_images(side))
+        groups, rows = row_groups(side)
+        # The first clip of each row; its labels are those of all clips of the row.
+        first = torch.stack([(groups == index).nonzero()[0, 0] for index in range(len(rows))])
+    labels = [
+        None if side.get(key) is None else torch.as_tensor(side[key]).cpu()[first]
+        for key in ("targets", "camids")
+    ]
+    pids, camids = labels
+    assert pids is not None
+    return features, pids, camids

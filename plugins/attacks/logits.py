@@ -1,14 +1,13 @@
-"""Retrieval seen as classification, so that suites for classifiers can attack it.
+"""Retrieval as classification, so that attack suites for classifiers apply to it.
 
 Legend: N images, G gallery items, C identities of the gallery, D feature length.
 """
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from plugins.attacks.features import FeaturesOf
 from plugins.attacks.guides import Guides
 from plugins.attacks.objectives.distance import COLUMN_BITS, ranked_distances
 from plugins.errors import InputError
@@ -16,16 +15,17 @@ from plugins.evaluation.ranks import NO_ITEM, sort_keys
 
 
 def identity_logits(features: Tensor, guides: Guides, scale: float = 1.0) -> Tensor:
-    """Nearest visible item of each identity c: logits[i, c] = -scale * min d(f_i, g of c).
+    """Return minus the distance to the nearest visible item of each identity.
 
-    The greatest logit is the identity at Rank-1, exactly as ``plugins.evaluation`` ranks: where
-    identities tie, the one whose item comes first in the gallery gets one float step more. An
-    identity of which the junk rule hides every item comes last, at a finite logit.
+    In symbols, logits[i, c] = -scale * min d(f_i, g of c). The greatest logit is the identity at
+    Rank-1, exactly as ``plugins.evaluation`` ranks: where identities tie, the one whose item comes
+    first in the gallery gets one float step more. An identity whose items are all hidden by the
+    junk rule comes last, with a finite logit.
 
     Args:
         features: (N, D).
-        guides: of these N rows, or of one row that all N features are attempts at.
-        scale: s, the sharpness of a softmax over the logits; above 0.
+        guides: of these N rows, or of one row, if all N features are attempts to attack that row.
+        scale: sharpness of a softmax over the logits; above 0.
 
     Returns:
         (N, C), columns in the order of ``identities(guides)``.
@@ -42,12 +42,12 @@ def identity_logits(features: Tensor, guides: Guides, scale: float = 1.0) -> Ten
 
 
 def identities(guides: Guides) -> Tensor:
-    """(C,) persons of the columns of ``identity_logits``, ascending."""
+    """Return the persons (C,) of the columns of ``identity_logits``, ascending."""
     return guides.gallery_pids.unique()
 
 
 def labels(guides: Guides) -> Tensor:
-    """(R,) int64, the column of each attacked row's person.
+    """Return (R,) int64, the column of each attacked row's person.
 
     Raises:
         InputError: a person is not in the gallery.
@@ -57,38 +57,40 @@ def labels(guides: Guides) -> Tensor:
     missing = guides.pids[people[columns] != guides.pids]
     if len(missing):
         raise InputError(
-            f"{len(missing)} attacked rows have nobody to be found: person {int(missing[0])} is "
-            f"not in the {guides.source}; expected rows with a positive"
+            f"{len(missing)} attacked {'queries have' if len(missing) > 1 else 'query has'} no "
+            f"match in the {guides.source} (for example person {int(missing[0])})"
         )
     return columns
 
 
 def classifier_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy in nats, (N, C) and (N,) to (N,), to maximise.
+    """Compute the cross-entropy in nats, (N, C) and (N,) to (N,), to maximize.
 
-    Only a check: a retrieval network drops its classifier, so this attacks what nobody ranks.
+    It serves only as a check: a retrieval network drops its classifier, so the ranking does not
+    depend on these logits.
     """
     return F.cross_entropy(logits, targets, reduction="none")
 
 
 class IdentityLogits(nn.Module):
-    """A classifier over the gallery's identities, of images in [0, 1], as the suites have them.
+    """Classifies images in [0, 1], the range of the suites, over the gallery's identities.
 
     Args:
         features_of: batch with images in [0, 255] to (N, D) features.
-        batch: what goes with the images, row by row. Of one row, it goes with each of any number of
-            images; a suite that drops solved images needs that, as the junk rule goes by row.
+        batch: the other entries of the batch, row by row. A batch of one row serves any number of
+            images; a suite that drops successful images needs that, since the junk rule depends on
+            the row.
         guides: of the batch's rows.
         scale: see ``identity_logits``.
     """
 
     def __init__(
         self,
-        features_of: Callable[[dict], Tensor],
+        features_of: FeaturesOf,
         batch: dict,
         guides: Guides,
         scale: float = 1.0,
-    ):
+    ) -> None:
         super().__init__()
         self.features_of = features_of
         self.batch = batch
@@ -96,7 +98,7 @@ class IdentityLogits(nn.Module):
         self.scale = scale
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, ..., 3, H, W) in [0, 1] to (N, C)."""
+        """Compute logits (N, C) of images (N, ..., 3, H, W) in [0, 1]."""
         rows = len(self.batch["images"])
         assert rows in (1, len(images)), f"{len(images)} images for a batch of {rows} rows"
         repeats = len(images) // rows
@@ -110,7 +112,7 @@ def _repeated(values: Tensor | list, times: int) -> Tensor | list:
 
 
 def _lift(logits: Tensor, winner: Tensor) -> Tensor:
-    """(N, C): one float step in the winner's column of a row whose greatest logit is shared."""
+    """Return (N, C): one float step in the winner's column where rows share the greatest logit."""
     best = logits.amax(dim=1, keepdim=True)
     step = torch.nextafter(best, torch.full_like(best, torch.inf)) - best
     shared = (logits == best).sum(dim=1, keepdim=True) > 1

@@ -1,66 +1,75 @@
-"""Where a perturbation may lie: pure functions, tensors in, tensors out.
+"""Norms of perturbations and projections onto constraints: pure functions of tensors.
 
 Legend: B clips of T frames of 3 x H x W, R rows (items of query + gallery) they belong to. Pixels
-and perturbations are in 0-255 units.
+and perturbations are in gray levels, 0 to 255.
 """
 
 import torch
 from torch import Tensor
 
-# Rounds of Dykstra's algorithm: with 6 frames within 2 % of the nearest point's distance.
+# Rounds of Dykstra's algorithm; with 6 frames the result is within 2 % of the nearest distance.
 ROUNDS = 20
 
 
-def spread(values: Tensor, groups: Tensor) -> Tensor:
-    """Values of rows (R,) as (B, 1, 1, 1, 1), for the clips in rows ``groups`` (B,)."""
+def expand_rows(values: Tensor, groups: Tensor) -> Tensor:
+    """Expand values of rows (R,) to (B, 1, 1, 1, 1), for the clips in rows ``groups`` (B,)."""
     return values[groups].view(-1, 1, 1, 1, 1)
 
 
-def row_norms(clips: Tensor, groups: Tensor, order: int) -> Tensor:
-    """The L1 or L2 norm (R,) over all pixels of all clips (B, T, 3, H, W) of a row."""
-    # In float64, where the order of summation, and so the size of the batch, is not seen.
+def row_norms(clips: Tensor, groups: Tensor, rows: int, order: int) -> Tensor:
+    """Compute the L1 or L2 norm (R,) over all pixels of all clips (B, T, 3, H, W) of a row.
+
+    Args:
+        clips: (B, T, 3, H, W).
+        groups: (B,) the row of each clip.
+        rows: R; given, because counting the groups would wait for the device.
+        order: 1 or 2.
+    """
+    # In float64 the order of summation, and so the size of the batch, does not show.
     powers = clips.double().abs().pow(order).flatten(1).sum(dim=1)
-    sums = powers.new_zeros(int(groups.max()) + 1).index_add_(0, groups, powers)
+    sums = powers.new_zeros(rows).index_add_(0, groups, powers)
     return sums.pow(1 / order).to(clips.dtype)
 
 
-def mean_size(clips: Tensor, groups: Tensor) -> Tensor:
-    """Average the absolute values of all pixels of all clips (B, T, 3, H, W) of a row: (R,)."""
-    return row_norms(clips, groups, order=1) / (groups.bincount() * clips[0].numel())
+def mean_absolute(clips: Tensor, groups: Tensor, rows: int) -> Tensor:
+    """Average the absolute values (R,) of all pixels of all clips (B, T, 3, H, W) of a row."""
+    number = groups.bincount(minlength=rows) * clips[0].numel()
+    return row_norms(clips, groups, rows, order=1) / number
 
 
-def unit(clips: Tensor, groups: Tensor, order: int) -> Tensor:
-    """Clips whose rows have norm 1; a row of zeros stays zero."""
-    norms = row_norms(clips, groups, order)
-    return clips * spread(torch.where(norms > 0, 1 / norms, 0.0), groups)
+def unit(clips: Tensor, groups: Tensor, rows: int, order: int) -> Tensor:
+    """Scale the clips of each row to norm 1; a row of zeros stays zero."""
+    norms = row_norms(clips, groups, rows, order)
+    return clips * expand_rows(torch.where(norms > 0, 1 / norms, 0.0), groups)
 
 
-def shrink(clips: Tensor, groups: Tensor, radius: float) -> Tensor:
-    """The nearest clips whose rows have an L2 norm of at most ``radius``."""
-    norms = row_norms(clips, groups, order=2)
-    return clips * spread(torch.where(norms > radius, radius / norms, 1.0), groups)
+def shrink(clips: Tensor, groups: Tensor, rows: int, radius: float) -> Tensor:
+    """Project the clips of each row onto the L2 ball of ``radius``."""
+    norms = row_norms(clips, groups, rows, order=2)
+    return clips * expand_rows(torch.where(norms > radius, radius / norms, 1.0), groups)
 
 
 def tighten(low: Tensor, high: Tensor, tau: float) -> tuple[Tensor, Tensor]:
-    """Bounds (B, T, ...) that leave out what no sequence with steps of at most ``tau`` reaches.
+    """Tighten bounds (B, T, ...) to the values that sequences with steps of at most ``tau`` reach.
 
-    Inside them, every value of one frame can go on to both neighbours.
+    Within the returned bounds, every value of a frame can continue to both neighboring frames.
     """
     low, high = low.clone(), high.clone()
     last = low.shape[1] - 1
-    neighbours = [(t, t - 1) for t in range(1, last + 1)] + [(t, t + 1) for t in range(last)[::-1]]
-    for here, there in neighbours:
+    neighbors = [(t, t - 1) for t in range(1, last + 1)] + [(t, t + 1) for t in range(last)[::-1]]
+    for here, there in neighbors:
         low[:, here] = torch.maximum(low[:, here], low[:, there] - tau)
         high[:, here] = torch.minimum(high[:, here], high[:, there] + tau)
     return low, high
 
 
 def smooth(clips: Tensor, low: Tensor, high: Tensor, tau: float) -> Tensor:
-    """Clips within the bounds whose frames differ by at most ``tau``, close to the nearest ones.
+    """Move clips into the bounds so that consecutive frames differ by at most ``tau``.
 
-    Dykstra's algorithm converges to the nearest point of an intersection, but need not reach it;
-    so its last point is swept into the set. A sweep goes through the frames, each clamped to what
-    the one before allows; the mean of both directions is in the set, which is convex.
+    The result is close to the nearest such clips. Dykstra's algorithm converges to the nearest
+    point of an intersection but need not reach it, so a final sweep moves its last point into the
+    set. A sweep goes through the frames and clamps each to what the frame before it allows; the
+    mean of the forward and the backward sweep is in the set, because the set is convex.
 
     Args:
         clips: (B, T, ...).
@@ -69,7 +78,7 @@ def smooth(clips: Tensor, low: Tensor, high: Tensor, tau: float) -> Tensor:
         tau: largest step between two frames, 0 or more.
 
     Returns:
-        (B, T, ...); a point of the set stays where it is, but for rounding.
+        (B, T, ...); a point of the set stays where it is, except for rounding.
     """
     sets = (
         lambda point: point.clamp(low, high),
@@ -90,7 +99,7 @@ def smooth(clips: Tensor, low: Tensor, high: Tensor, tau: float) -> Tensor:
 def _close_pairs(clips: Tensor, first: int, tau: float) -> Tensor:
     """Move the frames of the pairs (first, first + 1), (first + 2, ...) to ``tau`` of each other.
 
-    Each of the two goes half of the way.
+    Each frame of a pair moves half of the way.
     """
     end = first + (clips.shape[1] - first) // 2 * 2
     left, right = slice(first, end, 2), slice(first + 1, end, 2)
@@ -112,15 +121,15 @@ def _sweep(clips: Tensor, low: Tensor, high: Tensor, tau: float) -> Tensor:
 
 
 def to_uint8(images: Tensor, clean: Tensor) -> Tensor:
-    """Attacked images as whole numbers, rounded towards the clean ones.
+    """Round attacked images to whole gray levels, towards the clean images.
 
-    Rounding to the nearest would leave a budget that is no whole number, and an L2 ball.
+    Rounding to the nearest level could leave a fractional budget or an L2 ball.
 
     Args:
-        images: attacked, [0, 255].
-        clean: the same shape, whole numbers.
+        images: attacked images in [0, 255].
+        clean: clean images of the same shape, whole numbers.
 
     Returns:
-        uint8; no pixel is further from the clean one than before.
+        uint8 images; no pixel is farther from its clean value than before.
     """
     return (clean + (images - clean).trunc()).to(torch.uint8)

@@ -1,7 +1,7 @@
 """The threat model, and the set of images that it allows for one batch.
 
 Legend: B clips of T frames of 3 x H x W, R rows (items of query + gallery) they belong to. Pixels,
-budgets and perturbations are in 0-255 units.
+budgets and perturbations are in gray levels, 0 to 255.
 """
 
 import math
@@ -12,7 +12,7 @@ from fastreid.config import CfgNode
 from torch import Tensor
 
 from plugins.attacks.features import float_images, row_groups
-from plugins.attacks.projections import row_norms, shrink, smooth, spread, tighten, unit
+from plugins.attacks.projections import expand_rows, row_norms, shrink, smooth, tighten, unit
 from plugins.errors import InputError
 from plugins.utils.random import item_generator
 
@@ -26,16 +26,18 @@ class ThreatModel:
     """What the attacker may change.
 
     Attributes:
-        norm: "linf", each pixel by at most eps; "l2", the Euclidean norm over all pixels of all
-            clips of a row at most eps.
-        eps: 0-255 units.
-        frames: "dense", each frame its own perturbation; "shared", one for all frames of a clip;
-            "sparse", only the ``sparse_frames`` frames of a clip with the largest gradient;
-            "smooth", no pixel's perturbation changes by more than ``smooth_tau`` between frames.
-        sparse_frames: 1 or more; a clip that has no more is attacked in all its frames.
-        smooth_tau: 0-255 units.
-        infrared: perturbation of infrared images, "free" or "tied": equal in the three channels, as
-            a camera with one would record it.
+        norm: "linf" bounds each pixel's change by eps; "l2" bounds the Euclidean norm over all
+            pixels of all clips of a row by eps.
+        eps: radius of the ball, gray levels.
+        frames: "dense" perturbs each frame by itself; "shared" perturbs all frames of a clip alike;
+            "sparse" perturbs only the ``sparse_frames`` frames of a clip with the largest gradient;
+            "smooth" lets no pixel's perturbation change by more than ``smooth_tau`` from one frame
+            to the next.
+        sparse_frames: number of perturbed frames, 1 or more; a clip that has no more frames is
+            perturbed in all of them.
+        smooth_tau: largest change between two frames, gray levels.
+        infrared: perturbation of infrared images: "free", or "tied" to be equal in the three
+            channels, as a camera with one channel would record it.
     """
 
     norm: str = "linf"
@@ -65,15 +67,16 @@ class ThreatModel:
         return cls(**{field: cfg.ATTACK[field.upper()] for field in cls.__dataclass_fields__})
 
 
-class Region:
+class PerturbationSet:
     """The images that a threat model allows in place of those of one batch; a convex set.
 
     Attributes:
         threat: the threat model.
+        batch: the clean batch.
         clean: (B, T, 3, H, W), T = 1 for images.
-        groups: (B,) the row of each clip, 0 to R - 1.
-        rows: (R,) what the rows are called in the data set, from which their random draws come.
-        frames: (B, T) bool, the frames that "sparse" attacks; None until they are chosen, and then
+        groups: (B,) the row of each clip, 0 to R - 1, on the device of ``clean``.
+        rows: (R,) names of the rows in the data set, on the CPU; the random draws derive from them.
+        frames: (B, T) bool, the frames that "sparse" perturbs; None until they are selected, when
             all may be changed.
     """
 
@@ -81,110 +84,122 @@ class Region:
         """Allow changes of the ``images`` of a batch.
 
         Raises:
-            InputError: they are not in [0, 255], such as normalised ones.
+            InputError: the images are not in [0, 255], for example because they are normalized.
         """
         clean = float_images(batch)["images"].detach()
         self.clean = clean if clean.dim() == 5 else clean.unsqueeze(1)
-        lowest, highest = self.clean.amin().item(), self.clean.amax().item()
+        lowest, highest = torch.stack(self.clean.aminmax()).tolist()
         if not 0 <= lowest <= highest <= 255:
             raise InputError(
                 f"attack: images lie in [{lowest:g}, {highest:g}]; expected [0, 255], "
-                "as they are before normalisation"
+                "as they are before normalization"
             )
         self.threat, self.batch, self.frames = threat, batch, frames
-        self.groups, self.rows = (ids.to(clean.device) for ids in row_groups(batch))
-        infrared = batch.get("modalities", torch.zeros(len(clean))).to(clean.device) == 1
-        self._tied = (infrared & (threat.infrared == "tied")).view(-1, 1, 1, 1, 1)
+        groups, self.rows = row_groups(batch)
+        self.groups = groups.to(clean.device)
+        self._tied: Tensor | None = None
+        if threat.infrared == "tied":
+            modalities = batch.get("modalities", torch.zeros(len(clean))).to(clean.device)
+            self._tied = (modalities == 1).view(-1, 1, 1, 1, 1)
         self._low, self._high = self._bounds()
 
     @property
-    def settled(self) -> bool:
-        """The attacked frames are known."""
+    def frames_selected(self) -> bool:
+        """Whether the frames that may be perturbed are known."""
         return self.threat.frames != "sparse" or self.frames is not None
 
-    def settle(self, gradient: Tensor) -> "Region":
-        """The region whose ``frames`` are those with the largest gradient (B, T, 3, H, W)."""
-        norms = self.tie(gradient).flatten(2).norm(dim=2)  # (B, T)
+    def select_frames(self, gradient: Tensor) -> "PerturbationSet":
+        """Return the set whose ``frames`` have the largest gradient (B, T, 3, H, W)."""
+        norms = self.average_tied(gradient).flatten(2).norm(dim=2)  # (B, T)
         number = min(self.threat.sparse_frames, norms.shape[1])
         largest = norms.topk(number, dim=1).indices
         frames = torch.zeros_like(norms, dtype=torch.bool).scatter_(1, largest, True)
-        return Region(self.threat, self.batch, frames)
+        return type(self)(self.threat, self.batch, frames)
 
-    def tie(self, clips: Tensor) -> Tensor:
-        """The nearest clips (B, T, 3, H, W) with what must be equal equal, and the rest 0.
+    def average_tied(self, clips: Tensor) -> Tensor:
+        """Average (B, T, 3, H, W) clips over values that are tied; set frozen frames to 0.
 
-        Of a gradient it is the gradient of the tied perturbation: the sum over what is tied, as
-        every step is without its length, and here divided by how many are tied.
+        The result is the nearest point that respects the ties. Applied to a gradient it gives the
+        gradient of the tied perturbation, which is the sum over tied values, divided by their
+        number; the steps normalize the length of a gradient anyway.
         """
         if self.threat.frames == "shared":
             clips = clips.mean(dim=1, keepdim=True).expand_as(clips)
-        clips = torch.where(self._tied, clips.mean(dim=2, keepdim=True), clips)
+        if self._tied is not None:
+            clips = torch.where(self._tied, clips.mean(dim=2, keepdim=True), clips)
         return clips if self.frames is None else clips * self.frames[..., None, None, None]
 
-    def steepest(self, gradient: Tensor) -> Tensor:
-        """The direction (B, T, 3, H, W) of length 1 in the threat's norm that rises most."""
-        gradient = self.tie(gradient)
-        return gradient.sign() if self.threat.norm == "linf" else unit(gradient, self.groups, 2)
+    def steepest_direction(self, gradient: Tensor) -> Tensor:
+        """Return the direction (B, T, 3, H, W) of norm 1 along which the objective rises most."""
+        gradient = self.average_tied(gradient)
+        if self.threat.norm == "linf":
+            return gradient.sign()
+        return unit(gradient, self.groups, len(self.rows), 2)
 
     def project(self, images: Tensor) -> Tensor:
-        """Images (B, T, 3, H, W) moved into the region; those inside stay, but for rounding."""
-        delta = self.tie(images - self.clean)
+        """Move images (B, T, 3, H, W) into the set; images inside stay, except for rounding."""
+        delta = self.average_tied(images - self.clean)
         if self.threat.norm == "l2":
-            delta = shrink(delta, self.groups, self.threat.eps)
+            delta = self._shrink(delta)
         if self.threat.frames == "smooth":
             delta = smooth(delta, self._low, self._high, self.threat.smooth_tau)
         else:
             delta = delta.clamp(self._low, self._high)
         if self.threat.norm == "l2":
-            # The sweep of ``smooth`` may have left the ball; shrinking leaves no other constraint.
-            delta = shrink(delta, self.groups, self.threat.eps)
+            # The sweep of ``smooth`` may have left the ball; shrinking breaks no other constraint.
+            delta = self._shrink(delta)
         return (self.clean + delta).clamp(0, 255)
 
-    def random(self, seed: int, restart: int) -> Tensor:
-        """Images (B, T, 3, H, W) drawn from the budget: uniform for L-inf, on the sphere for L2.
+    def random_point(self, seed: int, restart: int) -> Tensor:
+        """Draw images (B, T, 3, H, W): uniform in the ball for L-inf, on the sphere for L2.
 
         A row's draw depends on the seed, its name in ``rows`` and the restart, not on the batch.
         """
         noise = torch.empty_like(self.clean)
-        for place, row in enumerate(self.rows.tolist()):
+        for index, row in enumerate(self.rows.tolist()):
             generator = item_generator(seed, row, restart)
-            clips = self.groups == place
+            clips = self.groups == index
             shape = noise[clips].shape
             if self.threat.norm == "linf":
-                drawn = torch.rand(shape, generator=generator) * 2 - 1
+                values = torch.rand(shape, generator=generator) * 2 - 1
             else:
-                drawn = torch.randn(shape, generator=generator)
-            noise[clips] = drawn.to(noise)
-        # Not the mean of what is tied, which would be small.
+                values = torch.randn(shape, generator=generator)
+            noise[clips] = values.to(noise)
+        # The first of the tied values, because their mean would be small.
         if self.threat.frames == "shared":
             noise = noise[:, :1].expand_as(noise)
-        noise = torch.where(self._tied, noise[:, :, :1], noise)
+        if self._tied is not None:
+            noise = torch.where(self._tied, noise[:, :, :1], noise)
         if self.threat.norm == "l2":
-            noise = unit(noise, self.groups, 2)
+            noise = unit(noise, self.groups, len(self.rows), 2)
         return self.project(self.clean + self.threat.eps * noise)
 
     def unit_l1(self, gradient: Tensor) -> Tensor:
-        """The tied gradient (B, T, 3, H, W), divided by its L1 norm over the row."""
-        return unit(self.tie(gradient), self.groups, 1)
+        """Divide the tied gradient (B, T, 3, H, W) by its L1 norm over the row."""
+        return unit(self.average_tied(gradient), self.groups, len(self.rows), 1)
 
     def row_norms(self, gradient: Tensor) -> Tensor:
-        """The L2 norm (R,) of the tied gradient (B, T, 3, H, W) over each row."""
-        return row_norms(self.tie(gradient), self.groups, 2)
+        """Compute the L2 norm (R,) of the tied gradient (B, T, 3, H, W) over each row."""
+        return row_norms(self.average_tied(gradient), self.groups, len(self.rows), 2)
 
-    def spread(self, values: Tensor) -> Tensor:
-        """Values of rows (R,) as (B, 1, 1, 1, 1), for their clips."""
-        return spread(values, self.groups)
+    def expand_rows(self, values: Tensor) -> Tensor:
+        """Expand values of rows (R,) to (B, 1, 1, 1, 1), one for each clip."""
+        return expand_rows(values, self.groups)
+
+    def _shrink(self, delta: Tensor) -> Tensor:
+        return shrink(delta, self.groups, len(self.rows), self.threat.eps)
 
     def _bounds(self) -> tuple[Tensor, Tensor]:
-        """Lowest and highest perturbation of each pixel, equal where the pixels are tied."""
+        """Compute the bounds of each pixel's perturbation, equal where pixels are tied."""
         low, high = -self.clean, 255 - self.clean
         if self.threat.norm == "linf":
             low, high = low.clamp_min(-self.threat.eps), high.clamp_max(self.threat.eps)
         if self.threat.frames == "shared":
             low = low.amax(dim=1, keepdim=True).expand_as(low)
             high = high.amin(dim=1, keepdim=True).expand_as(high)
-        low = torch.where(self._tied, low.amax(dim=2, keepdim=True), low)
-        high = torch.where(self._tied, high.amin(dim=2, keepdim=True), high)
+        if self._tied is not None:
+            low = torch.where(self._tied, low.amax(dim=2, keepdim=True), low)
+            high = torch.where(self._tied, high.amin(dim=2, keepdim=True), high)
         if self.frames is not None:
             low, high = (bound * self.frames[..., None, None, None] for bound in (low, high))
         if self.threat.frames == "smooth":

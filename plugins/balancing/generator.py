@@ -15,12 +15,8 @@ from plugins.balancing.training import (
     require_same_network,
 )
 from plugins.errors import InputError
-<<<<<<< HEAD:plugins/defense/balance/generator.py
 from plugins.utils.names import closest_names
-=======
-from plugins.registry import nearest
 from plugins.utils.random import item_generator
->>>>>>> 6f87295 (Rooms named after their subject: threat_model, per_query, dataset_level, black_box; balancing beside defense; derive_seed in utils):plugins/balancing/generator.py
 
 BATCH = 64  # images sampled at a time
 

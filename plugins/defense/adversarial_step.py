@@ -1,4 +1,4 @@
-"""Metric adversarial training: one iteration on a batch and on its attacked twin.
+"""Metric adversarial training: one iteration on a batch and its attacked version.
 
 Legend: B clips in the batch, D feature length.
 """
@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from plugins.attacks import Attack
 from plugins.attacks.guides import compared
-from plugins.defense.inner_attack import Crafter, inner_attack, strength
+from plugins.defense.inner_attack import Crafter, build_inner_attack, strength
 from plugins.defense.triplet_attacks import (
     TRIPLET_ATTACKS,
     HardnessManipulation,
@@ -29,16 +29,16 @@ from plugins.modeling.meta_arch.vvi_baseline import log_scalar
 from plugins.registry import STEP
 from plugins.utils.random import derive_seed
 
-# Those of losses that compare features, and of all losses.
+# Keys of DEFENSE: weights of the losses that compare features; weights of all losses.
 FEATURE_WEIGHTS = ("DISTANCE_WEIGHT", "TRIPLET_WEIGHT", "ICS_WEIGHT")
 WEIGHTS = ("CLEAN_WEIGHT", "ATTACKED_WEIGHT", *FEATURE_WEIGHTS)
 
 
 @STEP.register()
 class AdversarialStep(Step):
-    """Trains on clean batches, attacked ones, and what their features have to do with each other.
+    """Trains on clean batches, on attacked batches, and on losses that compare their features.
 
-    For any meta-architecture: of ``model(batch)`` it takes the losses by name. With DEFENSE.INNER
+    It takes the losses of ``model(batch)`` by name, for any meta-architecture. With DEFENSE.INNER
 
     - SMA: GOAT(0, 0), Bouniot et al., CVPRW 2020; GOAT: their guided form;
     - FNA: what DDDefense (arXiv 2511.09933) calls metric adversarial training;
@@ -49,8 +49,8 @@ class AdversarialStep(Step):
       CVPR 2022.
 
     A subclass changes ``craft``, ``losses`` or ``update``. Only the deployed network is attacked,
-    so the adversary of SADSTRM rests in this step. With MODEL.DUAL_NORM each kind of batch has its
-    branch of BatchNorm.
+    so the adversary of SADSTRM is not trained by this step. With MODEL.DUAL_NORM each kind of batch
+    has its own branch of BatchNorm.
     """
 
     def __init__(self, cfg: CfgNode, model: nn.Module, data_loader, optimizer: Optimizer) -> None:
@@ -83,64 +83,64 @@ class AdversarialStep(Step):
         if self.compares and not isinstance(neck, nn.Module):
             key = next(key for key in FEATURE_WEIGHTS if cfg.DEFENSE[key])
             raise InputError(
-                f"DEFENSE.{key}: {cfg.DEFENSE[key]}; {type(model).__name__} has not "
+                f"DEFENSE.{key}: {cfg.DEFENSE[key]}; {type(model).__name__} does not have exactly "
                 "one head with a bottleneck, whose features could be compared; expected 0"
             )
 
     @classmethod
     def check_config(cls, cfg: CfgNode) -> None:
-        """As of ``Step``, and the weights and the inner attack of DEFENSE.
+        """Check as ``Step`` does, and the weights and the inner attack of DEFENSE.
 
         Raises:
-            InputError: from ``inner_attack``; a weight is negative, or all are 0; or the weights
-                ask for triplets that the attack does not make.
+            InputError: from ``build_inner_attack``; a weight is negative, or all are 0; or the
+                weights ask for triplets that the attack does not make.
         """
         super().check_config(cfg)
         loss_weights(cfg)
         check_attack(cfg, cls.inner_attack(cfg))
 
     @classmethod
-    def inner_attack(cls, cfg: CfgNode) -> Attack | TripletAttack | None:
-        """Build the attack of ``build_crafter``, as far as the config tells; None without one."""
-        return inner_attack(cfg)
+    def inner_attack(cls, cfg: CfgNode) -> Attack | None:
+        """Build the attack of ``build_crafter`` from the config alone; None if there is none."""
+        return build_inner_attack(cfg)
 
     def branches(self) -> set[str]:
-        """The kinds of batches that a loss needs."""
+        """Return the kinds of batches that a loss needs."""
         uses = {"clean": self.uses_clean, "attacked": self.uses_attacked}
         return {branch for branch, used in uses.items() if used}
 
     def build_crafter(self) -> Crafter:
-        """What makes attacked batches: called with (batch, epoch, seed), and has an ``attack``."""
+        """Build the callable (batch, epoch, seed) that attacks batches; it has an ``attack``."""
         return Crafter(self.model, self.cfg)
 
     def checkpointables(self) -> dict[str, object]:
-        """Adds the state from which HM's destination follows."""
+        """Add the state from which HM's destination follows."""
         more = {} if self.gradual is None else {"gradual_adversary": self.gradual}
         return {**super().checkpointables(), **more}
 
     def run_step(self) -> None:
-        """Craft, forward, backward, update."""
+        """Craft, then forward, backward and update."""
         batches, data_time = self.next_batches()
-        pairs = [(batch, self.craft(batch, place)) for place, batch in enumerate(batches)]
+        pairs = [(batch, self.craft(batch, index)) for index, batch in enumerate(batches)]
         losses = self.backward(pairs, self.optimizer)
         self.write_metrics(losses, data_time)
         self.update()
         if self.gradual is not None:
             self.gradual.observe(float(losses["loss_triplets"]) / self.triplet_weight)
 
-    def craft(self, batch: dict, place: int = 0) -> dict:
-        """The attacked batch to train on.
+    def craft(self, batch: dict, index: int = 0) -> dict:
+        """Return the attacked batch to train on.
 
-        Its draws follow from (SEED, rank, iteration, place), so that a resumed run repeats them;
-        the global random states are left alone.
+        Its draws follow from (SEED, rank, iteration, index), so that a resumed run repeats them;
+        the global random states do not change.
 
         Args:
             batch: from the loader; it is not changed.
-            place: of the batch among those of one update.
+            index: index of the batch among those of one update.
         """
         if not self.uses_attacked:
             return batch
-        seed = derive_seed(max(self.cfg.SEED, 0), comm.get_rank(), self.iter, place)
+        seed = derive_seed(max(self.cfg.SEED, 0), comm.get_rank(), self.iter, index)
         attacked = self.crafter(batch, self.epoch, seed)
         eps = strength(self.epoch, self.cfg.DEFENSE.WARMUP_EPOCHS) * self.cfg.DEFENSE.EPS
         log_scalar("attack/eps", torch.tensor(eps))
@@ -148,25 +148,26 @@ class AdversarialStep(Step):
         return attacked
 
     def losses(self, batch: dict, attacked: dict) -> dict[str, Tensor]:
-        """What is minimised: weighted losses by name, and the attacked ones by name + "_attacked".
+        """Return the weighted losses by name, those of the attacked batch as name + "_attacked".
 
         A batch that no loss needs is not passed through the model. Both passes are in training
-        mode, each normalised by its own statistics, which are recorded. What the model logs, such
-        as its accuracy, is of the clean pass, or of the attacked one where that is the only one.
+        mode, each normalized by its own statistics, which are recorded. The model logs its scalars,
+        such as its accuracy, in the clean pass, or in the attacked pass if that is the only one.
         """
-        losses, features = {}, None
+        losses: dict[str, Tensor] = {}
+        features = attacked_features = None
         if self.uses_attacked:
-            # A storage of its own takes what is not to be logged.
+            # A separate storage takes the scalars that are not to be logged.
             unlogged = EventStorage() if self.uses_clean else contextlib.nullcontext()
             with attacked_branch(self.model), unlogged:
-                found, attacked_features = self.forward(attacked)
+                attacked_losses, attacked_features = self.forward(attacked)
             if self.attacked_weight:
-                for name, loss in found.items():
+                for name, loss in attacked_losses.items():
                     losses[f"{name}_attacked"] = self.attacked_weight * loss
         if self.uses_clean:
-            found, features = self.forward(batch)
+            clean_losses, features = self.forward(batch)
             if self.clean_weight:
-                losses |= {name: self.clean_weight * loss for name, loss in found.items()}
+                losses |= {name: self.clean_weight * loss for name, loss in clean_losses.items()}
         if self.distance_weight:
             gap = feature_gap(attacked_features, features, self.cfg.TEST.METRIC)
             losses["loss_distance"] = self.distance_weight * gap
@@ -177,19 +178,21 @@ class AdversarialStep(Step):
     def triplet_losses(
         self, features: Tensor | None, attacked_features: Tensor, triplets: Tensor
     ) -> dict[str, Tensor]:
-        """L_T of the attacked triplets, and ICS: L_T(a, a~, p; 0) with clean a and p; weighted.
+        """Return L_T of the attacked triplets and ICS, weighted.
+
+        ICS is L_T(a, a~, p; 0) with clean a and p.
 
         Args:
             features: (B, D) of the clean batch; None where no loss needs them.
             attacked_features: (B, D).
-            triplets: (N, 3) places in the batch of anchor, positive and negative.
+            triplets: (N, 3) indices in the batch of anchor, positive and negative.
         """
         attack, losses = self.crafter.attack, {}
         attacked = self._parts(attacked_features, triplets)
         clean = None if features is None else self._parts(features, triplets)
         if self.triplet_weight:
             anchors = clean[0] if attack.clean_anchor else attacked[0]
-            loss = triplet_hinge(anchors, *attacked[1:], margin=attack.margin)
+            loss = triplet_hinge(anchors, *attacked[1:], margin=attack.margin_of_loss)
             losses["loss_triplets"] = self.triplet_weight * loss
         if self.ics_weight:
             loss = triplet_hinge(clean[0], attacked[0], clean[1], margin=0)
@@ -197,14 +200,14 @@ class AdversarialStep(Step):
         return losses
 
     def _parts(self, features: Tensor, triplets: Tensor) -> tuple[Tensor, ...]:
-        """Anchors, positives and negatives, (N, D) each, as TEST.METRIC compares them."""
+        """Return anchors, positives and negatives, (N, D) each, as TEST.METRIC compares them."""
         return compared(features.float(), self.cfg.TEST.METRIC)[triplets].unbind(dim=1)
 
     def forward(self, batch: dict) -> tuple[dict[str, Tensor], Tensor | None]:
-        """The model's losses of a batch and, where they are compared, its features (B, D).
+        """Return the model's losses of a batch and, if a loss compares them, its features (B, D).
 
-        Those behind the neck, which are ranked and attacked; of those before it, which the triplet
-        sees, cosines differ far less.
+        The features are those behind the neck, which are ranked and attacked. The cosines of the
+        features before the neck, which the triplet loss sees, differ far less.
         """
         if not self.compares:
             return self.model(batch), None
@@ -213,23 +216,23 @@ class AdversarialStep(Step):
         return losses, outputs[0].flatten(1)
 
     def batch_losses(self, pair: tuple[dict, dict]) -> dict[str, Tensor]:
-        """The losses of a (clean, attacked) pair of batches."""
+        """Return the losses of a (clean, attacked) pair of batches."""
         return self.losses(*pair)
 
 
 def feature_gap(features: Tensor, others: Tensor, metric: str) -> Tensor:
-    """Mean over the batch of |f - o|^2 between features (B, D), as ``metric`` compares them.
+    """Average |f - o|^2 between features (B, D) over the batch, as ``metric`` compares them.
 
-    For "cosine" that is 2 (1 - cos). In float32, also of half-precision features.
+    For "cosine" that is 2 (1 - cos). It is computed in float32, also for half-precision features.
     """
-    features, others = (compared(each.float(), metric) for each in (features, others))
+    features, others = (compared(values.float(), metric) for values in (features, others))
     return (features - others).square().sum(dim=1).mean()
 
 
 @contextlib.contextmanager
 def captured_outputs(module: nn.Module) -> Iterator[list]:
-    """A list that receives what ``module`` returns each time it is called."""
-    captured = []
+    """Yield a list that receives what ``module`` returns each time it is called."""
+    captured: list = []
     hook = module.register_forward_hook(lambda _, __, outputs: captured.append(outputs))
     try:
         yield captured
@@ -238,10 +241,10 @@ def captured_outputs(module: nn.Module) -> Iterator[list]:
 
 
 def loss_weights(cfg: CfgNode) -> list[float]:
-    """The WEIGHTS of DEFENSE.
+    """Return the WEIGHTS of DEFENSE.
 
     Raises:
-        InputError: one is negative, or all are 0.
+        InputError: one of them is negative, or all are 0.
     """
     weights = [cfg.DEFENSE[key] for key in WEIGHTS]
     for key, weight in zip(WEIGHTS, weights, strict=True):
@@ -252,7 +255,7 @@ def loss_weights(cfg: CfgNode) -> list[float]:
     return weights
 
 
-def check_attack(cfg: CfgNode, attack: Attack | TripletAttack | None) -> None:
+def check_attack(cfg: CfgNode, attack: Attack | None) -> None:
     """Raise InputError unless the attack makes the triplets that the weights of DEFENSE ask for."""
     settings = cfg.DEFENSE
     for key in ("TRIPLET_WEIGHT", "ICS_WEIGHT"):

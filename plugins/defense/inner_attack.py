@@ -1,6 +1,6 @@
-"""The inner maximisation: from a training batch the attacked one to train on.
+"""The inner maximization of adversarial training: from a training batch to an attacked batch.
 
-Legend: B clips in the batch. Pixels, budgets and steps are in 0-255 units.
+Legend: B clips in the batch. Pixels, budgets and steps are in gray levels, 0 to 255.
 """
 
 import copy
@@ -9,22 +9,13 @@ from dataclasses import replace
 
 import torch
 from fastreid.config import CfgNode
-from torch import Tensor, nn
+from torch import nn
 
-from plugins.attacks import (
-    Adapter,
-    Attack,
-    Guides,
-    Recipe,
-    Region,
-    ThreatModel,
-    attacking,
-    maximise,
-)
+from plugins.attacks import Adapter, Attack, Guides, Recipe, ThreatModel
 from plugins.attacks.attack import STRONG, read_attack
 from plugins.attacks.budget import check_budget, check_reach, warn_once
 from plugins.attacks.features import float_images
-from plugins.attacks.optimizers import GRADIENT_FREE, Score
+from plugins.attacks.optimizers import GRADIENT_FREE
 from plugins.defense.triplet_attacks import TRIPLET_ATTACKS, TripletAttack
 from plugins.errors import InputError
 from plugins.modeling.meta_arch.vvi_baseline import log_scalar
@@ -35,14 +26,14 @@ from plugins.utils.names import closest_names, list_names
 class Crafter:
     """Attacks training batches, guided by nothing but the batch itself.
 
-    The features are those that a search ranks, in evaluation mode, so that BatchNorm neither mixes
-    the clips of a batch nor records them; in float32 also under SOLVER.AMP, because the gradient of
-    a pixel is too small for float16. The start is random, as some objectives have no gradient at a
-    clean image, but for an attack on triplets. Each clip keeps the best images that it passed.
-    Of an attack's own recipe only the momentum counts.
+    The features are those that are ranked, in evaluation mode, so that BatchNorm neither mixes the
+    clips of a batch nor records them. They are in float32 also under SOLVER.AMP, because the
+    gradient of a pixel is too small for float16. The start is random, except for an attack on
+    triplets, because some objectives have no gradient at a clean image. Each clip keeps the best
+    images that it passed. Of an attack's own recipe only the momentum counts.
 
-    The images carry no graph, and no gradient of a parameter is computed. A derivative of the
-    crafting itself would be zero, as it steps by signs.
+    The images carry no graph, and no gradient of a parameter is computed. A derivative through the
+    crafting would be zero anyway, because it steps by signs.
 
     Attributes:
         adapter: gives the features; mirror images and further clips of TEST are left out.
@@ -50,22 +41,22 @@ class Crafter:
     """
 
     def __init__(self, model: nn.Module, cfg: CfgNode) -> None:
-        """Read DEFENSE, and of ATTACK how a perturbation is measured: all but its EPS.
+        """Read DEFENSE, and the threat model ATTACK except for its EPS.
 
-        Warns, once, of a budget below one gray level and of steps that do not reach it.
+        Warns, once, of a budget below one gray level and of steps that do not reach the budget.
 
         Raises:
-            InputError: from ``inner_attack``.
+            InputError: from ``build_inner_attack``.
         """
-        self.attack = inner_attack(cfg)
+        self.attack = build_inner_attack(cfg)
         check_budget(self.attack.threat, "DEFENSE", cfg.INPUT.SIZE_TRAIN)
-        if doubt := inner_doubt(cfg, self.attack):
-            warn_once(doubt)
+        if warning := reach_warning(cfg, self.attack):
+            warn_once(warning)
         self.adapter = Adapter(model, single_view(cfg))
         self._warmup_epochs = cfg.DEFENSE.WARMUP_EPOCHS
 
-    def attack_of(self, epoch: int, seed: int) -> Attack | TripletAttack:
-        """The attack of an epoch: budget and steps grow with :func:`strength`."""
+    def attack_of(self, epoch: int, seed: int) -> Attack:
+        """Return the attack of an epoch: budget and steps grow with :func:`strength`."""
         share = strength(epoch, self._warmup_epochs)
         threat, recipe = self.attack.threat, self.attack.recipe
         attack = copy.copy(self.attack)
@@ -75,24 +66,26 @@ class Crafter:
         return attack
 
     def __call__(self, batch: dict, epoch: int, seed: int) -> dict:
-        """The batch with attacked ``images``; the model and the random states are as before.
+        """Return the batch with attacked ``images``; model and random states are as before.
+
+        Logs how far the steps moved the images from where they began, in gray levels, a mean over
+        all pixels: 0 where an attack is nothing but its random start.
 
         Args:
             batch: ``images`` (B, T, 3, H, W) or (B, 3, H, W) in [0, 255]; ``targets`` (B,). It is
                 not changed.
-            epoch: of the whole run.
-            seed: of all random draws, below 2^32.
+            epoch: epoch of the whole run.
+            seed: seed of all random draws, below 2^32.
 
         Returns:
-            A new batch; with a budget of 0 the same one. Of an attack on triplets also the
-            ``triplets`` (N, 3), places in the batch of anchor, positive and negative.
+            A new batch; with a budget of 0 the same one. An attack on triplets adds ``triplets``
+            (N, 3), indices in the batch of anchor, positive and negative.
 
         Raises:
             InputError: images are not in [0, 255], or the objective is not finite.
         """
         attack = self.attack_of(epoch, seed)
-        on_triplets = isinstance(attack, TripletAttack)
-        if attack.threat.eps == 0 and not on_triplets:
+        if attack.threat.eps == 0 and not isinstance(attack, TripletAttack):
             return batch
         # A clip may come twice, each time augmented in its own way: every one is a row of its own.
         clips = {key: value for key, value in float_images(batch).items() if key != "rows"}
@@ -102,40 +95,26 @@ class Crafter:
             targets = batch["targets"].to(clean.device)
             metric = self.adapter.metric
             guides = Guides.among(clean, targets, metric=metric, source="training batch")
-            if on_triplets:
-                attack = attack.aimed(guides)
+            attack = attack.prepare(self.adapter, [(clips, guides)])
+            if isinstance(attack, TripletAttack):
                 batch = {**batch, "triplets": attack.triplets}
             if attack.threat.eps == 0:
                 return batch
-            images = self._climb(attack, clips, guides)
-        return {**batch, "images": images.view(batch["images"].shape)}
-
-    def _climb(self, attack: Attack | TripletAttack, clips: dict, guides: Guides) -> Tensor:
-        """Images (B, T, 3, H, W) with the highest objective of those that each clip passed.
-
-        Logs how far they are from where the climb began, in gray levels, a mean over all pixels: 0
-        where an attack is nothing but its random start.
-        """
-        score = attack.score(self.adapter, clips, guides)
-        if isinstance(attack, Attack):
-            score = without_margin(score)
-        with attacking(self.adapter.model):
-            region = Region(attack.threat, clips)
-            climb = maximise(score, region, attack.recipe, attack.seed)
-        log_scalar("attack/moved_from_start", climb.travelled.mean())
-        return climb.images
+            result = attack.run(self.adapter, clips, guides)
+        log_scalar("attack/moved_from_start", result.change_from_start.mean())
+        return {**batch, "images": result.images}
 
 
-def inner_attack(cfg: CfgNode) -> Attack | TripletAttack:
+def build_inner_attack(cfg: CfgNode) -> Attack:
     """Build DEFENSE.INNER with the budget and the steps of DEFENSE.
 
     Raises:
         InputError: there is no such attack, it cannot run on one batch, a number is out of its
-            range, or steps do not reach a budget of L2.
+            range, or steps do not reach an L2 budget.
     """
     settings = cfg.DEFENSE
     check_numbers(settings)
-    attack = build_inner(cfg)
+    attack = read_inner_attack(cfg)
     on_triplets = isinstance(attack, TripletAttack)
     attack.threat = replace(ThreatModel.from_config(cfg), eps=settings.EPS)
     attack.recipe = Recipe(
@@ -143,20 +122,22 @@ def inner_attack(cfg: CfgNode) -> Attack | TripletAttack:
         step_size=settings.STEP_SIZE,
         random_start=not on_triplets,
         momentum=attack.recipe.momentum,
-        drop_solved=on_triplets,
+        skip_successful=on_triplets,
     )
-    inner_doubt(cfg, attack)
+    # Whether Rank-1 fails within a batch is not the goal of training.
+    attack.images_only, attack.success_first = True, on_triplets
+    reach_warning(cfg, attack)
     return attack
 
 
-def inner_doubt(cfg: CfgNode, attack: Attack | TripletAttack) -> str:
-    """Ask ``check_reach`` about the inner attack."""
+def reach_warning(cfg: CfgNode, attack: Attack) -> str:
+    """Return the warning of ``check_reach`` about the inner attack, or an empty string."""
     name = f"DEFENSE.INNER {cfg.DEFENSE.INNER}"
     return check_reach(name, attack.threat, attack.recipe, "DEFENSE")
 
 
-def build_inner(cfg: CfgNode) -> Attack | TripletAttack:
-    """The attack DEFENSE.INNER.
+def read_inner_attack(cfg: CfgNode) -> Attack:
+    """Build the attack DEFENSE.INNER with a recipe of its own.
 
     Raises:
         InputError: there is no such attack, or it cannot run on one batch.
@@ -172,14 +153,14 @@ def build_inner(cfg: CfgNode) -> Attack | TripletAttack:
         )
     if plain != name:
         raise InputError(
-            f"DEFENSE.INNER: {name}; expected {plain}: how strong it is in training, DEFENSE.STEPS "
-            "and STEP_SIZE say"
+            f"DEFENSE.INNER: {name}; expected {plain}: DEFENSE.STEPS and STEP_SIZE set the "
+            "strength of the attack in training"
         )
     attack = read_attack(name, cfg, "DEFENSE.INNER")
     if attack.recipe.optimizer in GRADIENT_FREE:
         raise InputError(
-            f"DEFENSE.INNER: {name} sees no gradient; expected an attack that climbs by gradients, "
-            "such as SMA, FNA or GOAT"
+            f"DEFENSE.INNER: {name} uses no gradient; expected an attack that does, such as SMA, "
+            "FNA or GOAT"
         )
     if type(attack).prepare is not Attack.prepare:
         raise InputError(
@@ -189,18 +170,8 @@ def build_inner(cfg: CfgNode) -> Attack | TripletAttack:
     return attack
 
 
-def without_margin(score: Score) -> Score:
-    """The score whose margin is 0: whether Rank-1 fails in a batch is not what training is for."""
-
-    def unsolved(images: Tensor) -> tuple[Tensor, Tensor]:
-        objective, margin = score(images)
-        return objective, torch.zeros_like(margin)
-
-    return unsolved
-
-
 def strength(epoch: int, warmup_epochs: int) -> float:
-    """Share of the full budget in an epoch, from 0 in the first one to 1 after the warm-up.
+    """Return the share of the full budget in an epoch: from 0 in the first to 1 after the warm-up.
 
     >>> [strength(epoch, 4) for epoch in range(6)]
     [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
@@ -209,7 +180,7 @@ def strength(epoch: int, warmup_epochs: int) -> float:
 
 
 def single_view(cfg: CfgNode) -> CfgNode:
-    """The config without what makes several passes of one test item."""
+    """Return the config with one view of each item: no mirror images, one clip."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.TEST.FLIP.ENABLED = False

@@ -6,17 +6,16 @@ the features of a triplet's anchor, positive and negative; H its hardness, d(a, 
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import ClassVar
 
 import numpy as np
-import torch
 from fastreid.config import CfgNode
 from fastreid.utils import comm
 from torch import Tensor
 
-from plugins.attacks import Guides, Recipe, ThreatModel
-from plugins.attacks.attack import select_clips
+from plugins.attacks import Attack, Guides, Recipe, ThreatModel
+from plugins.attacks.features import FeaturesOf
 from plugins.attacks.guides import compared
 from plugins.defense.triplets import distance, hardness, mirrored_triplets, softhard_triplets
 from plugins.errors import InputError
@@ -24,20 +23,19 @@ from plugins.modeling.losses.functional import pairwise_distances
 from plugins.utils.random import item_generator
 
 
-class TripletAttack:
-    """What attacks on triplets share: a clip climbs the objective of the triplets that move it.
+class TripletAttack(Attack):
+    """Maximize the objective of the triplets that move a clip.
 
-    They start from the clean images, so that a triplet that needs no attack stays as it is.
+    The attack starts from the clean images, so that a triplet that needs no attack stays as it is.
 
     Attributes:
-        clean_anchor: the anchor is not attacked.
-        threat: what may be changed.
-        recipe: how the objective is climbed.
-        seed: of the draw.
-        margin: gamma of the triplet loss that is trained on these triplets.
-        triplets: (N, 3) places in the batch of anchor, positive and negative, once aimed.
+        clean_anchor: whether the anchor is not attacked.
+        margin_of_loss: gamma of the triplet loss that is trained on these triplets.
+        triplets: (N, 3) indices in the batch of anchor, positive and negative, once prepared.
     """
 
+    joint = True
+    images_only = True
     clean_anchor: ClassVar[bool]
     triplets: Tensor | None = None
 
@@ -47,84 +45,76 @@ class TripletAttack:
         Raises:
             InputError: the margin is negative, or ATTACK asks for what there is not.
         """
-        self.threat, self.recipe, self.seed = ThreatModel.from_config(cfg), Recipe(), 0
-        self.margin = cfg.DEFENSE.TRIPLET.MARGIN
-        if not self.margin >= 0:
-            raise InputError(f"DEFENSE.TRIPLET.MARGIN: {self.margin}; expected 0 or more")
+        super().__init__(ThreatModel.from_config(cfg), Recipe())
+        self.margin_of_loss = cfg.DEFENSE.TRIPLET.MARGIN
+        if not self.margin_of_loss >= 0:
+            raise InputError(f"DEFENSE.TRIPLET.MARGIN: {self.margin_of_loss}; expected 0 or more")
 
-    def draw(self, guides: Guides) -> Tensor:
-        """Triplets (N, 3) of the guides' rows."""
+    def draw_triplets(self, guides: Guides) -> Tensor:
+        """Draw triplets (N, 3) of the guides' rows."""
         raise NotImplementedError
 
-    def objective(self, anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
-        """Of features (N, D) each the values (N,) to maximise; 0, the highest, ends an attack."""
+    def triplet_objective(self, anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+        """Return the values (N,) to maximize, of features (N, D) each; 0 is the highest."""
         raise NotImplementedError
 
-    def aimed(self, guides: Guides) -> "TripletAttack":
-        """The attack on triplets of these rows."""
+    def prepare(
+        self, features_of: FeaturesOf, batches: Iterable[tuple[dict, Guides]]
+    ) -> "TripletAttack":
+        """Return the attack on triplets of the one batch."""
+        ((_, guides),) = batches
         attack = copy.copy(self)
-        attack.triplets = self.draw(guides).to(guides.clean.device)
+        attack.triplets = self.draw_triplets(guides).to(guides.clean.device)
         return attack
 
-    def score(
-        self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides
-    ) -> Callable[..., tuple[Tensor, Tensor]]:
-        """What ``maximise`` climbs; a clip's margin is above 0 once nothing is left to be done.
+    def objective(self, features: Tensor, guides: Guides) -> Tensor:
+        """Add up, for each clip, the objective of the triplets that move it.
 
         Args:
-            features_of: batch to features (B, D), differentiable in the images, of each clip alone.
-            batch: ``images`` (B, T, 3, H, W) or (B, 3, H, W); each clip is a row.
-            guides: with the clean features (B, D).
+            features: (B, D) of all clips, because a clip's triplets include other clips.
+            guides: of the whole batch.
         """
-        shape = batch["images"].shape
+        assert self.triplets is not None, "an attack on triplets is prepared before it runs"
         moved = self.triplets[:, 1:] if self.clean_anchor else self.triplets
-        members, each = moved.flatten(), moved.shape[1]
+        members, number = moved.flatten(), moved.shape[1]
+        features = compared(features, guides.metric)
+        values = self.triplet_objective(*features[self.triplets].unbind(dim=1))
+        return (0 * features[:, 0]).index_add(0, members, values.repeat_interleave(number))
 
-        def score(images: Tensor, left: Tensor | None = None) -> tuple[Tensor, Tensor]:
-            some = {**batch, "images": images.view(shape)}
-            if left is None:
-                left = torch.ones(len(images), dtype=torch.bool, device=images.device)
-            # Clips that are done share no triplet with those that are left.
-            found = features_of(select_clips(some, left))
-            features = guides.clean.index_put((left.to(found.device),), found)
-            features = compared(features, guides.metric)
-            values = self.objective(*features[self.triplets].unbind(dim=1))
-            objective = (0 * features[:, 0]).index_add(0, members, values.repeat_interleave(each))
-            # No objective is above 0, so a sum of 0 says that none of the triplets is below.
-            margin = (objective.detach() == 0).to(objective)
-            return tuple(value.to(images.device)[left] for value in (objective, margin))
-
-        return score
+    def margin(self, objective: Tensor, features: Tensor, guides: Guides) -> Tensor:
+        """Return 1 for a clip whose triplets all have the highest objective, else 0."""
+        # No objective is above 0, so a sum of 0 says that none of the triplets is below.
+        return (objective == 0).to(objective)
 
 
 class AntiCollapse(TripletAttack):
-    """ACT: positive and negative are moved onto each other, which a clean anchor must undo.
+    """ACT: move positive and negative onto each other, which a clean anchor must undo.
 
-    Zhou et al., "Adversarial Attack and Defense in Deep Ranking", arXiv 2106.03614: minimise
-    d(p~, n~), then train on L_T(a, p~, n~). They attack two copies of the batch; that each clip is
-    attacked once, as positive and as negative of two mirrored triplets, is ours.
+    Zhou et al., "Adversarial Attack and Defense in Deep Ranking", arXiv 2106.03614: minimize
+    d(p~, n~), then train on L_T(a, p~, n~). The paper attacks two copies of the batch; here each
+    clip is attacked once, as positive and as negative of two mirrored triplets.
     """
 
     clean_anchor = True
 
-    def draw(self, guides: Guides) -> Tensor:
-        """Pairs of two people's clips, both ways round, with a drawn anchor each."""
+    def draw_triplets(self, guides: Guides) -> Tensor:
+        """Draw pairs of two people's clips, in both orders, with a random anchor each."""
         return mirrored_triplets(guides.pids, item_generator(self.seed))
 
-    def objective(self, anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
-        """-d(p~, n~)."""
+    def triplet_objective(self, anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+        """Return -d(p~, n~)."""
         return -distance(positives, negatives)
 
 
 class HardnessManipulation(TripletAttack):
-    """HM: all three move until the triplet is as hard as its destination says, and stop there.
+    """HM: move all three until the triplet is as hard as its destination, and stop there.
 
     Zhou and Patel, "Enhancing Adversarial Robustness for Deep Metric Learning", CVPR 2022, section
-    3.1: minimise max(0, H_D - H)^2, with H_D by the linear gradual adversary, HM[S, g_LGA]. They
-    attack three copies of the batch, one for each part in a triplet.
+    3.1: minimize max(0, H_D - H)^2, with H_D by the linear gradual adversary, HM[S, g_LGA]. The
+    paper attacks three copies of the batch, one for each part of a triplet.
 
     Attributes:
-        gradual: says H_D; shared by all copies.
+        gradual: gives H_D; shared by all copies of the attack.
     """
 
     clean_anchor = False
@@ -132,26 +122,26 @@ class HardnessManipulation(TripletAttack):
     def __init__(self, cfg: CfgNode) -> None:
         """See :class:`TripletAttack`."""
         super().__init__(cfg)
-        self.gradual = GradualAdversary(self.margin)
+        self.gradual = GradualAdversary(self.margin_of_loss)
 
-    def draw(self, guides: Guides) -> Tensor:
-        """Soft-hard triplets by the clean features, each clip in one at most."""
+    def draw_triplets(self, guides: Guides) -> Tensor:
+        """Draw soft-hard triplets by the clean features, each clip in one at most."""
         features = compared(guides.clean, guides.metric)
         between = pairwise_distances(features, features)
         return softhard_triplets(between, guides.pids, item_generator(self.seed))
 
-    def objective(self, anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
-        """-max(0, H_D - H)^2."""
+    def triplet_objective(self, anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+        """Return -max(0, H_D - H)^2."""
         short = self.gradual.destination - hardness(anchors, positives, negatives)
         return -short.relu().square()
 
 
 class GradualAdversary:
-    """LGA: the destination follows the training loss, weak at first and stronger as it falls.
+    """LGA: let the destination follow the training loss, from weak to strong as the loss falls.
 
     H_D = -gamma min(u, l) / u with u = gamma, within [-gamma, 0]; l is L_T on the attacked triplets
-    of the iteration before, and gamma before the first (Zhou and Patel, CVPR 2022, section 3.2;
-    that l has no part of the other losses, and is the mean of the ranks, is ours).
+    of the iteration before, and gamma before the first (Zhou and Patel, CVPR 2022, section 3.2).
+    Here l excludes the other losses and is the mean over the ranks.
     """
 
     def __init__(self, margin: float) -> None:
@@ -160,7 +150,7 @@ class GradualAdversary:
 
     @property
     def destination(self) -> float:
-        """H_D, feature units."""
+        """H_D, in feature units."""
         return -min(self.margin, self.loss)
 
     def observe(self, loss: float) -> None:
@@ -168,7 +158,7 @@ class GradualAdversary:
         self.loss = float(np.mean(comm.all_gather(loss)))
 
     def state_dict(self) -> dict:
-        """The last loss."""
+        """Return the last loss."""
         return {"loss": self.loss}
 
     def load_state_dict(self, state: dict) -> None:

@@ -1,8 +1,8 @@
-"""Triplets of a training batch: how they are drawn, how hard they are, what they cost.
+"""Triplets of a training batch: drawing them, their hardness, their loss.
 
-Legend: B clips in the batch, N triplets, D feature length; a, p, n the features
-of a triplet's anchor, positive and negative. Distances d are Euclidean, between features as the
-metric compares them: of length 1 for "cosine" (``attacks.guides.compared``).
+Legend: B clips in the batch, N triplets, D feature length; a, p, n the features of a triplet's
+anchor, positive and negative. Distances d are Euclidean, between features as the metric compares
+them: normalized for "cosine" (``attacks.guides.compared``).
 """
 
 import torch
@@ -10,14 +10,14 @@ from torch import Tensor
 
 
 def distance(rows: Tensor, others: Tensor) -> Tensor:
-    """d, row by row, of (N, D) and (N, D); 0 with gradient 0 where the two are identical."""
+    """Compute d row by row, of (N, D) and (N, D); 0 with gradient 0 where both are identical."""
     squares = (rows - others).square().sum(dim=1)
     apart = squares > 0
     return torch.where(apart, torch.where(apart, squares, 1).sqrt(), 0)
 
 
 def hardness(anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
-    """H = d(a, p) - d(a, n) of (N, D) each, (N,); within [-2, 2] for features of length 1.
+    """Compute H = d(a, p) - d(a, n), of (N, D) each: (N,), in [-2, 2] for normalized features.
 
     Zhou and Patel, CVPR 2022, section 3.1.
     """
@@ -25,7 +25,7 @@ def hardness(anchors: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
 
 
 def triplet_hinge(anchors: Tensor, positives: Tensor, negatives: Tensor, margin: float) -> Tensor:
-    """L_T: mean of max(0, H + margin) over the triplets; with none 0 that still carries a graph.
+    """Average max(0, H + margin) over the triplets: L_T; with none 0 that still carries a graph.
 
     Args:
         anchors: (N, D).
@@ -38,18 +38,18 @@ def triplet_hinge(anchors: Tensor, positives: Tensor, negatives: Tensor, margin:
 
 
 def mirrored_triplets(pids: Tensor, generator: torch.Generator) -> Tensor:
-    """Triplets whose positives and negatives are pairs of clips of two people, both ways round.
+    """Draw triplets whose positives and negatives are pairs of two people's clips, in both orders.
 
     Each clip is in one pair at most, so that it can be moved towards its partner. If no person has
-    more than half of the clips, only the last of an odd number has no partner.
+    more than half of the clips, only the last of an odd number of clips has no partner.
 
     Args:
         pids: (B,) people, at least one.
         generator: on the CPU.
 
     Returns:
-        (N, 3) places in the batch of anchor, positive and negative; the anchor is drawn from the
-        other clips of the positive's person, and a positive without any is left out.
+        (N, 3) indices in the batch of anchor, positive and negative; the anchor is drawn from the
+        other clips of the positive's person, and a positive without any such clip is left out.
     """
     pids = pids.cpu()
     people, member = pids.unique(return_inverse=True)
@@ -57,11 +57,11 @@ def mirrored_triplets(pids: Tensor, generator: torch.Generator) -> Tensor:
     order = torch.randperm(len(pids), generator=generator)
     order = order[block[order].argsort(stable=True)]  # a person's clips side by side
     half = len(order) // 2
-    # So far apart that both are of one person only if it has more than half of the clips.
-    one, other = order[:half], order[half : 2 * half]
-    differ = pids[one] != pids[other]
-    one, other = one[differ], other[differ]
-    positives, negatives = torch.cat([one, other]), torch.cat([other, one])
+    # Partners are so far apart that both show one person only if it has over half of the clips.
+    first, second = order[:half], order[half : 2 * half]
+    differ = pids[first] != pids[second]
+    first, second = first[differ], second[differ]
+    positives, negatives = torch.cat([first, second]), torch.cat([second, first])
     mates = pids[positives, None] == pids
     mates &= positives[:, None] != torch.arange(len(pids))
     scores = torch.rand(mates.shape, generator=generator).masked_fill(~mates, -1)
@@ -69,13 +69,13 @@ def mirrored_triplets(pids: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def softhard_triplets(distances: Tensor, pids: Tensor, generator: torch.Generator) -> Tensor:
-    """Soft-hard triplets, each clip in one at most, so that it can be moved for that one alone.
+    """Draw soft-hard triplets, each clip in one at most, so that one triplet alone moves a clip.
 
-    In random order each clip that is left becomes an anchor. Its positive is drawn from those
-    farther than its nearest negative, its negative from those nearer than its farthest positive; if
-    none of these is left, from what is left (Roth et al., "Revisiting Training Strategies and
-    Generalization Performance in Deep Metric Learning", ICML 2020; that no clip comes twice is
-    ours).
+    In random order each free clip becomes an anchor. Its positive is drawn from the free positives
+    farther than its nearest negative, its negative from the free negatives nearer than its farthest
+    positive; if there are none, from all that are free (Roth et al., "Revisiting Training
+    Strategies and Generalization Performance in Deep Metric Learning", ICML 2020; here no clip
+    comes twice).
 
     Args:
         distances: (B, B) between all clips.
@@ -83,7 +83,7 @@ def softhard_triplets(distances: Tensor, pids: Tensor, generator: torch.Generato
         generator: on the CPU.
 
     Returns:
-        (N, 3) places in the batch of anchor, positive and negative.
+        (N, 3) indices in the batch of anchor, positive and negative.
     """
     distances, pids = distances.detach().cpu(), pids.cpu()
     negative = pids[:, None] != pids
@@ -94,12 +94,13 @@ def softhard_triplets(distances: Tensor, pids: Tensor, generator: torch.Generato
         positive & (distances > nearest),
         negative & (distances < farthest),
     )
-    free, triplets = torch.ones(len(pids), dtype=torch.bool), []
+    free = torch.ones(len(pids), dtype=torch.bool)
+    triplets: list[list[int]] = []
     for anchor in torch.randperm(len(pids), generator=generator).tolist():
         if not free[anchor]:
             continue
-        mates = drawn(hard_positive[anchor] & free, positive[anchor] & free, generator)
-        others = drawn(hard_negative[anchor] & free, negative[anchor] & free, generator)
+        mates = draw_index(hard_positive[anchor] & free, positive[anchor] & free, generator)
+        others = draw_index(hard_negative[anchor] & free, negative[anchor] & free, generator)
         if mates and others:
             triplet = [anchor, *mates, *others]
             triplets.append(triplet)
@@ -107,9 +108,9 @@ def softhard_triplets(distances: Tensor, pids: Tensor, generator: torch.Generato
     return torch.tensor(triplets, dtype=torch.long).view(-1, 3)
 
 
-def drawn(preferred: Tensor, possible: Tensor, generator: torch.Generator) -> list[int]:
-    """One place where ``preferred`` (B,) is True, or else ``possible``; empty where nothing is."""
-    places = (preferred if preferred.any() else possible).nonzero().flatten()
-    if not len(places):
+def draw_index(preferred: Tensor, possible: Tensor, generator: torch.Generator) -> list[int]:
+    """Draw an index where ``preferred`` (B,) is True, or else ``possible``; [] if there is none."""
+    indices = (preferred if preferred.any() else possible).nonzero().flatten()
+    if not len(indices):
         return []
-    return [int(places[torch.randint(len(places), (), generator=generator)])]
+    return [int(indices[torch.randint(len(indices), (), generator=generator)])]

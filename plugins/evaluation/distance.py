@@ -45,20 +45,26 @@ def distances(queries: Tensor, gallery: Tensor, metric: str) -> Tensor:
     return torch.cat(list(distance_blocks(queries, gallery, metric, CHUNK)))
 
 
+def on_cosine_grid(features: Tensor) -> Tensor:
+    """Normalize features (N, D) and round them to the grid of the cosine, in float64.
+
+    The cosine distance of two such features is 1 minus their product, in float32.
+    """
+    features = features.to(torch.float64, copy=True)
+    features /= features.norm(dim=1, keepdim=True).clamp_min_(1e-12)
+    return _round_to_grid(features, largest_norm=1.0)
+
+
 def distance_blocks(queries: Tensor, gallery: Tensor, metric: str, chunk: int) -> Iterator[Tensor]:
     """Yield the rows of ``distances`` as (C, G) blocks."""
     check_value("TEST.METRIC", metric)
-    queries, gallery = (x.to(torch.float64, copy=True) for x in (queries, gallery))
-    norms = [x.norm(dim=1, keepdim=True).clamp_min_(1e-12) for x in (queries, gallery)]
     if metric == "cosine":
-        queries /= norms[0]
-        gallery /= norms[1]
-        largest_norm = 1.0
+        queries, gallery = on_cosine_grid(queries), on_cosine_grid(gallery)
     else:
+        queries, gallery = (x.to(torch.float64, copy=True) for x in (queries, gallery))
+        norms = [x.norm(dim=1, keepdim=True).clamp_min_(1e-12) for x in (queries, gallery)]
         largest_norm = max(torch.cat(norms).flatten().tolist(), default=1.0)
-    step = 2.0 ** (math.frexp(largest_norm)[1] - GRID_BITS)
-    for features in (queries, gallery):
-        features.div_(step).round_().mul_(step)
+        queries, gallery = (_round_to_grid(x, largest_norm) for x in (queries, gallery))
     for rows in queries.split(chunk):
         products = rows @ gallery.T
         if metric == "cosine":
@@ -66,6 +72,12 @@ def distance_blocks(queries: Tensor, gallery: Tensor, metric: str, chunk: int) -
         else:
             squares = rows.square().sum(dim=1, keepdim=True) + gallery.square().sum(dim=1)
             yield (squares - 2 * products).float()
+
+
+def _round_to_grid(features: Tensor, largest_norm: float) -> Tensor:
+    """Round float64 features in place to the grid that fits the largest norm."""
+    step = 2.0 ** (math.frexp(largest_norm)[1] - GRID_BITS)
+    return features.div_(step).round_().mul_(step)
 
 
 def all_tie(queries: Tensor, gallery: Tensor, metric: str) -> bool:

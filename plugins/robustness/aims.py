@@ -38,7 +38,7 @@ def aimed_success(
     """
     parts = []
     for some, attacked in zip(rows.split(CHUNK), features.split(CHUNK), strict=True):
-        guides = attack.aim(search.guides(some), some)
+        guides = attack.set_target(search.guides(some), some)
         if guides.chosen is None:
             return {}
         if isinstance(attack, CandidateAttack):
@@ -46,7 +46,7 @@ def aimed_success(
         else:
             gaps = distances(attacked.to(guides.gallery), guides.gallery, guides.metric)
             lists = gaps, guides.chosen, ~guides.valid
-        parts.append(torch.stack([success_at_k(*lists, k, raised=attack.raised) for k in ranks]))
+        parts.append(torch.stack([success_at_k(*lists, k, promote=attack.promote) for k in ranks]))
     reached = torch.cat(parts, dim=1)
     reached = reached[:, ~reached[0].isnan()]
     if not reached.numel():

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from plugins.attacks import Adapter, Attack, Guides, ThreatModel, attacking
 from plugins.attacks.features import row_groups
 from plugins.attacks.guides import visible_pairs
-from plugins.attacks.projections import mean_size, row_norms
+from plugins.attacks.projections import mean_absolute, row_norms
 from plugins.data.loaders import to_device
 from plugins.evaluation import (
     RankingResult,
@@ -331,37 +331,38 @@ def attack_batch(
     start = time.perf_counter()
     batch = to_device(batch, next(adapter.model.parameters()).device)
     groups, rows = row_groups(batch)
-    outcome = attack.run(adapter, batch, search.guides(rows))
-    images, climb = outcome.batch["images"], outcome.climb
+    result = attack.run(adapter, batch, search.guides(rows))
+    images = result.images
     with attacking(adapter.model), torch.no_grad():
         # For a model that draws: not what it drew under attack, which the attacker saw.
         seed_all_rng(derive_seed(attack.seed, SCORED))
-        features = adapter.features(outcome.batch)
+        features = adapter.features(result.batch)
     moved, reached = budget_used(images - batch["images"], groups.to(images.device), attack.threat)
     tensors = {
         "rows": rows,
-        "objective": climb.objective,
-        "start": climb.start,
-        "margin": climb.margin,
+        "objective": result.objective,
+        "start": result.start,
+        "margin": result.margin,
         "moved": moved,
         "reached": reached,
-        "stuck": climb.stuck,
+        "stuck": result.zero_gradient,
         "features": features,
     }
     return images.cpu(), Attacked(
         **{name: tensor.cpu() for name, tensor in tensors.items()},
-        forwards=climb.forwards + len(rows),
-        backwards=climb.backwards,
+        forwards=result.forwards + len(rows),
+        backwards=result.backwards,
         seconds=time.perf_counter() - start,
     )
 
 
 def budget_used(delta: Tensor, groups: Tensor, threat: ThreatModel) -> tuple[Tensor, Tensor]:
     """``Attacked.moved`` and ``Attacked.reached`` (R,) of perturbations (B, ...) of rows (B,)."""
+    rows = int(groups.max()) + 1
     if threat.norm == "l2":
-        used = reached = row_norms(delta, groups, order=2)
+        used = reached = row_norms(delta, groups, rows, order=2)
     else:
-        used = mean_size(delta, groups)
+        used = mean_absolute(delta, groups, rows)
         largest = delta.abs().flatten(1).amax(dim=1)
         reached = torch.zeros_like(used).scatter_reduce(0, groups, largest, "amax")
     return (used / threat.eps if threat.eps else torch.zeros_like(used)), reached

@@ -6,15 +6,22 @@ Legend: B clips of T frames of 3 x H x W, R rows they belong to, G gallery items
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from plugins.attacks import Guides, Recipe, Region, ThreatModel, hop_skip_jump, maximise
-from plugins.attacks.attack import Outcome
-from plugins.attacks.optimizers import Climb, Explorer
+from plugins.attacks import (
+    AttackResult,
+    BestTracker,
+    Guides,
+    PerturbationSet,
+    Recipe,
+    ThreatModel,
+    hop_skip_jump,
+)
+from plugins.attacks.features import FeaturesOf
 from plugins.attacks.per_query import RankMargin
 from plugins.utils.random import item_generator
 
@@ -38,12 +45,12 @@ def equal_volume_radius(eps: float, dimensions: int) -> float:
     return 2 * eps * math.exp(-log_unit_ball / dimensions)
 
 
-class PatchRegion(Region):
+class PatchSet(PerturbationSet):
     """Any pixels, but only inside a square at the middle of each frame."""
 
-    def tie(self, clips: Tensor) -> Tensor:
-        """As ``Region.tie``, and 0 outside the square."""
-        return super().tie(clips) * square_mask(*clips.shape[-2:]).to(clips)
+    def average_tied(self, clips: Tensor) -> Tensor:
+        """As ``PerturbationSet.average_tied``, and 0 outside the square."""
+        return super().average_tied(clips) * square_mask(*clips.shape[-2:]).to(clips)
 
 
 def square_mask(height: int, width: int) -> Tensor:
@@ -62,29 +69,22 @@ class Patch(RankMargin):
         """Climb by ``recipe``."""
         super().__init__(ThreatModel("linf", 255.0, infrared=infrared), recipe, seed)
 
-    def _climb(
-        self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides, restart: int
-    ) -> Climb:
-        score = self.score(features_of, batch, guides, restart)
-        return maximise(score, PatchRegion(self.threat, batch), self.recipe, self.seed, restart)
+    def perturbation_set(self, batch: dict) -> PatchSet:
+        """Return the images that differ inside the square only."""
+        return PatchSet(self.threat, batch)
 
 
 class Blind(RankMargin):
     """The worst of images that are drawn, not sought."""
 
-    def draws(self, region: Region, batch: dict) -> Iterator[Tensor]:
+    def draws(self, allowed: PerturbationSet) -> Iterator[Tensor]:
         """Images (B, T, 3, H, W), one draw after the other."""
         raise NotImplementedError
 
-    def _climb(
-        self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides, restart: int
-    ) -> Climb:
-        region = Region(self.threat, batch)
-        score = self.score(features_of, batch, guides, restart)
-        explorer = Explorer(score, region, self.recipe.eot)
-        for images in self.draws(region, batch):
-            explorer.look(images)
-        return explorer.climb()
+    def search(self, tracker: BestTracker) -> None:
+        """Evaluate all draws."""
+        for images in self.draws(tracker.allowed):
+            tracker.evaluate(images)
 
 
 class Noise(Blind):
@@ -94,12 +94,14 @@ class Noise(Blind):
         """Draw so often for each row."""
         super().__init__(threat, Recipe("noise", steps=draws, eot=eot), seed)
 
-    def draws(self, region: Region, batch: dict) -> Iterator[Tensor]:
+    def draws(self, allowed: PerturbationSet) -> Iterator[Tensor]:
         """Each in frames of its own, where only some may be changed."""
         for draw in range(self.recipe.steps):
-            noise = region.random(self.seed, FIRST_DRAW + draw)
-            settled = region if region.settled else region.settle(noise - region.clean)
-            yield settled.project(noise)
+            noise = allowed.random_point(self.seed, FIRST_DRAW + draw)
+            if allowed.frames_selected:
+                yield allowed.project(noise)
+            else:
+                yield allowed.select_frames(noise - allowed.clean).project(noise)
 
 
 class Light(Blind):
@@ -113,20 +115,21 @@ class Light(Blind):
         """Draw so many lights for each row."""
         super().__init__(ThreatModel("linf", 255.0), Recipe("light", steps=draws, eot=eot), seed)
 
-    def draws(self, region: Region, batch: dict) -> Iterator[Tensor]:
+    def draws(self, allowed: PerturbationSet) -> Iterator[Tensor]:
         """The images as they are, then in each light."""
-        yield region.clean
-        infrared = batch.get("modalities", torch.zeros(len(region.clean))) == 1
+        clean = allowed.clean
+        yield clean
+        infrared = allowed.batch.get("modalities", torch.zeros(len(clean))) == 1
         for draw in range(self.recipe.steps):
             lights = torch.stack(
                 [
                     torch.rand(3, generator=item_generator(self.seed, row, draw))
-                    for row in region.rows.tolist()
+                    for row in allowed.rows.tolist()
                 ]
             )
-            factors = LIGHT ** (2 * lights.to(region.clean) - 1)[region.groups]  # (B, 3)
+            factors = LIGHT ** (2 * lights.to(clean) - 1)[allowed.groups]  # (B, 3)
             factors = torch.where(infrared[:, None].to(factors.device), factors[:, :1], factors)
-            yield (region.clean * factors[:, None, :, None, None]).clamp(0, 255)
+            yield (clean * factors[:, None, :, None, None]).clamp(0, 255)
 
 
 class HopSkipJump(RankMargin):
@@ -136,7 +139,7 @@ class HopSkipJump(RankMargin):
         """Search so many steps."""
         super().__init__(threat, Recipe("hops", steps=steps), seed)
 
-    def run(self, features_of: Callable[[dict], Tensor], batch: dict, guides: Guides) -> Outcome:
+    def run(self, features_of: FeaturesOf, batch: dict, guides: Guides) -> AttackResult:
         """See ``hop_skip_jump``; several persons should be in the batch."""
         steps, seed = self.recipe.steps, self.seed
         return hop_skip_jump(features_of, batch, guides, self.threat, steps=steps, seed=seed)
@@ -153,7 +156,7 @@ class SmallGallery(RankMargin):
         super().__init__(attack.threat, attack.recipe, attack.seed)
         self.share = share
 
-    def aim(self, guides: Guides, rows: Tensor) -> Guides:
+    def set_target(self, guides: Guides, rows: Tensor) -> Guides:
         """The guides without those who are left out."""
         generator = torch.Generator().manual_seed(self.seed)
         kept = torch.rand(len(guides.gallery), generator=generator) < self.share

@@ -14,8 +14,8 @@ from plugins.config import setup_cfg
 from plugins.errors import InputError
 from plugins.evaluation import evaluate_ranking
 from plugins.registry import ATTACK, known
-from tests.attacks.test_features import batch_for, built, differing_entries, everything
-from tests.attacks.toys import clips, features_of, guides_of, part
+from tests.helpers.attack_models import batch_for, built, differing_entries, everything
+from tests.helpers.attack_toys import clips, features_of, guides_of, part
 from tests.helpers.sides import sides_of
 from tests.modeling.samples import copied
 
@@ -48,15 +48,15 @@ def test_every_attack_raises_its_objective_within_the_budget(name, norm):
     size = delta.abs().amax(dim=1) if norm == "linf" else delta.norm(dim=1)
     assert attacked.min() >= 0 and attacked.max() <= 255
     assert (size <= attack.threat.eps + 1e-4).all() and (size > 0.1).all()
-    score = attack.score(features_of, batch, guides)
+    score = attack.score_function(features_of, batch, guides)
     (before, _), (after, margin) = score(batch["images"]), score(attacked)
-    torch.testing.assert_close(margin, outcome.climb.margin)
+    torch.testing.assert_close(margin, outcome.margin)
     if name not in DRAWN:
-        torch.testing.assert_close(after, outcome.climb.objective)
+        torch.testing.assert_close(after, outcome.objective)
     if name not in (*DRAWN, *LINF):
         assert ((after >= before) | (margin > 0)).all()
     assert after.mean() > before.mean()
-    assert not outcome.climb.stuck.any()
+    assert not outcome.zero_gradient.any()
     assert differing_entries(clean, batch) == [] and outcome.batch["rows"] is batch["rows"]
 
 
@@ -72,11 +72,11 @@ def test_the_size_of_the_batch_does_not_change_a_bit(name, frames):
     if name.endswith("strong"):
         opts += ("ATTACK.RESTARTS", 2)
     attack = attack_named(name, *opts).prepare(features_of, [(batch, guides)])
-    whole = attack(features_of, batch, guides)["images"]
+    whole = attack.run(features_of, batch, guides).images
     for size in (1, 4):
         for rows in torch.arange(len(whole)).split(size):
             some, known_guides = part(batch, guides, rows.tolist())
-            assert torch.equal(attack(features_of, some, known_guides)["images"], whole[rows])
+            assert torch.equal(attack.run(features_of, some, known_guides).images, whole[rows])
 
 
 @pytest.mark.parametrize("name", ["SMA", "RankMargin-strong"])
@@ -84,7 +84,7 @@ def test_the_same_seed_gives_the_same_images_and_another_seed_others(name):
     batch = clips()
     guides = guides_of(batch)
     first, again, other = (
-        attack_named(name, "ATTACK.SEED", seed)(features_of, batch, guides)["images"]
+        attack_named(name, "ATTACK.SEED", seed).run(features_of, batch, guides).images
         for seed in (3, 3, 4)
     )
     assert torch.equal(first, again) and not torch.equal(first, other)
@@ -99,12 +99,12 @@ def test_rows_of_several_clips_are_attacked_in_all_of_them():
     pids, clean = batch["targets"][::2], averaged(batch)
     guides = Guides(pids, clean, clean, pids, ~torch.eye(10, dtype=torch.bool), "cosine")
     outcome = FNA(ThreatModel(), FNA.published(8.0)).run(averaged, batch, guides)
-    assert outcome.climb.objective.shape == (10,)
+    assert outcome.objective.shape == (10,)
     assert ((outcome.batch["images"] - batch["images"]).abs().flatten(1).amax(dim=1) > 7).all()
 
 
 def restarts(stop):
-    return Recipe("apgd", steps=10, random_start=True, restarts=4, stop_when_solved=stop)
+    return Recipe("apgd", steps=10, random_start=True, restarts=4, early_stop=stop)
 
 
 def test_dropping_solved_rows_solves_the_same_rows_and_changes_no_other():
@@ -113,12 +113,12 @@ def test_dropping_solved_rows_solves_the_same_rows_and_changes_no_other():
     dropped, kept = (
         RankMargin(threat, restarts(stop)).run(features_of, batch, guides) for stop in (True, False)
     )
-    solved = kept.climb.margin > 0
+    solved = kept.margin > 0
     assert 0 < solved.sum() < len(solved)
-    assert torch.equal(dropped.climb.margin > 0, solved)
+    assert torch.equal(dropped.margin > 0, solved)
     images = [outcome.batch["images"][~solved] for outcome in (dropped, kept)]
     assert torch.equal(*images)
-    assert dropped.climb.backwards < kept.climb.backwards == 4 * 10 * len(solved)
+    assert dropped.backwards < kept.backwards == 4 * 10 * len(solved)
 
 
 def test_dropping_solved_rows_inside_a_climb_solves_the_same_rows_for_less():
@@ -127,15 +127,17 @@ def test_dropping_solved_rows_inside_a_climb_solves_the_same_rows_for_less():
     for optimizer in ("apgd", "sign", "square"):
         recipe = Recipe(optimizer, steps=24, step_size=0.5, random_start=True)
         kept, dropped = (
-            RankMargin(threat, replace(recipe, drop_solved=drop)).run(features_of, batch, guides)
+            RankMargin(threat, replace(recipe, skip_successful=drop)).run(
+                features_of, batch, guides
+            )
             for drop in (False, True)
         )
-        solved = kept.climb.margin > 0
+        solved = kept.margin > 0
         assert 0 < solved.sum() < len(solved)
-        assert torch.equal(dropped.climb.margin > 0, solved)
+        assert torch.equal(dropped.margin > 0, solved)
         images = [outcome.batch["images"][~solved] for outcome in (dropped, kept)]
         assert torch.equal(*images)
-        saved = 1 - dropped.climb.forwards / kept.climb.forwards
+        saved = 1 - dropped.forwards / kept.forwards
         assert 0.1 < saved < solved.double().mean()
 
 
@@ -147,10 +149,10 @@ def test_a_climb_ends_when_every_row_is_solved():
         asked.append(len(some["images"]))
         return features_of(some)
 
-    recipe = Recipe("apgd", steps=50, random_start=True, drop_solved=True)
+    recipe = Recipe("apgd", steps=50, random_start=True, skip_successful=True)
     outcome = RankMargin(ThreatModel(eps=40.0), recipe).run(counted, batch, guides)
-    assert (outcome.climb.margin > 0).all() and len(asked) < 25
-    assert sum(asked) == outcome.climb.forwards
+    assert (outcome.margin > 0).all() and len(asked) < 25
+    assert sum(asked) == outcome.forwards
 
 
 def test_more_restarts_never_lose():
@@ -162,8 +164,8 @@ def test_more_restarts_never_lose():
         )
         for number in (1, 4)
     )
-    assert (many.climb.objective >= few.climb.objective).all()
-    assert many.climb.objective.mean() > few.climb.objective.mean()
+    assert (many.objective >= few.objective).all()
+    assert many.objective.mean() > few.objective.mean()
 
 
 @pytest.mark.parametrize("name", ["TMA", "QAPlus"])
@@ -172,10 +174,10 @@ def test_an_attack_with_an_aim_of_its_own_goes_on_where_rank_1_fails(name):
     guides = guides_of(batch)
     opts = ("ATTACK.STEPS", 10, "ATTACK.RESTARTS", 3, "ATTACK.EPS", 1.0)
     attack = attack_named(f"{name}-strong", *opts)
-    own = attack.run(features_of, batch, guides).climb
+    own = attack.run(features_of, batch, guides)
     assert (own.margin > 0).any() and own.backwards == 3 * 10 * len(guides.pids)
-    attack.solved_first = True
-    other = attack.run(features_of, batch, guides).climb
+    attack.success_first = True
+    other = attack.run(features_of, batch, guides)
     assert own.objective.mean() > other.objective.mean()
 
 
@@ -183,11 +185,11 @@ def test_the_objective_at_the_start_is_that_of_the_better_climb():
     batch = clips(people=8)
     guides = guides_of(batch)
     attack = FNA(ThreatModel(eps=4.0), Recipe("sign", steps=3, step_size=1.0))
-    climb = attack.run(features_of, batch, guides).climb
-    torch.testing.assert_close(climb.start, attack.objective(guides.clean, guides))
+    result = attack.run(features_of, batch, guides)
+    torch.testing.assert_close(result.start, attack.objective(guides.clean, guides))
     noisy = FNA(ThreatModel(eps=4.0), Recipe("sign", 0, random_start=True, restarts=3))
-    climb = noisy.run(features_of, batch, guides).climb
-    assert torch.equal(climb.start, climb.objective)
+    result = noisy.run(features_of, batch, guides)
+    assert torch.equal(result.start, result.objective)
 
 
 def test_a_margin_above_0_is_a_failed_rank_1_of_the_evaluator():
@@ -204,7 +206,7 @@ def test_a_margin_above_0_is_a_failed_rank_1_of_the_evaluator():
             junk="none",
             metric="cosine",
         )
-        assert (ranking.cmc[0] == 0) == (outcome.climb.margin[row] > 0)
+        assert (ranking.cmc[0] == 0) == (outcome.margin[row] > 0)
 
 
 def test_sma_without_a_random_start_is_reported_not_called_robust(caplog):
@@ -212,7 +214,7 @@ def test_sma_without_a_random_start_is_reported_not_called_robust(caplog):
     attack = SMA(ThreatModel(), Recipe(steps=15))
     with caplog.at_level(logging.WARNING):
         outcome = attack.run(features_of, batch, guides_of(batch))
-    assert outcome.climb.stuck.all() and torch.equal(outcome.batch["images"], batch["images"])
+    assert outcome.zero_gradient.all() and torch.equal(outcome.batch["images"], batch["images"])
     assert "SMA: the gradient at the start is 0 for 10 of 10 rows" in caplog.text
 
 
@@ -221,20 +223,20 @@ def test_no_image_is_left_untouched_because_a_classifier_would_call_it_solved():
     batch = clips()
     guides = guides_of(batch)
     attack = FNA(ThreatModel(), Recipe("apgd", steps=10, random_start=True))
-    moved = (attack(features_of, batch, guides)["images"] - batch["images"]).abs()
+    moved = (attack.run(features_of, batch, guides).images - batch["images"]).abs()
     assert (moved.flatten(1).mean(dim=1) > 4).all()
 
 
 def test_odfa_turns_the_feature_away():
     batch, threat = clips(), ThreatModel(eps=32.0)
     guides = guides_of(batch)
-    attacked = features_of(ODFA(threat, ODFA.published(32.0))(features_of, batch, guides))
+    attacked = features_of(ODFA(threat, ODFA.published(32.0)).run(features_of, batch, guides).batch)
     assert torch.cosine_similarity(attacked, guides.clean).mean() < 0.7
 
     class Flipped(ODFA):
         objective = staticmethod(lambda features, guides: -odfa(features, guides))
 
-    held = features_of(Flipped(threat, ODFA.published(32.0))(features_of, batch, guides))
+    held = features_of(Flipped(threat, ODFA.published(32.0)).run(features_of, batch, guides).batch)
     assert torch.cosine_similarity(held, guides.clean).mean() > 0.99
 
 
@@ -257,7 +259,7 @@ def test_a_budget_of_0_changes_nothing():
     for name in known(ATTACK):
         attack = attack_named(name, "ATTACK.EPS", 0.0, "ATTACK.STEPS", 3)
         attack = attack.prepare(features_of, [(batch, guides)])
-        assert torch.equal(attack(features_of, batch, guides)["images"], batch["images"])
+        assert torch.equal(attack.run(features_of, batch, guides).images, batch["images"])
 
 
 def test_the_config_overrides_the_recipe_and_0_does_not():
@@ -293,7 +295,7 @@ def test_a_network_is_attacked_and_left_as_it_was(name):
     ids = batch["targets"], batch["targets"], batch["camids"], batch["camids"]
     guides = Guides.from_features(clean, clean, *ids, metric=cfg.TEST.METRIC)
     kept, before = copied(batch), everything(model)
-    attacked = FNA(ThreatModel(), Recipe(steps=4, step_size=3.0))(adapter, batch, guides)
+    attacked = FNA(ThreatModel(), Recipe(steps=4, step_size=3.0)).run(adapter, batch, guides).batch
     assert everything(model) == before
     assert differing_entries(kept, batch) == []
     assert attacked["images"].shape == batch["images"].shape
@@ -312,5 +314,5 @@ def test_a_model_that_draws_is_attacked_the_same_way_twice():
 
     attack = FNA(ThreatModel(), Recipe(steps=5, eot=3))
     state = torch.get_rng_state()
-    twice = [attack(drawing, batch, guides_of(batch))["images"] for _ in range(2)]
+    twice = [attack.run(drawing, batch, guides_of(batch)).images for _ in range(2)]
     assert torch.equal(*twice) and torch.equal(torch.get_rng_state(), state)

@@ -5,20 +5,20 @@ from itertools import pairwise
 
 import pytest
 import torch
+from plugins.attacks.black_box.square.square import square_share
 
 from plugins.attacks import Guides, Recipe, ThreatModel, Transferred, hop_skip_jump
-from plugins.attacks.black_box.square import square_share
 from plugins.attacks.dataset_level import UAP
 from plugins.attacks.objectives import rank_margin
 from plugins.attacks.per_query import FNA, RankMargin, Square
 from plugins.errors import InputError
-from tests.attacks.toys import clips, features_of, guides_of, part
+from tests.helpers.attack_toys import clips, features_of, guides_of, part
 
 THREAT = ThreatModel(eps=6.0)
 
 
 def square(steps=150, threat=THREAT, seed=0):
-    return Square(threat, Recipe("square", steps, stop_when_solved=True, drop_solved=True), seed)
+    return Square(threat, Recipe("square", steps, early_stop=True, skip_successful=True), seed)
 
 
 def blocked(batch):
@@ -29,17 +29,17 @@ def blocked(batch):
 def test_squares_break_rank_1_where_there_is_no_gradient():
     batch = clips(people=8)
     guides = guides_of(batch)
-    noise = Square(THREAT, Recipe("square", steps=1)).run(blocked, batch, guides).climb
-    climb = square(80).run(blocked, batch, guides).climb
-    with pytest.raises(RuntimeError, match="does not require grad"):
-        FNA(THREAT, Recipe())(blocked, batch, guides)
-    assert climb.backwards == 0 and climb.forwards < 80 * 16
-    assert (climb.margin > 0).sum() >= (noise.margin > 0).sum() + 2
-    assert climb.margin.mean() > noise.margin.mean()
+    noise = Square(THREAT, Recipe("square", steps=1)).run(blocked, batch, guides)
+    result = square(80).run(blocked, batch, guides)
+    with pytest.raises(InputError, match="no gradient with respect to the images"):
+        FNA(THREAT, Recipe()).run(blocked, batch, guides)
+    assert result.backwards == 0 and result.forwards < 80 * 16
+    assert (result.margin > 0).sum() >= (noise.margin > 0).sum() + 2
+    assert result.margin.mean() > noise.margin.mean()
     strong = RankMargin(THREAT, Recipe("apgd", 50, random_start=True)).run(
         features_of, batch, guides
     )
-    assert (strong.climb.margin > 0).sum() >= (climb.margin > 0).sum()
+    assert (strong.margin > 0).sum() >= (result.margin > 0).sum()
 
 
 def test_the_first_images_are_vertical_stripes_and_then_one_square_of_each_clip_changes():
@@ -90,7 +90,7 @@ def test_the_share_of_the_square_is_halved_nine_times():
 def test_squares_keep_to_the_threat_model_at_full_strength(frames):
     batch = clips()
     threat = ThreatModel(eps=6.0, frames=frames, smooth_tau=1.0, infrared="tied")
-    images = square(20, threat)(blocked, batch, guides_of(batch))["images"]
+    images = square(20, threat).run(blocked, batch, guides_of(batch)).images
     delta = images - batch["images"]
     infrared = delta[batch["modalities"] == 1]
     assert torch.equal(infrared, infrared[:, :, :1].expand_as(infrared))
@@ -103,8 +103,8 @@ def test_squares_keep_to_the_threat_model_at_full_strength(frames):
 
 def test_squares_know_linf_only():
     batch = clips()
-    with pytest.raises(InputError, match="'l2'; the square attack knows linf only"):
-        square(3, ThreatModel("l2"))(features_of, batch, guides_of(batch))
+    with pytest.raises(InputError, match="'l2'; the square attack supports linf only"):
+        square(3, ThreatModel("l2")).run(features_of, batch, guides_of(batch))
 
 
 def test_hop_skip_jump_breaks_rank_1_within_the_budget():
@@ -113,11 +113,11 @@ def test_hop_skip_jump_breaks_rank_1_within_the_budget():
     guides, threat = guides_of(batch), ThreatModel(eps=20.0)
     clean = rank_margin(guides.clean, guides)
     outcome = hop_skip_jump(blocked, batch, guides, threat, steps=1)
-    attacked, margin = outcome.batch["images"], outcome.climb.margin
+    attacked, margin = outcome.batch["images"], outcome.margin
     delta = (attacked - batch["images"]).flatten(1).abs().amax(dim=1)
     assert (delta <= 20 + 1e-4).all() and attacked.min() >= 0 and attacked.max() <= 255
     torch.testing.assert_close(rank_margin(blocked(outcome.batch), guides), margin)
-    assert not outcome.climb.stuck.any() and outcome.climb.backwards == 0
+    assert not outcome.zero_gradient.any() and outcome.backwards == 0
     assert (margin > 0).sum() > (clean > 0).sum()
     assert torch.equal(delta == 0, clean > 0)
 
@@ -127,7 +127,7 @@ def test_a_row_that_no_image_of_the_batch_can_start_is_stuck():
     batch = clips()
     some, guides = part(batch, guides_of(batch), [0])
     outcome = hop_skip_jump(blocked, some, guides, THREAT, steps=1)
-    assert outcome.climb.stuck.tolist() == [True]
+    assert outcome.zero_gradient.tolist() == [True]
     assert torch.equal(outcome.batch["images"], some["images"])
 
 
@@ -161,11 +161,9 @@ def test_a_transferred_attack_is_made_on_the_surrogate_and_scored_on_the_model()
     attack = RankMargin(THREAT, recipe)
     outcome = Transferred(attack, other_model, guides_of_rows).run(blocked, batch, guides)
     assert torch.equal(asked[0], batch["rows"])
-    assert torch.equal(outcome.batch["images"], attack(other_model, batch, theirs)["images"])
+    assert torch.equal(outcome.batch["images"], attack.run(other_model, batch, theirs).images)
     margin = rank_margin(features_of({"images": outcome.batch["images"].round()}), guides)
-    torch.testing.assert_close(outcome.climb.margin, margin)
+    torch.testing.assert_close(outcome.margin, margin)
     itself = Transferred(attack, features_of, lambda rows: guides).run(features_of, batch, guides)
-    assert (itself.climb.margin > 0).sum() > (outcome.climb.margin > 0).sum()
-    torch.testing.assert_close(
-        itself.climb.margin, attack.run(features_of, batch, guides).climb.margin
-    )
+    assert (itself.margin > 0).sum() > (outcome.margin > 0).sum()
+    torch.testing.assert_close(itself.margin, attack.run(features_of, batch, guides).margin)

@@ -5,18 +5,17 @@ import math
 
 import pytest
 import torch
+from plugins.attacks.black_box.square.transfer import Transferred
 
-from plugins.attacks import Recipe, Region, ThreatModel, build_attack, hop_skip_jump
+from plugins.attacks import PerturbationSet, Recipe, ThreatModel, build_attack, hop_skip_jump
 from plugins.attacks.attack import read_attack
-from plugins.attacks.black_box.transfer import Transferred
 from plugins.attacks.budget import check_budget, check_reach
 from plugins.attacks.features import float_images
-from plugins.attacks.optimizers import maximise
-from plugins.attacks.projections import mean_size
+from plugins.attacks.projections import mean_absolute
 from plugins.config import setup_cfg
 from plugins.errors import InputError
 from plugins.registry import ATTACK, known
-from tests.attacks.toys import clips, features_of, guides_of
+from tests.helpers.attack_toys import clips, features_of, guides_of, maximize_once
 
 SIZE = (256, 128)
 
@@ -111,7 +110,7 @@ def test_every_attack_moves_whole_and_half_precision_images_as_it_does_float32(n
 
     whole, found, expected = attacked_of(run, dtype)
     assert torch.equal(found.batch["images"], expected.batch["images"])
-    assert torch.equal(found.climb.objective, expected.climb.objective)
+    assert torch.equal(found.objective, expected.objective)
     moved = found.batch["images"] - whole.float()
     assert found.batch["images"].dtype == torch.float32
     assert moved.abs().max() <= 8 + 1e-4
@@ -122,7 +121,7 @@ def test_every_attack_moves_whole_and_half_precision_images_as_it_does_float32(n
 def test_a_region_of_any_numbers_has_room_on_both_sides(dtype):
     high = 127 if dtype == torch.int8 else 255
     _, found, expected = attacked_of(
-        lambda batch: Region(ThreatModel(), batch).random(0, 0), dtype, high
+        lambda batch: PerturbationSet(ThreatModel(), batch).random_point(0, 0), dtype, high
     )
     assert torch.equal(found, expected)
 
@@ -161,12 +160,15 @@ def test_floats_are_left_as_they_are():
 def test_travelled_is_the_distance_from_where_the_climb_began(norm, optimizer, random_start):
     batch, threat = clips(), ThreatModel(norm, eps=8 if norm == "linf" else 60)
     attack = build_attack("FNA", setup_cfg(), "KEY")
-    region = Region(threat, batch)
-    start = region.random(3, 0) if random_start else region.clean
+    region = PerturbationSet(threat, batch)
+    start = region.random_point(3, 0) if random_start else region.clean
     recipe = Recipe(optimizer, 5, step_size=threat.eps / 4, random_start=random_start)
-    score = attack.score(features_of, batch, guides_of(batch))
-    climb = maximise(score, region, recipe, seed=3)
-    by_hand = [(x - s).abs().mean() for x, s in zip(climb.images, start, strict=True)]
-    torch.testing.assert_close(climb.travelled, torch.stack(by_hand))
-    torch.testing.assert_close(mean_size(climb.images - start, region.groups), climb.travelled)
-    assert climb.travelled.min() > 0
+    score = attack.score_function(features_of, batch, guides_of(batch))
+    result = maximize_once(score, region, recipe, seed=3)
+    by_hand = [(x - s).abs().mean() for x, s in zip(result.images, start, strict=True)]
+    torch.testing.assert_close(result.change_from_start, torch.stack(by_hand))
+    torch.testing.assert_close(
+        mean_absolute(result.images - start, region.groups, len(region.rows)),
+        result.change_from_start,
+    )
+    assert result.change_from_start.min() > 0

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from plugins.attacks import Guides, Recipe, Region, ThreatModel, maximise
+from plugins.attacks import Guides, PerturbationSet, Recipe, ThreatModel
 from plugins.attacks.logits import IdentityLogits, labels
 from plugins.attacks.objectives import rank_margin
 from plugins.attacks.per_query import FNA, RankMargin, Square
 from plugins.synthetic import MARKET1501, SyntheticSettings, render_layout
-from tests.attacks.test_optimizers import GRAY, recorded, waves
+from tests.helpers.attack_toys import GRAY, maximize_once, recorded, waves
 
 QUERIES = 20
 
@@ -30,8 +30,8 @@ def test_apgd_is_that_of_its_authors(norm, eps):
     images = GRAY.double() + torch.arange(len(GRAY)).view(-1, 1, 1, 1, 1)
     score = waves(1, images, sharpness=0.5)
     recording, ours = recorded(score)
-    region = Region(ThreatModel(norm, eps), {"images": images})
-    climb = maximise(recording, region, Recipe("apgd", steps=100), seed=0)
+    region = PerturbationSet(ThreatModel(norm, eps), {"images": images})
+    result = maximize_once(recording, region, Recipe("apgd", steps=100), seed=0)
     theirs = []
 
     def logits(points):
@@ -46,7 +46,7 @@ def test_apgd_is_that_of_its_authors(norm, eps):
     for mine, reference in zip(ours[:23], theirs[:23], strict=True):
         torch.testing.assert_close(mine, reference, atol=1e-5 * 255, rtol=0)
     start, end = score(images)[0], score(255 * best)[0]
-    assert ((climb.objective - end).abs() < 0.1 * (end - start)).all()
+    assert ((result.objective - end).abs() < 0.1 * (end - start)).all()
 
 
 class Network(nn.Module):
@@ -114,8 +114,8 @@ def test_squares_succeed_as_often_as_those_of_their_authors(search, eps):
     theirs = pytest.importorskip("pyautoattack.square")
     network, batch, guides = search
     queries = 60
-    recipe = Recipe("square", queries, stop_when_solved=True, drop_solved=True)
-    own = Square(ThreatModel(eps=eps), recipe).run(network, batch, guides).climb.margin > 0
+    recipe = Recipe("square", queries, early_stop=True, skip_successful=True)
+    own = Square(ThreatModel(eps=eps), recipe).run(network, batch, guides).margin > 0
     found = []
     for row in range(QUERIES):
         known = guides.select(torch.tensor([row]))
@@ -142,7 +142,7 @@ def test_apgd_needs_no_step_size_to_reach_pgd_at_equal_gradient_calls(search, ki
 
     def climb(optimizer, **options):
         recipe = Recipe(optimizer, steps=30, random_start=True, **options)
-        return kind(ThreatModel(norm, eps), recipe).run(network, batch, guides).climb
+        return kind(ThreatModel(norm, eps), recipe).run(network, batch, guides)
 
     own = climb("apgd")
     gain = (own.objective - clean).clamp_min(1e-9)

@@ -14,8 +14,8 @@ from plugins.attacks import objectives
 from plugins.attacks.guides import Guides
 from plugins.evaluation import distances, evaluate_ranking, ranked_lists
 from plugins.protocol import JUNK
-from tests.attacks.searches import METRICS, guides_of, search_of, seeds
 from tests.evaluation.brute_force import brute_force
+from tests.helpers.retrieval_toys import METRICS, guides_of, search_of, seeds
 from tests.helpers.sides import sides_of
 
 
@@ -126,15 +126,15 @@ def slow_soft_ap(row, temperature=0.1):
     return -total / len(row.positives)
 
 
-def slow_query_attack(row, raised):
-    sign = 1 if raised else -1
+def slow_query_attack(row, promote):
+    sign = 1 if promote else -1
     return -sum(
         max(0, sign * (row.distance(c) - row.distance(x))) for c in row.chosen for x in row.seen
     )
 
 
-def slow_candidate_attack(row, others, raised):
-    sign = 1 if raised else -1
+def slow_candidate_attack(row, others, promote):
+    sign = 1 if promote else -1
     return -sum(max(0, sign * (row.distance(q) - d)) for q in row.chosen for d in others[q])
 
 
@@ -153,14 +153,14 @@ TWINS = {
     "rank_margin": (objectives.rank_margin, slow_rank_margin),
     "soft_ap": (objectives.soft_ap, slow_soft_ap),
 }
-for sign, raised in (("+", True), ("-", False)):
+for sign, promote in (("+", True), ("-", False)):
     TWINS[f"QA{sign}"] = (
-        partial(objectives.query_attack, raised=raised),
-        partial(slow_query_attack, raised=raised),
+        partial(objectives.query_attack, promote=promote),
+        partial(slow_query_attack, promote=promote),
     )
     TWINS[f"CA{sign}"] = (
-        partial(objectives.candidate_attack, others=OTHERS, raised=raised),
-        partial(slow_candidate_attack, others=OTHERS.tolist(), raised=raised),
+        partial(objectives.candidate_attack, others=OTHERS, promote=promote),
+        partial(slow_candidate_attack, others=OTHERS.tolist(), promote=promote),
     )
 
 needs_a_positive = {"metric_guides", "farthest_negative", "nearest_push_pull"}
@@ -362,8 +362,8 @@ def test_success_at_k_counts_places_in_the_list(seed, k, junk):
     *_, lists = brute_force(matrix.tolist(), *[label.tolist() for label in search[2:]], junk=junk)
 
     up, down = (
-        objectives.success_at_k(matrix, guides.chosen, ~guides.valid, k, raised=raised)
-        for raised in (True, False)
+        objectives.success_at_k(matrix, guides.chosen, ~guides.valid, k, promote=promote)
+        for promote in (True, False)
     )
 
     for row, order in enumerate(lists):
@@ -409,8 +409,8 @@ def test_objectives_of_the_clean_feature_alone_need_a_random_start(name, metric)
     assert features.grad.abs().max() < 1e-12
 
 
-@pytest.mark.parametrize(("name", "raised"), [("QA+", True), ("QA-", False)])
-def test_a_query_attack_moves_its_chosen_item_to_the_end_it_wants(name, raised):
+@pytest.mark.parametrize(("name", "promote"), [("QA+", True), ("QA-", False)])
+def test_a_query_attack_moves_its_chosen_item_to_the_end_it_wants(name, promote):
     features, guides = guides_of(0, length=8, rows=3)
     middle = distances(features, guides.gallery, "cosine").masked_fill(~guides.valid, 9).argsort()
     chosen = torch.zeros_like(guides.valid).scatter(1, middle[:, 5:6], True)
@@ -419,8 +419,8 @@ def test_a_query_attack_moves_its_chosen_item_to_the_end_it_wants(name, raised):
     moved = climbed(TWINS[name][0], features, guides)
 
     matrix = distances(moved, guides.gallery, "cosine")
-    k = 1 if raised else 12
-    success = objectives.success_at_k(matrix, chosen, ~guides.valid, k, raised=raised)
+    k = 1 if promote else 12
+    success = objectives.success_at_k(matrix, chosen, ~guides.valid, k, promote=promote)
     assert (success == 1).all()
 
 

@@ -3,44 +3,14 @@ import math
 import pytest
 import torch
 
-from plugins.attacks import Recipe, Region, ThreatModel, maximise
+from plugins.attacks import PerturbationSet, Recipe, ThreatModel
 from plugins.attacks.optimizers import checkpoints
 from plugins.errors import InputError
-from tests.attacks.toys import clips
-
-ROWS, SIDE = 4, 24
-GRAY = torch.full((ROWS, 1, 3, 2, 2), 100.0)
+from tests.helpers.attack_toys import GRAY, ROWS, clips, maximize_once, recorded, waves
 
 
 def region_of(norm="linf", eps=8.0, images=GRAY, **batch):
-    return Region(ThreatModel(norm, eps), {"images": images, **batch})
-
-
-def waves(seed, images=GRAY, sharpness=6.0):
-    """A score with many summits: (R,), and a margin that is never reached."""
-    generator = torch.Generator().manual_seed(seed)
-    pixels = images[0].numel()
-    mix = torch.randn(SIDE, pixels, generator=generator).to(images) / math.sqrt(pixels)
-    phase = 6 * torch.rand(SIDE, generator=generator).to(images)
-    weight = torch.randn(SIDE, generator=generator).to(images)
-
-    def score(points):
-        flat = (points.flatten(1) - 100) / 8
-        values = ((sharpness * flat @ mix.T + phase).sin() * weight).sum(dim=1)
-        return values, values.detach() - torch.inf
-
-    return score
-
-
-def recorded(score):
-    """The score, and the list of all images that it was asked for."""
-    seen = []
-
-    def recording(points):
-        seen.append(points.detach().clone())
-        return score(points)
-
-    return recording, seen
+    return PerturbationSet(ThreatModel(norm, eps), {"images": images, **batch})
 
 
 def foolbox_iterates(attack_class, score, images, eps, **arguments):
@@ -77,7 +47,7 @@ def test_every_step_is_foolboxs(norm, attack_class):
     score, eps, steps, size = waves(0, images), 8.0, 12, 2.0
     recording, ours = recorded(score)
     recipe = Recipe(steps=steps, step_size=size)
-    maximise(recording, region_of(norm, eps, images), recipe, seed=0)
+    maximize_once(recording, region_of(norm, eps, images), recipe, seed=0)
     theirs = foolbox_iterates(attack_class, score, images, eps, abs_stepsize=size, steps=steps)
     assert len(ours) == len(theirs) == steps + 1
     for mine, reference in zip(ours, theirs, strict=True):
@@ -100,7 +70,9 @@ def pgd_by_hand(score, clean, eps, size, steps, momentum):
 def test_every_step_is_the_one_by_hand(momentum):
     score = waves(3)
     recording, ours = recorded(score)
-    maximise(recording, region_of(), Recipe(steps=10, step_size=1.5, momentum=momentum), seed=0)
+    maximize_once(
+        recording, region_of(), Recipe(steps=10, step_size=1.5, momentum=momentum), seed=0
+    )
     theirs = pgd_by_hand(score, GRAY, 8.0, 1.5, 10, momentum)
     for mine, reference in zip(ours[1:], theirs, strict=True):
         assert torch.equal(mine, reference)
@@ -150,12 +122,12 @@ def apgd_by_hand(score, clean, eps, steps):
 def test_apgd_is_the_algorithm_row_by_row(seed):
     score, clean = waves(seed), GRAY + torch.arange(ROWS).view(-1, 1, 1, 1, 1)
     recording, ours = recorded(score)
-    climb = maximise(recording, region_of(images=clean), Recipe("apgd", steps=40), seed=0)
+    result = maximize_once(recording, region_of(images=clean), Recipe("apgd", steps=40), seed=0)
     for row in range(ROWS):
         points, value = apgd_by_hand(score, clean[row : row + 1], 8.0, 40)
         for mine, reference in zip(ours, points, strict=True):
             torch.testing.assert_close(mine[row : row + 1], reference, atol=1e-3, rtol=0)
-        assert climb.objective[row] == pytest.approx(value, abs=1e-4)
+        assert result.objective[row] == pytest.approx(value, abs=1e-4)
 
 
 def test_checkpoints_are_those_of_the_paper():
@@ -169,10 +141,10 @@ def test_the_best_iterate_is_returned_not_the_last():
         return values, values.detach()
 
     recording, seen = recorded(score)
-    climb = maximise(recording, region_of(), Recipe(steps=3, step_size=5.0), seed=0)
-    assert torch.equal(climb.images, GRAY)
+    result = maximize_once(recording, region_of(), Recipe(steps=3, step_size=5.0), seed=0)
+    assert torch.equal(result.images, GRAY)
     last = score(seen[-1])[0]
-    assert (climb.objective > last).all()
+    assert (result.objective > last).all()
 
 
 def test_a_solved_iterate_is_kept_over_a_higher_one():
@@ -180,8 +152,8 @@ def test_a_solved_iterate_is_kept_over_a_higher_one():
         values = points.flatten(1).mean(dim=1)
         return values, torch.where(values == 102, 1.0, -1.0)
 
-    climb = maximise(score, region_of(), Recipe(steps=6, step_size=1.0), seed=0)
-    assert (climb.objective == 102).all() and (climb.margin == 1).all()
+    result = maximize_once(score, region_of(), Recipe(steps=6, step_size=1.0), seed=0)
+    assert (result.objective == 102).all() and (result.margin == 1).all()
 
 
 def test_a_gradient_of_zero_everywhere_is_reported():
@@ -189,10 +161,10 @@ def test_a_gradient_of_zero_everywhere_is_reported():
         values = (points - GRAY).square().flatten(1).sum(dim=1)
         return values, values.detach()
 
-    still = maximise(score, region_of(), Recipe(steps=5), seed=0)
-    assert still.stuck.all() and torch.equal(still.images, GRAY)
-    moving = maximise(score, region_of(), Recipe(steps=5, random_start=True), seed=0)
-    assert not moving.stuck.any() and (moving.objective > 0).all()
+    still = maximize_once(score, region_of(), Recipe(steps=5), seed=0)
+    assert still.zero_gradient.all() and torch.equal(still.images, GRAY)
+    moving = maximize_once(score, region_of(), Recipe(steps=5, random_start=True), seed=0)
+    assert not moving.zero_gradient.any() and (moving.objective > 0).all()
 
 
 def test_an_objective_that_is_not_finite_names_its_rows():
@@ -202,7 +174,7 @@ def test_an_objective_that_is_not_finite_names_its_rows():
 
     with pytest.raises(InputError, match=r"NaN or infinite for rows \[21, 23\]"):
         rows = torch.tensor([20, 21, 22, 23])
-        maximise(score, region_of(rows=rows), Recipe(), seed=0)
+        maximize_once(score, region_of(rows=rows), Recipe(), seed=0)
 
 
 @pytest.mark.parametrize(("recipe", "expected"), [("sign", 6), ("apgd", 6)])
@@ -214,8 +186,8 @@ def test_passes_are_counted_by_row(recipe, expected):
         values = points.flatten(1).mean(dim=1)
         return values, values.detach()
 
-    climb = maximise(score, region_of(), Recipe(recipe, steps=5, eot=3), seed=0)
-    assert (climb.forwards, climb.backwards) == (3 * expected * ROWS, 3 * 5 * ROWS)
+    result = maximize_once(score, region_of(), Recipe(recipe, steps=5, eot=3), seed=0)
+    assert (result.forwards, result.backwards) == (3 * expected * ROWS, 3 * 5 * ROWS)
     assert (len(asked), sum(asked)) == (3 * expected, 3 * 5)
 
 
@@ -230,7 +202,7 @@ def test_averaging_over_a_models_draws_finds_the_direction_that_one_draw_hides()
     def agreement(eot):
         torch.manual_seed(0)
         recording, seen = recorded(score)
-        maximise(recording, region_of(), Recipe(steps=1, step_size=1.0, eot=eot), seed=0)
+        maximize_once(recording, region_of(), Recipe(steps=1, step_size=1.0, eot=eot), seed=0)
         return (seen[-1] - GRAY).sign().eq(truth).float().mean()
 
     assert agreement(1) < 0.75
@@ -247,7 +219,7 @@ def test_sparse_frames_are_chosen_where_the_climb_starts():
 
     threat = ThreatModel(frames="sparse", sparse_frames=1)
     recipe = Recipe(steps=4, step_size=4.0, random_start=True)
-    climb = maximise(score, Region(threat, {"images": images}), recipe, seed=0)
-    moved = (climb.images - images).abs().amax(dim=(2, 3, 4)) > 0
+    result = maximize_once(score, PerturbationSet(threat, {"images": images}), recipe, seed=0)
+    moved = (result.images - images).abs().amax(dim=(2, 3, 4)) > 0
     assert moved.tolist() == [[False, True, False]] * 2
-    assert climb.backwards == 2 * (4 + 1)
+    assert result.backwards == 2 * (4 + 1)

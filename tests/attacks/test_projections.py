@@ -17,23 +17,23 @@ def test_norms_are_over_all_clips_of_a_row():
     for order in (1, 2):
         rows = [clips[1].flatten(), clips[[0, 2]].flatten()]
         expected = torch.stack([row.norm(order) for row in rows])
-        torch.testing.assert_close(row_norms(clips, groups, order), expected)
+        torch.testing.assert_close(row_norms(clips, groups, 2, order), expected)
         torch.testing.assert_close(
-            row_norms(unit(clips, groups, order), groups, order), torch.ones(2)
+            row_norms(unit(clips, groups, 2, order), groups, 2, order), torch.ones(2)
         )
 
 
 def test_a_row_of_zeros_has_no_direction_and_stays_zero():
     zeros, groups = torch.zeros(2, 1, 3, 2, 2), torch.arange(2)
-    assert torch.equal(unit(zeros, groups, 2), zeros)
-    assert torch.equal(shrink(zeros, groups, 0.0), zeros)
+    assert torch.equal(unit(zeros, groups, 2, 2), zeros)
+    assert torch.equal(shrink(zeros, groups, 2, 0.0), zeros)
 
 
 def test_shrinking_leaves_what_is_inside_and_turns_nothing():
     clips, groups = clips_of(2, 1, seed=0), torch.arange(2)
     clips[1] *= 1e-3
-    shrunk = shrink(clips, groups, 5.0)
-    torch.testing.assert_close(row_norms(shrunk, groups, 2)[0], torch.tensor(5.0))
+    shrunk = shrink(clips, groups, 2, 5.0)
+    torch.testing.assert_close(row_norms(shrunk, groups, 2, 2)[0], torch.tensor(5.0))
     assert torch.equal(shrunk[1], clips[1])
     torch.testing.assert_close(shrunk[0] / shrunk[0].norm(), clips[0] / clips[0].norm())
 

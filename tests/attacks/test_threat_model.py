@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from plugins.attacks import Region, ThreatModel
+from plugins.attacks import PerturbationSet, ThreatModel
 from plugins.attacks.projections import to_uint8
 from plugins.config import setup_cfg
 from plugins.errors import InputError
-from tests.attacks.toys import clips
+from tests.helpers.attack_toys import clips
 
 # Rounding of float32 sums up to 255.
 ROUNDING = 1e-4
@@ -77,14 +77,16 @@ def assert_structured(threat, batch, region, images):
 @given(threats, st.integers(0, 2**31 - 1), st.booleans())
 def test_every_point_lies_within_budget_and_range_also_as_a_png(threat, seed, several):
     batch = batch_of(seed % 100, several)
-    region = Region(threat, batch)
+    region = PerturbationSet(threat, batch)
     generator = torch.Generator().manual_seed(seed)
     gradient = torch.randn(region.clean.shape, generator=generator)
-    if not region.settled:
-        region = region.settle(gradient)
+    if not region.frames_selected:
+        region = region.select_frames(gradient)
     far = region.clean + 40 * torch.randn(region.clean.shape, generator=generator)
-    step = region.project(region.random(seed, 0) + threat.eps * region.steepest(gradient))
-    for images in (region.random(seed, 1), region.project(far), step):
+    step = region.project(
+        region.random_point(seed, 0) + threat.eps * region.steepest_direction(gradient)
+    )
+    for images in (region.random_point(seed, 1), region.project(far), step):
         assert_within(threat, region, images)
         assert_structured(threat, batch, region, images)
         torch.testing.assert_close(region.project(images), images, atol=5e-4, rtol=0)
@@ -95,7 +97,7 @@ def test_every_point_lies_within_budget_and_range_also_as_a_png(threat, seed, se
 @pytest.mark.parametrize("eps", [2.5, 8.0])
 def test_linf_is_a_clamp(eps):
     batch = batch_of(0, False)
-    region = Region(ThreatModel(eps=eps), batch)
+    region = PerturbationSet(ThreatModel(eps=eps), batch)
     far = batch["images"] + 30 * torch.randn(batch["images"].shape)
     expected = torch.minimum(torch.maximum(far, batch["images"] - eps), batch["images"] + eps)
     torch.testing.assert_close(region.project(far), expected.clamp(0, 255))
@@ -104,25 +106,31 @@ def test_linf_is_a_clamp(eps):
 def test_pixels_are_clipped_to_0_and_255_not_to_the_range_of_the_batch():
     images = torch.full((1, 3, 2, 2), 100.0)
     images[..., 0] = 120
-    region = Region(ThreatModel(eps=8), {"images": images})
+    region = PerturbationSet(ThreatModel(eps=8), {"images": images})
     assert region.project(region.clean + 50).max() == 128
     assert region.project(region.clean - 50).min() == 92
 
 
-def test_normalised_images_are_refused():
-    with pytest.raises(InputError, match=r"expected \[0, 255\], as they are before normalisation"):
-        Region(ThreatModel(), {"images": torch.randn(2, 3, 4, 2)})
+def test_normalized_images_are_refused():
+    with pytest.raises(InputError, match=r"expected \[0, 255\], as they are before normalization"):
+        PerturbationSet(ThreatModel(), {"images": torch.randn(2, 3, 4, 2)})
 
 
 def test_images_are_clips_of_one_frame():
-    assert Region(ThreatModel(), {"images": torch.zeros(2, 3, 4, 2)}).clean.shape == (2, 1, 3, 4, 2)
+    assert PerturbationSet(ThreatModel(), {"images": torch.zeros(2, 3, 4, 2)}).clean.shape == (
+        2,
+        1,
+        3,
+        4,
+        2,
+    )
 
 
 def test_tied_gradients_point_where_the_sum_over_channels_does():
     batch = batch_of(0, False)
-    region = Region(ThreatModel(infrared="tied"), batch)
+    region = PerturbationSet(ThreatModel(infrared="tied"), batch)
     gradient = torch.randn(region.clean.shape)
-    steps = region.steepest(gradient)
+    steps = region.steepest_direction(gradient)
     infrared = batch["modalities"] == 1
     expected = gradient[infrared].sum(dim=2, keepdim=True).sign().expand(-1, -1, 3, -1, -1)
     assert torch.equal(steps[infrared], expected)
@@ -133,7 +141,7 @@ def test_tied_gradients_point_where_the_sum_over_channels_does():
 @pytest.mark.parametrize("frames", ["dense", "shared"])
 @pytest.mark.parametrize("infrared", ["free", "tied"])
 def test_no_direction_of_length_1_rises_more_than_the_steepest(norm, frames, infrared):
-    region = Region(ThreatModel(norm, 8.0, frames, infrared=infrared), batch_of(0, True))
+    region = PerturbationSet(ThreatModel(norm, 8.0, frames, infrared=infrared), batch_of(0, True))
     generator = torch.Generator().manual_seed(0)
     gradient = torch.randn(region.clean.shape, generator=generator)
 
@@ -141,39 +149,43 @@ def test_no_direction_of_length_1_rises_more_than_the_steepest(norm, frames, inf
         rises = (gradient * direction).flatten(1).sum(dim=1)
         return torch.zeros(2).index_add(0, region.groups, rises)
 
-    most = rise(region.steepest(gradient))
+    most = rise(region.steepest_direction(gradient))
     for _ in range(50):
-        other = region.tie(torch.randn(region.clean.shape, generator=generator))
-        other = other.sign() if norm == "linf" else other / region.spread(region.row_norms(other))
+        other = region.average_tied(torch.randn(region.clean.shape, generator=generator))
+        other = (
+            other.sign() if norm == "linf" else other / region.expand_rows(region.row_norms(other))
+        )
         assert (rise(other) <= most + 1e-4).all()
 
 
 def test_sparse_attacks_the_frames_with_the_largest_gradient():
-    region = Region(ThreatModel(frames="sparse", sparse_frames=2), batch_of(0, False))
+    region = PerturbationSet(ThreatModel(frames="sparse", sparse_frames=2), batch_of(0, False))
     gradient = torch.ones_like(region.clean) * torch.tensor([3.0, 1.0, 2.0]).view(1, 3, 1, 1, 1)
-    assert region.settle(gradient).frames.tolist() == [[True, False, True]] * 4
+    assert region.select_frames(gradient).frames.tolist() == [[True, False, True]] * 4
 
 
 def test_given_frames_are_kept():
     frames = torch.tensor([[False, True, False]] * 4)
-    region = Region(ThreatModel(frames="sparse"), batch_of(0, False), frames)
-    assert region.settled
-    moved = (region.random(0, 0) - region.clean).abs().amax(dim=(2, 3, 4)) > 0
+    region = PerturbationSet(ThreatModel(frames="sparse"), batch_of(0, False), frames)
+    assert region.frames_selected
+    moved = (region.random_point(0, 0) - region.clean).abs().amax(dim=(2, 3, 4)) > 0
     assert torch.equal(moved, frames)
 
 
 def test_a_random_start_fills_the_budget_and_depends_on_row_seed_and_restart_alone():
     batch = batch_of(0, False)
-    region = Region(ThreatModel(eps=8), batch)
-    start = region.random(5, 0)
-    alone = Region(ThreatModel(eps=8), {k: v[2:3] for k, v in batch.items()})
-    assert torch.equal(alone.random(5, 0), start[2:3])
-    assert not torch.equal(region.random(6, 0), start)
-    assert not torch.equal(region.random(5, 1), start)
+    region = PerturbationSet(ThreatModel(eps=8), batch)
+    start = region.random_point(5, 0)
+    alone = PerturbationSet(ThreatModel(eps=8), {k: v[2:3] for k, v in batch.items()})
+    assert torch.equal(alone.random_point(5, 0), start[2:3])
+    assert not torch.equal(region.random_point(6, 0), start)
+    assert not torch.equal(region.random_point(5, 1), start)
     inner = (batch["images"] > 8) & (batch["images"] < 247)
     delta = (start - batch["images"])[inner].abs()
     assert 3 < delta.mean() < 5  # of a uniform draw 4
-    ball = Region(ThreatModel(norm="l2", eps=8), batch).random(5, 0) - batch["images"]
+    ball = (
+        PerturbationSet(ThreatModel(norm="l2", eps=8), batch).random_point(5, 0) - batch["images"]
+    )
     assert (ball.flatten(1).norm(dim=1) > 6).all()
 
 

@@ -10,7 +10,7 @@ from plugins.attacks.objectives import farthest_negative, nearest_push_pull, sel
 from plugins.attacks.universal import (
     UniversalRecipe,
     add_delta,
-    by_turns,
+    alternate,
     cmps,
     muap,
     uap,
@@ -141,7 +141,7 @@ def test_cmps_takes_turns_and_misleads_both_modalities():
     towards_centroids = [
         [(batch, guides.centroids) for batch, guides in side] for side in (visible, infrared)
     ]
-    batches = list(by_turns(*towards_centroids))
+    batches = list(alternate(*towards_centroids))
     assert [int(batch["modalities"][0]) for batch, _ in batches] == [0, 1] * 20
     assert {guides.source for _, guides in batches} == {"centroids of gallery"}
 

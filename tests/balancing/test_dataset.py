@@ -18,7 +18,7 @@ from plugins.data.datasets.tracklet import VISIBLE, Tracklet
 from plugins.data.samplers import IdentitySampler
 from plugins.errors import InputError
 from plugins.synthetic import MARKET1501, SyntheticSettings, render_layout
-from tests.balancing.small import write_photographs
+from tests.helpers.balancing_toys import write_photographs
 
 K = 4
 

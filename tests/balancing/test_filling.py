@@ -26,7 +26,7 @@ from plugins.balancing.tables import (
 )
 from plugins.data.frames import read_frame
 from plugins.errors import InputError
-from tests.balancing.small import CAMERAS, PEOPLE, Painter, picture, write_photographs
+from tests.helpers.balancing_toys import CAMERAS, PEOPLE, Painter, picture, write_photographs
 
 SLOTS = [
     Slot(0, "ann", "1", FEW),

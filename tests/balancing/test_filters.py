@@ -17,7 +17,7 @@ from plugins.balancing.filters import (
     person_ranks,
 )
 from plugins.errors import InputError
-from tests.balancing.small import CAMERAS, PEOPLE, picture
+from tests.helpers.balancing_toys import CAMERAS, PEOPLE, picture
 
 
 def slow_rank(feature, prototypes, person):

@@ -7,7 +7,7 @@ import torch
 
 from plugins.balancing.generator import EDMGenerator
 from plugins.balancing.training import CHECKPOINT, GeneratorTraining
-from tests.balancing.small import CAMERAS, HEIGHT, PEOPLE, SETTINGS, write_photographs
+from tests.helpers.balancing_toys import CAMERAS, HEIGHT, PEOPLE, SETTINGS, write_photographs
 
 UNSEEN = ("bob", "2")
 STEPS = 200

@@ -12,7 +12,7 @@ from plugins.balancing.precision import (
     precision_table,
     train_judge,
 )
-from tests.balancing.small import (
+from tests.helpers.balancing_toys import (
     CAMERAS,
     HEIGHT,
     PEOPLE,

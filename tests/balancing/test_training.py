@@ -17,7 +17,7 @@ from plugins.balancing.training import (
     training_set,
 )
 from plugins.errors import InputError
-from tests.balancing.small import HEIGHT, SETTINGS, WIDTH, write_photographs
+from tests.helpers.balancing_toys import HEIGHT, SETTINGS, WIDTH, write_photographs
 
 PAIRS = [("ann", "1"), ("ann", "2"), ("bob", "1")]
 

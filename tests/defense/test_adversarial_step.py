@@ -7,31 +7,13 @@ import torch
 from fastreid.utils.events import EventStorage
 
 from plugins.compat import protect_input
-from plugins.defense.adversarial_step import AdversarialStep, captured_outputs, feature_gap
+from plugins.defense.adversarial_step import captured_outputs, feature_gap
 from plugins.engine.steps import SimpleStep
 from plugins.errors import InputError
 from plugins.modeling.dual_norm import add_dual_norm
-from tests.attacks.test_features import batch_for, built
-from tests.defense.toys import Loader, tiny, tiny_batch, tiny_cfg
+from tests.helpers.attack_models import batch_for, built
+from tests.helpers.defense_toys import run, step_of, tiny, tiny_batch, tiny_cfg
 from tests.modeling.samples import copied, differing, state
-
-
-def step_of(*opts, kind=AdversarialStep, model=None, cfg=None, batches=None):
-    """A step with plain SGD on the tiny network, or on another one."""
-    model = model or tiny()
-    cfg = cfg or tiny_cfg(*opts)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    loader = Loader(batches or [tiny_batch(number) for number in range(3)])
-    return kind(cfg, model, loader, optimizer)
-
-
-def run(step, iterations=1):
-    """Run a step and return what it logged last."""
-    with EventStorage() as storage:
-        for _ in range(iterations):
-            step.run_step()
-            step.iter += 1
-    return {name: value for name, (value, _) in storage.latest().items()}
 
 
 @pytest.mark.parametrize("name", ["Baseline", "VVIBaseline", "SADSTRM"])
@@ -252,7 +234,7 @@ def test_a_network_without_one_head_has_no_distance():
     model = tiny()
     model.first_head = model.heads
     del model.heads
-    with pytest.raises(InputError, match=r"DISTANCE_WEIGHT: 1\.0; Tiny has not one head"):
+    with pytest.raises(InputError, match=r"DISTANCE_WEIGHT: 1\.0; Tiny does not have exactly"):
         step_of("DEFENSE.DISTANCE_WEIGHT", 1.0, model=model)
 
 

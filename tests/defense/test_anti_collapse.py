@@ -11,20 +11,20 @@ from plugins.defense.inner_attack import Crafter
 from plugins.defense.triplets import distance, mirrored_triplets, triplet_hinge
 from plugins.errors import InputError
 from plugins.modeling.freeze import frozen_parameters
-from tests.defense.test_adversarial_step import run, step_of
-from tests.defense.toys import tiny, tiny_batch, tiny_cfg
+from tests.helpers.defense_toys import (
+    features_in_training,
+    run,
+    seeded,
+    step_of,
+    tiny,
+    tiny_batch,
+    tiny_cfg,
+    unit,
+)
 from tests.modeling.samples import differing, state
 
 ACT = ("DEFENSE.INNER", "AntiCollapse")
 TRAINED = (*ACT, "DEFENSE.TRIPLET_WEIGHT", 2.0, "DEFENSE.CLEAN_WEIGHT", 0.0)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def unit(features):
-    return torch.nn.functional.normalize(features, dim=1)
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.integers(0, 99))
@@ -165,13 +165,6 @@ def test_the_step_trains_on_clean_anchors_and_attacked_others(metric):
         for loss, model in ((found["loss_triplets"], step.model), (2 * total / 8, twin))
     ]
     torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-3)
-
-
-def features_in_training(model, batch, metric):
-    maps = model.norm(model.stem((batch["images"] - 120) / 60))
-    pooled = model.trunk(torch.nn.functional.silu(maps)).mean(dim=(-2, -1))
-    features = model.heads.bottleneck(pooled)
-    return unit(features) if metric == "cosine" else features
 
 
 def test_training_holds_the_pairs_apart():

@@ -5,11 +5,10 @@ from pathlib import Path
 import torch
 from fastreid.utils import comm
 
-from tests.defense.runs import assert_resumes
-from tests.defense.test_dddefense_step import GAME, META, dd_step
-from tests.defense.toys import tiny_batch
 from tests.engine.small import ROOT
 from tests.engine.test_distributed import in_two_processes
+from tests.helpers.defense_runs import assert_resumes
+from tests.helpers.defense_toys import GAME, META, dd_step, tiny_batch
 
 CONFIG = ROOT / "configs/Defense/synthetic/dddefense.yml"
 

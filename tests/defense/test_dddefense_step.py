@@ -15,22 +15,24 @@ from plugins.defense.centroids import CentroidBank
 from plugins.defense.dddefense_step import HALVES, DDDefenseStep, rows_of
 from plugins.defense.self_meta import split_identities
 from plugins.errors import InputError
-from tests.attacks.test_features import batch_for, built
-from tests.defense.test_adversarial_step import run, step_of
-from tests.defense.test_softening import slow_image, slow_label
-from tests.defense.toys import PEOPLE, tiny, tiny_batch
+from tests.helpers.attack_models import batch_for, built
+from tests.helpers.defense_toys import (
+    GAME,
+    META,
+    PEOPLE,
+    dd_step,
+    run,
+    slow_image,
+    slow_label,
+    step_of,
+    tiny,
+    tiny_batch,
+)
 from tests.modeling.samples import copied, differing, state
 
-SHAPE = ("MODEL.BACKBONE.FEAT_DIM", 8, "MODEL.HEADS.NUM_CLASSES", PEOPLE)
 FNES = ("DEFENSE.FNES.ENABLED", True)
-GAME = ("DEFENSE.DISCRIMINATOR.ENABLED", True, "DEFENSE.DISCRIMINATOR.HIDDEN", 6)
-META = ("DEFENSE.META.ENABLED", True)
 BANK = ("DEFENSE.CENTROIDS.SOURCE", "bank")
 ALL = (*FNES, *GAME, *META)
-
-
-def dd_step(*opts, **more):
-    return step_of(*SHAPE, *opts, kind=DDDefenseStep, **more)
 
 
 def halved(batch):

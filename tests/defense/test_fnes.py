@@ -15,6 +15,7 @@ from plugins.defense.fnes import (
     soft_cross_entropy,
 )
 from plugins.errors import InputError
+from tests.helpers.defense_toys import slow_image, slow_label
 
 PAPER = {
     "gamma": 2.0,
@@ -40,21 +41,6 @@ def images_of(seed: int = 0, count: int = 4) -> tuple[torch.Tensor, torch.Tensor
     clean = torch.rand(count, 2, 3, 4, 5, generator=generator) * 255
     noise = torch.randint(-8, 9, clean.shape, generator=generator)
     return clean, (clean + noise).clamp(0, 255)
-
-
-def slow_image(x: float, attacked: float, w: float, gamma: float) -> float:
-    x_temp = x + gamma * (attacked - x)
-    return min(max(w * x + (1 - w) * x_temp, 0.0), 255.0)
-
-
-def slow_label(settings: Softening, y: int, negative: int, w: float, classes: int) -> list[float]:
-    def phi(kept: float) -> list[float]:
-        return [kept if c == y else (1 - kept) / (classes - 1) for c in range(classes)]
-
-    tau = phi(settings.attacked_mass)
-    tau[y] -= settings.moved_mass
-    tau[negative] += settings.moved_mass
-    return [w * a + (1 - w) * b for a, b in zip(phi(settings.clean_mass), tau, strict=True)]
 
 
 @settings(max_examples=25, deadline=None)

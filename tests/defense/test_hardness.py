@@ -12,9 +12,16 @@ from plugins.defense.triplet_attacks import GradualAdversary
 from plugins.defense.triplets import hardness, softhard_triplets
 from plugins.errors import InputError
 from plugins.modeling.freeze import frozen_parameters
-from tests.defense.test_adversarial_step import run, step_of
-from tests.defense.test_anti_collapse import features_in_training, seeded, unit
-from tests.defense.toys import tiny, tiny_batch, tiny_cfg
+from tests.helpers.defense_toys import (
+    features_in_training,
+    run,
+    seeded,
+    step_of,
+    tiny,
+    tiny_batch,
+    tiny_cfg,
+    unit,
+)
 
 HM = ("DEFENSE.INNER", "HardnessManipulation", "DEFENSE.TRIPLET_WEIGHT", 2.0)
 FULL = (*HM, "DEFENSE.ICS_WEIGHT", 0.5, "DEFENSE.CLEAN_WEIGHT", 0.0)

@@ -7,16 +7,16 @@ import pytest
 import torch
 from fastreid.utils.events import EventStorage
 
-from plugins.attacks import Adapter, Guides, Region
+from plugins.attacks import Adapter, Guides, PerturbationSet
 from plugins.config import setup_cfg
 from plugins.defense.goat import GOAT, farthest_items
 from plugins.defense.inner_attack import Crafter
 from plugins.errors import InputError
 from plugins.modeling.freeze import frozen_parameters
 from plugins.utils.random import derive_seed
-from tests.attacks.test_features import batch_for, built, differing_entries, everything
-from tests.attacks.toys import clips, features_of, guides_of
-from tests.defense.toys import tiny, tiny_batch, tiny_cfg
+from tests.helpers.attack_models import batch_for, built, differing_entries, everything
+from tests.helpers.attack_toys import clips, features_of, guides_of
+from tests.helpers.defense_toys import tiny, tiny_batch, tiny_cfg
 from tests.modeling.samples import copied
 
 
@@ -114,7 +114,9 @@ def slow_fna(model, batch, start, steps, step_size, eps):
 
 def test_equals_a_slow_loop():
     crafter, batch = crafter_of("DEFENSE.INNER", "FNA"), tiny_batch()
-    start = Region(crafter.attack.threat, {"images": batch["images"]}).random(1, 0)[:, 0]
+    start = PerturbationSet(crafter.attack.threat, {"images": batch["images"]}).random_point(1, 0)[
+        :, 0
+    ]
     expected = slow_fna(crafter.adapter.model, batch, start, steps=3, step_size=4.0, eps=8.0)
     found = crafter(batch, epoch=0, seed=1)["images"]
     # A sign may turn where a gradient is nearly 0.
@@ -190,7 +192,7 @@ class TestGOAT:
         goat = GOAT.from_config(setup_cfg("", ["DEFENSE.GOAT.POSITIVES", "2"]))
         drawn = set()
         for goat.seed in range(30):
-            aimed = goat.aim(guides, torch.arange(12))
+            aimed = goat.set_target(guides, torch.arange(12))
             assert (aimed.positives.sum(dim=1) == 2).all()
             assert (aimed.negatives.sum(dim=1) == 1).all()
             assert not aimed.valid.diagonal().any()
@@ -198,7 +200,7 @@ class TestGOAT:
         assert len(drawn) > 5
 
     def test_objective_by_hand(self):
-        guides = GOAT.from_config(setup_cfg()).aim(guides_of(clips()), torch.arange(10))
+        guides = GOAT.from_config(setup_cfg()).set_target(guides_of(clips()), torch.arange(10))
         features = features_of(clips(seed=3))
         f, g = (torch.nn.functional.normalize(each, dim=1) for each in (features, guides.gallery))
         for row, value in enumerate(GOAT.objective(features, guides)):
@@ -213,7 +215,7 @@ class TestGOAT:
         (("DEFENSE.INNER", "FNAA"), r"DEFENSE\.INNER: no ATTACK is named 'FNAA'; known: FNA"),
         (("DEFENSE.INNER", "UAP"), r"DEFENSE\.INNER: UAP learns from a whole data set"),
         (("DEFENSE.INNER", "FNA-strong"), r"DEFENSE\.INNER: FNA-strong; expected FNA: "),
-        (("DEFENSE.INNER", "Square"), r"DEFENSE\.INNER: Square sees no gradient"),
+        (("DEFENSE.INNER", "Square"), r"DEFENSE\.INNER: Square uses no gradient"),
         (("DEFENSE.EPS", -1.0), r"DEFENSE\.EPS: -1\.0; expected 0 or more"),
         (("DEFENSE.STEPS", 0), r"DEFENSE\.STEPS: 0; expected 1 or more"),
         (("DEFENSE.STEP_SIZE", 0.0), r"DEFENSE\.STEP_SIZE: 0\.0; expected more than 0"),
@@ -275,7 +277,7 @@ def test_how_far_the_steps_went_is_logged_without_the_random_start():
             images = crafter(batch, 0, 1)["images"]
         value, _ = storage.latest()["attack/moved_from_start"]
         clips = {"images": batch["images"]}  # without the names of rows in the data set
-        start = Region(crafter.attack.threat, clips).random(1, 0)[:, 0]
+        start = PerturbationSet(crafter.attack.threat, clips).random_point(1, 0)[:, 0]
         assert value == pytest.approx(float((images - start).abs().mean()), rel=1e-4)
         return value, float((images - batch["images"]).abs().mean())
 

@@ -11,12 +11,11 @@ from fastreid.utils.events import EventStorage
 from plugins.defense.universal_step import UniversalStep
 from plugins.engine.steps import SimpleStep
 from plugins.errors import InputError
-from tests.attacks.test_features import batch_for, built
-from tests.defense.runs import assert_resumes
-from tests.defense.test_adversarial_step import run, step_of
-from tests.defense.toys import Loader, tiny, tiny_batch, tiny_cfg
 from tests.engine.small import ROOT
 from tests.engine.test_distributed import in_two_processes
+from tests.helpers.attack_models import batch_for, built
+from tests.helpers.defense_runs import assert_resumes
+from tests.helpers.defense_toys import Loader, run, step_of, tiny, tiny_batch, tiny_cfg
 from tests.modeling.samples import copied, differing, state
 
 PLAIN = ("DEFENSE.CLEAN_WEIGHT", 0.0, "DEFENSE.STEP_SIZE", 3.0)

@@ -12,10 +12,10 @@ from plugins.balancing.generator import EDMGenerator
 from plugins.balancing.training import CHECKPOINT, GeneratorTraining
 from plugins.robustness.card import make_card
 from plugins.robustness.checks import ESTABLISHED
-from tests.balancing.small import SETTINGS, write_photographs
-from tests.defense.runs import SMALL
 from tests.engine.small import CONFIG, ROOT, train, train_and_kill
 from tests.engine.test_resume import checkpoint
+from tests.helpers.balancing_toys import SETTINGS, write_photographs
+from tests.helpers.defense_runs import SMALL
 from tests.robustness.subjects import TINY, Undefended, lab_of
 
 DEFENCES = ROOT / "configs/Defense/synthetic"

@@ -15,10 +15,10 @@ from plugins.engine import Trainer
 from plugins.engine.trainer import load_model
 from plugins.errors import InputError, RunFailed
 from plugins.interrupts import Interrupted
-from tests.defense.runs import SMALL
 from tests.engine.small import CONFIG, ROOT, options
 from tests.engine.test_distributed import in_two_processes
 from tests.engine.test_resume import assert_same, checkpoint
+from tests.helpers.defense_runs import SMALL
 
 TIMES = {"time", "data_time", "eta_seconds"}
 FILE = "model_interrupted.pth"

@@ -11,7 +11,7 @@ from torch import nn
 from plugins.engine import optimizer as solver
 from plugins.engine.steps import AlternatingStep, SimpleStep
 from plugins.engine.untrained import PATIENCE, TellUntrained, hidden_parameters
-from tests.defense.toys import Loader, Tiny, tiny_batch, tiny_cfg
+from tests.helpers.defense_toys import Loader, Tiny, tiny_batch, tiny_cfg
 
 
 class Parts(Tiny):

@@ -56,7 +56,7 @@ def test_success_against_sorted_lists(kind, junk):
 
     found = aimed_success(attack, search, rows, features, RANKS)
 
-    guides = attack.aim(search.guides(rows), rows)
+    guides = attack.set_target(search.guides(rows), rows)
     others = search.query_rows if of_candidates else search.gallery_rows
     ranks = []
     for place, row in enumerate(rows.tolist()):
@@ -66,7 +66,7 @@ def test_success_against_sorted_lists(kind, junk):
             ranks.append(place_in_list(search, *pair, row, features[place]))
     assert len(ranks) > 5
     for k in RANKS:
-        reached = [(rank <= k) == kind.raised for rank in ranks]
+        reached = [(rank <= k) == kind.promote for rank in ranks]
         assert found[f"success@{k}"] == pytest.approx(100 * sum(reached) / len(reached))
     assert len(set(found.values())) > 1
 
@@ -77,9 +77,9 @@ def test_a_candidate_attack_on_drawn_items_aims_at_its_place_in_the_whole_galler
     rows = search.draw(4, seed=0)
     guides = search.guides(rows)
     attack = kind(ThreatModel(), Recipe(), seed=1).prepare(None, [({}, guides)])
-    aimed = attack.aim(guides, rows)
-    towards = aimed.chosen.float() @ guides.gallery * (1 if kind.raised else -1)
-    front = 1 if kind.raised else ITEMS - QUERIES - 1
+    aimed = attack.set_target(guides, rows)
+    towards = aimed.chosen.float() @ guides.gallery * (1 if kind.promote else -1)
+    front = 1 if kind.promote else ITEMS - QUERIES - 1
     solved = 0
     for seed in range(20):
         noise = torch.randn(len(rows), 4, generator=torch.Generator().manual_seed(seed))

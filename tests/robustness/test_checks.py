@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from plugins.attacks import Attack, Region, ThreatModel
+from plugins.attacks import Attack, PerturbationSet, ThreatModel
 from plugins.attacks.per_query import SMA
 from plugins.robustness.checks import (
     FAIL,
@@ -31,7 +31,7 @@ from plugins.robustness.checks.verdict import (
 from plugins.robustness.lab import MEASURE, Lab, rank_1
 from plugins.robustness.scenes import Scene
 from plugins.robustness.threats import Noise, equal_volume_radius
-from tests.attacks.toys import clips, features_of, guides_of
+from tests.helpers.attack_toys import clips, features_of, guides_of
 from tests.robustness.small import render_market
 from tests.robustness.subjects import (
     TINY,
@@ -219,7 +219,7 @@ def test_an_attack_beyond_its_budget_is_found_out_whichever_it_is(tmp_path, monk
 )
 def test_noise_that_leaves_frames_or_channels_is_outside(threat):
     batch = clips()
-    noise = Region(ThreatModel(), batch).random(0, 0)
+    noise = PerturbationSet(ThreatModel(), batch).random(0, 0)
     inside = Noise(threat, draws=3).run(features_of, batch, guides_of(batch)).batch["images"]
     lab = SimpleNamespace(threat=threat)
     assert harness.outside(lab, batch, noise) > 1

@@ -18,8 +18,8 @@ from plugins.robustness.threats import (
     equal_volume_radius,
     square_mask,
 )
-from tests.attacks.searches import guides_of as drawn_guides
-from tests.attacks.toys import clips, features_of, guides_of
+from tests.helpers.attack_toys import clips, features_of, guides_of
+from tests.helpers.retrieval_toys import guides_of as drawn_guides
 
 RECIPE = Recipe("apgd", steps=10, random_start=True)
 
@@ -44,7 +44,7 @@ def test_a_patch_changes_its_square_only_and_beats_the_clean_images(infrared):
     assert mask.sum() == 1 and (delta[..., ~mask] == 0).all()
     assert delta.abs().max() > 30  # the square has no other budget than the range of pixels
     assert outcome.batch["images"].min() >= 0 and outcome.batch["images"].max() <= 255
-    assert (outcome.climb.margin >= rank_margin(guides.clean, guides)).all()
+    assert (outcome.margin >= rank_margin(guides.clean, guides)).all()
     if infrared == "tied":
         tied = delta[batch["modalities"] == 1]
         torch.testing.assert_close(tied, tied[:, :, :1].expand_as(tied), atol=1e-3, rtol=0)
@@ -66,10 +66,10 @@ def test_a_light_multiplies_channels_and_the_worst_is_kept():
     margins = []
     for draws in (0, 1, 8):
         outcome = Light(draws).run(features_of, batch, guides)
-        margins.append(outcome.climb.margin)
+        margins.append(outcome.margin)
     assert torch.equal(margins[0], rank_margin(guides.clean, guides))
     assert (margins[1] >= margins[0]).all() and (margins[2] >= margins[1]).all()
-    assert (margins[2] > margins[0]).any() and not outcome.climb.stuck.any()
+    assert (margins[2] > margins[0]).any() and not outcome.zero_gradient.any()
     factors = (outcome.batch["images"] / batch["images"]).transpose(1, 2).flatten(2)  # (B, 3, P)
     torch.testing.assert_close(factors, factors[..., :1].expand_as(factors))
     assert factors.min() >= 1 / LIGHT and factors.max() <= LIGHT
@@ -83,12 +83,12 @@ def test_a_smaller_gallery_keeps_the_positives_and_a_share_of_the_others(seed):
     features, guides = drawn_guides(seed=seed)
     attack = RankMargin(ThreatModel(), RECIPE, seed)
     rows = torch.arange(len(features))
-    half, quarter = (SmallGallery(attack, share).aim(guides, rows) for share in (0.5, 0.25))
+    half, quarter = (SmallGallery(attack, share).set_target(guides, rows) for share in (0.5, 0.25))
     for small in (half, quarter):
         assert torch.equal(small.positives, guides.positives)
         assert not (small.valid & ~guides.valid).any()
     assert not (quarter.negatives & ~half.negatives).any()
-    whole = SmallGallery(attack, 1.0).aim(guides, rows)
+    whole = SmallGallery(attack, 1.0).set_target(guides, rows)
     assert torch.equal(whole.valid, guides.valid)
     # Fewer others never make Rank-1 fail where it did not.
     some = half.negatives.any(dim=1) & half.positives.any(dim=1)
@@ -99,5 +99,5 @@ def test_a_smaller_gallery_keeps_the_positives_and_a_share_of_the_others(seed):
 def test_half_of_many_is_about_half():
     _, guides = drawn_guides(items=4000)
     attack = SmallGallery(RankMargin(ThreatModel(), RECIPE), 0.5)
-    kept = attack.aim(guides, torch.arange(6)).negatives.sum() / guides.negatives.sum()
+    kept = attack.set_target(guides, torch.arange(6)).negatives.sum() / guides.negatives.sum()
     assert float(kept) == pytest.approx(0.5, abs=0.05)

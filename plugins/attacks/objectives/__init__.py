@@ -1,4 +1,4 @@
-"""What attacks maximise: ``objective(features (R, D), guides) -> (R,)``, one value per row."""
+"""Objectives to maximize: ``objective(features (R, D), guides) -> (R,)``, one value per row."""
 
 from plugins.attacks.objectives.guided import (
     farthest_negative,

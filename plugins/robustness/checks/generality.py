@@ -57,7 +57,7 @@ def gallery_size(lab: Lab) -> Verdict:
     for share in SHARES:
         attack = SmallGallery(lab.attack(MEASURE), share)
         margins = lab.run(f"{MEASURE} in {share:g} of the gallery", attack).margin
-        clean = rank_margin(guides.clean, attack.aim(guides, lab.probes))
+        clean = rank_margin(guides.clean, attack.set_target(guides, lab.probes))
         found.append(rank_1_of_margins(margins))
         words.append(
             f"{found[-1]:.1f} % with {share:g} of it, clean {rank_1_of_margins(clean):.1f} %"

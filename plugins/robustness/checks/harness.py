@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from plugins.attacks import Region
+from plugins.attacks import PerturbationSet
 from plugins.attacks.features import attacking, row_groups
 from plugins.attacks.projections import to_uint8
 from plugins.robustness.checks.verdict import FAIL, PASS, WARN, Verdict, at_least, at_most, skipped
@@ -39,8 +39,8 @@ DETERMINISTIC = 1e-5
 def zero_budget(lab: Lab) -> Verdict:
     """Attack within eps 0."""
     batch, guides = lab.sample
-    attacked = lab.attack(MEASURE, eps=0.0, steps=3, restarts=1)(lab.adapter, batch, guides)
-    change = float((attacked["images"] - batch["images"]).abs().max())
+    attacked = lab.attack(MEASURE, eps=0.0, steps=3, restarts=1).run(lab.adapter, batch, guides)
+    change = float((attacked.images - batch["images"]).abs().max())
     return at_most(change, 0, 0, "grey levels", "largest change of a pixel with eps 0")
 
 
@@ -49,7 +49,7 @@ def budget(lab: Lab) -> Verdict:
     batch, clean = lab.sample[0], lab.sample[0]["images"]
     beyond = {}
     for name, outcomes in lab.attacks().items():
-        attacked = lab.attack(name, restarts=1)(lab.adapter, *lab.sample)["images"]
+        attacked = lab.attack(name, restarts=1).run(lab.adapter, *lab.sample).images
         written = through_png(to_uint8(attacked, clean.round())).to(clean)
         sizes = [size_of(lab, batch, images) for images in (attacked, written)]
         excess = max(*sizes, float(outcomes.reached.max())) - lab.threat.eps
@@ -75,7 +75,7 @@ def untouched(lab: Lab) -> Verdict:
     batch, guides = lab.sample
     model, before = lab.adapter.model, hash_weights(lab.adapter.model)
     copies = {key: value.clone() for key, value in batch.items() if torch.is_tensor(value)}
-    lab.attack(MEASURE, steps=2, restarts=1)(lab.adapter, batch, guides)
+    lab.attack(MEASURE, steps=2, restarts=1).run(lab.adapter, batch, guides)
     changed = [
         name
         for name, same in (
@@ -180,25 +180,25 @@ def through_png(images: Tensor) -> Tensor:
 
 def size_of(lab: Lab, batch: dict, images: Tensor) -> float:
     """Largest perturbation of a batch in the threat's norm."""
-    region = Region(lab.threat, batch)
-    delta = images.view(region.clean.shape) - region.clean
+    allowed = PerturbationSet(lab.threat, batch)
+    delta = images.view(allowed.clean.shape) - allowed.clean
     if lab.threat.norm == "linf":
         return float(delta.abs().max())
-    return float(region.row_norms(delta).max())
+    return float(allowed.row_norms(delta).max())
 
 
 def outside(lab: Lab, batch: dict, images: Tensor) -> float:
     """How far a pixel is from what frames, channels and budget allow, grey levels."""
-    region = Region(lab.threat, batch)
-    clips = images.view(region.clean.shape)
-    if not region.settled:
-        region = region.settle(clips - region.clean)
-    return float((region.project(clips) - clips).abs().max())
+    allowed = PerturbationSet(lab.threat, batch)
+    clips = images.view(allowed.clean.shape)
+    if not allowed.frames_selected:
+        allowed = allowed.select_frames(clips - allowed.clean)
+    return float((allowed.project(clips) - clips).abs().max())
 
 
 def changed_share(lab: Lab) -> float:
     """Share of a clip's frames that an attack may change."""
-    frames = Region(lab.threat, lab.sample[0]).clean.shape[1]
+    frames = PerturbationSet(lab.threat, lab.sample[0]).clean.shape[1]
     return min(lab.threat.sparse_frames / frames, 1) if lab.threat.frames == "sparse" else 1.0
 
 

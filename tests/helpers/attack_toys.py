@@ -1,8 +1,11 @@
 """A retrieval toy that is quick to attack: 5 people, clips of two modalities, wavy features."""
 
+import math
+
 import torch
 
-from plugins.attacks import Guides
+from plugins.attacks import BestTracker, Guides
+from plugins.attacks.optimizers import maximize
 
 torch.set_num_threads(1)
 
@@ -56,3 +59,44 @@ def part(batch, guides, chosen):
         for key, value in batch.items()
     }
     return rows, guides.select(torch.as_tensor(chosen))
+
+
+def maximize_once(score, allowed, recipe, seed=0, restart=0, success_first=True):
+    """The result of one restart, of a score that is called with images."""
+    tracker = BestTracker(score, allowed, recipe, seed, success_first)
+    tracker.begin(restart)
+    maximize(tracker)
+    return tracker.result()
+
+
+ROWS, SIDE = 4, 24
+
+
+GRAY = torch.full((ROWS, 1, 3, 2, 2), 100.0)
+
+
+def waves(seed, images=GRAY, sharpness=6.0):
+    """A score with many summits: (R,), and a margin that is never reached."""
+    generator = torch.Generator().manual_seed(seed)
+    pixels = images[0].numel()
+    mix = torch.randn(SIDE, pixels, generator=generator).to(images) / math.sqrt(pixels)
+    phase = 6 * torch.rand(SIDE, generator=generator).to(images)
+    weight = torch.randn(SIDE, generator=generator).to(images)
+
+    def score(points):
+        flat = (points.flatten(1) - 100) / 8
+        values = ((sharpness * flat @ mix.T + phase).sin() * weight).sum(dim=1)
+        return values, values.detach() - torch.inf
+
+    return score
+
+
+def recorded(score):
+    """The score, and the list of all images that it was asked for."""
+    seen = []
+
+    def recording(points):
+        seen.append(points.detach().clone())
+        return score(points)
+
+    return recording, seen

@@ -1,0 +1,196 @@
+"""``attack(model, batch, gallery)`` without a config, on any callable that gives features."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from plugins.attacks import Guides, Recipe, ThreatModel
+from plugins.attacks.dataset_level import UAP, CAPlus
+from plugins.attacks.per_query import FNA, RankMargin
+from plugins.defense.goat import GOAT
+from plugins.errors import InputError
+from tests.helpers.attack_models import everything
+
+HEIGHT, WIDTH = 8, 6
+WEIGHT = torch.ones(1, requires_grad=True)
+
+
+class Network(nn.Module):
+    """A plain module: images in [0, 255] in, features out; it normalizes its input in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.SiLU(), nn.Dropout(0.5), nn.Flatten()
+        )
+
+    def forward(self, images):
+        return self.body(images.sub_(128).div_(64))
+
+
+def network():
+    torch.manual_seed(0)
+    return Network()
+
+
+def waves(images):
+    """A bare function; images in [0, 255] in, features out."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = images[0].numel()
+    mix = torch.randn(pixels, 12, generator=generator)
+    return (images.flatten(1) / 60 @ mix).sin()
+
+
+def side(people, each, seed, **more):
+    generator = torch.Generator().manual_seed(seed)
+    number = people * each
+    looks = torch.randint(98, 159, (people, 3, HEIGHT, WIDTH), generator=torch.Generator())
+    noise = torch.randint(-30, 31, (number, 3, HEIGHT, WIDTH), generator=generator)
+    images = (looks.repeat_interleave(each, dim=0) + noise).clamp(0, 255).float()
+    return {"images": images, "targets": torch.arange(people).repeat_interleave(each), **more}
+
+
+@pytest.mark.parametrize("model", [network(), waves], ids=["module", "function"])
+def test_rank_1_falls_within_the_budget_without_a_config(model):
+    batch, gallery = side(6, 1, seed=1), side(6, 2, seed=2)
+    before = copy.deepcopy(batch)
+    attack = RankMargin(eps=24)
+    adversarial = attack(model, batch, gallery)
+    delta = adversarial["images"] - batch["images"]
+    assert 1 < delta.abs().max() <= 24 + 1e-4
+    assert adversarial["images"].min() >= 0 and adversarial["images"].max() <= 255
+    assert all(torch.equal(batch[key], before[key]) for key in before)
+    assert adversarial["targets"] is batch["targets"]
+
+    def right(images):
+        module = model.eval() if isinstance(model, nn.Module) else model
+        with torch.no_grad():
+            queries, items = module(images.clone()), module(gallery["images"].clone())
+        cosines = torch.cosine_similarity(queries[:, None], items[None], dim=2)
+        return (gallery["targets"][cosines.argmax(dim=1)] == batch["targets"]).float().mean()
+
+    assert right(adversarial["images"]) < right(batch["images"])
+
+
+def test_a_module_is_attacked_in_evaluation_mode_and_left_as_it_was():
+    model, batch, gallery = network().train(), side(4, 1, 1), side(4, 2, 2)
+    model.body[0].weight.requires_grad_(False)
+    before = everything(model)
+    first, again = (FNA(eps=8)(model, batch, gallery)["images"] for _ in range(2))
+    assert torch.equal(first, again)  # dropout is off
+    assert everything(model) == before
+
+
+def test_it_is_run_with_guides_of_the_same_features():
+    batch, gallery = side(4, 2, 1), side(4, 3, 2)
+    attack = FNA(eps=8)
+    camids = torch.arange(8) % 3, torch.arange(12) % 3
+    for junk, cameras in (("none", False), ("camera", True), ("none", True)):
+        if cameras:
+            batch, gallery = batch | {"camids": camids[0]}, gallery | {"camids": camids[1]}
+        known = [side["targets"] for side in (batch, gallery)]
+        known += camids if cameras else known
+        guides = Guides.from_features(
+            waves(batch["images"]), waves(gallery["images"]), *known, metric="euclidean", junk=junk
+        )
+        expected = attack.run(lambda some: waves(some["images"]), batch, guides).images
+        chosen = junk if (junk, cameras) == ("none", True) else None
+        found = attack(waves, batch, gallery, metric="euclidean", junk=chosen)["images"]
+        assert torch.equal(found, expected)
+    features = {"features": waves(gallery["images"]), "targets": gallery["targets"]}
+    images = attack(waves, batch, features, metric="euclidean", junk=None)["images"]
+    assert torch.equal(
+        images, attack(waves, side(4, 2, 1), side(4, 3, 2), metric="euclidean")["images"]
+    )
+
+
+def test_unsigned_bytes_and_clips_are_taken():
+    batch, gallery = side(4, 1, 1), side(4, 2, 2)
+    expected = FNA(eps=8)(waves, batch, gallery)["images"]
+    sides = [{**one, "images": one["images"].to(torch.uint8)} for one in (batch, gallery)]
+    assert torch.equal(FNA(eps=8)(waves, *sides)["images"], expected)
+    sides = [{**one, "images": one["images"].unsqueeze(1)} for one in (batch, gallery)]
+    assert torch.equal(FNA(eps=8)(waves, *sides)["images"][:, 0], expected)
+
+
+def test_defaults_are_the_published_recipe_and_8_gray_levels():
+    attack = FNA()
+    assert attack.threat == ThreatModel(eps=8.0) and attack.recipe == FNA.published(8.0)
+    assert FNA(eps=4).threat.eps == 4 and FNA(ThreatModel("l2", 99.0)).threat.norm == "l2"
+    assert FNA(recipe=FNA.strong(8.0)).recipe.optimizer == "apgd"
+    goat = GOAT(eps=8)
+    assert (goat.positives, goat.negatives) == (4, 1)
+    assert (GOAT(eps=8)(waves, side(4, 1, 1), side(4, 2, 2))["images"] >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "changed", "message"),
+    [
+        (waves, {"targets": None}, "the batch has no 'targets'; found images"),
+        (waves, {"images": torch.rand(4, 3, HEIGHT, WIDTH) - 0.5}, r"expected \[0, 255\]"),
+        (lambda images: waves(images).detach(), {}, "no gradient with respect to the images"),
+        (
+            lambda images: waves(images.detach()) * torch.ones(1, requires_grad=True),
+            {},
+            "no gradient",
+        ),
+        (lambda images: waves(images)[:2], {}, r"returned \(2, 12\) for 4 images; expected"),
+        (lambda images: waves(images).numpy(), {}, "returned ndarray for 4 images"),
+        (lambda images: waves(images) / 0, {}, "the objective is NaN or infinite for rows"),
+    ],
+)
+def test_what_cannot_be_attacked_is_told(model, changed, message):
+    batch = {key: value for key, value in (side(4, 1, 1) | changed).items() if value is not None}
+    with pytest.raises(InputError, match=message):
+        FNA(eps=8)(model, batch, side(4, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("gallery", "more", "message"),
+    [
+        ({"images": torch.zeros(1, 3, HEIGHT, WIDTH)}, {}, "the gallery has no 'targets'"),
+        ({"targets": torch.zeros(1)}, {}, "the gallery has no 'images'; found targets"),
+        ({"features": torch.zeros(0, 12), "targets": torch.zeros(0)}, {}, "expected one or more"),
+        ({"features": torch.zeros(3, 5), "targets": torch.zeros(3)}, {}, "of length 12"),
+        (side(4, 2, 2), {"metric": "manhattan"}, "no metric 'manhattan'"),
+        (side(4, 2, 2), {"junk": "camera"}, "junk 'camera' needs 'camids'"),
+    ],
+)
+def test_what_cannot_guide_is_told(gallery, more, message):
+    with pytest.raises(InputError, match=message):
+        FNA(eps=8)(waves, side(4, 1, 1), gallery, **more)
+
+
+def test_a_budget_is_given_once_and_a_seed_is_one_of_numpys():
+    with pytest.raises(InputError, match=r"FNA: eps 8 beside a threat model of eps 4"):
+        FNA(ThreatModel(eps=4.0), eps=8)
+    with pytest.raises(InputError, match=r"ATTACK\.EPS: -1; expected 0 or more"):
+        FNA(eps=-1)
+    with pytest.raises(InputError, match=r"ATTACK\.SEED: -1; expected 0 or more"):
+        FNA(eps=8, seed=-1)
+
+
+@pytest.mark.parametrize("kind", [UAP, CAPlus])
+def test_an_attack_that_learns_from_a_data_set_asks_for_it(kind):
+    attack, batch, gallery = kind(eps=8), side(4, 1, 1), side(4, 2, 2)
+    with pytest.raises(InputError, match=f"{kind.__name__} learns from a whole data set"):
+        attack(waves, batch, gallery)
+
+    def features_of(some):
+        return waves(some["images"])
+
+    guides = Guides.from_batches(features_of, batch, gallery, metric="cosine")
+    prepared = attack.prepare(features_of, [(batch, guides)])
+    assert (prepared(waves, batch, gallery)["images"] != batch["images"]).any()
+
+
+def test_more_steps_are_a_recipe():
+    batch, gallery = side(4, 1, 1), side(4, 2, 2)
+    results = [
+        RankMargin(recipe=Recipe(steps=steps, step_size=1.0), eps=8)(waves, batch, gallery)
+        for steps in (1, 20)
+    ]
+    moved = [(result["images"] - batch["images"]).abs().mean() for result in results]
+    assert moved[0] < moved[1]
