@@ -219,7 +219,7 @@ def test_an_attack_beyond_its_budget_is_found_out_whichever_it_is(tmp_path, monk
 )
 def test_noise_that_leaves_frames_or_channels_is_outside(threat):
     batch = clips()
-    noise = PerturbationSet(ThreatModel(), batch).random(0, 0)
+    noise = PerturbationSet(ThreatModel(), batch).random_point(0, 0)
     inside = Noise(threat, draws=3).run(features_of, batch, guides_of(batch)).batch["images"]
     lab = SimpleNamespace(threat=threat)
     assert harness.outside(lab, batch, noise) > 1
