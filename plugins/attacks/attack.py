@@ -57,6 +57,8 @@ class Attack:
     not thread-safe.
 
     Attributes:
+        objective: features (R, D) and guides to the values (R,) to maximize; a static or a plain
+            method.
         transform: clean images (B, ..., 3, H, W) and a generator to other images, whose features
             become the guides' ``reference``, drawn anew for each pass; None for no reference.
         both_sides: whether ``prepare`` learns from rows of query and gallery instead of one side.
@@ -71,17 +73,14 @@ class Attack:
         passes: rows that passed the model forward and backward in ``prepare``.
     """
 
-    transform: ClassVar[Callable[[Tensor, torch.Generator], Tensor] | None] = None
+    # No ClassVar, because type checkers bind callable class variables to the instance.
+    objective: Callable[[Tensor, Guides], Tensor]
+    transform: Callable[[Tensor, torch.Generator], Tensor] | None = None
     both_sides: ClassVar[bool] = False
     joint: ClassVar[bool] = False
     success_first: bool = True
     images_only: bool = False
     passes: int = 0
-
-    @staticmethod
-    def objective(features: Tensor, guides: Guides) -> Tensor:
-        """Return the values (R,) of features (R, D) to maximize."""
-        raise NotImplementedError
 
     @staticmethod
     def published(eps: float) -> Recipe:

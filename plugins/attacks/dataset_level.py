@@ -56,7 +56,7 @@ class CandidateAttack(Attack):
         prepared.others = distances(guides.gallery, guides.items, guides.metric).to(guides.items)
         return prepared
 
-    def objective(self, features: Tensor, guides: Guides) -> Tensor:  # type: ignore[override]
+    def objective(self, features: Tensor, guides: Guides) -> Tensor:
         """Return minus the hinges of ``candidate_attack``.
 
         Raises:
@@ -106,18 +106,18 @@ class UniversalAttack(Attack):
         delta: (3, H, W), once prepared.
     """
 
-    universal: ClassVar[Callable[[float], UniversalRecipe]]
+    universal: Callable[[float], UniversalRecipe]  # see the note at ``Attack.objective``
     needs: ClassVar[str] = "expected one or more"
     delta: Tensor | None = None
 
     @classmethod
-    def published(cls, eps: float) -> Recipe:  # type: ignore[override]
+    def published(cls, eps: float) -> Recipe:
         """Take 100 steps, one for each batch, over and over."""
         recipe = cls.universal(eps)
         return Recipe(steps=100, step_size=recipe.step_size, momentum=recipe.momentum)
 
     @classmethod
-    def strong(cls, eps: float) -> Recipe:  # type: ignore[override]
+    def strong(cls, eps: float) -> Recipe:
         """Take 500 steps."""
         return replace(cls.published(eps), steps=500)
 

@@ -166,9 +166,9 @@ class Guides:
                 raise InputError(f"attack: junk '{junk}' needs 'camids' in batch and gallery")
             junk, query_camids, item_camids = "none", query_pids, item_pids
         labels = (query_pids, item_pids, query_camids, item_camids)
-        labels = tuple(values.to(queries.device) for values in labels)
+        on_device = [values.to(queries.device) for values in labels]
         guides = cls.from_features(
-            queries, items.to(queries), *labels, metric=metric, junk=junk or "camera"
+            queries, items.to(queries), *on_device, metric=metric, junk=junk or "camera"
         )
         return replace(guides, items=guides.clean)
 

@@ -99,6 +99,9 @@ class BestTracker:
         self._empty = True
         self._zero_gradient = torch.ones_like(self.active)
         self._unchecked: list[Tensor] = []
+        self._restart_images: Tensor | None = None
+        self._improved: Tensor | None = None
+        self._unknown_gradient: Tensor | None = None
 
     @property
     def finished(self) -> bool:
@@ -116,8 +119,8 @@ class BestTracker:
             if self.recipe.early_stop and self.success_first:
                 self._exclude_successful()
         self.restart, self.allowed = restart, self._whole
-        self._restart_images: Tensor | None = None  # where the restart began
-        self._improved: Tensor | None = None  # (R,) rows whose best images are of this restart
+        self._restart_images = None  # where the restart began
+        self._improved = None  # (R,) rows whose best images are of this restart
         # Known after the first gradient; without any gradient it is False.
         self._unknown_gradient = self._zero_gradient & self.active
         self._zero_gradient = self._zero_gradient & ~self.active

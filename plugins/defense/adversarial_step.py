@@ -5,6 +5,7 @@ Legend: B clips in the batch, D feature length.
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from fastreid.config import CfgNode
@@ -15,7 +16,7 @@ from torch.optim import Optimizer
 
 from plugins.attacks import Attack
 from plugins.attacks.guides import compared
-from plugins.defense.inner_attack import Crafter, build_inner_attack, strength
+from plugins.defense.inner_attack import BatchCrafter, Crafter, build_inner_attack, strength
 from plugins.defense.triplet_attacks import (
     TRIPLET_ATTACKS,
     HardnessManipulation,
@@ -53,7 +54,9 @@ class AdversarialStep(Step):
     has its own branch of BatchNorm.
     """
 
-    def __init__(self, cfg: CfgNode, model: nn.Module, data_loader, optimizer: Optimizer) -> None:
+    def __init__(
+        self, cfg: CfgNode, model: nn.Module, data_loader: Any, optimizer: Optimizer
+    ) -> None:
         """See :class:`Step`.
 
         Raises:
@@ -69,7 +72,7 @@ class AdversarialStep(Step):
         check_attack(cfg, attack)
         self.compares = bool(self.distance_weight or self.triplet_weight or self.ics_weight)
         self.uses_attacked = bool(self.attacked_weight or self.compares)
-        anchored = self.triplet_weight and attack.clean_anchor
+        anchored = self.triplet_weight and isinstance(attack, TripletAttack) and attack.clean_anchor
         self.uses_clean = bool(
             self.clean_weight or self.distance_weight or self.ics_weight or anchored
         )
@@ -109,8 +112,8 @@ class AdversarialStep(Step):
         uses = {"clean": self.uses_clean, "attacked": self.uses_attacked}
         return {branch for branch, used in uses.items() if used}
 
-    def build_crafter(self) -> Crafter:
-        """Build the callable (batch, epoch, seed) that attacks batches; it has an ``attack``."""
+    def build_crafter(self) -> BatchCrafter:
+        """Build what attacks batches."""
         return Crafter(self.model, self.cfg)
 
     def checkpointables(self) -> dict[str, object]:
@@ -121,7 +124,10 @@ class AdversarialStep(Step):
     def run_step(self) -> None:
         """Craft, then forward, backward and update."""
         batches, data_time = self.next_batches()
-        pairs = [(batch, self.craft(batch, index)) for index, batch in enumerate(batches)]
+        pairs = [
+            {"clean": batch, "attacked": self.craft(batch, index)}
+            for index, batch in enumerate(batches)
+        ]
         losses = self.backward(pairs, self.optimizer)
         self.write_metrics(losses, data_time)
         self.update()
@@ -169,9 +175,11 @@ class AdversarialStep(Step):
             if self.clean_weight:
                 losses |= {name: self.clean_weight * loss for name, loss in clean_losses.items()}
         if self.distance_weight:
+            assert features is not None and attacked_features is not None
             gap = feature_gap(attacked_features, features, self.cfg.TEST.METRIC)
             losses["loss_distance"] = self.distance_weight * gap
         if self.triplet_weight or self.ics_weight:
+            assert attacked_features is not None
             losses |= self.triplet_losses(features, attacked_features, attacked["triplets"])
         return losses
 
@@ -187,21 +195,29 @@ class AdversarialStep(Step):
             attacked_features: (B, D).
             triplets: (N, 3) indices in the batch of anchor, positive and negative.
         """
-        attack, losses = self.crafter.attack, {}
-        attacked = self._parts(attacked_features, triplets)
-        clean = None if features is None else self._parts(features, triplets)
+        attack = self.crafter.attack
+        losses: dict[str, Tensor] = {}
+        assert isinstance(attack, TripletAttack)
+        anchors, positives, negatives = self._parts(attacked_features, triplets)
+        clean_anchors, clean_positives = anchors, positives
+        if features is not None:
+            clean_anchors, clean_positives, _ = self._parts(features, triplets)
         if self.triplet_weight:
-            anchors = clean[0] if attack.clean_anchor else attacked[0]
-            loss = triplet_hinge(anchors, *attacked[1:], margin=attack.margin_of_loss)
+            compared_anchors = clean_anchors if attack.clean_anchor else anchors
+            loss = triplet_hinge(
+                compared_anchors, positives, negatives, margin=attack.margin_of_loss
+            )
             losses["loss_triplets"] = self.triplet_weight * loss
         if self.ics_weight:
-            loss = triplet_hinge(clean[0], attacked[0], clean[1], margin=0)
+            loss = triplet_hinge(clean_anchors, anchors, clean_positives, margin=0)
             losses["loss_intra_class"] = self.ics_weight * loss
         return losses
 
-    def _parts(self, features: Tensor, triplets: Tensor) -> tuple[Tensor, ...]:
+    def _parts(self, features: Tensor, triplets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return anchors, positives and negatives, (N, D) each, as TEST.METRIC compares them."""
-        return compared(features.float(), self.cfg.TEST.METRIC)[triplets].unbind(dim=1)
+        parts = compared(features.float(), self.cfg.TEST.METRIC)[triplets]
+        anchors, positives, negatives = parts.unbind(dim=1)
+        return anchors, positives, negatives
 
     def forward(self, batch: dict) -> tuple[dict[str, Tensor], Tensor | None]:
         """Return the model's losses of a batch and, if a loss compares them, its features (B, D).
@@ -211,13 +227,13 @@ class AdversarialStep(Step):
         """
         if not self.compares:
             return self.model(batch), None
-        with captured_outputs(self.model.heads.bottleneck) as outputs:
+        with captured_outputs(self.model.get_submodule("heads.bottleneck")) as outputs:
             losses = self.model(batch)
         return losses, outputs[0].flatten(1)
 
-    def batch_losses(self, pair: tuple[dict, dict]) -> dict[str, Tensor]:
-        """Return the losses of a (clean, attacked) pair of batches."""
-        return self.losses(*pair)
+    def batch_losses(self, batch: dict, **model_arguments: Any) -> dict[str, Tensor]:
+        """Return the losses of a pair of batches, ``clean`` and ``attacked``."""
+        return self.losses(batch["clean"], batch["attacked"])
 
 
 def feature_gap(features: Tensor, others: Tensor, metric: str) -> Tensor:
@@ -264,7 +280,7 @@ def check_attack(cfg: CfgNode, attack: Attack | None) -> None:
                 f"DEFENSE.{key}: {settings[key]}; {settings.INNER} attacks no triplets; expected "
                 f"0, or DEFENSE.INNER {' or '.join(TRIPLET_ATTACKS)}"
             )
-    if settings.ICS_WEIGHT and attack.clean_anchor:
+    if settings.ICS_WEIGHT and isinstance(attack, TripletAttack) and attack.clean_anchor:
         raise InputError(
             f"DEFENSE.ICS_WEIGHT: {settings.ICS_WEIGHT}; {settings.INNER} does not attack anchors; "
             "expected 0, or DEFENSE.INNER HardnessManipulation"

@@ -1,8 +1,11 @@
-"""Mean features of people, of one batch or running, and which of them is farthest.
+"""Mean features of people, over one batch or running, and the farthest other person.
 
 Legend: B features in the batch, P people with a centroid, C training people, D feature length.
-Features are as the metric compares them: of length 1 for "cosine" (``attacks.guides.compared``).
+Features are as the metric compares them: normalized for "cosine" (``attacks.guides.compared``).
 """
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from fastreid.config import CfgNode
@@ -18,7 +21,7 @@ SOURCES = ("batch", "bank")
 
 @torch.no_grad()
 def batch_centroids(features: Tensor, pids: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean feature of each person of the batch.
+    """Compute the mean feature of each person of the batch.
 
     Args:
         features: (B, D), as the metric compares them.
@@ -28,7 +31,7 @@ def batch_centroids(features: Tensor, pids: Tensor) -> tuple[Tensor, Tensor]:
         Centroids (P, D) float32, without gradient, and their people (P,), ascending.
     """
     people = pids.unique()
-    # A product of matrices, because index_add adds in any order on a GPU and ranks would differ.
+    # A matrix product, because index_add adds in any order on a GPU, so that ranks would differ.
     with torch.autocast(features.device.type, enabled=False):
         member = (people[:, None] == pids).float()
         return member @ features.float() / member.sum(dim=1, keepdim=True), people
@@ -36,7 +39,7 @@ def batch_centroids(features: Tensor, pids: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def farthest_negative(features: Tensor, pids: Tensor, centroids: Tensor, people: Tensor) -> Tensor:
-    """The other person whose centroid is farthest from each feature.
+    """Find the other person whose centroid is farthest from each feature.
 
     Args:
         features: (B, D), as the metric compares them.
@@ -45,8 +48,8 @@ def farthest_negative(features: Tensor, pids: Tensor, centroids: Tensor, people:
         people: (P,), each once.
 
     Returns:
-        (B,) people: of several as far the first in ``people``, and the feature's own person where
-        there is no other.
+        (B,) people: the first in ``people`` if several are equally far, and the feature's own
+        person if there is no other.
     """
     if not len(people):
         return pids
@@ -57,18 +60,21 @@ def farthest_negative(features: Tensor, pids: Tensor, centroids: Tensor, people:
 
 
 class CentroidBank(nn.Module):
-    """Running centroids of all training people; the same on all ranks.
+    """Keeps running centroids of all training people, the same on all ranks.
 
     A person's first batch sets the centroid c, each later one moves it to m c + (1 - m) * mean of
-    the person's features over all ranks. Its ``state_dict`` belongs into the checkpoint.
+    the person's features over all ranks. The ``state_dict`` belongs into the checkpoint.
     """
 
-    def __init__(self, classes: int, dim: int, momentum: float):
-        """An empty bank.
+    means: Tensor
+    seen: Tensor
+
+    def __init__(self, classes: int, dim: int, momentum: float) -> None:
+        """Start with an empty bank.
 
         Args:
             classes: C.
-            dim: D; 0: that of the first features.
+            dim: D; 0 to take the length of the first features.
             momentum: m, in [0, 1).
         """
         super().__init__()
@@ -78,7 +84,7 @@ class CentroidBank(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "CentroidBank | None":
-        """Read ``DEFENSE.CENTROIDS``; None where the centroids are those of a batch.
+        """Read ``DEFENSE.CENTROIDS``; return None if the centroids are those of a batch.
 
         Raises:
             InputError: there is no such source, or the momentum is out of its range.
@@ -94,17 +100,19 @@ class CentroidBank(nn.Module):
             )
         if source == "batch":
             return None
-        # How long a feature is, the head and the temporal part decide together.
+        # The head and the temporal part together determine the length of a feature.
         return cls(cfg.MODEL.HEADS.NUM_CLASSES, 0, momentum).to(cfg.MODEL.DEVICE)
 
-    def load_state_dict(self, state_dict: dict, *args, **kwargs) -> object:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any
+    ) -> NamedTuple:
         """Restore the centroids, whatever their length."""
         self.means = torch.zeros_like(state_dict["means"], device=self.means.device)
         return super().load_state_dict(state_dict, *args, **kwargs)
 
     @torch.no_grad()
     def update(self, features: Tensor, pids: Tensor) -> None:
-        """Take in a batch; every rank must call this, with as many features as the others.
+        """Add a batch; every rank must call this, with as many features as the others.
 
         Args:
             features: (B, D), as the metric compares them.
@@ -121,5 +129,5 @@ class CentroidBank(nn.Module):
         self.seen[people] = True
 
     def centroids(self) -> tuple[Tensor, Tensor]:
-        """Centroids (P, D) and people (P,) seen so far, ascending."""
+        """Return centroids (P, D) and people (P,) seen so far, ascending."""
         return self.means[self.seen], self.seen.nonzero().flatten()

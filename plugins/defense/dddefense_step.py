@@ -7,6 +7,7 @@ package's: see ``projects/dddefense``.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from fastreid.config import CfgNode
@@ -21,7 +22,7 @@ from plugins.defense.adversarial_step import AdversarialStep, captured_outputs
 from plugins.defense.centroids import CentroidBank, batch_centroids, farthest_negative
 from plugins.defense.discriminator import Discriminator
 from plugins.defense.fnes import Softening, soft_cross_entropy
-from plugins.defense.inner_attack import strength
+from plugins.defense.inner_attack import Crafter, strength
 from plugins.defense.self_meta import add_gradients, meta_gradients, split_identities
 from plugins.defense.triplet_attacks import TripletAttack
 from plugins.engine.distributed import average_gradients
@@ -32,27 +33,29 @@ from plugins.modeling.meta_arch.vvi_baseline import log_scalar
 from plugins.registry import STEP
 from plugins.utils.random import item_generator
 
-# What a batch's own random draws are for; the attack's are made without such a number.
+# Purposes of a batch's random draws; the attack draws without such a number.
 SOFTENING, HALVES = 1, 2
 
 
 @STEP.register()
 class DDDefenseStep(AdversarialStep):
-    """AdversarialStep with three parts, each ENABLED on its own; with none it is AdversarialStep.
+    """Adds three parts to AdversarialStep, each ENABLED on its own.
 
-    - DEFENSE.FNES draws the attacked images further out and softens their labels, in the
-      classification loss alone; see ``softening``. FNA, the inner attack of the paper, aims at the
-      farthest person of the batch; so does the label, unless DEFENSE.CENTROIDS names the bank.
+    - DEFENSE.FNES moves the attacked images further out and softens their labels, in the
+      classification loss only; see ``fnes``. FNA, the inner attack of the paper, targets the
+      farthest person of the batch, and so does the label, unless DEFENSE.CENTROIDS names the bank.
     - DEFENSE.DISCRIMINATOR makes attacked features look like clean ones; see ``discriminator``.
-      Its features are those that the triplet sees, not those that are ranked. A clean batch passes
-      the model for it, also where DEFENSE.CLEAN_WEIGHT is 0.
+      Its features are those that the triplet loss sees, not those that are ranked. A clean batch
+      passes the model for it, even if DEFENSE.CLEAN_WEIGHT is 0.
     - DEFENSE.META splits each batch by person and learns from one half what helps on the other;
-      see ``self_meta``. All losses are taken of each half.
+      see ``self_meta``. All losses are computed on each half.
     """
 
     parts = ("FNES", "DISCRIMINATOR", "META")
 
-    def __init__(self, cfg: CfgNode, model: nn.Module, data_loader, optimizer: Optimizer) -> None:
+    def __init__(
+        self, cfg: CfgNode, model: nn.Module, data_loader: Any, optimizer: Optimizer
+    ) -> None:
         """See :class:`AdversarialStep`.
 
         Raises:
@@ -60,12 +63,14 @@ class DDDefenseStep(AdversarialStep):
         """
         super().__init__(cfg, model, data_loader, optimizer)
         check_parts(cfg, model)
-        self.softening = self.bank = self.discriminator = None
+        self.softening: Softening | None = None
+        self.bank: CentroidBank | None = None
+        self.discriminator: Discriminator | None = None
         if cfg.DEFENSE.FNES.ENABLED:
             self.softening = Softening.from_config(cfg)
             self.bank = CentroidBank.from_config(cfg)
         if cfg.DEFENSE.DISCRIMINATOR.ENABLED:
-            # Forked, so that runs with and without it are fed the same batches; drawn on the CPU.
+            # Forked, so that runs with and without it see the same batches; drawn on the CPU.
             with torch.random.fork_rng(devices=[]):
                 self.discriminator = Discriminator.from_config(cfg)
             self.uses_clean = True
@@ -73,7 +78,7 @@ class DDDefenseStep(AdversarialStep):
 
     @classmethod
     def check_config(cls, cfg: CfgNode) -> None:
-        """As of ``AdversarialStep``, and the settings of FNES and META.
+        """Check as ``AdversarialStep`` does, and the settings of FNES and META.
 
         Raises:
             InputError: also where a part cannot work with the other settings.
@@ -86,20 +91,22 @@ class DDDefenseStep(AdversarialStep):
             check_meta(cfg, cls.inner_attack(cfg))
 
     def checkpointables(self) -> dict[str, object]:
-        """Adds the discriminator and the bank of centroids."""
+        """Add the discriminator and the bank of centroids."""
         parts = {"discriminator": self.discriminator, "centroid_bank": self.bank}
-        return super().checkpointables() | {n: p for n, p in parts.items() if p is not None}
+        present = {name: part for name, part in parts.items() if part is not None}
+        return super().checkpointables() | present
 
-    def craft(self, batch: dict, place: int = 0) -> dict:
-        """The attacked batch, with FNES also ``clean_shares`` w (B,) and ``farthest`` people (B,).
+    def craft(self, batch: dict, index: int = 0) -> dict:
+        """Return the attacked batch; FNES adds ``clean_shares`` w (B,) and ``farthest`` people.
 
-        Images of FNES may leave the attack's budget. In the warm-up ``clean_shares`` are nearer to
-        1, as the images are nearer to clean ones. Arguments: see ``AdversarialStep.craft``.
+        Images of FNES may leave the attack's budget. During the warm-up ``clean_shares`` are closer
+        to 1, because the images are closer to clean ones. For the arguments see
+        ``AdversarialStep.craft``.
         """
-        attacked = super().craft(batch, place)
+        attacked = super().craft(batch, index)
         if self.softening is None:
             return attacked
-        shares = self.softening.draw(len(batch["targets"]), self.generator(place, SOFTENING))
+        shares = self.softening.draw(len(batch["targets"]), self.generator(index, SOFTENING))
         full = strength(self.epoch, self.cfg.DEFENSE.WARMUP_EPOCHS)
         return {
             **attacked,
@@ -110,7 +117,8 @@ class DDDefenseStep(AdversarialStep):
 
     @torch.no_grad()
     def farthest(self, batch: dict) -> Tensor:
-        """The farthest other person (B,) of each clip, by the features that the attack moves."""
+        """Find the farthest other person (B,) of each clip, by the features under attack."""
+        assert isinstance(self.crafter, Crafter)
         adapter, clips = self.crafter.adapter, {k: v for k, v in batch.items() if k != "rows"}
         features = compared(adapter(clips), adapter.metric)
         targets = batch["targets"].to(features.device)
@@ -119,67 +127,73 @@ class DDDefenseStep(AdversarialStep):
         else:
             self.bank.update(features, targets)
             means, people = self.bank.centroids()
-        # As FNA compares them: a mean of features of length 1 is shorter than they are.
+        # As FNA compares them: the mean of normalized features is shorter than these.
         return farthest_negative(features, targets, compared(means, adapter.metric), people)
 
-    def generator(self, place: int, purpose: int) -> torch.Generator:
-        """Of the draws of a batch; seeded anew, so that a resumed run repeats them."""
+    def generator(self, index: int, purpose: int) -> torch.Generator:
+        """Make a generator for a batch; its draws repeat in a resumed run."""
         seed = max(self.cfg.SEED, 0)
-        return item_generator(seed, comm.get_rank(), self.iter, place, purpose)
+        return item_generator(seed, comm.get_rank(), self.iter, index, purpose)
 
-    def backward(self, batches: list[tuple], optimizer: Optimizer, **model_arguments) -> dict:
-        """The discriminator's turn, then the gradients; see ``Step.backward``."""
+    def backward(self, batches: list[dict], optimizer: Optimizer, **model_arguments: Any) -> dict:
+        """Update the discriminator, then fill the gradients; see ``Step.backward``."""
         if self.discriminator is not None:
             self.discriminate(batches)
         if not self.cfg.DEFENSE.META.ENABLED:
             return super().backward(batches, optimizer, **model_arguments)
         optimizer.zero_grad()
         means: dict[str, Tensor] = {}
-        for place, pair in enumerate(batches):
-            gradients, losses = self.meta_gradients(pair, place)
+        for index, pair in enumerate(batches):
+            gradients, losses = self.meta_gradients(pair, index)
             add_gradients(self._losses_module, gradients, share=1 / len(batches))
             for name, loss in losses.items():
                 means[name] = means.get(name, 0) + loss / len(batches)
         average_gradients(p for group in optimizer.param_groups for p in group["params"])
         return means
 
-    def discriminate(self, pairs: list[tuple[dict, dict]]) -> None:
-        """One update of the discriminator, on all batches of an update of the model."""
-        clean = torch.cat([self.observed(batch) for batch, _ in pairs])
+    def discriminate(self, pairs: list[dict]) -> None:
+        """Update the discriminator once, on all batches of an update of the model."""
+        assert self.discriminator is not None
+        clean = torch.cat([self.head_features(pair["clean"]) for pair in pairs])
         with attacked_branch(self.model):
-            attacked = torch.cat([self.observed(batch) for _, batch in pairs])
+            attacked = torch.cat([self.head_features(pair["attacked"]) for pair in pairs])
         log_scalar("discriminator/loss", self.discriminator.step(clean, attacked))
 
     @torch.no_grad()
-    def observed(self, batch: dict) -> Tensor:
-        """Features (B, D) as in training, without graph; nothing is recorded or logged."""
-        quiet = frozen_statistics(self.model)
-        with EventStorage(), quiet, self.autocast(), captured_outputs(self.model.heads) as outputs:
+    def head_features(self, batch: dict) -> Tensor:
+        """Compute features (B, D) as in training, without a graph, recording or logging nothing."""
+        quiet, captured = (
+            frozen_statistics(self.model),
+            captured_outputs(self.model.get_submodule("heads")),
+        )
+        with EventStorage(), quiet, self.autocast(), captured as outputs:
             self.model(batch)
         return outputs[0]["features"]
 
     def losses(self, batch: dict, attacked: dict) -> dict[str, Tensor]:
-        """As ``AdversarialStep``; ``loss_cls_attacked`` is softened, ``loss_encoder`` is L_E."""
+        """Return the losses of ``AdversarialStep``, with a soft ``loss_cls_attacked`` and L_E."""
         if self.softening is None and self.discriminator is None:
             return super().losses(batch, attacked)
-        with captured_outputs(self.model.heads) as outputs:
+        with captured_outputs(self.model.get_submodule("heads")) as outputs:
             losses = super().losses(batch, attacked)
-        hurt = outputs[0]  # the attacked pass is the first
+        attacked_outputs = outputs[0]  # the attacked pass is the first
         if self.softening is not None:
             if "loss_cls_attacked" not in losses:
                 raise InputError(
                     "DEFENSE.FNES.ENABLED: True softens the labels of loss_cls; found "
                     f"{', '.join(losses)}; expected CrossEntropyLoss in MODEL.LOSSES.NAME"
                 )
-            loss = self.soft_loss(hurt["cls_outputs"], attacked)
+            loss = self.soft_loss(attacked_outputs["cls_outputs"], attacked)
             losses["loss_cls_attacked"] = self.attacked_weight * loss
         if self.discriminator is not None:
-            loss = self.discriminator.encoder_loss(outputs[1]["features"], hurt["features"])
+            clean, features = outputs[1]["features"], attacked_outputs["features"]
+            loss = self.discriminator.encoder_loss(clean, features)
             losses["loss_encoder"] = self.cfg.DEFENSE.DISCRIMINATOR.WEIGHT * loss
         return losses
 
     def soft_loss(self, logits: Tensor, attacked: dict) -> Tensor:
-        """Cross-entropy of the classifier's outputs (B, classes) with the labels of FNES."""
+        """Compute the cross-entropy of the classifier's outputs (B, C) with the labels of FNES."""
+        assert self.softening is not None
         labels = self.softening.labels(
             attacked["targets"].to(logits.device),
             attacked["farthest"].to(logits.device),
@@ -188,16 +202,18 @@ class DDDefenseStep(AdversarialStep):
         )
         return self.cfg.MODEL.LOSSES.CE.SCALE * soft_cross_entropy(logits, labels)
 
-    def meta_gradients(self, pair: tuple[dict, dict], place: int) -> tuple[dict, dict]:
-        """Gradients and losses of a (clean, attacked) pair, see ``self_meta.meta_gradients``.
+    def meta_gradients(self, pair: dict, index: int) -> tuple[dict, dict]:
+        """Compute gradients and losses of a pair, see ``self_meta.meta_gradients``.
 
-        The optimizer's rate, where DEFENSE.META.ALPHA is 0, is that of its first group. Frozen
-        layers, which no update moves, stay where they are in theta_temp too.
+        If DEFENSE.META.ALPHA is 0, the inner step uses the learning rate of the optimizer's first
+        group. Frozen layers, which no update moves, do not move in theta_temp either.
         """
         settings = self.cfg.DEFENSE.META
-        halves = split_identities(pair[0]["targets"], self.generator(place, HALVES))
-        train, test = (tuple(rows_of(batch, rows) for batch in pair) for rows in halves)
-        scale = 1.0
+        halves = split_identities(pair["clean"]["targets"], self.generator(index, HALVES))
+        train, test = (
+            {kind: rows_of(batch, rows) for kind, batch in pair.items()} for rows in halves
+        )
+        scale: Tensor | float = 1.0
         if self.grad_scaler is not None:
             scale = self.grad_scaler.scale(torch.ones((), device=self.cfg.MODEL.DEVICE))
         with frozen_parameters(self.frozen()):
@@ -211,29 +227,30 @@ class DDDefenseStep(AdversarialStep):
                 scale=scale,
             )
 
-    def _autocast_losses(self, module: Callable, pair: tuple[dict, dict]) -> dict[str, Tensor]:
+    def _autocast_losses(self, module: Callable, pair: dict) -> dict[str, Tensor]:
         with self.autocast():
             return module(pair)
 
 
 class LossesModule(nn.Module):
-    """A step's losses as a module around the model.
+    """Wraps a step's losses and the model in one module.
 
-    ``functional_call`` of it lends its parameters to all that the losses ask of the model.
+    ``functional_call`` of this module replaces the parameters in everything that the losses ask of
+    the model.
     """
 
-    def __init__(self, model: nn.Module, losses_of: Callable[[tuple], dict[str, Tensor]]) -> None:
+    def __init__(self, model: nn.Module, losses_of: Callable[[dict], dict[str, Tensor]]) -> None:
         super().__init__()
         self.model = model
         self.losses_of = losses_of
 
-    def forward(self, pair: tuple[dict, dict]) -> dict[str, Tensor]:
-        """Losses by name of a (clean, attacked) pair."""
+    def forward(self, pair: dict) -> dict[str, Tensor]:
+        """Compute the losses of a pair of batches by name."""
         return self.losses_of(pair)
 
 
 def rows_of(batch: dict, rows: Tensor) -> dict:
-    """Some rows (int64) of a batch, of all that it holds."""
+    """Return some rows (int64) of every entry of a batch."""
     return {
         key: value[rows.to(value.device)]
         if isinstance(value, Tensor)
@@ -256,15 +273,15 @@ def check_parts(cfg: CfgNode, model: nn.Module) -> None:
             )
         if not isinstance(getattr(model, "heads", None), nn.Module):
             raise InputError(
-                f"{key} reads what one head returns; {type(model).__name__} has not one head; "
-                "expected a meta-architecture such as Baseline or VVIBaseline"
+                f"{key} reads the outputs of one head; {type(model).__name__} does not have "
+                "exactly one head; expected a meta-architecture such as Baseline or VVIBaseline"
             )
     game = settings.DISCRIMINATOR
     if not game.WEIGHT >= 0:
         raise InputError(f"DEFENSE.DISCRIMINATOR.WEIGHT: {game.WEIGHT}; expected 0 or more")
 
 
-def check_meta(cfg: CfgNode, attack: Attack | TripletAttack) -> None:
+def check_meta(cfg: CfgNode, attack: Attack | None) -> None:
     """Raise InputError where self-meta cannot work with DEFENSE.META or with the inner attack."""
     settings = cfg.DEFENSE
     if not settings.META.ALPHA >= 0:

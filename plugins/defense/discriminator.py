@@ -1,17 +1,17 @@
-"""The game of DDDefense (arXiv 2511.09933) that makes attacked features look like clean ones.
+"""The adversarial game of DDDefense that makes attacked features look like clean ones.
 
-    min_E max_D  E log D(E(x)) + E log(1 - D(E(x_adv)))
+    min_E max_D  E log D(E(x)) + E log(1 - D(E(x_adv)))        (arXiv 2511.09933)
 
-Legend: B features in the batch, D their length. D(f) is the probability that f is of a clean image,
-the sigmoid of a logit. Everything is computed from logits and in float32, so that no logarithm
-overflows and no loss needs scaling under mixed precision.
+Legend: B features in the batch, D their length. D(f) is the probability that f comes from a clean
+image, the sigmoid of a logit. Everything is computed from logits and in float32, so that no
+logarithm overflows and no loss needs scaling under mixed precision.
 
-Features before a BNNeck share a mean ten times as long as what tells them apart, and of that D
-learns nothing; so it standardises them first, by the batches of its last step.
+Features before a BNNeck share a mean ten times as long as their differences, and the discriminator
+learns nothing from such features. So it standardizes them first, by the batches of its last step.
 
 The encoder compares each image with its own attacked copy (after relativistic GANs,
-Jolicoeur-Martineau, arXiv 1807.00734): -log D(E(x_adv)) alone also falls where all features move
-alike, which makes nothing invariant, and that is nearly all of its gradient (see
+Jolicoeur-Martineau, arXiv 1807.00734). -log D(E(x_adv)) alone also falls if all features move
+alike, which makes nothing invariant, and nearly all of its gradient points that way (see
 ``projects/dddefense``).
 """
 
@@ -26,20 +26,23 @@ from plugins.modeling.freeze import frozen_parameters
 
 
 def game_value(clean_logits: Tensor, attacked_logits: Tensor) -> Tensor:
-    """E log D(E(x)) + E log(1 - D(E(x_adv))) in nats, from logits (B,) each; at most 0."""
+    """Compute E log D(E(x)) + E log(1 - D(E(x_adv))) in nats, from logits (B,) each; at most 0."""
     return F.logsigmoid(clean_logits).mean() + F.logsigmoid(-attacked_logits).mean()
 
 
 def paired_loss(clean_logits: Tensor, attacked_logits: Tensor) -> Tensor:
-    """Mean of -log sigmoid(attacked - clean) over images, from logits (B,) each, row by row; nats.
+    """Average -log sigmoid(attacked - clean) over images, from logits (B,) each; in nats.
 
-    What adds the same to both logits of an image changes nothing; log 2 where they are equal.
+    Adding the same to both logits of an image changes nothing; equal logits give log 2.
     """
     return -F.logsigmoid(attacked_logits - clean_logits).mean()
 
 
-class Standardiser(nn.Module):
-    """Features (B, D) less a mean, divided by a deviation: those of the features last measured."""
+class Standardizer(nn.Module):
+    """Standardizes features (B, D) by mean and deviation of the features last measured."""
+
+    mean: Tensor
+    variance: Tensor
 
     def __init__(self, dim: int) -> None:
         """Change nothing until something is measured."""
@@ -49,7 +52,7 @@ class Standardiser(nn.Module):
 
     @torch.no_grad()
     def measure(self, features: Tensor) -> None:
-        """Take mean and variance of (B, D) features, of all ranks together, B in each."""
+        """Measure mean and variance of (B, D) features over all ranks, with B in each."""
         features = features.to(self.mean)
         self.mean.copy_(features.mean(dim=0))
         average_buffers(self)
@@ -57,20 +60,20 @@ class Standardiser(nn.Module):
         average_buffers(self)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Same shape."""
+        """Return features of the same shape."""
         return (features - self.mean) * (self.variance + 1e-5).rsqrt()
 
 
 class Discriminator:
-    """An MLP D - hidden - 1 with its Adam; one ``step`` comes before each update of the encoder.
+    """Holds an MLP D - hidden - 1 and its Adam; one ``step`` precedes each encoder update.
 
     Weights, statistics and optimizer are in ``state_dict``. The ranks start from rank 0's weights
     and average their gradients.
 
     Attributes:
-        network: features (B, D) to logits (B, 1); its first layer is a Standardiser.
-        saturating: the encoder descends the game's value itself, which takes the gradient away when
-            the discriminator is sure; else :func:`paired_loss`.
+        network: features (B, D) to logits (B, 1); its first layer is a Standardizer.
+        saturating: whether the encoder descends the game's value itself, whose gradient vanishes
+            when the discriminator is sure; else it descends :func:`paired_loss`.
     """
 
     def __init__(
@@ -89,10 +92,11 @@ class Discriminator:
             hidden: width of the hidden layer.
             lr: learning rate of Adam.
             saturating: see the attribute.
-            device: where the features will be.
+            device: device of the features.
         """
+        self.standardizer = Standardizer(dim)
         self.network = nn.Sequential(
-            Standardiser(dim),
+            self.standardizer,
             nn.Linear(dim, hidden),
             nn.ReLU(),
             nn.Linear(hidden, 1),
@@ -104,7 +108,7 @@ class Discriminator:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "Discriminator":
-        """Read ``DEFENSE.DISCRIMINATOR``; its features are the head's, which a triplet sees.
+        """Read ``DEFENSE.DISCRIMINATOR``; its features are those that a triplet loss sees.
 
         Raises:
             InputError: a number is out of its range.
@@ -125,23 +129,24 @@ class Discriminator:
         )
 
     def logits(self, features: Tensor) -> Tensor:
-        """Features (B, D) to logits (B,) in the network's own precision, also under autocast."""
+        """Compute logits (B,) of features (B, D), in the network's own precision."""
         with torch.autocast(features.device.type, enabled=False):
             return self.network(features.to(next(self.network.parameters()).dtype))[:, 0]
 
     def step(self, clean: Tensor, attacked: Tensor) -> Tensor:
-        """One update of the discriminator; the encoder gets no gradient.
+        """Update the discriminator once; the encoder gets no gradient.
 
         Args:
             clean: E(x), (B, D).
             attacked: E(x_adv), (B, D).
 
         Returns:
-            Its loss before the update, minus the game's value; 2 log 2 where it knows nothing.
+            The loss before the update, which is minus the game's value; 2 log 2 for a
+            discriminator that knows nothing.
         """
         self.optimizer.zero_grad()
         clean, attacked = clean.detach(), attacked.detach()
-        self.network[0].measure(torch.cat([clean, attacked]))
+        self.standardizer.measure(torch.cat([clean, attacked]))
         loss = -game_value(self.logits(clean), self.logits(attacked))
         loss.backward()
         average_gradients(self.network.parameters())
@@ -149,7 +154,7 @@ class Discriminator:
         return loss.detach()
 
     def encoder_loss(self, clean: Tensor, attacked: Tensor) -> Tensor:
-        """L_E, a scalar for the encoder to descend; the discriminator gets no gradient.
+        """Compute L_E, a scalar for the encoder to descend; the discriminator gets no gradient.
 
         Args:
             clean: E(x), (B, D).
@@ -160,10 +165,10 @@ class Discriminator:
             return loss(self.logits(clean), self.logits(attacked))
 
     def state_dict(self) -> dict:
-        """Weights and Adam's moments."""
+        """Return the weights and Adam's moments."""
         return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Restore what ``state_dict`` gave."""
+        """Restore a ``state_dict``."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])

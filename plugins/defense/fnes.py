@@ -1,6 +1,6 @@
-"""FNES: attacked images drawn further out, with labels that say how far (DDDefense, 2511.09933).
+"""FNES: attacked images moved further out, with labels softened accordingly (DDDefense).
 
-Legend: B images in the batch, C training people; x a clean image, x^ its attacked twin, y the
+Legend: B images in the batch, C training people; x a clean image, x^ its attacked version, y the
 person, n its farthest negative class, w a weight per image, U the uniform distribution.
 
     x_temp = x + gamma (x^ - x)         x_adv = w x + (1 - w) x_temp
@@ -22,14 +22,14 @@ from plugins.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Softening:
-    """FNES with its settings, DEFENSE.FNES.
+    """Holds the settings of FNES, DEFENSE.FNES.
 
     Attributes:
         gamma: reach of x_temp, in distances from x to x^; at least 1.
         mix: (a, b) of w ~ U(a, b).
         clean_mass: l1, the true class's share of the label of x.
         attacked_mass: l2, its share of the label of x_temp before mass is moved.
-        moved_mass: v, what the farthest negative class gets of l2.
+        moved_mass: v, the part of l2 that moves to the farthest negative class.
 
     Raises:
         InputError: a setting is out of its range, or v is above l2.
@@ -65,17 +65,17 @@ class Softening:
         )
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Weights w (count,), float32 on the generator's device."""
+        """Draw weights w (count,), float32 on the generator's device."""
         low, high = self.mix
-        drawn = torch.rand(count, generator=generator, device=generator.device)
-        return low + (high - low) * drawn
+        uniform = torch.rand(count, generator=generator, device=generator.device)
+        return low + (high - low) * uniform
 
     def images(self, clean: Tensor, attacked: Tensor, weights: Tensor) -> Tensor:
-        """x_adv; see ``extend``."""
+        """Return x_adv; see ``extend``."""
         return extend(clean, attacked, weights, self.gamma)
 
     def labels(self, targets: Tensor, negatives: Tensor, weights: Tensor, classes: int) -> Tensor:
-        """y_adv (B, C) of people (B,), their farthest negative classes (B,) and weights (B,)."""
+        """Return y_adv (B, C) for people, their farthest negatives and weights, (B,) each."""
         clean = smooth_labels(targets, classes, self.clean_mass)
         attacked = smooth_labels(targets, classes, self.attacked_mass)
         attacked = move_mass(attacked, targets, negatives, self.moved_mass)
@@ -83,24 +83,24 @@ class Softening:
         return weights * clean + (1 - weights) * attacked
 
 
-def _require(fits: bool, key: str, found: object, expected: str) -> None:
+def _require(fits: bool, key: str, value: object, expected: str) -> None:
     if not fits:
-        raise InputError(f"DEFENSE.FNES.{key}: {found}; expected {expected}")
+        raise InputError(f"DEFENSE.FNES.{key}: {value}; expected {expected}")
 
 
 def extend(clean: Tensor, attacked: Tensor, weights: Tensor, gamma: float) -> Tensor:
-    """x_adv = x + (1 - w) gamma (x^ - x), clipped to [0, 255].
+    """Return x_adv = x + (1 - w) gamma (x^ - x), clipped to [0, 255].
 
     It leaves the attack's budget where (1 - w) gamma > 1, as the method intends.
 
     Args:
-        clean: x, (B, ...), 0-255 units.
+        clean: x, (B, ...), gray levels.
         attacked: x^, same shape.
         weights: w, (B,).
         gamma: at least 1.
 
     Returns:
-        Same shape; exactly x where w = 1 and exactly x^ where (1 - w) gamma = 1.
+        Images of the same shape; exactly x where w = 1, and exactly x^ where (1 - w) gamma = 1.
     """
     reach = ((1 - weights.to(clean)) * gamma).view(-1, *[1] * (clean.dim() - 1))
     # lerp, unlike the sum above, is exact at both ends.
@@ -108,9 +108,9 @@ def extend(clean: Tensor, attacked: Tensor, weights: Tensor, gamma: float) -> Te
 
 
 def smooth_labels(targets: Tensor, classes: int, kept: float) -> Tensor:
-    """phi(y, l): l on the true class, the rest in equal parts on all others.
+    """Return phi(y, l): l on the true class, the rest in equal parts on all others.
 
-    The same as fastreid's label smoothing with MODEL.LOSSES.CE.EPSILON = 1 - l; torch's own spreads
+    It equals fastreid's label smoothing with MODEL.LOSSES.CE.EPSILON = 1 - l; torch distributes
     epsilon over the true class too.
 
     Args:
@@ -121,17 +121,17 @@ def smooth_labels(targets: Tensor, classes: int, kept: float) -> Tensor:
     Returns:
         (B, C) float32; rows sum to 1.
     """
-    spread = torch.full((len(targets), classes), (1 - kept) / (classes - 1), device=targets.device)
-    return spread.scatter(1, targets[:, None], kept)
+    rest = torch.full((len(targets), classes), (1 - kept) / (classes - 1), device=targets.device)
+    return rest.scatter(1, targets[:, None], kept)
 
 
 def move_mass(labels: Tensor, targets: Tensor, negatives: Tensor, mass: float) -> Tensor:
-    """tau(y, v): v taken from the true class and given to the farthest negative class.
+    """Return tau(y, v): v moves from the true class to the farthest negative class.
 
     Args:
         labels: (B, C), with at least ``mass`` on each true class.
         targets: (B,) true classes.
-        negatives: (B,) farthest negative classes; where it is the true class nothing moves.
+        negatives: (B,) farthest negative classes; nothing moves if it is the true class.
         mass: v.
     """
     moved = torch.full_like(labels[:, :1], mass)
@@ -141,7 +141,7 @@ def move_mass(labels: Tensor, targets: Tensor, negatives: Tensor, mass: float) -
 
 
 def soft_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean over the batch of -sum_c y_c log p_c, in nats and at least in float32.
+    """Average -sum_c y_c log p_c over the batch, in nats and at least in float32.
 
     Args:
         logits: (B, C).

@@ -6,6 +6,7 @@ Legend: B clips in the batch. Pixels, budgets and steps are in gray levels, 0 to
 import copy
 import math
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 from fastreid.config import CfgNode
@@ -21,6 +22,19 @@ from plugins.errors import InputError
 from plugins.modeling.meta_arch.vvi_baseline import log_scalar
 from plugins.registry import ATTACK, known
 from plugins.utils.names import closest_names, list_names
+
+
+class BatchCrafter(Protocol):
+    """Attacks training batches."""
+
+    @property
+    def attack(self) -> Attack | None:
+        """The attack at full strength; None if the training itself is the attack."""
+        ...
+
+    def __call__(self, batch: dict, epoch: int, seed: int) -> dict:
+        """Return the attacked batch of an epoch; ``seed`` is the seed of all random draws."""
+        ...
 
 
 class Crafter:

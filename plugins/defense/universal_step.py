@@ -1,6 +1,7 @@
-"""Training against one perturbation of all images, near the cost of clean training.
+"""Training against one perturbation of all images, at nearly the cost of clean training.
 
-Legend: T frames of a clip, H x W size of the input. Pixels, budgets and steps are in [0, 255].
+Legend: T frames of a clip, H x W size of the input. Pixels, budgets and steps are in gray levels,
+0 to 255.
 """
 
 from dataclasses import replace
@@ -23,18 +24,18 @@ class UniversalCrafter(nn.Module):
     """Adds the perturbation to batches, and follows the gradient that training leaves in it.
 
     Attributes:
-        delta: (3, H, W), or (T, 3, H, W) where each frame of a clip has its own.
-        attack: None; nothing is attacked but by the training itself.
+        delta: (3, H, W), or (T, 3, H, W) if each frame of a clip has its own perturbation.
+        attack: None, because the training itself is the attack.
     """
 
     attack = None
 
     def __init__(self, shape: torch.Size, cfg: CfgNode) -> None:
-        """A perturbation of 0, on MODEL.DEVICE.
+        """Start from a perturbation of 0, on MODEL.DEVICE.
 
         Args:
-            shape: of a training sample, (3, H, W) or (T, 3, H, W).
-            cfg: DEFENSE and the threat model ATTACK are read.
+            shape: shape of a training sample, (3, H, W) or (T, 3, H, W).
+            cfg: config whose DEFENSE and threat model ATTACK are read.
 
         Raises:
             InputError: from ``read_threat``.
@@ -48,34 +49,34 @@ class UniversalCrafter(nn.Module):
         self.delta = nn.Parameter(zeros)
 
     def forward(self, batch: dict, epoch: int, seed: int) -> dict:
-        """The batch with the perturbation on its images, through which gradients reach it.
+        """Return the batch with the perturbation on its images; gradients reach the perturbation.
 
         Args:
             batch: ``images`` (B, T, 3, H, W) or (B, 3, H, W) in [0, 255]; it is not changed.
-            epoch: of the whole run.
-            seed: not used; nothing is drawn.
+            epoch: epoch of the whole run.
+            seed: not used, since nothing is drawn.
         """
         eps = self.budget(epoch)
         if not eps:
             return batch
-        # A checkpoint may hold one of a larger budget.
+        # A checkpoint may hold a perturbation of a larger budget.
         delta = self.delta.clamp(-eps, eps)
         return add_delta(batch, delta.to(batch["images"].device))
 
     def budget(self, epoch: int) -> float:
-        """EPS of an epoch."""
+        """Return the radius of an epoch."""
         return strength(epoch, self._settings.WARMUP_EPOCHS) * self._settings.EPS
 
     @torch.no_grad()
-    def climb(self, epoch: int) -> None:
-        """One step by the sign of the gradient's mean over the ranks, within the budget.
+    def ascend(self, epoch: int) -> None:
+        """Take one step by the sign of the gradient's mean over the ranks, within the budget.
 
-        A gradient that overflowed under a loss scaler moves nothing, as it moves no weight.
+        A gradient that overflowed under a loss scaler is skipped, as it is for the weights.
         """
         average_gradients([self.delta])
         if self.delta.grad is not None and self.delta.grad.isfinite().all():
             step = strength(epoch, self._settings.WARMUP_EPOCHS) * self._settings.STEP_SIZE
-            self.delta += step * self.delta.grad.sign()
+            self.delta.add_(step * self.delta.grad.sign())
             eps = self.budget(epoch)
             self.delta.clamp_(-eps, eps)
         self.delta.grad = None
@@ -93,23 +94,23 @@ def read_threat(cfg: CfgNode) -> ThreatModel:
     for key, known in (("NORM", "linf"), ("FRAMES", "dense or shared"), ("INFRARED", "free")):
         value = getattr(threat, key.lower())
         if value not in known.split(" or "):
-            raise InputError(f"ATTACK.{key}: '{value}'; UniversalStep knows {known}")
+            raise InputError(f"ATTACK.{key}: '{value}'; UniversalStep supports {known}")
     return threat
 
 
 @STEP.register()
 class UniversalStep(AdversarialStep):
-    """Trains on images that carry one perturbation, which rises by the same backward pass.
+    """Trains on images with one perturbation, which is updated by the same backward pass.
 
     Shafahi et al., "Universal Adversarial Training", AAAI 2020, with simultaneous updates: weights
-    and perturbation move by the gradients of the same losses, so that with no CLEAN_WEIGHT an
-    iteration costs what one of clean training does. Of DEFENSE it reads EPS, STEP_SIZE,
-    WARMUP_EPOCHS and the weights; INNER and STEPS are of no use. A perturbation of its own for each
-    frame of a clip if ATTACK.FRAMES is dense.
+    and perturbation move by the gradients of the same losses, so without CLEAN_WEIGHT an iteration
+    costs as much as in clean training. The step reads EPS, STEP_SIZE, WARMUP_EPOCHS and the weights
+    of DEFENSE, and ignores INNER and STEPS. If ATTACK.FRAMES is dense, each frame of a clip has its
+    own perturbation.
     """
 
     def build_crafter(self) -> UniversalCrafter:
-        """The perturbation, in the shape of a training sample."""
+        """Build the perturbation, in the shape of a training sample."""
         settings, sampler = self.cfg.DEFENSE, self.data_loader.batch_sampler
         epoch = sampler.batches_per_epoch // self.cfg.SOLVER.ACCUMULATION
         reach = self.cfg.SOLVER.MAX_EPOCH * epoch * settings.STEP_SIZE
@@ -119,7 +120,7 @@ class UniversalStep(AdversarialStep):
                 f"reach {reach:g}, less than DEFENSE.EPS {settings.EPS:g}; both are in gray "
                 "levels, 0 to 255"
             )
-        # With a seed of its own: the global random states are left alone.
+        # The sample has its own seed, so the global random states do not change.
         sample = self.data_loader.dataset[0, 0]
         return UniversalCrafter(sample["images"].shape, self.cfg)
 
@@ -129,10 +130,11 @@ class UniversalStep(AdversarialStep):
         read_threat(cfg)
 
     def checkpointables(self) -> dict[str, object]:
-        """Adds the perturbation."""
+        """Add the perturbation."""
         return {**super().checkpointables(), "universal": self.crafter}
 
     def run_step(self) -> None:
-        """Forward, backward, update of the weights and of the perturbation."""
+        """Run forward and backward, and update the weights and the perturbation."""
         super().run_step()
-        self.crafter.climb(self.epoch)
+        assert isinstance(self.crafter, UniversalCrafter)
+        self.crafter.ascend(self.epoch)

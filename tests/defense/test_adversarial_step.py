@@ -12,7 +12,7 @@ from plugins.engine.steps import SimpleStep
 from plugins.errors import InputError
 from plugins.modeling.dual_norm import add_dual_norm
 from tests.helpers.attack_models import batch_for, built
-from tests.helpers.defense_toys import run, step_of, tiny, tiny_batch, tiny_cfg
+from tests.helpers.defense_toys import pair_of, run, step_of, tiny, tiny_batch, tiny_cfg
 from tests.modeling.samples import copied, differing, state
 
 
@@ -176,7 +176,7 @@ def test_accumulated_batches_are_crafted_each_with_draws_of_its_own_and_left_alo
     pairs = []
     step.backward = lambda both, optimizer: pairs.extend(both) or {"loss": torch.zeros(())}
     run(step)
-    (first, one), (second, other) = pairs
+    (first, one), (second, other) = (pair.values() for pair in pairs)
     assert first is batch and second is batch
     assert not torch.equal(one["images"], other["images"])
     assert torch.equal(before["images"], batch["images"])
@@ -184,7 +184,7 @@ def test_accumulated_batches_are_crafted_each_with_draws_of_its_own_and_left_alo
 
 def test_an_accumulated_gradient_is_the_mean_of_the_batches_gradients():
     step = step_of()
-    pairs = [(batch, step.craft(batch)) for batch in (tiny_batch(0), tiny_batch(1))]
+    pairs = [pair_of(batch, step.craft(batch)) for batch in (tiny_batch(0), tiny_batch(1))]
     gradients = []
     for chosen in (pairs[:1], pairs[1:], pairs):
         step.backward(chosen, step.optimizer)

@@ -8,7 +8,7 @@ from fastreid.utils import comm
 from tests.engine.small import ROOT
 from tests.engine.test_distributed import in_two_processes
 from tests.helpers.defense_runs import assert_resumes
-from tests.helpers.defense_toys import GAME, META, dd_step, tiny_batch
+from tests.helpers.defense_toys import GAME, META, dd_step, pair_of, tiny_batch
 
 CONFIG = ROOT / "configs/Defense/synthetic/dddefense.yml"
 
@@ -29,9 +29,10 @@ def gradients_of(numbers: list[int]) -> tuple[list, dict]:
     torch.manual_seed(comm.get_rank())  # of the discriminator's first weights
     step = dd_step(*GAME, *META)
     # Else a batch's halves would depend on the rank or place that it has.
-    step.generator = lambda place, purpose: torch.Generator().manual_seed(purpose)
+    step.generator = lambda index, purpose: torch.Generator().manual_seed(purpose)
     pairs = [
-        (batch, {**batch, "images": 255 - batch["images"]}) for batch in map(tiny_batch, numbers)
+        pair_of(batch, {**batch, "images": 255 - batch["images"]})
+        for batch in map(tiny_batch, numbers)
     ]
     step.backward(pairs, step.optimizer)
     return [p.grad for p in step.model.parameters()], step.discriminator.network.state_dict()

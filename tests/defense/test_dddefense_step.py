@@ -21,6 +21,7 @@ from tests.helpers.defense_toys import (
     META,
     PEOPLE,
     dd_step,
+    pair_of,
     run,
     slow_image,
     slow_label,
@@ -119,7 +120,7 @@ def test_frozen_layers_stay_in_the_inner_step_too():
     gradients = []
     for frozen, fixed in ((True, False), (False, True), (False, False)):
         step = dd_step(*META, "DEFENSE.META.ALPHA", 0.1, "SOLVER.FREEZE_ITERS", int(frozen))
-        pair = (tiny_batch(), step.craft(tiny_batch()))
+        pair = pair_of(tiny_batch(), step.craft(tiny_batch()))
         stem, *others = step.model.parameters()
         groups = (("freeze", [stem]), ("normal", others))
         step.optimizer = torch.optim.SGD(
@@ -249,7 +250,12 @@ def prepared(*opts):
     batch = tiny_batch()
     pair = [{**b, "images": b["images"].double()} for b in (batch, step.craft(batch))]
     step.model.double(), step.discriminator.network.double()
-    return step, tuple(pair), copy.deepcopy(step.model), copy.deepcopy(step.discriminator.network)
+    return (
+        step,
+        pair_of(*pair),
+        copy.deepcopy(step.model),
+        copy.deepcopy(step.discriminator.network),
+    )
 
 
 def features_of(model, batch):
@@ -294,16 +300,16 @@ def slow_judge(judge, model, clean, attacked):
 def test_gradients_of_the_first_order_step_are_those_of_plain_python(saturating):
     step, pair, model, judge = prepared(*ALL, "DEFENSE.DISCRIMINATOR.SATURATING", saturating)
     step.backward([pair], step.optimizer)
-    judge = slow_judge(judge, model, *pair)
+    judge = slow_judge(judge, model, *pair.values())
     for p, q in zip(step.discriminator.network.parameters(), judge.parameters(), strict=True):
         torch.testing.assert_close(p, q, atol=1e-9, rtol=1e-6)
-    train, test = split_identities(pair[0]["targets"], step.generator(0, HALVES))
+    train, test = split_identities(pair["clean"]["targets"], step.generator(0, HALVES))
     here, there = copy.deepcopy(model), copy.deepcopy(model)
-    slow_total(step, here, judge, *(rows_of(batch, train) for batch in pair)).backward()
+    slow_total(step, here, judge, *(rows_of(batch, train) for batch in pair.values())).backward()
     with torch.no_grad():
         for p, q in zip(there.parameters(), here.parameters(), strict=True):
             p -= 0.1 * q.grad  # alpha is the optimizer's rate
-    slow_total(step, there, judge, *(rows_of(batch, test) for batch in pair)).backward()
+    slow_total(step, there, judge, *(rows_of(batch, test) for batch in pair.values())).backward()
     for (name, p), q in zip(here.named_parameters(), there.parameters(), strict=True):
         found = step.model.get_parameter(name).grad
         torch.testing.assert_close(found, p.grad + q.grad, atol=1e-8, rtol=1e-5)
@@ -313,9 +319,9 @@ def test_the_second_order_step_descends_the_whole_objective():
     second = (*ALL, "DEFENSE.META.SECOND_ORDER", True, "DEFENSE.META.ALPHA", 0.05)
     step, pair, model, judge = prepared(*second)
     step.backward([pair], step.optimizer)
-    judge = slow_judge(judge, model, *pair)
-    halves = split_identities(pair[0]["targets"], step.generator(0, HALVES))
-    train, test = ([rows_of(batch, rows) for batch in pair] for rows in halves)
+    judge = slow_judge(judge, model, *pair.values())
+    halves = split_identities(pair["clean"]["targets"], step.generator(0, HALVES))
+    train, test = ([rows_of(batch, rows) for batch in pair.values()] for rows in halves)
     gradients = [p.grad for p in step.model.parameters()]
     length = sum(g.square().sum() for g in gradients).sqrt()
 
@@ -337,10 +343,10 @@ def test_the_second_order_step_descends_the_whole_objective():
 
 def test_accumulated_gradients_are_the_mean_and_the_discriminator_moves_once():
     step = dd_step(*GAME, *META)
-    pairs = [(batch, step.craft(batch)) for batch in (tiny_batch(0), tiny_batch(1))]
+    pairs = [pair_of(batch, step.craft(batch)) for batch in (tiny_batch(0), tiny_batch(1))]
     turns = []
     step.discriminator.step = lambda *features: turns.append(features) or torch.zeros(())
-    step.generator = lambda place, purpose: torch.Generator().manual_seed(purpose)
+    step.generator = lambda index, purpose: torch.Generator().manual_seed(purpose)
     gradients = []
     for chosen in (pairs[:1], pairs[1:], pairs):
         step.backward(chosen, step.optimizer)
@@ -425,7 +431,9 @@ def test_a_network_without_one_head_is_refused(part):
     model = tiny()
     model.first_head = model.heads
     del model.heads
-    with pytest.raises(InputError, match=rf"^{part[0]}: True reads what one head .*; Tiny has not"):
+    with pytest.raises(
+        InputError, match=rf"^{part[0]}: True reads the outputs of one head; Tiny does not"
+    ):
         dd_step(*part, model=model)
 
 

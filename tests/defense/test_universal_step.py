@@ -144,19 +144,19 @@ def test_a_clips_frames_have_one_each_or_share_one(frames, shape):
 def test_an_overflowed_gradient_moves_nothing():
     crafter = universal().crafter
     crafter.delta.grad = torch.ones(3, 16, 8)
-    crafter.climb(epoch=0)
+    crafter.ascend(epoch=0)
     before = crafter.delta.clone()
     crafter.delta.grad = torch.full((3, 16, 8), torch.inf)
-    crafter.climb(epoch=0)
+    crafter.ascend(epoch=0)
     assert torch.equal(crafter.delta, before) and (before == 3).all() and crafter.delta.grad is None
 
 
 @pytest.mark.parametrize(
     ("opts", "message"),
     [
-        (("ATTACK.NORM", "l2"), r"ATTACK\.NORM: 'l2'; UniversalStep knows linf"),
-        (("ATTACK.FRAMES", "smooth"), r"ATTACK\.FRAMES: 'smooth'; UniversalStep knows dense or"),
-        (("ATTACK.INFRARED", "tied"), r"ATTACK\.INFRARED: 'tied'; UniversalStep knows free"),
+        (("ATTACK.NORM", "l2"), r"ATTACK\.NORM: 'l2'; UniversalStep supports linf"),
+        (("ATTACK.FRAMES", "smooth"), r"ATTACK\.FRAMES: 'smooth'; UniversalStep supports dense or"),
+        (("ATTACK.INFRARED", "tied"), r"ATTACK\.INFRARED: 'tied'; UniversalStep supports free"),
         (("DEFENSE.EPS", -1.0), r"DEFENSE\.EPS: -1\.0; expected 0 or more"),
         (("DEFENSE.TRIPLET_WEIGHT", 1.0), r"DEFENSE\.TRIPLET_WEIGHT: 1\.0; .* no triplets"),
     ],

@@ -116,6 +116,11 @@ def run(step, iterations=1):
     return {name: value for name, (value, _) in storage.latest().items()}
 
 
+def pair_of(clean, attacked):
+    """A pair of batches as a step has it."""
+    return {"clean": clean, "attacked": attacked}
+
+
 def slow_image(x: float, attacked: float, w: float, gamma: float) -> float:
     x_temp = x + gamma * (attacked - x)
     return min(max(w * x + (1 - w) * x_temp, 0.0), 255.0)

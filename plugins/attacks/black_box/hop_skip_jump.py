@@ -4,6 +4,8 @@ Chen, Jordan and Wainwright, IEEE S&P 2020. If it succeeds where gradient attack
 gradients are masked. Legend: R rows, one clip or image each. Pixels are in gray levels, 0 to 255.
 """
 
+from typing import Literal, cast
+
 import torch
 from torch import Tensor
 
@@ -70,7 +72,8 @@ def hop_skip_jump(
             row_guides = guides.select(row.to(guides.pids.device))
             classifier = IdentityLogits(model, row_batch, row_guides).eval()
             torch.manual_seed(seed + int(rows[index]))
-            image = follow_border(classifier, batch["images"], index, threat.norm, steps)
+            norm = cast(Literal["linf", "l2"], threat.norm)
+            image = follow_border(classifier, batch["images"], index, norm, steps)
             no_start[index] = image is None
             if image is not None:
                 images[index] = image
@@ -92,7 +95,7 @@ def hop_skip_jump(
 
 
 def follow_border(
-    classifier: IdentityLogits, images: Tensor, index: int, norm: str, steps: int
+    classifier: IdentityLogits, images: Tensor, index: int, norm: Literal["linf", "l2"], steps: int
 ) -> Tensor | None:
     """Find the image nearest to ``images[index]`` that has another person at Rank-1.
 
