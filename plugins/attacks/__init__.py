@@ -7,8 +7,8 @@ together and returns an ``AttackResult``.
 
 from plugins.attacks import dataset_level, per_query
 from plugins.attacks.attack import Attack, build_attack
-from plugins.attacks.black_box.square.hop_skip_jump import hop_skip_jump
-from plugins.attacks.black_box.square.transfer import Transferred
+from plugins.attacks.black_box.hop_skip_jump import hop_skip_jump
+from plugins.attacks.black_box.transfer import Transferred
 from plugins.attacks.features import Adapter, attacking
 from plugins.attacks.guides import Guides
 from plugins.attacks.recipe import Recipe

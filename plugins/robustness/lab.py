@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from plugins.attacks import Attack, Guides, build_attack
-from plugins.attacks.black_box.square.transfer import Transferred
+from plugins.attacks.black_box.transfer import Transferred
 from plugins.attacks.features import preserved_random_state
 from plugins.robustness.outcomes import Outcomes, Scores, worst_scores
 from plugins.robustness.records import Record

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import pytest
 import torch
-from plugins.attacks.black_box.square.square import square_share
 
 from plugins.attacks import Guides, Recipe, ThreatModel, Transferred, hop_skip_jump
+from plugins.attacks.black_box.square import square_share
 from plugins.attacks.dataset_level import UAP
 from plugins.attacks.objectives import rank_margin
 from plugins.attacks.per_query import FNA, RankMargin, Square

@@ -5,10 +5,10 @@ import math
 
 import pytest
 import torch
-from plugins.attacks.black_box.square.transfer import Transferred
 
 from plugins.attacks import PerturbationSet, Recipe, ThreatModel, build_attack, hop_skip_jump
 from plugins.attacks.attack import read_attack
+from plugins.attacks.black_box.transfer import Transferred
 from plugins.attacks.budget import check_budget, check_reach
 from plugins.attacks.features import float_images
 from plugins.attacks.projections import mean_absolute
