@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from plugins.attacks.features import FeaturesOf, float_images, row_groups
+from plugins.config import check_value
 from plugins.errors import InputError
-from plugins.evaluation.distance import METRICS, check_metric, on_cosine_grid
+from plugins.evaluation.distance import METRICS, on_cosine_grid
 from plugins.protocol import junk_rule
 
 T = TypeVar("T")
@@ -148,7 +149,7 @@ class Guides:
             InputError: an entry is missing, the gallery is empty or has features of another length,
                 or there is no such metric or rule.
         """
-        check_metric(metric)
+        check_value("TEST.METRIC", metric)
         sides = []
         for name, side in (("batch", batch), ("gallery", gallery)):
             for key in ("targets",) if "features" in side else ("images", "targets"):
