@@ -154,7 +154,7 @@ def test_what_cannot_be_attacked_is_told(model, changed, message):
         ({"targets": torch.zeros(1)}, {}, "the gallery has no 'images'; found targets"),
         ({"features": torch.zeros(0, 12), "targets": torch.zeros(0)}, {}, "expected one or more"),
         ({"features": torch.zeros(3, 5), "targets": torch.zeros(3)}, {}, "of length 12"),
-        (side(4, 2, 2), {"metric": "manhattan"}, "no metric 'manhattan'"),
+        (side(4, 2, 2), {"metric": "manhattan"}, "TEST.METRIC: 'manhattan'"),
         (side(4, 2, 2), {"junk": "camera"}, "junk 'camera' needs 'camids'"),
     ],
 )
