@@ -95,15 +95,15 @@ def lent_names() -> Iterator[None]:
     lend_mapping = not hasattr(collections, "Mapping")
     lend_six = importlib.util.find_spec("torch._six") is None
     if lend_mapping:
-        collections.Mapping = collections.abc.Mapping
+        setattr(collections, "Mapping", collections.abc.Mapping)  # noqa: B010
     if lend_six:
-        sys.modules["torch._six"] = types.ModuleType("torch._six")
-        sys.modules["torch._six"].string_classes = str
+        six = sys.modules["torch._six"] = types.ModuleType("torch._six")
+        setattr(six, "string_classes", str)  # noqa: B010
     try:
         yield
     finally:
         if lend_mapping:
-            del collections.Mapping
+            delattr(collections, "Mapping")
         if lend_six:
             del sys.modules["torch._six"]
 

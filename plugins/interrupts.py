@@ -16,7 +16,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import FrameType
+from types import FrameType, TracebackType
+from typing import Any
 
 STOP = (signal.SIGINT, signal.SIGTERM)
 # As SIGTERM, but never a second signal; the process that started the ranks of a run sends it.
@@ -77,7 +78,7 @@ class StopSignals:
         self.signal: int | None = None
         self._raising = raising
         self._at_once = at_once
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
         self._pid = os.getpid()
 
     def __enter__(self) -> "StopSignals":
@@ -222,7 +223,7 @@ def quiet_import() -> Iterator[None]:
     """
     before = sys.excepthook
 
-    def hook(kind: type[BaseException], error: BaseException, trace: object) -> None:
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
             sys.stderr.write("interrupted by SIGINT: nothing was begun\n")
         else:

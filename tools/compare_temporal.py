@@ -19,31 +19,30 @@ from pathlib import Path
 # In an uninstalled checkout; in front, or a foreign `plugins` in site-packages would win.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
-
-from plugins.engine import parse_with_overrides
-from plugins.errors import user_errors
-from plugins.experiments.temporal_grid import grid_table, read_grid, run_grid
-from plugins.utils.io import write_json
+from tools.head import add_overrides, add_plugins, command, new_parser, parse
 
 
 def parse_arguments() -> argparse.Namespace:
     """Options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("file", type=Path, help="such as projects/sadstrm/ward.yml")
-    parser.add_argument("--folder", type=Path, required=True, help="of the sequences")
-    parser.add_argument("--out", type=Path, help="instead of results/NAME.json")
-    return parse_with_overrides(parser)
+    parser.add_argument("--folder", type=Path, required=True, help="folder of the sequences")
+    parser.add_argument("--out", type=Path, help="file to write; default: results/NAME.json")
+    add_plugins(parser)
+    add_overrides(parser)
+    return parse(parser)
 
 
-@user_errors(kept="nothing was written; the same command starts anew")
-def main() -> int:
+@command(parse_arguments, kept="nothing was written; the same command starts anew")
+def main(arguments: argparse.Namespace) -> None:
     """Compute maps, train and test, write and print."""
-    arguments = parse_arguments()
+    import torch
+
+    from plugins.experiments.temporal_grid import grid_table, read_grid, run_grid
+    from plugins.utils.io import write_json
+
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    grid = read_grid(arguments.file, arguments.opts)
+    grid = read_grid(arguments.file, arguments.opts, arguments.plugins)
     out = arguments.out or grid.file.parent / "results" / f"{grid.file.stem}.json"
     start = time.monotonic()
     results = run_grid(grid, arguments.folder)
@@ -51,8 +50,7 @@ def main() -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, results)
     print(f"{grid_table(results)}\nwritten: {out}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -54,6 +54,11 @@ def add_config(
     default = {} if required else {"default": ""}
     parser.add_argument("--config-file", metavar="FILE", required=required, help=about, **default)
     add_plugins(parser)
+    add_overrides(parser)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Add the overrides of the config."""
     parser.add_argument(
         "opts",
         nargs="*",

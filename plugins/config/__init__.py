@@ -3,12 +3,11 @@
 from fastreid.config import CfgNode
 
 from plugins.config.key import Key
-from plugins.config.load import ASSIGNMENT, default_cfg, read_config, setup_cfg
+from plugins.config.load import default_cfg, merge_overrides, read_config, setup_cfg
 from plugins.config.tree import SPECS, add_keys, check_value, check_values, flatten, merge
 from plugins.config.user_code import import_plugins, split_names
 
 __all__ = [
-    "ASSIGNMENT",
     "SPECS",
     "CfgNode",
     "Key",
@@ -19,6 +18,7 @@ __all__ = [
     "flatten",
     "import_plugins",
     "merge",
+    "merge_overrides",
     "read_config",
     "setup_cfg",
     "split_names",

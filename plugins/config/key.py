@@ -95,6 +95,7 @@ class Key:
 
     @property
     def _expected_list(self) -> str:
+        assert isinstance(self.default, list | tuple)
         if self.lengths == (0,):
             return "an empty list"
         holds = "numbers" if self.default else "values"

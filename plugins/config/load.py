@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from types import ModuleType
+from typing import Any
 
 from fastreid.config import CfgNode, get_cfg
 
@@ -55,12 +56,10 @@ def setup_cfg(
             no run can have; or a plugin that cannot be imported.
     """
     chain = read_chain(config_file) if config_file else []
-    overrides = split_overrides(opts or [])
-    sources = choose_plugins(plugins, chain, overrides)
+    sources = choose_plugins(plugins, chain, split_overrides(opts or []))
     cfg = default_cfg(import_plugins(sources))
     merge(cfg, join_chain(chain), source=config_file)
-    for key, value in overrides:
-        set_value(cfg, key, value, source="command line")
+    merge_overrides(cfg, opts or [])
     cfg.PLUGINS = list(sources)
     check_values(cfg)
     return cfg
@@ -99,7 +98,17 @@ def choose_plugins(
     return {name: sources[name] for name in reversed(firsts.values())}
 
 
-def split_overrides(words: Sequence) -> list[tuple[str, object]]:
+def merge_overrides(cfg: CfgNode, words: Sequence) -> None:
+    """Set the keys of KEY VALUE and KEY=VALUE overrides in ``cfg``.
+
+    Raises:
+        InputError: there is no such key, or a value is missing or of another type.
+    """
+    for key, value in split_overrides(words):
+        set_value(cfg, key, value, source="command line")
+
+
+def split_overrides(words: Sequence) -> list[tuple[str, Any]]:
     """Split KEY VALUE and KEY=VALUE overrides into pairs.
 
     Raises:
@@ -108,7 +117,8 @@ def split_overrides(words: Sequence) -> list[tuple[str, object]]:
     >>> split_overrides(["SEED", "1", "OUTPUT_DIR=logs/a=b"])
     [('SEED', '1'), ('OUTPUT_DIR', 'logs/a=b')]
     """
-    pairs, rest = [], list(words)
+    pairs: list[tuple[str, Any]] = []
+    rest = list(words)
     while rest:
         key = str(rest.pop(0))
         if joined := ASSIGNMENT.match(key):

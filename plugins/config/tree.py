@@ -5,6 +5,7 @@ fastreid reads the tree, so its leaves are plain values; what a key takes stands
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 from fastreid.config import CfgNode
 
@@ -42,13 +43,13 @@ def add_keys(cfg: CfgNode, keys: Mapping[str, Key]) -> None:
         SPECS[name] = key
 
 
-def flatten(tree: Mapping, prefix: str = "") -> list[tuple[str, object]]:
+def flatten(tree: Mapping, prefix: str = "") -> list[tuple[str, Any]]:
     """List the leaves of a nested dictionary as (dotted key, value); an empty one is a leaf.
 
     >>> flatten({"A": {"B": 1}, "C": 2})
     [('A.B', 1), ('C', 2)]
     """
-    leaves: list[tuple[str, object]] = []
+    leaves: list[tuple[str, Any]] = []
     for key, value in tree.items():
         if isinstance(value, dict) and value:
             leaves += flatten(value, f"{prefix}{key}.")

@@ -6,6 +6,8 @@ from fastreid.config import CfgNode
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 class WeightAverage:
     """Exponential moving average of the network in training: a <- decay a + (1 - decay) live.
@@ -22,13 +24,13 @@ class WeightAverage:
     """
 
     def __init__(self, live: nn.Module, decay: float) -> None:
-        """Copy ``live``, which goes on being trained by others."""
+        """Copy ``live``, which a step continues to train."""
         self._live = live
         self._average = AveragedModel(live, multi_avg_fn=make_average(decay), use_buffers=True)
         self.model: nn.Module = self._average.module
 
     def update(self) -> None:
-        """Move towards the live network; called after each of its updates, by every rank."""
+        """Move towards the live network; every rank calls this after each of its updates."""
         self._average.update_parameters(self._live)
 
     def restart(self) -> None:
@@ -36,7 +38,7 @@ class WeightAverage:
         self._live.load_state_dict(self.model.state_dict())
 
     def state_dict(self) -> dict:
-        """The live network, and how often :meth:`update` was called."""
+        """Return the live network, and how often :meth:`update` was called."""
         return {"model": self._live.state_dict(), "updates": int(self._average.n_averaged)}
 
     def load_state_dict(self, state: dict) -> None:
@@ -45,11 +47,11 @@ class WeightAverage:
         self._average.n_averaged.fill_(state["updates"])
 
 
-def make_average(decay: float) -> Callable[[list[Tensor], list[Tensor], object], None]:
-    """Torch's moving average, in place, that copies whole numbers: it would round them down."""
+def make_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    """Make torch's moving average in place; whole numbers are copied, not rounded down."""
     average = get_ema_multi_avg_fn(decay)
 
-    def update(averaged: list[Tensor], live: list[Tensor], updates: object) -> None:
+    def update(averaged: Tensors, live: Tensors, updates: Tensor | int) -> None:
         if averaged[0].is_floating_point():
             average(averaged, live, updates)
         else:

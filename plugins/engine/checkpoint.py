@@ -9,6 +9,7 @@ import logging
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ SCHEDULE = (
 class Checkpointer(FastreidCheckpointer):
     """Fastreid's checkpointer, made safe against kills, half-written files and wrong weights."""
 
-    def save(self, name: str, **kwargs) -> None:
+    def save(self, name: str, **kwargs: Any) -> None:
         """Write ``name``.pth completely or not at all, then point ``last_checkpoint`` at it."""
         if not self.save_dir or not self.save_to_disk:
             return

@@ -96,7 +96,7 @@ def check_part(registry: Registry, name: str, key: str, cfg: CfgNode) -> None:
 
 
 def frame_size(cfg: CfgNode, is_train: bool) -> tuple[int, int]:
-    """Measure the frames that INPUT gives the network: height and width.
+    """Measure height and width of the frames that INPUT gives the network.
 
     Raises:
         InputError: INPUT has a value that the transforms refuse.
@@ -106,6 +106,7 @@ def frame_size(cfg: CfgNode, is_train: bool) -> tuple[int, int]:
     try:
         with torch.random.fork_rng(devices=[]):
             frame = torch.zeros(3, *cfg.INPUT[key], dtype=torch.uint8)
-            return tuple(transform([frame]).shape[-2:])
+            height, width = transform([frame]).shape[-2:]
+            return height, width
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"INPUT.{key}: {list(cfg.INPUT[key])}: {one_line(error)}") from error

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from fastreid.config import CfgNode
 from fastreid.engine import hooks
@@ -139,18 +140,18 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
         elif (epoch + 1) % self.period == 0:
             self.save(f"model_{epoch:04d}", epoch=epoch, metric=metric)
 
-    def save(self, name: str, **kwargs) -> None:
-        """Saves, and removes what a training that was stopped before had left to go on from."""
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Save, and remove the checkpoint that an interrupted training had left."""
         super().save(name, **kwargs)
         Path(self.checkpointer.save_dir, f"{INTERRUPTED}.pth").unlink(missing_ok=True)
 
     def after_train(self) -> None:
-        """Saves again where the evaluation came after the last epoch."""
+        """Save again where the evaluation came after the last epoch."""
         if self.trainer.iter == self.trainer.max_iter and self._metric() >= 0:
             self.after_epoch()
 
     def _metric(self) -> float:
-        """What the evaluation after this very iteration found, -1 if there was none."""
+        """Return the metric of the evaluation after this iteration, -1 without an evaluation."""
         storage = self.trainer.storage
         metric, iteration = storage.latest().get(self.metric_name, (-1.0, -1))
         return metric if iteration == storage.iter else -1.0

@@ -7,6 +7,7 @@ evaluation, which changes nothing, at once.
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 from fastreid.engine.hooks import EvalHook
 from fastreid.engine.train_loop import TrainerBase
@@ -113,11 +114,12 @@ class StoppableLoop(TrainerBase):
             with self._signals.raising():
                 return evaluate()
         except Interrupted as stop:
-            number = stop.number
+            number: int | None = stop.number
         except Exception as error:
             if not (lost_rank(error) and self._signals.event.wait(LAST_WORD)):
                 raise
             number = self._signals.signal
+        assert number is not None
         raise Interrupted(number, self._keep(evaluating=True, buffers=[]))
 
     def stop_if_asked(self, evaluating: bool = False) -> None:
@@ -126,6 +128,7 @@ class StoppableLoop(TrainerBase):
         Args:
             evaluating: the next thing to do is the evaluation of the epoch that ends.
         """
+        assert self._signals is not None, "the loop does not run"
         number = agreed_signal(self._signals.signal)
         if number is not None:
             self._random_state.capture()
@@ -143,7 +146,8 @@ class StoppableLoop(TrainerBase):
         """
         interruption.check(path, self.iters_per_epoch, self.max_epoch)
         self._interruption, self.start_iter = interruption, interruption.iteration
-        self._trainer.optimizer._opt_called = True  # it was; torch's schedulers warn if it was not
+        # It was called; torch's schedulers warn if it was not.
+        cast(Any, self._trainer.optimizer)._opt_called = True
         restore_buffers(interruption.buffers, self.model, self.deployed)
 
     def _restore(self) -> None:

@@ -68,13 +68,14 @@ def export_onnx(model: Deployed, cfg: CfgNode, path: Path) -> None:
             dynamic_shapes={"images": {0: clips}, "modalities": {0: clips}},
             verbose=False,
         )
+    assert program is not None
     content = program.model_proto.SerializeToString()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: file.write(content))
 
 
 def largest_difference(model: Deployed, cfg: CfgNode, path: Path) -> float:
-    """Largest |difference| of a feature between the file, run by onnxruntime, and ``model``."""
+    """Measure the largest |difference| of a feature between the file and ``model``."""
     import onnxruntime  # of the extra "onnx"
 
     images, modalities = example_inputs(cfg, clips=3, seed=1)

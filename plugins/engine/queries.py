@@ -54,7 +54,8 @@ def item_names(items: Sequence[tuple], root: str) -> dict[str, np.ndarray]:
         several items that begin with one file the further ones end in "#2", "#3", ...; "person"
         and "camera" (I,), as the data set numbers them.
     """
-    paths, people, cameras, seen = [], [], [], Counter()
+    paths, people, cameras = [], [], []
+    seen: Counter[str] = Counter()
     for item in map(as_tracklet, items):
         path = _below(item.img_paths[0], root)
         seen[path] += 1

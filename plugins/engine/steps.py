@@ -7,7 +7,9 @@ step decides who is updated.
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -40,21 +42,23 @@ class Diverged(FloatingPointError):
 
 
 class Step:
-    """Common part of all steps: batches, mixed precision, gradients, updates, metrics.
+    """Provide the common part of all steps: batches, mixed precision, gradients, updates, metrics.
 
     Attributes:
-        iter: iteration of the whole run, set by the trainer before each :meth:`run_step`.
+        iter: iteration of the whole run, which the trainer sets before each :meth:`run_step`.
         epoch: epoch of the whole run, likewise.
-        batches: of the present update, as they came from the loader.
-        optimizer: the one that fastreid's learning-rate schedule drives.
+        batches: batches of the current update, as the loader gave them.
+        optimizer: optimizer that fastreid's learning-rate schedule drives.
         grad_scaler: loss scaler of float16 on CUDA, else None.
         parts: sections of DEFENSE with an ENABLED that this step uses.
     """
 
     parts: tuple[str, ...] = ()
 
-    def __init__(self, cfg: CfgNode, model: nn.Module, data_loader, optimizer: Optimizer) -> None:
-        """Take what the trainer has built; the model goes into training mode.
+    def __init__(
+        self, cfg: CfgNode, model: nn.Module, data_loader: Any, optimizer: Optimizer
+    ) -> None:
+        """Take the parts that the trainer has built; the model goes into training mode.
 
         Raises:
             InputError: a part of DEFENSE is enabled that this step ignores.
@@ -91,47 +95,47 @@ class Step:
         return []
 
     def optimizers(self) -> list[Optimizer]:
-        """The main one and those in ``checkpointables``: all that update the model."""
+        """List the optimizers that update the model: the main one, those in ``checkpointables``."""
         others = [each for each in self.checkpointables().values() if isinstance(each, Optimizer)]
         return [self.optimizer, *others]
 
     def resting_parameters(self) -> list[nn.Parameter]:
-        """Those of an adversary that has no turn in this step."""
+        """List the parameters of an adversary that has no turn in this step."""
         if not hasattr(self.model, "adversary_parameters") or self.adversary_parameters(self.model):
             return []
-        return list(self.model.adversary_parameters())
+        return list(cast(Any, self.model).adversary_parameters())
 
     def branches(self) -> set[str]:
-        """Kinds of batches that are trained on, of BRANCHES of ``plugins.modeling.dual_norm``."""
+        """Name the kinds of training batches, from ``plugins.modeling.dual_norm.BRANCHES``."""
         return {"clean"}
 
     def checkpointables(self) -> dict[str, object]:
-        """Name -> object with ``state_dict`` that belongs into a checkpoint."""
+        """Return the objects with a ``state_dict`` that a checkpoint holds, by name."""
         return {} if self.grad_scaler is None else {"grad_scaler": self.grad_scaler}
 
     def run_step(self) -> None:
-        """One iteration."""
+        """Run one iteration."""
         raise NotImplementedError
 
     def next_batches(self) -> tuple[list[dict], float]:
-        """SOLVER.ACCUMULATION batches, and the seconds waited for them."""
+        """Take SOLVER.ACCUMULATION batches; return them and the seconds spent waiting."""
         start = time.perf_counter()
         if self._stream is None:
             self._stream = iter(self.data_loader)
         self.batches = [next(self._stream) for _ in range(self.cfg.SOLVER.ACCUMULATION)]
-        # Counts what was trained on; loader workers are already further ahead.
+        # Counts the batches that were trained on; loader workers are further ahead.
         self.data_loader.batch_sampler.position += len(self.batches)
         return self.batches, time.perf_counter() - start
 
-    def batch_losses(self, batch: dict, **model_arguments) -> dict[str, Tensor]:
-        """What ``backward`` derives: the model's losses of a batch, by name."""
+    def batch_losses(self, batch: dict, **model_arguments: Any) -> dict[str, Tensor]:
+        """Compute the model's losses of a batch, by name, for ``backward``."""
         return self.model(batch, **model_arguments)
 
-    def backward(self, batches: list[dict], optimizer: Optimizer, **model_arguments) -> dict:
+    def backward(self, batches: list[dict], optimizer: Optimizer, **model_arguments: Any) -> dict:
         """Fill the gradients that ``optimizer`` will apply with their mean over batches and ranks.
 
         Returns:
-            Name -> loss, detached, mean over the batches. Empty if the model has none to offer.
+            Detached losses by name, means over the batches; empty where the model has none.
         """
         optimizer.zero_grad()
         means: dict[str, Tensor] = {}
@@ -140,7 +144,7 @@ class Step:
                 losses = self.batch_losses(batch, **model_arguments)
             if not losses:
                 return {}
-            total = sum(losses.values()) / len(batches)
+            total = cast(Tensor, sum(losses.values())) / len(batches)
             (total if self.grad_scaler is None else self.grad_scaler.scale(total)).backward()
             for name, loss in losses.items():
                 means[name] = means.get(name, 0) + loss.detach() / len(batches)
@@ -209,10 +213,12 @@ class Step:
 
 @STEP.register()
 class SimpleStep(Step):
-    """One player: every loss of the model, one update of every trainable tensor."""
+    """Train one player: every loss of the model, one update of every trainable tensor."""
 
-    def __init__(self, cfg: CfgNode, model: nn.Module, data_loader, optimizer: Optimizer) -> None:
-        """See :class:`Step`; warns where an adversary waits for its turn in vain."""
+    def __init__(
+        self, cfg: CfgNode, model: nn.Module, data_loader: Any, optimizer: Optimizer
+    ) -> None:
+        """Prepare a :class:`Step`; warn where an adversary never gets a turn."""
         super().__init__(cfg, model, data_loader, optimizer)
         if hasattr(model, "adversary_parameters"):
             logger.warning(
@@ -231,15 +237,17 @@ class SimpleStep(Step):
 
 @STEP.register()
 class AlternatingStep(Step):
-    """Two players, one turn each on the same batch: the adversary's, then the defender's (SADSTRM).
+    """Give two players a turn each on a batch: the adversary, then the defender (SADSTRM).
 
     The model offers ``model(batch, turn="attack")``, the adversary's losses, which reach no other
     parameter, and ``model(batch, turn="defense")``, the defender's. Before
     SOLVER.ADVERSARY.START_EPOCH the defender trains alone on ``model(batch)``.
     """
 
-    def __init__(self, cfg: CfgNode, model: nn.Module, data_loader, optimizer: Optimizer) -> None:
-        """See :class:`Step`; builds the adversary's optimizer, SGD."""
+    def __init__(
+        self, cfg: CfgNode, model: nn.Module, data_loader: Any, optimizer: Optimizer
+    ) -> None:
+        """Prepare a :class:`Step`; build the adversary's optimizer, SGD."""
         super().__init__(cfg, model, data_loader, optimizer)
         settings = cfg.SOLVER.ADVERSARY
         if settings.START_EPOCH >= cfg.SOLVER.MAX_EPOCH:
@@ -263,7 +271,7 @@ class AlternatingStep(Step):
 
     @classmethod
     def adversary_parameters(cls, model: nn.Module) -> list[nn.Parameter]:
-        """The parameters of the model's adversary.
+        """List the parameters of the model's adversary.
 
         Raises:
             InputError: the meta-architecture has no adversary.
@@ -273,20 +281,20 @@ class AlternatingStep(Step):
                 f"SOLVER.STEP AlternatingStep: {type(model).__name__} has no adversary; "
                 "use SimpleStep, or a meta-architecture that has one, such as SADSTRM"
             )
-        return list(model.adversary_parameters())
+        return list(cast(Any, model).adversary_parameters())
 
     def checkpointables(self) -> dict[str, object]:
-        """Adds the adversary's optimizer."""
+        """Add the adversary's optimizer."""
         both = super().checkpointables()
         if self.adversary_optimizer is not None:
             both["adversary_optimizer"] = self.adversary_optimizer
         return both
 
     def run_step(self) -> None:
-        """Adversary's turn, then defender's; during warm-up the defender's plain losses."""
+        """Run the adversary's turn, then the defender's; before START_EPOCH the plain losses."""
         batches, data_time = self.next_batches()
         if self.epoch < self.cfg.SOLVER.ADVERSARY.START_EPOCH:
-            attack_losses = {}
+            attack_losses: dict = {}
             losses = self.backward(batches, self.optimizer)
         else:
             attack_losses = self._attack(batches)
@@ -304,8 +312,10 @@ class AlternatingStep(Step):
         return losses
 
 
-def mixed_precision(cfg: CfgNode):
-    """Context factory for the forward pass and the loss scaler, as SOLVER.AMP and the device allow.
+def mixed_precision(
+    cfg: CfgNode,
+) -> tuple[Callable[[], AbstractContextManager], torch.amp.GradScaler | None]:
+    """Build the context of the forward pass and the loss scaler, as SOLVER.AMP and device allow.
 
     CUDA: float16 with a loss scaler, or bfloat16. CPU: bfloat16 where the processor has it, else
     float32, with one warning.

@@ -66,13 +66,13 @@ class TellUntrained(HookBase):
             self.after_train()
 
     def after_train(self) -> None:
-        """Lets go of the optimizers."""
+        """Remove the hooks of the optimizers."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
 
-    def _count(self, optimizer: Optimizer, *_) -> None:
-        """Called after each step of an optimizer, whose gradients are still there."""
+    def _count(self, optimizer: Optimizer, *_: object) -> None:
+        """Look at the gradients of an optimizer after each of its steps."""
         frozen = {id(parameter) for parameter in self._step.frozen()}
         waiting = [
             parameter

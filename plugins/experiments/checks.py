@@ -1,8 +1,9 @@
-"""Checks of a value in an ablation's YAML file; every mistake names the file and the key."""
+"""Check the values in an ablation's YAML file; every message names the file and the key."""
 
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from fastreid.config import CfgNode
 
@@ -12,17 +13,17 @@ from plugins.utils.yaml_files import read_yaml
 
 # "{seed}" or "{seed+100}" in a value.
 SEED = re.compile(r"\{seed(?: *\+ *(\d+))?\}")
-# A run sets these itself.
+# Keys that each run sets itself.
 OWN_KEYS = ("SEED", "PLUGINS", "OUTPUT_DIR", "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS")
 
 
 def load_tree(file: Path) -> dict:
-    """The mapping in a YAML file."""
+    """Read the mapping in a YAML file."""
     return mapping(read_yaml(file), str(file))
 
 
-def at_seed(value: object, seed: int) -> object:
-    """A value of a YAML file with a seed's number for "{seed}"; alone it is a whole number.
+def at_seed(value: Any, seed: int) -> Any:
+    """Put the number of a seed into a value of a YAML file; "{seed}" alone gives a whole number.
 
     >>> at_seed({"seed": "{seed}", "path": "logs/seed{seed+1}.pth", "T": [8]}, 3)
     {'seed': 3, 'path': 'logs/seed4.pth', 'T': [8]}
@@ -38,14 +39,14 @@ def at_seed(value: object, seed: int) -> object:
 
 
 def mapping(value: object, source: str) -> dict:
-    """The value, which must be a mapping."""
+    """Return the value; raise InputError unless it is a mapping."""
     if not isinstance(value, dict):
         raise InputError(f"{source}: found {value!r}, expected KEY: VALUE lines")
     return value
 
 
 def check_keys(tree: dict, known: tuple[str, ...], source: str) -> None:
-    """Raise InputError for a key that is not known, naming the nearest."""
+    """Raise InputError for an unknown key, with the closest known ones."""
     for key in tree:
         if key not in known:
             choices = ", ".join(closest_names(str(key), list(known)))
@@ -64,8 +65,8 @@ def check_name(name: str, source: str) -> None:
         raise InputError(f"{source}: expected a name of letters, digits, '_', '-' and '.'")
 
 
-def read_seeds(seeds: object, source: str) -> tuple[int, ...]:
-    """Different whole numbers from 0."""
+def read_seeds(seeds: Any, source: str) -> tuple[int, ...]:
+    """Read a list of different whole numbers from 0."""
     whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
     if not (whole and seeds and len(set(seeds)) == len(seeds)):
         raise InputError(f"{source}: found {seeds!r}, expected different whole numbers from 0")
@@ -76,9 +77,9 @@ def check_cfg(cfg: CfgNode, source: str, check: Callable[[CfgNode], None]) -> No
     """Raise InputError, with its source, for a config that no run can have.
 
     Args:
-        cfg: the config.
+        cfg: config to check.
         source: file and key, for the message.
-        check: raises InputError for what the config lacks or holds wrongly.
+        check: function that raises InputError for a wrong config.
     """
     try:
         check(cfg)

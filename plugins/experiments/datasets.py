@@ -1,4 +1,4 @@
-"""What the runs of an ablation train and are tested on."""
+"""Data sets that the runs of an ablation train and are tested on."""
 
 import dataclasses
 import hashlib
@@ -27,11 +27,11 @@ READERS = {
 
 @dataclass(frozen=True)
 class Dataset:
-    """What runs train or are tested on.
+    """Describe a data set that runs train or are tested on.
 
     Attributes:
-        name: for the record.
-        render: settings of a rendered set; None for one that lies in FASTREID_DATASETS.
+        name: name in the record.
+        render: settings of a rendered set; None for a set in FASTREID_DATASETS.
         layout: of a rendered set, a name of ``plugins.synthetic.LAYOUTS``.
     """
 
@@ -40,7 +40,7 @@ class Dataset:
     layout: str = HITSZ_VCM.name
 
     def record(self) -> dict | None:
-        """What decides the bytes of a rendered set: the settings that are not the default.
+        """Return the settings of a rendered set that are not the default; they decide its bytes.
 
         A setting that the renderer learns later makes no result stale.
         """
@@ -52,7 +52,7 @@ class Dataset:
         return {"renderer": RENDERER} | layout | {k: v for k, v in chosen if v != default[k]}
 
     def root(self) -> Path:
-        """The FASTREID_DATASETS of the runs; other settings have another folder."""
+        """Return the FASTREID_DATASETS of the runs; other settings have another folder."""
         root = Path(os.environ.get("FASTREID_DATASETS", "datasets"))
         if self.render is None:
             return root
@@ -61,7 +61,7 @@ class Dataset:
         return root / "ablation" / f"{self.name}-{digest[:8]}"
 
     def prepare(self, workers: int) -> None:
-        """Render the set unless it is there."""
+        """Render the set unless it exists."""
         if self.render is not None:
             layout = LAYOUTS[self.layout]
             render_layout(layout, self.root() / layout.folder, self.render, workers)
@@ -69,12 +69,12 @@ class Dataset:
 
 @dataclass(frozen=True)
 class FurtherTest:
-    """What every run is tested on after its training, besides what its config tests it on.
+    """Describe a further test of every run after its training, beside the tests of its config.
 
     Attributes:
-        name: for the table and the record.
+        name: name in the table and the record.
         parts: data sets whose scores are averaged, such as one for each site.
-        options: config key to value, of the evaluation.
+        options: values of config keys in the evaluation.
     """
 
     name: str
@@ -82,9 +82,9 @@ class FurtherTest:
     options: dict[str, object]
 
     def record(self) -> dict[str, object]:
-        """What decides the result besides the weights, flat."""
-        found = {}
+        """Return the settings that decide the result besides the weights, flat."""
+        record: dict[str, object] = {}
         for number, part in enumerate(self.parts, start=1):
             prefix = f"{number}." if len(self.parts) > 1 else ""
-            found |= {f"{prefix}{key}": value for key, value in (part.record() or {}).items()}
-        return found | self.options
+            record |= {f"{prefix}{key}": value for key, value in (part.record() or {}).items()}
+        return record | self.options

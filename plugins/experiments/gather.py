@@ -13,7 +13,7 @@ import numpy as np
 from plugins.engine.defaults import EVALUATION, EVALUATION_QUERIES, QUERIES, RESULTS
 from plugins.errors import InputError
 from plugins.evaluation import Evaluation, QueryResults, read_queries
-from plugins.experiments.datasets import FurtherTest
+from plugins.experiments.datasets import Dataset, FurtherTest
 from plugins.experiments.plan import Ablation, Row
 from plugins.experiments.stages import Stage, single
 from plugins.utils.io import read_json
@@ -25,16 +25,16 @@ Blocks = dict[str, dict]
 def gather_blocks(
     ablation: Ablation, row: Row, folder: Path, stages: list[Stage]
 ) -> dict[str, Blocks]:
-    """Name of a data set -> row of its table -> metrics.
+    """Gather the metrics of a run, by data set and by row of its table.
 
     Args:
         ablation: names the data sets.
-        row: that was run.
-        folder: of the run.
-        stages: of the run, finished.
+        row: row of the ablation that was run.
+        folder: folder of the run.
+        stages: finished evaluations of the run.
 
     Raises:
-        InputError: a file lacks what it should hold.
+        InputError: a file lacks results.
     """
     saved = read_json(folder / RESULTS)["results"]
     names = ablation.trained_on(row)
@@ -43,46 +43,46 @@ def gather_blocks(
             f"{folder / RESULTS}: results of {', '.join(saved)}; expected {', '.join(names)}"
         )
     attacked = bool(row.settings.get(ATTACKS))
-    found = {
+    gathered = {
         name: _named(blocks, attacked)
         for name, blocks in zip(names.values(), saved.values(), strict=True)
     }
-    for test, own in _by_test(stages):
-        if len(own) > 1:
-            rows = _joined(test, [stage.folder / EVALUATION_QUERIES for stage in own])
+    for test, parts in _by_test(stages):
+        if len(parts) > 1:
+            rows = _joined(test, [stage.folder / EVALUATION_QUERIES for stage in parts])
             blocks = {each.row: each.block() for each in rows}
         else:
-            file = own[0].folder / EVALUATION
+            file = parts[0].folder / EVALUATION
             blocks = single(read_json(file)["results"], file)
-        found[test.name] = _named(blocks, bool(test.options.get(ATTACKS, attacked)))
-    return found
+        gathered[test.name] = _named(blocks, bool(test.options.get(ATTACKS, attacked)))
+    return gathered
 
 
 def gather_queries(
     ablation: Ablation, row: Row, folder: Path, stages: list[Stage]
 ) -> Evaluation | None:
-    """What each query found, on data sets and in rows of the names in :func:`gather_blocks`.
+    """Gather the results of each query, with the names of data sets and rows as in the blocks.
 
     Returns:
-        None if the run is of an older version, which kept only means.
+        None for a run of an older version, which kept only means.
     """
     if not (folder / QUERIES).is_file():
         return None
     training = read_queries(folder / QUERIES)
     attacked = bool(row.settings.get(ATTACKS))
     datasets = dict.fromkeys(each.dataset for each in training.rows)
-    rows = []
+    rows: list[QueryResults] = []
     for dataset, name in zip(datasets, ablation.trained_on(row).values(), strict=True):
-        own = [each for each in training.rows if each.dataset == dataset]
-        rows += _renamed(own, name, attacked)
-    for test, own in _by_test(stages):
-        joined = _joined(test, [stage.folder / EVALUATION_QUERIES for stage in own])
+        trained = [each for each in training.rows if each.dataset == dataset]
+        rows += _renamed(trained, name, attacked)
+    for test, parts in _by_test(stages):
+        joined = _joined(test, [stage.folder / EVALUATION_QUERIES for stage in parts])
         rows += _renamed(joined, test.name, bool(test.options.get(ATTACKS, attacked)))
     return Evaluation(rows, {key: training.run[key] for key in ("seed", "epochs")})
 
 
 def attack_names(names: Iterable[str]) -> dict[str, str]:
-    """New names of rows under attack: where there is one direction, those of the attacks.
+    """Rename rows under attack: with one direction alone, a row is named by its attack.
 
     >>> attack_names(["Q2G", "Q2G+FNA"]), attack_names(["I2V", "V2I"])
     ({'Q2G': 'clean', 'Q2G+FNA': 'FNA'}, {'I2V': 'I2V', 'V2I': 'V2I'})
@@ -114,7 +114,7 @@ def _by_test(stages: list[Stage]) -> list[tuple[FurtherTest, list[Stage]]]:
 
 
 def _joined(test: FurtherTest, files: list[Path]) -> list[QueryResults]:
-    """The rows of a test, with its parts as trials; people of other render seeds are others."""
+    """Join the parts of a test as trials; render seeds tell people of the same number apart."""
     parts = [read_queries(file).rows for file in files]
     if len(parts) == 1:
         return list(parts[0])
@@ -127,7 +127,7 @@ def _joined(test: FurtherTest, files: list[Path]) -> list[QueryResults]:
             "path": [_prefixed(number, row.path) for number, row in enumerate(same, start=1)],
             "camera": [_prefixed(number, row.camera) for number, row in enumerate(same, start=1)],
             "person": [
-                _prefixed(part.render.seed, row.person)
+                _prefixed(_seed(part), row.person)
                 for part, row in zip(test.parts, same, strict=True)
             ],
         }
@@ -137,6 +137,11 @@ def _joined(test: FurtherTest, files: list[Path]) -> list[QueryResults]:
         arrays["trial"] = np.unique(arrays["trial"], return_inverse=True)[1]
         rows.append(replace(same[0], **arrays))
     return rows
+
+
+def _seed(part: Dataset) -> int:
+    assert part.render is not None, "a test with several parts renders them"
+    return part.render.seed
 
 
 def _prefixed(name: int, values: np.ndarray) -> np.ndarray:

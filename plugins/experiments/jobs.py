@@ -1,4 +1,4 @@
-"""Many runs, some at a time; one that fails, or a signal, costs the others nothing."""
+"""Run many runs, some at a time; a failing run or a signal costs the others nothing."""
 
 import contextlib
 import os
@@ -28,22 +28,23 @@ def execute(
     threads: int,
     finished: Callable[[dict, Evaluation | None], None],
 ) -> tuple[dict[str, str], int | None]:
-    """Run all, ``jobs`` at a time; a failing one is told and does not stop the others.
+    """Run all runs, ``jobs`` at a time; a failing run is reported and stops no other.
 
-    SIGINT and SIGTERM end the processes, which save first; the next time they are resumed. A second
+    SIGINT and SIGTERM end the processes, which save first and are resumed the next time. A second
     signal ends them at once.
 
     Args:
-        runs: what to run.
+        runs: runs to execute.
         train_net: path of the training tool.
         jobs: processes at a time.
-        threads: OMP threads of each.
-        finished: gets the result of every run as it ends, and what each query found.
+        threads: OMP threads of each process.
+        finished: receives the record of every run as it ends, and the results of each query.
 
     Returns:
-        (run to why it failed, the signal that stopped us or None).
+        (reason of each failed run, the signal that stopped the command or None).
     """
-    waiting, running, failures = deque(runs), [], {}
+    waiting, failures = deque(runs), {}
+    running: list[Job] = []
 
     @contextlib.contextmanager
     def failing(run: Run) -> Iterator[None]:
@@ -96,7 +97,7 @@ def execute(
 
 
 def wait_for_some(running: list[Job], stop: StopSignals) -> list[Job]:
-    """Jobs whose process has ended; waits for the first one, or for a signal."""
+    """Wait for the first process to end, or for a signal; return the ended jobs."""
     while running and stop.signal is None:
         if ended := [job for job in running if job.process.poll() is not None]:
             return ended
@@ -105,7 +106,7 @@ def wait_for_some(running: list[Job], stop: StopSignals) -> list[Job]:
 
 
 def end(processes: list[subprocess.Popen]) -> None:
-    """End processes with their children: SIGTERM, and SIGKILL for what is left."""
+    """End processes with their children: SIGTERM first, then SIGKILL."""
     for process in processes:
         _signal_group(process, signal.SIGTERM)
     for process in processes:

@@ -1,7 +1,6 @@
-"""The processes of runs: how one is started, what it was started with, and what it left.
+"""Start the processes of runs, record their settings and check their results.
 
-The running process keeps a lock on the log in its run's folder, so that no folder is ever used by
-two.
+The running process locks the log in its run's folder, so that two runs never use one folder.
 """
 
 import fcntl
@@ -23,11 +22,11 @@ from plugins.utils.io import write_json
 
 @dataclass(frozen=True)
 class Job:
-    """A run whose process is alive.
+    """Hold a run whose process is alive.
 
     Attributes:
-        run: what is run.
-        stage: the evaluation that the process does; None for the training.
+        run: run that the process works for.
+        stage: evaluation that the process does; None for the training.
         process: the process.
         started: monotonic seconds of its start.
         resumed: whether a training goes on.
@@ -40,10 +39,10 @@ class Job:
     resumed: bool
 
     def check(self) -> None:
-        """Look at what the process, which has ended, left.
+        """Check the files that the ended process left.
 
         Raises:
-            RunError: it failed.
+            RunError: the process failed.
         """
         log = self.run.folder / LOG
         if self.process.returncode:
@@ -53,18 +52,19 @@ class Job:
             raise RunError(f"wrote no {written.name}, see {log}")
         if not self.stage and not self.resumed:
             seconds = round(time.monotonic() - self.started, 1)
-            write_json(self.run.folder / MARKER, self.run.marker() | {"seconds": seconds}, indent=1)
+            marker = self.run.started_with() | {"seconds": seconds}
+            write_json(self.run.folder / MARKER, marker, indent=1)
 
 
 def last_error(log: Path) -> str:
-    """``": "`` and the one line that told a run's error, empty if none did."""
+    """Return ``": "`` and the last error line of a log; empty without one."""
     lines = log.read_text(errors="replace").splitlines()
-    told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return f": {told[-1]}" if told else ""
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return f": {errors[-1]}" if errors else ""
 
 
 def start(run: Run, train_net: Path, threads: int) -> Job:
-    """Start a run, or go on with the one that its folder holds: its training, or its next test.
+    """Start a run, or continue the run in its folder: its training, or its next test.
 
     Raises:
         RunError: another process has the folder, or it holds something else.
@@ -101,8 +101,8 @@ def start(run: Run, train_net: Path, threads: int) -> Job:
 
 
 def prepare_training(run: Run, threads: int, resume: bool) -> None:
-    """Write what a training is started with into its folder, which is emptied unless it goes on."""
-    before = run.marker() if resume else {}
+    """Write the settings of a training into its folder, which is emptied unless it is resumed."""
+    before = run.started_with() if resume else {}
     if not resume:
         clear(run.folder)
     about = sitting(run, before) | {"torch": torch.__version__, "threads": threads}
@@ -111,8 +111,8 @@ def prepare_training(run: Run, threads: int, resume: bool) -> None:
 
 
 def prepare_stage(run: Run, stage: Stage) -> None:
-    """Write what a test is started with; a folder that began the same keeps what it holds."""
-    marker = run.marker()
+    """Write the settings of a test; a folder with the same settings keeps its files."""
+    marker = run.started_with()
     write_json(run.folder / MARKER, marker | sitting(run, marker), indent=1)
     if stage.started():
         return
@@ -123,13 +123,13 @@ def prepare_stage(run: Run, stage: Stage) -> None:
 
 
 def sitting(run: Run, before: dict) -> dict[str, str]:
-    """Commits and devices of a run: code or a machine that changes during it is named."""
+    """Collect the commits and devices of a run, all of them where they change during it."""
     now = {"commit": current_commit(), "device": device_name(run.row.settings)}
     return {key: extended(before.get(key), value) for key, value in now.items()}
 
 
 def extended(names: str | None, name: str) -> str:
-    """What a record says a run was made with, a new name at the end.
+    """Append a new name to the names in a record.
 
     >>> extended(None, "CPU"), extended("CPU", "CPU"), extended("CPU", "GPU")
     ('CPU', 'CPU', 'CPU, GPU')
@@ -139,7 +139,7 @@ def extended(names: str | None, name: str) -> str:
 
 
 def clear(folder: Path) -> None:
-    """Empty a run's folder but for its locked log, and the marker, which is replaced in one go."""
+    """Empty the folder of a run, but for its locked log and the marker, which is replaced."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
@@ -155,7 +155,7 @@ def keep_only_final(folder: Path) -> None:
 
 
 def current_commit() -> str:
-    """Hash of the checkout's commit, "+dirty" if more than results has changed since."""
+    """Return the hash of the commit, with "+dirty" if more than results has changed since."""
     root = Path(__file__).resolve().parents[2]
 
     def git(*words: str) -> str:
@@ -170,7 +170,7 @@ def current_commit() -> str:
 
 
 def device_name(settings: dict) -> str:
-    """What a run with these settings computes on: ``CPU``, or what the GPU calls itself."""
+    """Name the device of a run with these settings: ``CPU``, or the GPU's own name."""
     device = str(settings.get("MODEL.DEVICE", "cuda"))
     wanted = device.startswith("cuda") and torch.cuda.is_available()
     return torch.cuda.get_device_name(device) if wanted else "CPU"

@@ -193,7 +193,8 @@ def cell(values: dict[int, float], reference: dict[int, float] | None) -> str:
     if not values:
         return "-"
     text = spread(list(values.values()))
-    differences = [values[seed] - reference[seed] for seed in values if seed in (reference or {})]
+    reference = reference or {}
+    differences = [values[seed] - reference[seed] for seed in values if seed in reference]
     return f"{text} ({spread(differences, '+')})" if differences else text
 
 

@@ -1,7 +1,7 @@
-"""One run of an ablation: a real training in a process and a folder of its own, and its tests.
+"""One run of an ablation: a training in its own process and folder, and its tests.
 
-A run's folder holds ``run.json``, what it was started with, and ``train.log``, what it printed. The
-running process keeps a lock on its log, so that no folder is ever used by two.
+The folder of a run holds ``run.json``, the settings that it was started with, and ``train.log``,
+its output. The running process locks its log, so that two runs never use one folder.
 """
 
 import sys
@@ -21,17 +21,17 @@ MARKER, LOG, CONFIG, FINAL = "run.json", "train.log", "config.yaml", "model_fina
 
 
 class RunError(InputError):
-    """A run that gave no result; the message names its log."""
+    """Report a run without a result; the message names its log."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One row with one seed, in its folder.
+    """Describe one row with one seed, in its folder.
 
     Attributes:
-        ablation: as this seed has it.
-        row: of it.
-        seed: its number.
+        ablation: the ablation, with this seed's number in it.
+        row: row of the ablation.
+        seed: number of the seed.
         folder: OUTPUT_DIR of the training.
     """
 
@@ -41,31 +41,31 @@ class Run:
     folder: Path
 
     def __str__(self) -> str:
-        """As in messages and folders."""
+        """Return the name for messages and folders."""
         return f"{self.row.name}/seed{self.seed}"
 
     def commands(self, train_net: Path) -> list[list[str]]:
-        """The command lines of all that a start would still do, in their order."""
+        """List the command lines that a start would still run, in their order."""
         trained = self.state().split(":")[0] in ("finished", "trained")
         stages = self.untested() if trained else self.stages()
         training = [] if trained else [self.command(train_net)]
         return training + [self.test_command(stage, train_net) for stage in stages]
 
     def test_command(self, stage: Stage, train_net: Path) -> list[str]:
-        """The command line of an evaluation after the training."""
+        """Build the command line of an evaluation after the training."""
         command = stage.command(train_net, self.folder / CONFIG, self.folder / FINAL)
         return [*command, *plugin_words(self.row.plugins)]
 
     def stages(self) -> list[Stage]:
-        """The evaluations after the training."""
+        """List the evaluations after the training."""
         return stages_of(list(self.ablation.tests.values()), self.folder)
 
     def untested(self) -> list[Stage]:
-        """Those of which there is no result that the file wants."""
+        """List the evaluations that have no result for the current file."""
         return [stage for stage in self.stages() if not stage.finished()]
 
     def command(self, train_net: Path) -> list[str]:
-        """The command line of the training; evaluates once, after the last epoch."""
+        """Build the command line of the training, which evaluates once, after the last epoch."""
         options = {
             **self.row.options,
             "SEED": self.seed,
@@ -76,8 +76,14 @@ class Run:
         tool = [sys.executable, str(train_net), "--config-file", self.ablation.config, "--resume"]
         return [*tool, *plugin_words(self.row.plugins), *words, "OUTPUT_DIR", str(self.folder)]
 
+    def started_with(self) -> dict:
+        """Return the settings that the folder's run, which has begun, was started with."""
+        marker = self.marker()
+        assert marker is not None, f"{self.folder}: no run has begun there"
+        return marker
+
     def marker(self) -> dict | None:
-        """What the folder's run was started with; None in a new folder.
+        """Read the settings that the folder's run was started with; None in a new folder.
 
         Raises:
             RunError: the folder holds something else.
@@ -90,7 +96,7 @@ class Run:
         return None
 
     def state(self) -> str:
-        """What a start would find.
+        """Describe the folder as a start would find it.
 
         ``new``, ``resumed``, ``replaced: <why>``, ``trained: <what it is still tested on>`` or
         ``finished``.
@@ -106,12 +112,12 @@ class Run:
         return f"trained: {left}" if left else "finished"
 
     def result(self) -> dict:
-        """The record of a finished run.
+        """Build the record of a finished run.
 
         Raises:
             RunError: it is not of the last epoch, or lacks a metric.
         """
-        marker, saved = self.marker(), read_json(self.folder / RESULTS)
+        marker, saved = self.started_with(), read_json(self.folder / RESULTS)
         if saved["epochs"] != self.row.epochs:
             raise RunError(f"{self.folder / RESULTS}: of epoch {saved['epochs']}, not the last")
         found = gather_blocks(self.ablation, self.row, self.folder, self.stages())
@@ -149,19 +155,19 @@ class Run:
         }
 
     def queries(self) -> Evaluation | None:
-        """What each query of a finished run found; None of a run of an older version."""
+        """Gather the results of each query; None for a run of an older version."""
         return gather_queries(self.ablation, self.row, self.folder, self.stages())
 
 
 def plan_runs(
     ablation: Ablation, rows: list[Row], seeds: list[int] | None, logs: Path
 ) -> list[Run]:
-    """The grid, seed by seed, so that an ablation that is stopped has compared all rows.
+    """List the runs of the grid, seed by seed, so that a stopped ablation has compared all rows.
 
     Args:
-        ablation: whose rows.
-        rows: of it.
-        seeds: instead of the rows' own.
+        ablation: ablation of the rows.
+        rows: rows to run.
+        seeds: seeds to run; None for those of each row.
         logs: folder of the logs of all ablations.
     """
     everything = dict.fromkeys(seed for row in rows for seed in (seeds or row.seeds))

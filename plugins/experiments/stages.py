@@ -1,7 +1,7 @@
-"""What follows a run's training: evaluations on further data sets, each in a process of its own.
+"""Stages after a run's training: evaluations on further data sets, each in its own process.
 
-A stage's folder, ``tests/NAME`` in that of the run, holds ``test.json``, what it was started with,
-beside what ``tools/train_net.py --eval-only`` leaves.
+The folder of a stage, ``tests/NAME`` in that of the run, holds ``test.json``, the settings that it
+was started with, beside the files of ``tools/train_net.py --eval-only``.
 """
 
 import keyword
@@ -23,10 +23,10 @@ class Stage:
     """One evaluation of one run.
 
     Attributes:
-        test: whose evaluation this is.
-        part: the data set that it takes.
-        name: of the test, and of several parts the part's number.
-        folder: its OUTPUT_DIR.
+        test: test that this evaluation is a part of.
+        part: data set of the evaluation.
+        name: name of the test, with the number of the part where there are several.
+        folder: OUTPUT_DIR of the evaluation.
     """
 
     test: FurtherTest
@@ -35,29 +35,29 @@ class Stage:
     folder: Path
 
     def __str__(self) -> str:
-        """As in messages."""
+        """Return the name for messages."""
         return self.name
 
     def wanted(self) -> dict:
-        """What its folder must have been started with."""
+        """Return the settings that its folder must have been started with."""
         return {"render": self.part.record(), "options": self.test.options}
 
     def started(self) -> bool:
-        """Whether its folder was started with what is wanted now."""
+        """Tell whether its folder was started with the settings that are wanted now."""
         file = self.folder / TEST_MARKER
         return file.is_file() and read_json(file, "what a test was started with") == self.wanted()
 
     def finished(self) -> bool:
-        """Whether its result is there."""
+        """Tell whether its result exists."""
         return self.started() and (self.folder / EVALUATION).is_file()
 
     def command(self, train_net: Path, config: Path, weights: Path) -> list[str]:
-        """The command line.
+        """Build the command line.
 
         Args:
             train_net: path of the training tool.
-            config: of the run.
-            weights: of the run.
+            config: config of the run.
+            weights: checkpoint of the run.
         """
         tests = {"DATASETS.TESTS": [READERS[self.part.layout]]} if self.part.render else {}
         options = {
@@ -73,7 +73,7 @@ class Stage:
 
 
 def stages_of(tests: list[FurtherTest], run_folder: Path) -> list[Stage]:
-    """All evaluations that follow a training: one for each part of each test."""
+    """List the evaluations that follow a training: one for each part of each test."""
     stages = []
     for test in tests:
         names = [test.name]
@@ -96,20 +96,21 @@ def plugin_words(plugins: Sequence[str]) -> list[str]:
 
 
 def spelt(value: object) -> str:
-    """A config value on a command line, where yacs would read a bare '50' as a number.
+    """Write a config value for a command line, where a bare '50' would be read as a number.
 
     >>> spelt("STIG"), spelt("50"), spelt([1, 2])
     ('STIG', "'50'", '[1, 2]')
     """
-    bare = isinstance(value, str) and value.isidentifier() and not keyword.iskeyword(value)
-    return value if bare else repr(value)
+    if isinstance(value, str) and value.isidentifier() and not keyword.iskeyword(value):
+        return value
+    return repr(value)
 
 
 def single(results: dict, where: Path) -> dict:
-    """The blocks of the one data set of an evaluation.
+    """Return the blocks of the only data set of an evaluation.
 
     Raises:
-        InputError: there are several.
+        InputError: there are several data sets.
     """
     if len(results) != 1:
         raise InputError(

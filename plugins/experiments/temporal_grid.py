@@ -9,14 +9,7 @@ from fastreid.config import CfgNode
 from tabulate import tabulate
 from tqdm import tqdm
 
-from plugins.config import (
-    check_key,
-    check_values,
-    merge,
-    set_value,
-    setup_cfg,
-    split_overrides,
-)
+from plugins.config import check_values, merge, merge_overrides, setup_cfg
 from plugins.errors import InputError
 from plugins.evaluation import QueryResults
 from plugins.experiments.checks import (
@@ -62,12 +55,13 @@ class TemporalGrid:
     against: dict[str, str]
 
 
-def read_grid(file: Path, opts: Sequence[str] = ()) -> TemporalGrid:
+def read_grid(file: Path, opts: Sequence[str] = (), plugins: Sequence[str] = ()) -> TemporalGrid:
     """Read a file, and check the config of every row.
 
     Args:
         file: the YAML file.
         opts: config keys and values from the command line.
+        plugins: modules and files of the user.
 
     Raises:
         InputError: names the file and the key.
@@ -88,12 +82,10 @@ def read_grid(file: Path, opts: Sequence[str] = ()) -> TemporalGrid:
         row = mapping(row, source)
         check_keys(row, ("against", "overrides"), source)
         overrides[name] = mapping(row.get("overrides") or {}, f"{source}.overrides")
-        cfg = setup_cfg(str(tree["config"]))
+        cfg = setup_cfg(str(tree["config"]), plugins=plugins)
         merge(cfg, mapping(tree["options"], f"{file}: options"), f"{file}: options")
         merge(cfg, overrides[name], f"{source}.overrides")
-        for key, value in split_overrides(opts):
-            check_key(cfg, key, source="command line")
-            set_value(cfg, key, value, source="command line")
+        merge_overrides(cfg, opts)
         check_values(cfg)
         cfgs[name] = cfg
         if name != first:

@@ -8,6 +8,7 @@ file that cannot be read or written raises an InputError of one line.
 import codecs
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import secrets
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from plugins.errors import InputError
 
@@ -66,8 +67,8 @@ def make_folder(path: str | os.PathLike, option: str = "") -> Path:
     """Make a folder and those above it, and find out whether files can be written there.
 
     Args:
-        path: of the folder; it may exist.
-        option: what names the folder, such as "OUTPUT_DIR", for the message.
+        path: folder to make; it may exist.
+        option: option or key that names the folder, such as "OUTPUT_DIR", for the message.
 
     Raises:
         InputError: the folder cannot be made or does not take a file.
@@ -112,7 +113,7 @@ def write_errors(path: str | os.PathLike) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _exclusive(path: Path) -> Iterator[BinaryIO]:
-    """A new file beside ``path``, locked while it is written; afterwards its name is gone.
+    """Open a new file beside ``path``, locked while it is written; afterwards its name is gone.
 
     Yields:
         The file, open for writing; its ``name`` is the temporary one.
@@ -148,7 +149,7 @@ def remove_leftovers(path: Path) -> None:
 
 
 def _lock(file: BinaryIO, wait: bool = True) -> bool:
-    """Whether this process got the lock of an open file; False where there are no locks."""
+    """Lock an open file; return False where another process holds it or there are no locks."""
     try:
         import fcntl
 
@@ -170,7 +171,7 @@ def _sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A regular file, open for reading.
+    """Open a regular file for reading.
 
     Raises:
         InputError: there is no such file, it is none, or it cannot be read.
@@ -188,7 +189,7 @@ def _opened(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
-    """The contents of a regular file.
+    """Read the contents of a regular file.
 
     Raises:
         InputError: there is no such file, it is none, or it cannot be read.
@@ -201,10 +202,10 @@ def read_bytes(path: str | os.PathLike) -> bytes:
 
 
 def read_text(path: str | os.PathLike, *, keep_line_ends: bool = False) -> str:
-    r"""The contents of a text file in UTF-8, with or without a byte order mark.
+    r"""Read a text file in UTF-8, with or without a byte order mark.
 
     Args:
-        path: of the file.
+        path: file to read.
         keep_line_ends: leave ``\r\n`` and ``\r`` as they are, as the ``csv`` module wants them;
             else every line ends in ``\n``.
 
@@ -225,12 +226,12 @@ def read_text(path: str | os.PathLike, *, keep_line_ends: bool = False) -> str:
     return text if keep_line_ends else text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def read_json(path: str | os.PathLike, expected: str = "JSON") -> object:
-    """The value in a JSON file.
+def read_json(path: str | os.PathLike, expected: str = "JSON") -> Any:
+    """Read the value in a JSON file.
 
     Args:
-        path: of the file.
-        expected: what the file should hold, for the message.
+        path: file to read.
+        expected: contents that the file should have, for the message.
 
     Raises:
         InputError: from :func:`read_text`, or the text is no JSON; the message names the line.
@@ -244,14 +245,14 @@ def read_json(path: str | os.PathLike, expected: str = "JSON") -> object:
 
 
 def read_tensors(path: str | os.PathLike, kind: str) -> object:
-    """What ``torch.save`` wrote: tensors and plain values, verified; no other object is made.
+    """Read a file of ``torch.save``: tensors and plain values, verified; no other object is made.
 
     A zip file, as torch has written since version 1.6, is checked against its own checksums. An
     older file is checked against the hash in its name, as in ``resnet50-19c8e357.pth``.
 
     Args:
-        path: of the file.
-        kind: what the file should be, such as "checkpoint", for the message.
+        path: file to read.
+        kind: the kind of file that is expected, such as "checkpoint", for the message.
 
     Raises:
         InputError: there is no such file, it is damaged, or it holds other objects.
@@ -281,17 +282,21 @@ def _verify(file: BinaryIO, path: Path) -> None:
             damaged = archive.testzip()
         if damaged:
             raise InputError(f"{path}: damaged: the checksum of its part {damaged} is wrong")
-    elif told := HASH_IN_NAME.search(path.name):
+    elif match := HASH_IN_NAME.search(path.name):
         file.seek(0)
-        found = hashlib.file_digest(file, "sha256").hexdigest()[: len(told[1])]
-        if found != told[1]:
+        digest = _sha256(file)[: len(match[1])]
+        if digest != match[1]:
             raise InputError(
-                f"{path}: damaged: its name tells the hash {told[1]}, its contents have {found}"
+                f"{path}: damaged: its name holds the hash {match[1]}, its contents have {digest}"
             )
     file.seek(0)
 
 
 def file_digest(path: str | os.PathLike) -> str:
-    """Twelve hexadecimal digits that tell a file's contents from others."""
+    """Return twelve hexadecimal digits that identify the contents of a file."""
     with _opened(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+        return _sha256(file)[:12]
+
+
+def _sha256(file: BinaryIO) -> str:
+    return hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()

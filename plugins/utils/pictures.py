@@ -33,11 +33,19 @@ QUERY, RIGHT, WRONG = "#3e4c59", "#2b9a4b", "#d23c3c"
 
 
 class Clip(Protocol):
-    """What is read of a tracklet."""
+    """A tracklet, as the picture reads it."""
 
-    img_paths: Sequence[str]
-    pid: int
-    camid: int
+    @property
+    def img_paths(self) -> Sequence[str]:
+        """Files of the frames, in their order."""
+
+    @property
+    def pid(self) -> int:
+        """Label of the person."""
+
+    @property
+    def camid(self) -> int:
+        """Label of the camera."""
 
 
 class RankedRow(NamedTuple):
@@ -57,17 +65,18 @@ class RankedRow(NamedTuple):
 
 
 def choose_queries(average_precision: Tensor, count: int) -> list[int]:
-    """Queries that show good and bad alike: evenly spaced in the order of their AP.
+    """Choose queries that show good and bad results: evenly spaced in the order of their AP.
 
     Args:
         average_precision: (Q,), NaN where the query does not count.
-        count: how many; the valid queries if there are fewer.
+        count: number of queries; all valid queries where there are fewer.
 
     Returns:
         Indices from the worst to the best, both included; for a count of 1 the median.
     """
-    worst_first = average_precision.nan_to_num(torch.inf).argsort(stable=True)
-    worst_first = worst_first[: int((~average_precision.isnan()).sum())].tolist()
+    valid = int((~average_precision.isnan()).sum())
+    order = average_precision.nan_to_num(torch.inf).argsort(stable=True)
+    worst_first: list[int] = order[:valid].tolist()
     if count == 1:
         return worst_first[(len(worst_first) - 1) // 2 :][:1]
     count = min(count, len(worst_first))
@@ -108,16 +117,16 @@ def draw_ranked_clips(
     pen.text((MARGIN, MARGIN), title, INK, heading, anchor="lt")
     pen.text((MARGIN, MARGIN + 2 * LINE), caption, FAINT, text, anchor="ls")
     legend_x = MARGIN
-    for colour, meaning in ((RIGHT, "same person"), (WRONG, "another person")):
-        pen.rectangle((legend_x, MARGIN + 3 * LINE - 10, legend_x + 10, MARGIN + 3 * LINE), colour)
+    for color, meaning in ((RIGHT, "same person"), (WRONG, "another person")):
+        pen.rectangle((legend_x, MARGIN + 3 * LINE - 10, legend_x + 10, MARGIN + 3 * LINE), color)
         pen.text((legend_x + 16, MARGIN + 3 * LINE), meaning, FAINT, text, anchor="ls")
         legend_x += 16 + math.ceil(text.getlength(meaning)) + CELL_GAP
     pen.text((MARGIN, rows_y - 8), "query", INK, text, anchor="ls")
     for rank in range(length):
         pen.text((list_x + rank * step_x, rows_y - 8), f"{rank + 1}", INK, text, anchor="ls")
 
-    def draw_clip(x: int, y: int, clip: Clip, colour: str, note: str) -> None:
-        strip = ImageOps.expand(clip_strip(clip.img_paths, frames), BORDER, colour)
+    def draw_clip(x: int, y: int, clip: Clip, color: str, note: str) -> None:
+        strip = ImageOps.expand(clip_strip(clip.img_paths, frames), BORDER, color)
         picture.paste(strip, (x, y))
         baseline = y + strip.height + LINE - 4
         pen.text((x, baseline), f"person {clip.pid}, camera {clip.camid}", INK, text, anchor="ls")
@@ -127,8 +136,8 @@ def draw_ranked_clips(
         y = rows_y + index * step_y
         draw_clip(MARGIN, y, row.query, QUERY, f"AP {100 * row.average_precision:.1f} %")
         for rank, (clip, distance) in enumerate(zip(row.gallery, row.distances, strict=True)):
-            colour = RIGHT if clip.pid == row.query.pid else WRONG
-            draw_clip(list_x + rank * step_x, y, clip, colour, f"distance {distance:.3f}")
+            color = RIGHT if clip.pid == row.query.pid else WRONG
+            draw_clip(list_x + rank * step_x, y, clip, color, f"distance {distance:.3f}")
     write_atomically(path, lambda file: picture.save(file, format="PNG"))
 
 

@@ -1,6 +1,7 @@
 """Read YAML that people write, without making objects, within limits, without losses."""
 
 import os
+from typing import Any
 
 import yaml
 
@@ -46,7 +47,7 @@ def _place(source: str, mark: yaml.Mark | None) -> str:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Load as PyYAML's safe loader, which makes no objects, with limits and without silent losses.
+    """Load like PyYAML's safe loader, which makes no objects, with limits and no silent loss.
 
     PyYAML lets the second of two equal keys win, and expands aliases without end.
     """
@@ -54,15 +55,15 @@ class _PlainLoader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._depth = 0
-        # Of each finished node: how many values it stands for, and how deep these are nested.
+        # For each finished node, the number of its values and the depth of their nesting.
         self._sizes: dict[yaml.Node, tuple[int, int]] = {}
 
-    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
+    def compose_node(self, parent: Any, index: Any) -> Any:
         mark = self.peek_event().start_mark
         if self.check_event(yaml.AliasEvent):
             node = super().compose_node(parent, index)
             if node not in self._sizes:
-                self._refuse("an alias within what it stands for", mark)
+                self._refuse("an alias inside of its own anchor", mark)
             return node
         self._depth += 1
         if self._depth > DEPTH:
@@ -72,7 +73,7 @@ class _PlainLoader(yaml.SafeLoader):
         self._measure(node, mark)
         return node
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         lines: dict[tuple[str, str], int] = {}
         for key, _ in node.value:
