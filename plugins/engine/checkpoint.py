@@ -9,7 +9,7 @@ import logging
 import os
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -239,7 +239,7 @@ class RandomState:
     def capture(self) -> None:
         """Gather the state of Python's, numpy's and torch's generators from every rank."""
         version, python, gauss = random.getstate()
-        kind, keys, position, has_gauss, cached = np.random.get_state()
+        kind, keys, position, has_gauss, cached = cast(tuple, np.random.get_state())
         own = {
             "python": [version, list(python), gauss],
             "numpy": [kind, keys.tolist(), position, has_gauss, cached],

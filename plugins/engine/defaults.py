@@ -145,6 +145,7 @@ def run(cfg: CfgNode, args: argparse.Namespace) -> None:
 
 def _run(cfg: CfgNode, args: argparse.Namespace) -> None:
     setup_run(cfg, args)
+    results: dict | None  # on the main process alone
     if args.eval_only:
         model = load_model(cfg, cfg.MODEL.WEIGHTS)
         results, queries = Trainer.test_queries(cfg, model, Trainer.build_tests(cfg, model))
@@ -157,6 +158,7 @@ def _run(cfg: CfgNode, args: argparse.Namespace) -> None:
         queries = trainer.queries
     if comm.is_main_process():
         logger.info("Checkpoints, log and metrics: %s", os.path.abspath(cfg.OUTPUT_DIR))
+        assert results is not None
         if len(cfg.DATASETS.TESTS) == 1:
             results = {cfg.DATASETS.TESTS[0]: results}
         save_results(cfg, results, queries, args.eval_only)

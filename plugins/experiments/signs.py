@@ -62,14 +62,13 @@ def signs_table(rows: Iterable[str], results: list[dict]) -> str:
         rows: names, in the order of the columns.
         results: records of runs; each value is the mean over those of a row that have it.
     """
-    means = {}
+    means: dict[str, dict[str, float]] = {}
     for row in rows:
         of_row = [result.get("signs", {}) for result in results if result["row"] == row]
-        names = dict.fromkeys(name for signs in of_row for name in signs)
-        if names:
+        if any(of_row):
             means[row] = {
                 name: statistics.fmean(signs[name] for signs in of_row if name in signs)
-                for name in names
+                for name in dict.fromkeys(name for signs in of_row for name in signs)
             }
     names = sorted({name for values in means.values() for name in values})
     if not names:

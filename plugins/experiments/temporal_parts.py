@@ -8,6 +8,7 @@ Legend: S sequences, N those of a test, B clips of a batch, T frames of a clip.
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from plugins.data.datasets.tracklet import VISIBLE
 from plugins.data.windows import test_windows, train_window
 from plugins.evaluation import QueryResults, evaluate_ranking
+from plugins.evaluation.side import Side
 from plugins.experiments.frozen_maps import FrozenMaps
 from plugins.modeling.meta_arch import VVIBaseline
 from plugins.modeling.temporal.base import CenteredPart
@@ -129,7 +131,7 @@ def train_part(cfg: CfgNode, frozen: FrozenMaps, people: list[str], seed: int) -
             maps = stacked([train_clip(cfg, frozen, row, generator) for row, _ in rows])
             targets = torch.tensor([person for _, person in rows])
             optimizer.zero_grad()
-            sum(part.losses(maps, targets).values()).backward()
+            cast(torch.Tensor, sum(part.losses(maps, targets).values())).backward()
             optimizer.step()
     return part
 
@@ -195,7 +197,7 @@ def search_people(
     """
     part.eval()
     rows = [row for row, each in enumerate(frozen.sequences) if each.person in set(people)]
-    features = []
+    features: list[torch.Tensor] = []
     for row in rows:
         clip = cfg.INPUT.CLIP
         length = len(frozen.sequences[row].frames)
@@ -203,21 +205,17 @@ def search_people(
         generator = torch.Generator().manual_seed(row)
         clips = [frozen.clip(row, ordered(cfg, each, generator), False) for each in windows]
         features.append(part.embed(stacked(clips)).mean(dim=0))
-    features = torch.stack(features)
-    own = [frozen.sequences[row] for row in rows]
-    persons = torch.tensor([people.index(each.person) for each in own])
-    cameras = sorted({each.camera for each in own})
-    seen_by = torch.tensor([cameras.index(each.camera) for each in own])
+    sequences = [frozen.sequences[row] for row in rows]
+    persons = torch.tensor([people.index(each.person) for each in sequences])
+    cameras = sorted({each.camera for each in sequences})
+    seen_by = torch.tensor([cameras.index(each.camera) for each in sequences])
+    items = Side(torch.stack(features), persons, seen_by)
     columns: dict[str, list[np.ndarray]] = {}
     for camera in range(len(cameras)):
         query = (seen_by == camera).nonzero()[:, 0]
         gallery = (seen_by != camera).nonzero()[:, 0]
-        ranking = evaluate_ranking(
-            features[query], features[gallery],
-            persons[query], persons[gallery],
-            seen_by[query], seen_by[gallery],
-        )  # fmt: skip
-        chosen = [own[index] for index in query.tolist()]
+        ranking = evaluate_ranking(items.select(query), items.select(gallery))
+        chosen = [sequences[index] for index in query.tolist()]
         about = {
             "trial": np.full(len(chosen), camera),
             "path": np.array([f"{each.person}/{each.camera}" for each in chosen]),

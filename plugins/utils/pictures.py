@@ -40,11 +40,11 @@ class Clip(Protocol):
         """Files of the frames, in their order."""
 
     @property
-    def pid(self) -> int:
+    def pid(self) -> int | str:
         """Label of the person."""
 
     @property
-    def camid(self) -> int:
+    def camid(self) -> int | str:
         """Label of the camera."""
 
 

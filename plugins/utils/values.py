@@ -42,9 +42,9 @@ def as_type_of(default: object, value: object) -> Any:
     if isinstance(default, int):
         return _expect(_is_whole(value), value, "a whole number")
     assert isinstance(default, float), f"no setting has a value such as {default!r}"
-    _expect(_is_number(value), value, "a number")
+    number: Any = _expect(_is_number(value), value, "a number")
     try:
-        return float(value)
+        return float(number)
     except OverflowError:
         return _expect(False, value, "a smaller number")
 
@@ -79,8 +79,10 @@ def _list(default: list | tuple, value: object) -> list | tuple:
         example = list(default)
         _expect(all(map(_is_number, value)), value, f"numbers, such as {example}")
     elif default and all(isinstance(entry, str) for entry in default):
-        example = ", ".join(default)
-        _expect(all(isinstance(entry, str) for entry in value), value, f"names, such as {example}")
+        names_now = ", ".join(default)
+        _expect(
+            all(isinstance(entry, str) for entry in value), value, f"names, such as {names_now}"
+        )
     else:
         _expect(_is_plain(value), value, "a list of names, numbers, or lists of these")
     return type(default)(value)

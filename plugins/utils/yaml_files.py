@@ -86,7 +86,8 @@ class _PlainLoader(yaml.SafeLoader):
                 lines[key.tag, key.value] = key.start_mark.line + 1
         return node
 
-    def _measure(self, node: yaml.Node, mark: yaml.Mark) -> None:
+    def _measure(self, node: yaml.Node | None, mark: yaml.Mark) -> None:
+        assert node is not None
         children: list[yaml.Node] = []
         if isinstance(node, yaml.SequenceNode):
             children = node.value
