@@ -20,6 +20,7 @@ from plugins.balancing.tables import (
     read_table,
     write_table,
 )
+from plugins.config import check_value
 from plugins.errors import InputError
 from plugins.utils.io import read_json, write_atomically, write_json
 
@@ -62,8 +63,7 @@ def fill_slots(
         InputError: the manifest is that of another plan, seed or number of candidates, or its
             images were made with something else.
     """
-    if candidates < 1:
-        raise InputError(f"DATASETS.BALANCE.CANDIDATES: {candidates}; expected 1 or more")
+    check_value("DATASETS.BALANCE.CANDIDATES", candidates)
     (folder / IMAGES).mkdir(parents=True, exist_ok=True)
     require_same_making(folder, made_with)
     outcomes = known_outcomes(slots, folder / MANIFEST, candidates, seed)

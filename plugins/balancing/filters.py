@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from plugins.balancing.photographs import labels
+from plugins.config import check_value
 from plugins.errors import InputError
 
 
@@ -132,8 +133,7 @@ def margin_quantile(
     Raises:
         InputError: the share is none.
     """
-    if not 0 <= share <= 1:
-        raise InputError(f"DATASETS.BALANCE.CLEAR: {share}; expected 0 to 1")
+    check_value("DATASETS.BALANCE.CLEAR", share)
     if share == 0:
         return -math.inf
     rows = labels(owners, people).tolist()

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
+from plugins.config import check_value
 from plugins.errors import InputError
 
 
@@ -43,13 +44,9 @@ class ConditionalUNet(nn.Module):
             InputError: size and channels do not fit.
         """
         super().__init__()
-        if patch < 1:
-            raise InputError(f"DATASETS.BALANCE.GENERATOR.PATCH: {patch}; expected 1 or more")
+        check_value("DATASETS.BALANCE.GENERATOR.PATCH", patch)
+        check_value("DATASETS.BALANCE.GENERATOR.CHANNELS", channels)
         step = patch * 2 ** (len(channels) - 1)
-        if not channels or any(channel < 8 or channel % 8 for channel in channels):
-            raise InputError(
-                f"DATASETS.BALANCE.GENERATOR.CHANNELS: {list(channels)}; expected multiples of 8"
-            )
         if len(size) != 2 or any(side < step or side % step for side in size):
             raise InputError(
                 f"DATASETS.BALANCE.GENERATOR.SIZE: {list(size)}; expected [height, width], "

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from plugins.errors import InputError
+from plugins.config import check_value
 
 FEW, ONE_CAMERA = "few", "one-camera"
 REASONS = (FEW, ONE_CAMERA)
@@ -47,10 +47,8 @@ def plan_slots(
     Raises:
         InputError: delta_1 is negative, or delta_2 is no such share.
     """
-    if least < 0:
-        raise InputError(f"DATASETS.BALANCE.DELTA1: {least}; expected a number of images, or 0")
-    if not 0 < largest_share <= 1:
-        raise InputError(f"DATASETS.BALANCE.DELTA2: {largest_share}; expected a share in (0, 1]")
+    check_value("DATASETS.BALANCE.DELTA1", least)
+    check_value("DATASETS.BALANCE.DELTA2", largest_share)
     by_person: dict[str, Counter[str]] = {}
     for (person, camera), number in sorted(counts.items()):
         by_person.setdefault(person, Counter())[camera] = number

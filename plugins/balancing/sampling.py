@@ -6,8 +6,7 @@ from torch import Tensor
 
 from plugins.balancing.edm import SIGMA_DATA
 from plugins.balancing.network import ConditionalUNet
-from plugins.errors import InputError
-from plugins.utils.names import closest_names
+from plugins.config import check_value
 
 SCHEDULERS = {"euler": EDMEulerScheduler, "dpm": EDMDPMSolverMultistepScheduler}
 SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 80.0, 7.0  # table 1 of EDM
@@ -41,11 +40,7 @@ def sample(
     Raises:
         InputError: no scheduler has that name.
     """
-    if scheduler not in SCHEDULERS:
-        raise InputError(
-            f"DATASETS.BALANCE.GENERATOR.SCHEDULER: '{scheduler}'; expected one of "
-            f"{', '.join(closest_names(scheduler, list(SCHEDULERS)))}"
-        )
+    check_value("DATASETS.BALANCE.GENERATOR.SCHEDULER", scheduler)
     path = SCHEDULERS[scheduler](
         sigma_min=SIGMA_MIN, sigma_max=SIGMA_MAX, sigma_data=SIGMA_DATA, rho=RHO
     )

@@ -50,21 +50,8 @@ class TrainingSettings:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "TrainingSettings":
-        """Those of a config; SEED -1 counts as 0, or no run could be resumed.
-
-        Raises:
-            InputError: a number is out of its range.
-        """
+        """Those of a config; SEED -1 counts as 0, or no run could be resumed."""
         keys = cfg.DATASETS.BALANCE.GENERATOR
-        for key in ("UNKNOWN", "EMA"):
-            if not 0 <= keys[key] < 1:
-                raise InputError(
-                    f"DATASETS.BALANCE.GENERATOR.{key}: {keys[key]}; expected 0 or more, below 1"
-                )
-        if not keys.BASE_LR > 0:
-            raise InputError(
-                f"DATASETS.BALANCE.GENERATOR.BASE_LR: {keys.BASE_LR}; expected more than 0"
-            )
         names = [field.name for field in dataclasses.fields(cls) if field.name != "seed"]
         values = {name: keys[name.upper()] for name in names}
         lists = {name: tuple(values[name]) for name in ("size", "channels")}

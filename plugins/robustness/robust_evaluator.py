@@ -35,12 +35,11 @@ from plugins.robustness.outcomes import (
     worst_scores,
 )
 from plugins.robustness.records import Record, fingerprint
-from plugins.robustness.searches import SIDES, Search, attack_search, reread_features
+from plugins.robustness.searches import Search, attack_search, reread_features
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "robustness"  # in OUTPUT_DIR
-SELECTS = ("clean", "worst")
 
 
 @EVALUATOR.register()
@@ -98,7 +97,6 @@ class RobustEvaluator(VVIEvaluator):
         There is none of that name, a key of ATTACK has no such value, or see ``check_reach``.
         """
         super().check_config(cfg)
-        check_settings(cfg)
         for name in cfg.TEST.ATTACKS:
             attack = read_attack(name, cfg, "TEST.ATTACKS")
             check_reach(name, attack.threat, attack.recipe)
@@ -306,18 +304,6 @@ class RobustEvaluator(VVIEvaluator):
         super()._gather_items(features, pids, camids, rows)
         # In the order of the test clips, as the processes' shares are consecutive.
         self.clip_rows = rows
-
-
-def check_settings(cfg: CfgNode) -> None:
-    """Raise InputError for a value that says not which rows to attack, how many, or what counts."""
-    for section, key, known in (("ATTACK", "SIDE", SIDES), ("TEST", "SELECT", SELECTS)):
-        if cfg[section][key] not in known:
-            raise InputError(
-                f"{section}.{key}: '{cfg[section][key]}'; expected {' or '.join(known)}"
-            )
-    for key, least in (("QUERIES", 0), ("BATCH", 1)):
-        if cfg.ATTACK[key] < least:
-            raise InputError(f"ATTACK.{key}: {cfg.ATTACK[key]}; expected {least} or more")
 
 
 def of_files(attack: str) -> str:

@@ -36,7 +36,6 @@ from plugins.robustness.outcomes import Attacked, Outcomes, Scores, join
 from plugins.robustness.records import Record
 from plugins.utils.random import derive_seed
 
-SIDES = ("query", "gallery")
 # Tells the seed of the scored pass from the attack's own.
 SCORED = 1
 

@@ -147,7 +147,7 @@ def test_guidance_moves_away_from_the_unknown():
 
 
 def test_an_unknown_scheduler_is_named():
-    with pytest.raises(InputError, match="'eular'; expected one of euler, dpm"):
+    with pytest.raises(InputError, match="'eular'; expected euler or dpm"):
         sample(Gaussian(0, 1), torch.zeros(SHAPE), None, None, scheduler="eular")
 
 
