@@ -6,6 +6,7 @@ from torch import nn
 from plugins.config import Key, add_keys
 from plugins.modeling.losses import Loss
 from plugins.registry import ATTACK, LOSS, TEMPORAL
+from plugins.robustness.checks import PASS, Check, Verdict, add_check
 
 
 def add_config(cfg):
@@ -61,3 +62,11 @@ class UsersAttack(ATTACK.get("FNA")):
     """As FNA, with an objective of one's own."""
 
     objective = staticmethod(away_from_the_person)
+
+
+def enough_probes(lab):
+    number = len(lab.probes)
+    return Verdict(PASS, f"The report attacks {number} queries.", number)
+
+
+add_check(Check("A", "Are there queries to attack?", enough_probes))

@@ -1,6 +1,13 @@
 """Checks: may the robust figures of a model be believed?"""
 
-from plugins.robustness.checks.catalogue import CHECKS, GROUPS, Check, run_checks
+from plugins.robustness.checks.catalogue import (
+    CHECKS,
+    GROUPS,
+    Check,
+    add_check,
+    all_checks,
+    run_checks,
+)
 from plugins.robustness.checks.verdict import (
     ESTABLISHED,
     FAIL,
@@ -23,6 +30,8 @@ __all__ = [
     "WARN",
     "Check",
     "Verdict",
+    "add_check",
+    "all_checks",
     "run_checks",
     "stamp",
 ]

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from plugins.errors import InputError
 from plugins.robustness.checks import generality, harness, masking, retrieval, strength
 from plugins.robustness.checks.verdict import Verdict, skipped
 from plugins.robustness.lab import Lab
@@ -77,9 +78,33 @@ CHECKS = (
 )
 
 
+_ADDED: list[Check] = []
+
+
+def add_check(check: Check) -> None:
+    """Add a check to every report, behind those of this package.
+
+    Raises:
+        InputError: there is no such group, or another check has the name.
+    """
+    if check.group not in GROUPS:
+        raise InputError(
+            f"check {check.name}: no group '{check.group}'; known: {', '.join(GROUPS)}"
+        )
+    if check.name in [each.name for each in all_checks()]:
+        raise InputError(f"check {check.name}: there is one of this name; expected another name")
+    _ADDED.append(check)
+
+
+def all_checks() -> list[Check]:
+    """List the checks of this package, then the added ones."""
+    return [*CHECKS, *_ADDED]
+
+
 def run_checks(lab: Lab) -> Iterator[tuple[Check, Verdict]]:
-    """Answer all, each logged as it ends."""
-    for number, check in enumerate(CHECKS, start=1):
+    """Answer all checks and log each as it ends."""
+    checks = all_checks()
+    for number, check in enumerate(checks, start=1):
         if len(lab.probes) < check.queries:
             verdict = skipped(f"{len(lab.probes)} queries are too few; expected {check.queries}")
         else:
@@ -88,7 +113,7 @@ def run_checks(lab: Lab) -> Iterator[tuple[Check, Verdict]]:
         logger.info(
             "%2d/%d %s %-7s %s: %s%s",
             number,
-            len(CHECKS),
+            len(checks),
             check.group,
             verdict.state,
             check.name,
