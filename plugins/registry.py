@@ -1,4 +1,4 @@
-"""Registries: fastreid's four re-exported, and the ones fastreid lacks.
+"""Re-export fastreid's four registries, and add those that fastreid lacks.
 
 Registered names are class or function names, so a name in a YAML file can be grepped.
 """
@@ -41,12 +41,12 @@ EVALUATOR = Registry("EVALUATOR")
 
 
 def known(registry: Registry) -> list[str]:
-    """Names registered in ``registry``, sorted."""
+    """List the names registered in ``registry``, sorted."""
     return sorted(registry._obj_map)
 
 
 def lookup(registry: Registry, name: str, key: str) -> Any:
-    """The object registered as ``name``.
+    """Return the object registered as ``name``.
 
     Args:
         registry: where to look.

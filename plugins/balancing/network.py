@@ -45,7 +45,7 @@ class ConditionalUNet(nn.Module):
         """
         super().__init__()
         check_value("DATASETS.BALANCE.GENERATOR.PATCH", patch)
-        check_value("DATASETS.BALANCE.GENERATOR.CHANNELS", channels)
+        check_value("DATASETS.BALANCE.GENERATOR.CHANNELS", list(channels))
         step = patch * 2 ** (len(channels) - 1)
         if len(size) != 2 or any(side < step or side % step for side in size):
             raise InputError(

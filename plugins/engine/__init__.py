@@ -1,4 +1,4 @@
-"""Trainer, steps, launcher, checkpoints."""
+"""Train and evaluate: trainer, steps, launcher, checkpoints."""
 
 from plugins.engine import steps
 from plugins.engine.defaults import read_cfg, run, run_rank

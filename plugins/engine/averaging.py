@@ -10,7 +10,7 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class WeightAverage:
-    """Exponential moving average of the network in training: a <- decay a + (1 - decay) live.
+    """Keep a moving average of the network in training: a <- decay a + (1 - decay) live.
 
     It starts from the weights after the first update. BatchNorm's statistics are averaged in the
     same way, so that they lag behind as the weights do: the live ones describe a network some

@@ -1,4 +1,4 @@
-"""Checkpoints: written atomically, loaded without unpickling objects, refused when they do not fit.
+"""Write checkpoints atomically, load them without unpickling objects, refuse those that do not fit.
 
 A file holds the keys ``model, optimizer, lr_sched, warmup_sched, epoch, metric`` of fastreid and
 ``sampler, random_state, best_metric, config`` and the step's own optimizers. ``model`` is what is
@@ -46,7 +46,7 @@ SCHEDULE = (
 
 
 class Checkpointer(FastreidCheckpointer):
-    """Fastreid's checkpointer, made safe against kills, half-written files and wrong weights."""
+    """Make fastreid's checkpointer safe against kills, half-written files and wrong weights."""
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write ``name``.pth completely or not at all, then point ``last_checkpoint`` at it."""
@@ -65,11 +65,11 @@ class Checkpointer(FastreidCheckpointer):
         write_text(Path(self.save_dir, "last_checkpoint"), last_filename_basename)
 
     def has_checkpoint(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
+        """Tell whether there is a checkpoint to resume from."""
         return bool(self.get_checkpoint_file())
 
     def get_checkpoint_file(self) -> str:
-        """The checkpoint that ``last_checkpoint`` names, else the newest one in the folder.
+        """Return the checkpoint that ``last_checkpoint`` names, else the newest one in the folder.
 
         Returns:
             A path; empty where the folder has no checkpoint.
@@ -89,7 +89,7 @@ class Checkpointer(FastreidCheckpointer):
         return str(files[0]) if files else ""
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
-        """As fastreid's, for files that fit.
+        """Load a checkpoint as fastreid does, but only if it fits.
 
         Args:
             path: file; empty loads nothing.
@@ -156,7 +156,7 @@ class Checkpointer(FastreidCheckpointer):
 
 
 def read_checkpoint(path: str, *, bare: bool = False) -> dict:
-    """The contents of a checkpoint file; tensors and plain values only.
+    """Read a checkpoint file, which holds tensors and plain values only.
 
     Args:
         path: of the file.
@@ -182,7 +182,7 @@ def read_checkpoint(path: str, *, bare: bool = False) -> dict:
 
 
 def is_state_dict(content: object) -> bool:
-    """Whether these are tensors by name, one or more."""
+    """Tell whether a value is a dictionary of one or more tensors by name."""
     return (
         isinstance(content, dict)
         and bool(content)
@@ -191,7 +191,7 @@ def is_state_dict(content: object) -> bool:
 
 
 def check_schedule(path: str, cfg: CfgNode) -> None:
-    """Raise InputError if a run that goes on from a checkpoint asks for another schedule than its.
+    """Raise InputError if a resumed run asks for another schedule than its checkpoint had.
 
     A cosine falls to its end at SOLVER.MAX_EPOCH, so with it that belongs to the schedule.
     """
@@ -209,14 +209,14 @@ def check_schedule(path: str, cfg: CfgNode) -> None:
 
 
 def changed_settings(before: str, cfg: CfgNode) -> dict[str, tuple]:
-    """(value in the YAML ``before``, value now) of each key where they differ, by its name."""
+    """Return (value in the YAML ``before``, value now) by key, where the two differ."""
     old, new = (dict(flatten(yaml.safe_load(text))) for text in (before, cfg.dump()))
     keys = sorted(old.keys() | new.keys())
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
 
 def newest_first(folder: Path) -> list[Path]:
-    """The checkpoints of a run's folder but model_best.pth, the newest first."""
+    """List the checkpoints of a run's folder without model_best.pth, the newest first."""
     files = [file for file in folder.glob("model_*.pth") if file.name != "model_best.pth"]
     return sorted(files, key=os.path.getmtime, reverse=True)
 
@@ -227,13 +227,13 @@ def _others(path: str) -> str:
 
 
 class RandomState:
-    """The random generators of all ranks, as something a checkpoint can hold.
+    """Keep the states of the random generators of all ranks for a checkpoint.
 
     All ranks call :meth:`capture`; rank 0 saves what it gathered.
     """
 
     def __init__(self) -> None:
-        """Nothing captured yet."""
+        """Begin without captured states."""
         self._states: list[dict] = []
 
     def capture(self) -> None:
@@ -249,7 +249,7 @@ class RandomState:
         self._states = comm.gather(own)
 
     def state_dict(self) -> dict:
-        """One state a rank."""
+        """Return the states, one for each rank."""
         return {"ranks": self._states}
 
     def load_state_dict(self, state: dict) -> None:
@@ -267,14 +267,14 @@ class RandomState:
 
 
 class BestMetric:
-    """The best ``metric`` so far, so that a resumed run does not overwrite a better model."""
+    """Keep the best ``metric`` so far, so that a resumed run overwrites no better model."""
 
     def __init__(self) -> None:
-        """Worse than any metric."""
+        """Begin with a value below every metric."""
         self.value = -1.0
 
     def state_dict(self) -> dict:
-        """The value."""
+        """Return the value."""
         return {"value": float(self.value)}
 
     def load_state_dict(self, state: dict) -> None:
@@ -283,17 +283,17 @@ class BestMetric:
 
 
 class SavedConfig:
-    """The config inside a checkpoint; a resumed run is told which settings differ."""
+    """Keep the config inside a checkpoint; a resumed run logs the settings that differ."""
 
     def __init__(self, cfg: CfgNode) -> None:
         """Take this run's config."""
         self._cfg = cfg
 
     def state_dict(self) -> dict:
-        """The config as YAML."""
+        """Return the config as YAML."""
         return {"yaml": self._cfg.dump()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Log every key whose value is not what the checkpoint's run had."""
+        """Log every key whose value differs from that of the checkpoint's run."""
         for key, (before, now) in changed_settings(state["yaml"], self._cfg).items():
             logger.warning("Resuming with %s %s; was %s", key, now, before)

@@ -1,4 +1,4 @@
-"""Check what can be known of a config before any data is read: a wrong name answers at once.
+"""Check a config before any data is read, so that a wrong name or value is reported at once.
 
 A part that is registered may have a class method ``check_config(cfg)``, which raises InputError for
 what it cannot work with; it is called here, before the part is built.
@@ -25,7 +25,7 @@ from plugins.registry import EVALUATOR, SAMPLER, STEP, lookup
 
 
 def check_run(cfg: CfgNode, processes: int) -> None:
-    """Check all that a training, and the evaluations in it, will need.
+    """Check the settings of a training and of the evaluations in it.
 
     Args:
         cfg: of the run.
@@ -53,7 +53,7 @@ def check_run(cfg: CfgNode, processes: int) -> None:
 
 
 def check_evaluation(cfg: CfgNode) -> None:
-    """Check all that an evaluation will need; raises InputError as :func:`check_run`."""
+    """Check the settings of an evaluation; raise InputError as :func:`check_run`."""
     check_values(cfg)
     check_datasets(cfg, "TESTS")
     check_evaluator(cfg)
@@ -72,7 +72,7 @@ def check_datasets(cfg: CfgNode, *keys: str) -> None:
 
 
 def check_dataset_names(cfg: CfgNode, *keys: str) -> None:
-    """Raise InputError for a name in the keys of DATASETS, or in a set there, that is no data set.
+    """Raise InputError for an unknown data set in the keys of DATASETS, or in a set named there.
 
     Also where sets are inside each other.
     """
@@ -82,14 +82,14 @@ def check_dataset_names(cfg: CfgNode, *keys: str) -> None:
 
 
 def check_evaluator(cfg: CfgNode) -> None:
-    """Raise InputError for an evaluator, or a value of TEST or INPUT.CLIP, that cannot be."""
+    """Raise InputError for an unknown evaluator, or a wrong value of TEST or INPUT.CLIP."""
     for check in (clip_sampling, check_corruption):
         check(cfg)
     check_part(EVALUATOR, evaluator_name(cfg), "TEST.EVALUATOR", cfg)
 
 
 def check_part(registry: Registry, name: str, key: str, cfg: CfgNode) -> None:
-    """Look a part up, and ask it whether it can work with the config."""
+    """Look up a part and let it check the config."""
     check = getattr(lookup(registry, name, key), "check_config", None)
     if check is not None:
         check(cfg)

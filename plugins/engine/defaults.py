@@ -1,4 +1,4 @@
-"""What a run starts with: config, log, seeds; and the two things it can do."""
+"""Start a run: its config, log and seeds; train and evaluate, or evaluate alone."""
 
 import argparse
 import contextlib
@@ -34,7 +34,7 @@ QUERIES, EVALUATION_QUERIES = "queries.npz", "evaluation_queries.npz"
 
 
 def read_cfg(args: argparse.Namespace) -> CfgNode:
-    """The run's config, frozen, with what can be checked before any process starts.
+    """Read the run's config, frozen, and check it before any process starts.
 
     Raises:
         InputError: an unknown key or device; a part that is not registered, or that refuses its
@@ -194,12 +194,12 @@ def tell_where_it_goes_on(output: str, args: argparse.Namespace) -> None:
 
 
 def newest_beside(config_file: str) -> str:
-    """The newest checkpoint in the folder of a config; empty where there is none."""
+    """Return the newest checkpoint in the folder of a config; empty without one."""
     return Checkpointer(nn.Identity(), str(Path(config_file).parent)).get_checkpoint_file()
 
 
 def same_folder(one: Path, other: Path) -> bool:
-    """Whether two paths lead to the same folder."""
+    """Tell whether two paths lead to the same folder."""
     return one.resolve() == other.resolve()
 
 

@@ -1,4 +1,4 @@
-"""What the ranks of a run exchange: weights at the start, gradients each step, statistics.
+"""Exchange weights at the start, gradients in each step and statistics between ranks.
 
 Gradients are averaged after ``backward`` instead of through DistributedDataParallel's hooks,
 because a step may run several forwards, update one of two players, or differentiate twice; the one
@@ -31,7 +31,7 @@ def broadcast_model(model: nn.Module) -> None:
 
 
 def lost_rank(error: BaseException | None) -> bool:
-    """Whether an error comes of another rank that has ended."""
+    """Tell whether an error arose because another rank has ended."""
     while error is not None:
         lost = isinstance(error, dist.DistNetworkError) or any(t in str(error) for t in GONE)
         if lost and isinstance(error, RuntimeError) and comm.get_world_size() > 1:
@@ -41,7 +41,7 @@ def lost_rank(error: BaseException | None) -> bool:
 
 
 def agree_on_largest(number: int) -> int:
-    """The largest of the ranks' numbers; every rank must call this."""
+    """Return the largest of the ranks' numbers; every rank must call this."""
     if comm.get_world_size() == 1:
         return number
     numbers = torch.tensor([number])
@@ -85,7 +85,7 @@ def average_buffers(model: nn.Module) -> None:
 
 
 def _all_reduce_mean(tensors: list[Tensor], size: int) -> None:
-    """Mean over ``size`` ranks, in place, in a few large messages that travel at the same time."""
+    """Average over ``size`` ranks, in place, by a few large messages that travel together."""
     buckets: list[list[Tensor]] = []
     filled = BUCKET_ELEMENTS
     for tensor in tensors:

@@ -1,4 +1,4 @@
-"""A training whose loss is no longer finite: the batch is saved, and the way back is named."""
+"""Handle a loss that is not finite: save the batch, and name the checkpoint to return to."""
 
 import logging
 from pathlib import Path
@@ -17,7 +17,7 @@ LARGEST_BATCH = 64 * 2**20  # bytes of images that are saved with their paths an
 
 
 def failure_of(error: FloatingPointError, step: Step, folder: Path) -> RunFailed:
-    """Save the batches of the iteration; gives the line that ends the run, on all ranks the same.
+    """Save the batches of the iteration; return the error of the run, the same on all ranks.
 
     Args:
         error: what the step raised.
@@ -39,13 +39,13 @@ def failure_of(error: FloatingPointError, step: Step, folder: Path) -> RunFailed
 
 
 def batch_file(iteration: int, rank: int) -> str:
-    """Name of the file of a batch."""
+    """Name the file of a batch."""
     own = f"_rank{rank}" if comm.get_world_size() > 1 else ""
     return f"diverged_{iteration:07d}{own}.pth"
 
 
 def about(step: Step, losses: dict[str, float]) -> dict:
-    """What was trained on: paths and labels of each batch, and the images if they are few."""
+    """Collect paths and labels of each batch, and the images if they are few."""
     images = sum(batch["images"].nbytes for batch in step.batches)
     left_out = {"images"} if images > LARGEST_BATCH else set()
     batches = [
@@ -66,7 +66,7 @@ def about(step: Step, losses: dict[str, float]) -> dict:
 
 
 def last_good_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint of a folder that is whole and whose weights are finite."""
+    """Find the newest intact checkpoint of a folder whose weights are finite."""
     for path in newest_first(folder):
         try:
             weights = read_checkpoint(str(path))["model"].values()

@@ -1,4 +1,4 @@
-"""Hooks beside fastreid's."""
+"""Hooks that replace fastreid's or stand beside them."""
 
 import re
 from pathlib import Path
@@ -20,35 +20,35 @@ FILES = (JSONWriter, TensorboardXWriter)  # writers that write a scalar once
 
 
 class AverageWeights(HookBase):
-    """Keeps the trainer's moving average of the weights up to date."""
+    """Keep the trainer's moving average of the weights up to date."""
 
     def after_step(self) -> None:
-        """Called on every rank, whose weights are equal."""
+        """Update the average on every rank, whose weights are equal."""
         self.trainer.average.update()
 
 
 class AverageBuffers(HookBase):
-    """Averages BatchNorm's running statistics over the ranks; goes just before evaluation."""
+    """Average BatchNorm's running statistics over the ranks, just before an evaluation."""
 
     def after_epoch(self) -> None:
-        """Called on every rank; each saw other clips, in the averaged weights' statistics too."""
+        """Average on every rank, also the statistics that belong to the averaged weights."""
         average_buffers(self.trainer.model)
         if self.trainer.average is not None:
             average_buffers(self.trainer.average.model)
 
 
 class LRScheduler(hooks.LRScheduler):
-    """Fastreid's, with a warm-up of as many steps as it has iterations.
+    """Drive fastreid's schedule with a warm-up of as many steps as it has iterations.
 
     fastreid leaves out those in which float16's loss scale changes, counts them all the same, and
     the rest of the training keeps the lower rate.
     """
 
     def before_step(self) -> None:
-        """Nothing to remember."""
+        """Override fastreid's, which remembers nothing that is needed here."""
 
     def after_step(self) -> None:
-        """Logs the rate and takes the warm-up's next step."""
+        """Log the learning rate and take the next step of the warm-up."""
         rate = self._optimizer.param_groups[self._best_param_group_id]["lr"]
         self.trainer.storage.put_scalar("lr", rate, smoothing_hint=False)
         if self.trainer.iter < self.trainer.warmup_iters:
@@ -56,14 +56,14 @@ class LRScheduler(hooks.LRScheduler):
 
 
 class LayerFreeze(HookBase):
-    """Keeps MODEL.FREEZE_LAYERS in evaluation mode before iteration SOLVER.FREEZE_ITERS.
+    """Keep MODEL.FREEZE_LAYERS in evaluation mode before iteration SOLVER.FREEZE_ITERS.
 
     fastreid's does so once, until an evaluation puts the whole model into training mode. A step
     keeps the weights.
     """
 
     def __init__(self, model: nn.Module, cfg: CfgNode) -> None:
-        """Find the layers; as fastreid reads them, a name is the beginning of parameters' names.
+        """Find the layers; as in fastreid, a name is the beginning of parameter names.
 
         Raises:
             InputError: no parameter's name begins so.
@@ -82,21 +82,21 @@ class LayerFreeze(HookBase):
         self._iters = cfg.SOLVER.FREEZE_ITERS
 
     def before_step(self) -> None:
-        """Freezes, or in iteration FREEZE_ITERS lets go."""
+        """Freeze the layers, or release them in iteration FREEZE_ITERS."""
         if self.trainer.iter <= self._iters:
             for layer in self._layers:
                 layer.train(self.trainer.iter == self._iters)
 
 
 class EvalHook(hooks.EvalHook):
-    """Fastreid's, that leaves a training alone which an error ended.
+    """Evaluate as fastreid's hook does, but not after an error ended the training.
 
     fastreid evaluates at the end if the last epoch had begun: before the error is told, and on the
     ranks that the error did not reach for ever.
     """
 
     def after_train(self) -> None:
-        """Evaluates where the period left out the last epoch, or a resumed run has none left."""
+        """Evaluate where the period left out the last epoch, or a resumed run has no epoch left."""
         trainer = self.trainer
         left_out = trainer.max_epoch % self._period or trainer.start_epoch == trainer.max_epoch
         if trainer.iter == trainer.max_iter and left_out:
@@ -105,19 +105,19 @@ class EvalHook(hooks.EvalHook):
 
 
 class CaptureRandomState(HookBase):
-    """Gathers the random generators of all ranks; goes between evaluation and checkpoint."""
+    """Gather the random generators of all ranks, between evaluation and checkpoint."""
 
     def __init__(self, random_state: RandomState) -> None:
         """Take the object that the checkpointer saves."""
         self._random_state = random_state
 
     def after_epoch(self) -> None:
-        """Called on every rank."""
+        """Capture the states; every rank must call this."""
         self._random_state.capture()
 
 
 class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
-    """Fastreid's, but model_best.pth is of an epoch that was evaluated, whatever the period.
+    """Save as fastreid's hook does, but model_best.pth only from an evaluated epoch.
 
     fastreid compares only in the epochs of its period, and there the last metric found, which may
     be that of another epoch. Only the main process has this hook.
@@ -129,7 +129,7 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
         self._best = best
 
     def after_epoch(self) -> None:
-        """Saves what is due; a checkpoint whose epoch was not evaluated has "metric" -1."""
+        """Save the checkpoints that are due; without an evaluation "metric" is -1."""
         epoch, metric = self.trainer.epoch, self._metric()
         if metric > self._best.value:
             self._best.value = metric
@@ -158,7 +158,7 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
 
 
 class PeriodicWriter(hooks.PeriodicWriter):
-    """Fastreid's, that writes an iteration once, with what its evaluation found.
+    """Write as fastreid's hook does, but each iteration once, with its evaluation.
 
     fastreid writes the last iteration of an epoch before the evaluation and never again, so that
     the results of that iteration are missing from metrics.json and TensorBoard.
@@ -166,7 +166,7 @@ class PeriodicWriter(hooks.PeriodicWriter):
 
     @property
     def written(self) -> int:
-        """The last iteration that was written; -1: none."""
+        """Return the last iteration that was written, -1 before the first."""
         return max((w._last_write for w in self._writers if isinstance(w, FILES)), default=-1)
 
     @written.setter
@@ -176,12 +176,12 @@ class PeriodicWriter(hooks.PeriodicWriter):
                 writer._last_write = iteration
 
     def after_step(self) -> None:
-        """Leaves an epoch's last iteration to ``after_epoch``, which follows the evaluation."""
+        """Leave an epoch's last iteration to ``after_epoch``, which follows the evaluation."""
         if (self.trainer.iter + 1) % self.trainer.iters_per_epoch:
             super().after_step()
 
     def after_train(self) -> None:
-        """Writes an evaluation that came after the last epoch."""
+        """Write an evaluation that came after the last epoch."""
         if self.trainer.iter == self.trainer.max_iter:
             # Fastreid's line in the log asks for it, also where no epoch was left to begin.
             self.trainer.storage.epoch = self.trainer.epoch

@@ -1,4 +1,4 @@
-"""A training that was stopped in the middle of an epoch, and what it needs to go on there.
+"""Stop a training in the middle of an epoch, and save the state to continue there.
 
 The file ``model_interrupted.pth`` is a checkpoint like the others with one key more,
 ``interruption``: where the epoch was left, what the log was about to say, and the buffers of each
@@ -23,7 +23,7 @@ HISTORY = 1000  # values of a scalar; no line of the log looks further back
 
 @dataclass
 class Interruption:
-    """Where and how an epoch was left.
+    """Describe where and how an epoch was left.
 
     Attributes:
         iteration: iterations done of the whole run.
@@ -42,11 +42,11 @@ class Interruption:
     buffers: list
 
     def state_dict(self) -> dict:
-        """Plain values and tensors."""
+        """Return plain values and tensors."""
         return asdict(self)
 
     def check(self, path: str, iters_per_epoch: int, max_epoch: int) -> None:
-        """Raise InputError if a run with these numbers cannot go on in the middle of the epoch."""
+        """Raise InputError if a run with these numbers cannot continue in the middle of the epoch."""
         if self.iters_per_epoch != iters_per_epoch:
             raise InputError(
                 f"{path}: cannot go on after iteration {self.iteration}: an epoch had "
@@ -62,12 +62,12 @@ class Interruption:
 
 
 def agreed_signal(number: int | None) -> int | None:
-    """The signal that this or another rank has got, the same on all ranks, which all call this."""
+    """Agree on the signal that any rank received; every rank must call this."""
     return agree_on_largest(number or 0) or None
 
 
 def gather_buffers(*modules: nn.Module) -> list[list[Tensor]]:
-    """The floating-point buffers of the modules on each rank, on rank 0; called on all ranks.
+    """Gather the floating-point buffers of the modules on rank 0; every rank must call this.
 
     Each rank has statistics of BatchNorm of its own until an epoch ends.
     """
@@ -77,7 +77,7 @@ def gather_buffers(*modules: nn.Module) -> list[list[Tensor]]:
 
 
 def restore_buffers(gathered: list[list[Tensor]], *modules: nn.Module) -> None:
-    """Give the modules what this rank's had; ranks of another number keep those of rank 0."""
+    """Restore the buffers of this rank; another number of ranks keeps those of rank 0."""
     if len(gathered) == comm.get_world_size():
         own = gathered[comm.get_rank()]
         for buffer, value in zip(float_buffers(*modules), own, strict=True):
@@ -85,12 +85,12 @@ def restore_buffers(gathered: list[list[Tensor]], *modules: nn.Module) -> None:
 
 
 def float_buffers(*modules: nn.Module) -> list[Tensor]:
-    """The floating-point buffers of the modules, in order."""
+    """List the floating-point buffers of the modules, in order."""
     return [b for module in modules for b in module.buffers() if b.is_floating_point()]
 
 
 def read_meters(storage: EventStorage) -> dict[str, dict]:
-    """Each scalar of the storage: its last values, their number and mean since the beginning.
+    """Read each scalar of the storage: its last values, their number and their overall mean.
 
     The log shows medians of the last values, and writes a scalar once.
     """
@@ -108,7 +108,7 @@ def read_meters(storage: EventStorage) -> dict[str, dict]:
 
 
 def restore_meters(meters: dict[str, dict], storage: EventStorage) -> None:
-    """Put into an empty storage what :func:`read_meters` took from another."""
+    """Fill an empty storage with the result of :func:`read_meters`."""
     for name, meter in meters.items():
         value, iteration = meter["latest"]
         buffer = HistoryBuffer()

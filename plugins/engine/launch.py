@@ -18,12 +18,12 @@ from plugins.interrupts import Interrupted, StopSignals, catch_as_rank, held_bac
 
 
 def world_size(num_processes: int, num_machines: int) -> int:
-    """Processes that will take part, under torchrun or under :func:`launch`."""
+    """Count the processes that will take part, under torchrun or under :func:`launch`."""
     return int(os.environ["WORLD_SIZE"]) if under_torchrun() else num_processes * num_machines
 
 
 def under_torchrun() -> bool:
-    """Whether torchrun started this process; other launchers may set WORLD_SIZE alone."""
+    """Tell whether torchrun started this process; other launchers may set WORLD_SIZE alone."""
     return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
@@ -100,7 +100,7 @@ def _nccl_worker(
     dist_url: str,
     args: tuple,
 ) -> None:
-    """Fastreid's worker, reached through this module, so that its process imports plugins first."""
+    """Run fastreid's worker; its process imports this module, and so plugins, first."""
     size = num_processes * num_machines
     with _one_rank(machine_rank * num_processes + local_rank):
         nccl_worker(local_rank, main, size, num_processes, machine_rank, dist_url, args)
@@ -134,7 +134,7 @@ def _gloo_worker(
 
 @contextlib.contextmanager
 def _one_rank(rank: int) -> Iterator[None]:
-    """The work of a rank; what ends it is told to the process that started it by the exit status.
+    """Wrap the work of a rank; its exit status tells the starting process what ended it.
 
     torch.multiprocessing takes a KeyboardInterrupt for a success.
     """

@@ -1,4 +1,4 @@
-"""The loop of a training: epochs of iterations, that a signal ends where they can go on.
+"""Loop over epochs of iterations; a signal ends the loop where it can be resumed.
 
 A signal is noted and acted on at the end of an iteration, when all ranks know of it; in an
 evaluation, which changes nothing, at once.
@@ -40,7 +40,7 @@ LAST_WORD = 5.0
 
 
 class StoppableLoop(TrainerBase):
-    """fastreid's loop, that can begin in the middle of an epoch.
+    """Extend fastreid's loop, so that it can begin in the middle of an epoch.
 
     Attributes:
         start_epoch: epoch to begin with.
@@ -101,7 +101,7 @@ class StoppableLoop(TrainerBase):
         self._signals = None
 
     def evaluate_or_stop(self, evaluate: Callable[[], dict]) -> dict:
-        """Results of an evaluation; every rank must call this.
+        """Evaluate, or stop for a signal; every rank must call this.
 
         Raises:
             Interrupted: a signal asked for it.
@@ -123,7 +123,7 @@ class StoppableLoop(TrainerBase):
         raise Interrupted(number, self._keep(evaluating=True, buffers=[]))
 
     def stop_if_asked(self, evaluating: bool = False) -> None:
-        """Save and raise Interrupted if any rank has got a signal; every rank must call this.
+        """Save and raise Interrupted if any rank received a signal; every rank must call this.
 
         Args:
             evaluating: the next thing to do is the evaluation of the epoch that ends.
@@ -139,7 +139,7 @@ class StoppableLoop(TrainerBase):
             raise Interrupted(number, kept)
 
     def go_on_from(self, interruption: Interruption, path: str) -> None:
-        """Begin where a training was interrupted, whose checkpoint is loaded already.
+        """Begin where a training was interrupted; its checkpoint is loaded already.
 
         Raises:
             InputError: the epochs of this run have another length.
@@ -151,7 +151,7 @@ class StoppableLoop(TrainerBase):
         restore_buffers(interruption.buffers, self.model, self.deployed)
 
     def _restore(self) -> None:
-        """Let the log go on where it was left."""
+        """Continue the log where it was left."""
         if self._interruption is not None:
             restore_meters(self._interruption.meters, self.storage)
             self.storage.iter = self.start_iter - 1  # of the last iteration that was run
@@ -175,7 +175,7 @@ class StoppableLoop(TrainerBase):
         self.after_epoch()
 
     def _keep(self, evaluating: bool, buffers: list) -> str:
-        """Save what a resumed run begins with; gives the words that say so."""
+        """Save the state for a resumed run; return the words that say so."""
         done = f"iteration {self.iter} of {self.max_iter}"
         if self._epochs_done:  # the last epoch's checkpoint is there
             return f"all {self.max_epoch} epochs are done; the same command with --resume evaluates"
@@ -193,5 +193,5 @@ class StoppableLoop(TrainerBase):
         return f"saved {path} after {done}; the same command with --resume goes on from there"
 
     def _writer_hooks(self) -> list[PeriodicWriter]:
-        """The main process has one."""
+        """List the writer hooks; the main process has one."""
         return [hook for hook in self._hooks if isinstance(hook, PeriodicWriter)]

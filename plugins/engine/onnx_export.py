@@ -1,4 +1,4 @@
-"""A trained visible-infrared model as an ONNX file: pixels in, features out."""
+"""Export a trained visible-infrared model as an ONNX file: pixels in, features out."""
 
 import importlib.util
 import warnings
@@ -21,14 +21,14 @@ TOLERANCE = 1e-5
 
 
 def require_onnx() -> None:
-    """Raise InputError unless what writes and runs the file is there."""
+    """Raise InputError unless the packages that write and run the file are installed."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f"the export needs {missing[0]}: pip install {' '.join(missing)}")
 
 
 def load_deployed(cfg: CfgNode) -> Deployed:
-    """The model of MODEL.WEIGHTS, on the CPU, without what only training needs.
+    """Load the model of MODEL.WEIGHTS on the CPU, without the parts that only training needs.
 
     Raises:
         InputError: the weights do not fit, or the meta-architecture is not a visible-infrared one.
@@ -44,7 +44,7 @@ def load_deployed(cfg: CfgNode) -> Deployed:
 
 
 def example_inputs(cfg: CfgNode, clips: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Random clips (B, T, 3, H, W) as evaluated, in [0, 255], and modalities (B,), mixed."""
+    """Draw clips (B, T, 3, H, W) in [0, 255], of the evaluated size, and mixed modalities (B,)."""
     generator = torch.Generator().manual_seed(seed)
     size = cfg.INPUT.CROP.SIZE if cfg.INPUT.CROP.ENABLED else cfg.INPUT.SIZE_TEST
     shape = (clips, cfg.INPUT.CLIP.LENGTH, 3, *size)
@@ -52,7 +52,7 @@ def example_inputs(cfg: CfgNode, clips: int, seed: int = 0) -> tuple[Tensor, Ten
 
 
 def export_onnx(model: Deployed, cfg: CfgNode, path: Path) -> None:
-    """Write ``model`` to ``path``; the number of clips stays free, T, H and W are the config's.
+    """Write ``model`` to ``path`` with a free number of clips; T, H and W are the config's.
 
     Inputs of the file: ``images`` float32 and ``modalities`` int64, see :class:`Deployed`; output:
     ``features``.

@@ -1,4 +1,4 @@
-"""Optimizer, learning-rate schedule and clipping, on fastreid's config keys."""
+"""Build optimizer, learning-rate schedule and clipping from fastreid's config keys."""
 
 import inspect
 import math
@@ -24,7 +24,7 @@ OPTIMIZERS = sorted(
 def build_optimizer(
     cfg: CfgNode, model: nn.Module, leave_out: Iterable[nn.Parameter] = ()
 ) -> Optimizer:
-    """Optimizer ``SOLVER.OPT`` over the model's parameters.
+    """Build the optimizer ``SOLVER.OPT`` over the model's parameters.
 
     fastreid.solver.build_optimizer keeps all weights in one flat buffer whose gradient torch >= 2
     drops at ``zero_grad``, so that nothing is ever learnt; without that buffer it makes one group
@@ -64,7 +64,7 @@ def build_optimizer(
 
 
 def make_optimizer(name: str, groups: list[dict], *, momentum: float, nesterov: bool) -> Optimizer:
-    """An optimizer of ``torch.optim``; momentum and nesterov are for SGD alone, as in fastreid."""
+    """Make an optimizer of ``torch.optim``; as in fastreid, momentum and nesterov are for SGD."""
     check_optimizer(name)
     optimizer_class = getattr(torch.optim, name)
     options = {"momentum": momentum, "nesterov": nesterov} if name == "SGD" else {}
@@ -81,7 +81,7 @@ def check_optimizer(name: str) -> None:
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer, iters_per_epoch: int) -> dict:
-    """Fastreid's schedulers, with SOLVER.WARMUP_EPOCHS turned into iterations.
+    """Build fastreid's schedulers, with SOLVER.WARMUP_EPOCHS turned into iterations.
 
     fastreid counts SOLVER.STEPS from the last warm-up epoch on. With WARMUP_EPOCHS they count from
     the start of training, as papers do: STEPS [35] makes epoch 35 the first with a lower rate.
@@ -118,7 +118,7 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer, iters_per_epoch: int)
 
 
 def warmup_iters(cfg: CfgNode, iters_per_epoch: int) -> int:
-    """Iterations of warm-up that the config asks for."""
+    """Count the iterations of warm-up that the config asks for."""
     return cfg.SOLVER.WARMUP_EPOCHS * iters_per_epoch or cfg.SOLVER.WARMUP_ITERS
 
 

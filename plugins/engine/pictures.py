@@ -1,4 +1,4 @@
-"""Pictures at the end of an evaluation."""
+"""Draw pictures at the end of an evaluation."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From what an evaluator found, row by row, to results that name each query.
+"""Turn an evaluator's rows into results that name each query.
 
 Legend: I items of query + gallery, N queries over all trials.
 """
@@ -19,7 +19,7 @@ from plugins.evaluation.vvi_evaluator import EvaluatedSet, SearchedTrial
 def name_queries(
     dataset_name: str, dataset: EvaluatedSet, evaluator: DatasetEvaluator, rows: Iterable[str]
 ) -> list[QueryResults]:
-    """Results of each query of a data set.
+    """Build the results of each query of a data set.
 
     Args:
         dataset_name: in DATASETS.TESTS.
@@ -43,7 +43,7 @@ def name_queries(
 
 
 def item_names(items: Sequence[tuple], root: str) -> dict[str, np.ndarray]:
-    """What a query is called, on every machine.
+    """Name the items of a data set, the same on every machine.
 
     Args:
         items: tracklets or fastreid's images.

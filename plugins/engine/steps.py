@@ -1,4 +1,4 @@
-"""Steps: what one iteration of training does. The trainer owns the loop, hooks and checkpoints.
+"""Define what one iteration of training does; the trainer owns loop, hooks and checkpoints.
 
 A step owns the optimizers that the trainer does not know of. Models offer their losses by name, the
 step decides who is updated.
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class Diverged(FloatingPointError):
-    """A loss is infinite or NaN; raised on all ranks, before the main optimizer steps.
+    """Report an infinite or NaN loss, on all ranks, before the main optimizer steps.
 
     Attributes:
         ranks: where it is.
@@ -76,7 +76,7 @@ class Step:
 
     @classmethod
     def check_config(cls, cfg: CfgNode) -> None:
-        """Check what can be known without a model and data; called before any data is read.
+        """Check the config without a model and data; called before any data is read.
 
         Raises:
             InputError: a part of DEFENSE is enabled that this step ignores.
@@ -91,7 +91,7 @@ class Step:
 
     @classmethod
     def adversary_parameters(cls, model: nn.Module) -> list[nn.Parameter]:
-        """Parameters that this step updates with an optimizer of its own."""
+        """List the parameters that this step updates with an optimizer of its own."""
         return []
 
     def optimizers(self) -> list[Optimizer]:
@@ -164,7 +164,7 @@ class Step:
             self.grad_scaler.step(optimizer)
 
     def frozen(self) -> list[nn.Parameter]:
-        """Those of the main optimizer that keep their values in this iteration."""
+        """List the main optimizer's parameters that keep their values in this iteration."""
         if self.iter >= self.cfg.SOLVER.FREEZE_ITERS:
             return []
         frozen = [g for g in self.optimizer.param_groups if g["freeze_status"] == "freeze"]
@@ -228,7 +228,7 @@ class SimpleStep(Step):
             )
 
     def run_step(self) -> None:
-        """Forward, backward, update."""
+        """Run forward, backward and update."""
         batches, data_time = self.next_batches()
         losses = self.backward(batches, self.optimizer)
         self.write_metrics(losses, data_time)

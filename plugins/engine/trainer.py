@@ -1,4 +1,4 @@
-"""The one trainer: fastreid's DefaultTrainer with a step, loaders and evaluators found by name."""
+"""Train with fastreid's DefaultTrainer and a step, loaders and evaluators found by name."""
 
 import logging
 import os
@@ -59,7 +59,7 @@ Tests = dict[str, tuple[DeviceLoader, ReidDataset]]
 
 
 class Trainer(StoppableLoop, DefaultTrainer):
-    """Trains what a config describes; fastreid's hooks, writers, file names and log line stay.
+    """Train a config; fastreid's hooks, writers, file names and log line stay.
 
     The step (SOLVER.STEP) does one iteration, this class owns what it works with and what is saved.
 
@@ -176,7 +176,7 @@ class Trainer(StoppableLoop, DefaultTrainer):
             )
 
     def train(self) -> dict | None:
-        """Train to the last epoch; returns the last evaluation's results on the main process."""
+        """Train to the last epoch; return the last evaluation's results on the main process."""
         self.epoch = min(self.start_epoch, self.max_epoch - 1)
         if self.start_epoch >= self.max_epoch:
             logger.info("All %d epochs are done already; evaluating", self.max_epoch)
@@ -187,12 +187,12 @@ class Trainer(StoppableLoop, DefaultTrainer):
         return self._last_eval_results if comm.is_main_process() else None
 
     def run_step(self) -> None:
-        """One iteration of the step."""
+        """Run one iteration of the step."""
         self._trainer.epoch = self.epoch
         super().run_step()
 
     def evaluate(self) -> dict:
-        """Results of :meth:`test` for the network as it is now; keeps those of each query too."""
+        """Return :meth:`test` of the current network; keep the results of each query, too."""
         return self.evaluate_or_stop(self._test)
 
     def _test(self) -> dict:
@@ -202,7 +202,7 @@ class Trainer(StoppableLoop, DefaultTrainer):
         return self._last_eval_results
 
     def build_hooks(self) -> list[HookBase]:
-        """Fastreid's hooks, with ours for what all ranks must share at the end of an epoch."""
+        """Build fastreid's hooks, and ours that share state between ranks after an epoch."""
         cfg = self.cfg
         ours: list[HookBase] = [TellUntrained(self._trainer)]
         if self.average:
@@ -230,7 +230,7 @@ class Trainer(StoppableLoop, DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        """The meta-architecture, on its device; stock fastreid models leave their input alone."""
+        """Build the model on its device; stock fastreid models do not write into their input."""
         lookup(META_ARCH, cfg.MODEL.META_ARCHITECTURE, "MODEL.META_ARCHITECTURE")
         lookup(BACKBONE, cfg.MODEL.BACKBONE.NAME, "MODEL.BACKBONE.NAME")
         lookup(HEADS, cfg.MODEL.HEADS.NAME, "MODEL.HEADS.NAME")
@@ -239,24 +239,24 @@ class Trainer(StoppableLoop, DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
-        """The main optimizer: all parameters but those that the step updates itself."""
+        """Build the main optimizer, over all parameters but those that the step updates itself."""
         step = lookup(STEP, cfg.SOLVER.STEP, "SOLVER.STEP")
         return solver.build_optimizer(cfg, model, leave_out=step.adversary_parameters(model))
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Optimizer, iters_per_epoch: int) -> dict:
-        """See :func:`plugins.engine.optimizer.build_lr_scheduler`."""
+        """Build the schedule, see :func:`plugins.engine.optimizer.build_lr_scheduler`."""
         return solver.build_lr_scheduler(cfg, optimizer, iters_per_epoch)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> DeviceLoader:
-        """See :func:`plugins.data.build_train_loader`; whom it would be judged by is not in it."""
+        """Build the training loader; raise InputError if held-out people are in it."""
         check_held_out(cfg)
         return build_train_loader(cfg)
 
     @classmethod
     def build_tests(cls, cfg: CfgNode, model: nn.Module) -> Tests:
-        """What :meth:`test` reads, so that what is wrong with it stops a run at its start.
+        """Read the tests and check them, so that an error stops a run at its start.
 
         Raises:
             InputError: from a data set or an evaluator; or TEST.EXPECTED_RESULTS names a row that
@@ -289,7 +289,7 @@ class Trainer(StoppableLoop, DefaultTrainer):
     def test_queries(
         cls, cfg: CfgNode, model: nn.Module, tests: Tests | None = None
     ) -> tuple[dict, Evaluation]:
-        """As :meth:`test`, with what each query found, on the main process."""
+        """Evaluate as :meth:`test` does; return the results of each query, too."""
         results, queries = OrderedDict(), []
         for name, (loader, dataset) in (tests or read_tests(cfg)).items():
             evaluator = build_evaluator(cfg, model, name, loader, dataset)
@@ -305,7 +305,7 @@ class Trainer(StoppableLoop, DefaultTrainer):
 
     @staticmethod
     def scale_to_data(cfg: CfgNode, data_loader: DeviceLoader) -> CfgNode:
-        """The config with the training set's counts of people and cameras.
+        """Return the config with the training set's counts of people and cameras.
 
         Raises:
             InputError: it says fewer, as the config of a run on another set may do.
@@ -340,7 +340,7 @@ def read_tests(cfg: CfgNode) -> Tests:
 def build_evaluator(
     cfg: CfgNode, model: nn.Module, name: str, loader: DeviceLoader, dataset: ReidDataset
 ) -> VVIEvaluator:
-    """The evaluator of a data set, see :func:`evaluator_name`.
+    """Build the evaluator of a data set, see :func:`evaluator_name`.
 
     Raises:
         InputError: there is no such evaluator, or it does not take the config.
@@ -362,7 +362,7 @@ def evaluator_name(cfg: CfgNode) -> str:
 
 
 def load_model(cfg: CfgNode, weights: str) -> nn.Module:
-    """The model of the config with the weights of a checkpoint.
+    """Build the model of the config with the weights of a checkpoint.
 
     Raises:
         InputError: there is no such file, or its weights are not this model's.
@@ -373,7 +373,7 @@ def load_model(cfg: CfgNode, weights: str) -> nn.Module:
 
 
 def iterations_per_epoch(cfg: CfgNode, data_loader: DeviceLoader) -> int:
-    """Updates in an epoch.
+    """Count the updates in an epoch.
 
     Raises:
         InputError: there is none.

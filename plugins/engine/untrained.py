@@ -1,4 +1,4 @@
-"""Parameters that do not train although they should: told by name, once, instead of never."""
+"""Warn once, by name, of parameters that do not train although they should."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ SHOWN = 6  # names in a message
 
 
 class TellUntrained(HookBase):
-    """Warns of parameters that no optimizer holds, or that got no gradient in PATIENCE updates.
+    """Warn of parameters that no optimizer holds, or that get no gradient in PATIENCE updates.
 
     An update counts for a parameter if its optimizer took a step, at a rate above 0, in which the
     parameter was not frozen. So an adversary that waits for its START_EPOCH, layers that are frozen
@@ -34,7 +34,7 @@ class TellUntrained(HookBase):
         self._handles: list = []
 
     def before_train(self) -> None:
-        """Tells of modules that hide from the model."""
+        """Warn of modules in plain containers, which the model does not see."""
         for place, count in hidden_parameters(self._step.model).items():
             logger.warning(
                 "%s: a plain container of modules or parameters; %d of these parameters are not "
@@ -48,7 +48,7 @@ class TellUntrained(HookBase):
             self._handles.append(optimizer.register_step_post_hook(self._count))
 
     def after_step(self) -> None:
-        """After the first iteration, tells of what no optimizer holds; after enough, of the rest.
+        """Warn after the first iteration of parameters without an optimizer, later of the rest.
 
         A part may make parameters in its first forward pass, so that they come too late.
         """
@@ -95,7 +95,7 @@ class TellUntrained(HookBase):
 
 
 def has_gradient(parameters: list[nn.Parameter]) -> list[bool]:
-    """Whether each parameter has a gradient that is not 0 everywhere; one transfer from a GPU."""
+    """Tell whether each parameter has a nonzero gradient, with one transfer from a GPU."""
     found = [parameter.grad is not None for parameter in parameters]
     reached = [parameter.grad.any() for parameter in parameters if parameter.grad is not None]
     values = iter(torch.stack(reached).tolist() if reached else [])
@@ -103,7 +103,7 @@ def has_gradient(parameters: list[nn.Parameter]) -> list[bool]:
 
 
 def tell(names: list[str], why: str) -> None:
-    """Warn in one line of parameters with these names; of none nothing is said."""
+    """Warn in one line of parameters with these names; without names do nothing."""
     if names:
         shown = ", ".join(names[:SHOWN])
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
@@ -111,7 +111,7 @@ def tell(names: list[str], why: str) -> None:
 
 
 def hidden_parameters(model: nn.Module) -> dict[str, int]:
-    """Number of trainable parameters that parts of the model keep in plain containers, by place.
+    """Count the trainable parameters in plain containers of the model, by attribute.
 
     ``nn.Module`` registers an attribute that is a module or a parameter, but not a list, tuple, set
     or dictionary of them.
@@ -129,7 +129,7 @@ def hidden_parameters(model: nn.Module) -> dict[str, int]:
 
 
 def parameters_in(value: object, depth: int = 3) -> Iterator[Tensor]:
-    """Parameters of the modules, and parameters, in nested plain containers."""
+    """List the parameters and those of modules in nested plain containers."""
     if isinstance(value, nn.Parameter):
         yield value
     elif isinstance(value, nn.Module):
