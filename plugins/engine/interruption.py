@@ -46,7 +46,7 @@ class Interruption:
         return asdict(self)
 
     def check(self, path: str, iters_per_epoch: int, max_epoch: int) -> None:
-        """Raise InputError if a run with these numbers cannot continue in the middle of the epoch."""
+        """Raise InputError if a run with these numbers cannot resume inside the epoch."""
         if self.iters_per_epoch != iters_per_epoch:
             raise InputError(
                 f"{path}: cannot go on after iteration {self.iteration}: an epoch had "
