@@ -125,16 +125,7 @@ class Attack:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, strong: bool = False) -> "Attack":
-        """Read the ATTACK section; STEPS, STEP_SIZE, RESTARTS and EOT override the recipe.
-
-        Raises:
-            InputError: one of them, SEED or a number of the threat model is out of its range.
-        """
-        for key in ("STEPS", "STEP_SIZE", "RESTARTS", "EOT", "SEED"):
-            if not cfg.ATTACK[key] >= 0:
-                raise InputError(f"ATTACK.{key}: {cfg.ATTACK[key]}; expected 0 or more")
-        if cfg.ATTACK.SEED >= SEEDS:
-            raise InputError(f"ATTACK.SEED: {cfg.ATTACK.SEED}; expected less than 2^32")
+        """Read the ATTACK section; STEPS, STEP_SIZE, RESTARTS and EOT override the recipe."""
         threat = ThreatModel.from_config(cfg)
         recipe = (cls.strong if strong else cls.published)(threat.eps)
         names = ("steps", "step_size", "restarts", "eot")

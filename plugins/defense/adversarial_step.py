@@ -60,7 +60,7 @@ class AdversarialStep(Step):
         """See :class:`Step`.
 
         Raises:
-            InputError: from ``Crafter``; a weight is negative, or all are 0.
+            InputError: from ``Crafter``; all weights are 0; or the model lacks compared features.
         """
         super().__init__(cfg, model, data_loader, optimizer)
         weights = loss_weights(cfg)
@@ -95,8 +95,8 @@ class AdversarialStep(Step):
         """Check as ``Step`` does, and the weights and the inner attack of DEFENSE.
 
         Raises:
-            InputError: from ``build_inner_attack``; a weight is negative, or all are 0; or the
-                weights ask for triplets that the attack does not make.
+            InputError: from ``build_inner_attack``; all weights are 0; or the weights ask for
+                triplets that the attack does not make.
         """
         super().check_config(cfg)
         loss_weights(cfg)
@@ -260,12 +260,9 @@ def loss_weights(cfg: CfgNode) -> list[float]:
     """Return the WEIGHTS of DEFENSE.
 
     Raises:
-        InputError: one of them is negative, or all are 0.
+        InputError: all are 0.
     """
     weights = [cfg.DEFENSE[key] for key in WEIGHTS]
-    for key, weight in zip(WEIGHTS, weights, strict=True):
-        if not weight >= 0:
-            raise InputError(f"DEFENSE.{key}: {weight}; expected 0 or more")
     if not any(weights):
         raise InputError(f"DEFENSE: {', '.join(WEIGHTS)} are all 0; expected one above 0")
     return weights

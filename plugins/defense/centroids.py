@@ -13,10 +13,7 @@ from fastreid.modeling.losses.utils import concat_all_gather
 from fastreid.utils import comm
 from torch import Tensor, nn
 
-from plugins.errors import InputError
 from plugins.modeling.losses.functional import pairwise_distances
-
-SOURCES = ("batch", "bank")
 
 
 @torch.no_grad()
@@ -84,22 +81,10 @@ class CentroidBank(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "CentroidBank | None":
-        """Read ``DEFENSE.CENTROIDS``; return None if the centroids are those of a batch.
-
-        Raises:
-            InputError: there is no such source, or the momentum is out of its range.
-        """
-        source, momentum = cfg.DEFENSE.CENTROIDS.SOURCE, cfg.DEFENSE.CENTROIDS.MOMENTUM
-        if source not in SOURCES:
-            raise InputError(
-                f"DEFENSE.CENTROIDS.SOURCE: '{source}'; expected {' or '.join(SOURCES)}"
-            )
-        if not 0 <= momentum < 1:
-            raise InputError(
-                f"DEFENSE.CENTROIDS.MOMENTUM: {momentum}; expected at least 0 and below 1"
-            )
-        if source == "batch":
+        """Read ``DEFENSE.CENTROIDS``; return None if the centroids are those of a batch."""
+        if cfg.DEFENSE.CENTROIDS.SOURCE == "batch":
             return None
+        momentum = cfg.DEFENSE.CENTROIDS.MOMENTUM
         # The head and the temporal part together determine the length of a feature.
         return cls(cfg.MODEL.HEADS.NUM_CLASSES, 0, momentum).to(cfg.MODEL.DEVICE)
 

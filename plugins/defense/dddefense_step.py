@@ -276,18 +276,12 @@ def check_parts(cfg: CfgNode, model: nn.Module) -> None:
                 f"{key} reads the outputs of one head; {type(model).__name__} does not have "
                 "exactly one head; expected a meta-architecture such as Baseline or VVIBaseline"
             )
-    game = settings.DISCRIMINATOR
-    if not game.WEIGHT >= 0:
-        raise InputError(f"DEFENSE.DISCRIMINATOR.WEIGHT: {game.WEIGHT}; expected 0 or more")
 
 
 def check_meta(cfg: CfgNode, attack: Attack | None) -> None:
-    """Raise InputError where self-meta cannot work with DEFENSE.META or with the inner attack."""
-    settings = cfg.DEFENSE
-    if not settings.META.ALPHA >= 0:
-        raise InputError(f"DEFENSE.META.ALPHA: {settings.META.ALPHA}; expected 0 or more")
+    """Raise InputError if self-meta cannot work with the inner attack."""
     if isinstance(attack, TripletAttack):
         raise InputError(
             "DEFENSE.META.ENABLED: True splits batches by person; found DEFENSE.INNER "
-            f"{settings.INNER}, whose triplets join people; expected an attack such as FNA"
+            f"{cfg.DEFENSE.INNER}, whose triplets join people; expected an attack such as FNA"
         )

@@ -21,7 +21,6 @@ from fastreid.config import CfgNode
 from torch import Tensor, nn
 
 from plugins.engine.distributed import average_buffers, average_gradients, broadcast_model
-from plugins.errors import InputError
 from plugins.modeling.freeze import frozen_parameters
 
 
@@ -108,17 +107,8 @@ class Discriminator:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "Discriminator":
-        """Read ``DEFENSE.DISCRIMINATOR``; its features are those that a triplet loss sees.
-
-        Raises:
-            InputError: a number is out of its range.
-        """
+        """Read ``DEFENSE.DISCRIMINATOR``; its features are those that a triplet loss sees."""
         settings, model = cfg.DEFENSE.DISCRIMINATOR, cfg.MODEL
-        for key in ("HIDDEN", "BASE_LR"):
-            if not settings[key] > 0:
-                raise InputError(
-                    f"DEFENSE.DISCRIMINATOR.{key}: {settings[key]}; expected more than 0"
-                )
         before_neck = model.HEADS.NECK_FEAT == "before" or not model.HEADS.EMBEDDING_DIM
         return cls(
             model.BACKBONE.FEAT_DIM if before_neck else model.HEADS.EMBEDDING_DIM,

@@ -18,7 +18,6 @@ from plugins.attacks import Attack, Guides, Recipe, ThreatModel
 from plugins.attacks.features import FeaturesOf
 from plugins.attacks.guides import compared
 from plugins.defense.triplets import distance, hardness, mirrored_triplets, softhard_triplets
-from plugins.errors import InputError
 from plugins.modeling.losses.functional import pairwise_distances
 from plugins.utils.random import item_generator
 
@@ -40,15 +39,9 @@ class TripletAttack(Attack):
     triplets: Tensor | None = None
 
     def __init__(self, cfg: CfgNode) -> None:
-        """Read ATTACK and DEFENSE.TRIPLET; the crafter sets budget, recipe and seed.
-
-        Raises:
-            InputError: the margin is negative, or ATTACK asks for what there is not.
-        """
+        """Read ATTACK and DEFENSE.TRIPLET; the crafter sets budget, recipe and seed."""
         super().__init__(ThreatModel.from_config(cfg), Recipe())
         self.margin_of_loss = cfg.DEFENSE.TRIPLET.MARGIN
-        if not self.margin_of_loss >= 0:
-            raise InputError(f"DEFENSE.TRIPLET.MARGIN: {self.margin_of_loss}; expected 0 or more")
 
     def draw_triplets(self, guides: Guides) -> Tensor:
         """Draw triplets (N, 3) of the guides' rows."""

@@ -14,7 +14,7 @@ from plugins.attacks import ThreatModel
 from plugins.attacks.budget import check_budget, warn_once
 from plugins.attacks.universal import add_delta
 from plugins.defense.adversarial_step import AdversarialStep
-from plugins.defense.inner_attack import check_numbers, strength
+from plugins.defense.inner_attack import strength
 from plugins.engine.distributed import average_gradients
 from plugins.errors import InputError
 from plugins.registry import STEP
@@ -86,10 +86,8 @@ def read_threat(cfg: CfgNode) -> ThreatModel:
     """Read the threat model ATTACK with the budget of DEFENSE.
 
     Raises:
-        InputError: a number is out of its range, or the threat model asks for what one perturbation
-            cannot have.
+        InputError: the threat model asks for what one perturbation cannot have.
     """
-    check_numbers(cfg.DEFENSE)
     threat = replace(ThreatModel.from_config(cfg), eps=cfg.DEFENSE.EPS)
     for key, known in (("NORM", "linf"), ("FRAMES", "dense or shared"), ("INFRARED", "free")):
         value = getattr(threat, key.lower())
