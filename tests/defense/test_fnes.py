@@ -167,7 +167,7 @@ def test_weights_are_uniform_in_their_range_and_come_from_the_generator():
         ({"moved_mass": 0.8}, r"MOVED_MASS: 0.8; expected 0 to ATTACKED_MASS, which is 0.7"),
         ({"moved_mass": -0.1}, "MOVED_MASS: -0.1"),
         ({"gamma": 0.9}, "GAMMA: 0.9; expected 1 or more"),
-        ({"gamma": float("inf")}, "GAMMA: inf"),
+        ({"gamma": float("inf")}, "GAMMA: 'inf'"),
         ({"mix": [0.5, 0.2]}, r"MIX: \(0.5, 0.2\); expected \(a, b\)"),
         ({"mix": [0.5]}, r"MIX: \[0.5\]"),
         ({"mix": [0.0, 1.1]}, "MIX"),
