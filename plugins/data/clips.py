@@ -25,8 +25,6 @@ from plugins.data.frames import read_frame
 from plugins.data.windows import test_windows, train_window
 from plugins.errors import InputError
 
-SAMPLINGS = ("segments", "linspace", "window")
-
 
 def test_segments(length: int, segments: int, offset: int = 0) -> list[int]:
     """Choose the frame at ``offset`` of each segment, by default its first.

@@ -39,7 +39,6 @@ STRENGTHS = {
     "jpeg": (50, 35, 25, 15, 10),  # quality
     "gamma": (1.25, 1.5, 1.75, 2.25, 3.0),  # exponent; above 1 darkens
 }
-ITEMS = ("all", "query", "gallery", *MODALITIES)
 
 
 def add_noise(frame: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
@@ -158,8 +157,8 @@ def build_corruption(
         modality = MODALITIES.index(keys.ITEMS)
         rows = {row for row in every if as_tracklet(items[row]).modality == modality}
     elif keys.ITEMS != "all":
-        for name, protocol in directions.items():
-            for query, gallery in protocol.trials:
+        for name, direction in directions.items():
+            for query, gallery in direction.trials:
                 if (query >= queries).any() or (gallery < queries).any():
                     raise InputError(
                         f"TEST.CORRUPTION.ITEMS: '{keys.ITEMS}', but in {name} query and gallery "

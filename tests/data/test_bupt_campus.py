@@ -193,9 +193,9 @@ def test_a_rendered_set_is_read_trained_on_and_tested(tmp_path, monkeypatch):
     assert set(paths) == files
     assert len(paths) == len(files) == sum(cell["frames"] for cell in counts.values())
     for path in paths[::50]:
-        grey = not np.ptp(np.asarray(Image.open(path)), axis=2).any()
-        assert grey == ("/IR/" in path)
-    # The translated frames are what the reader looks for: those of training, in grey.
+        gray = not np.ptp(np.asarray(Image.open(path)), axis=2).any()
+        assert gray == ("/IR/" in path)
+    # The translated frames are what the reader looks for: those of training, in gray.
     cfg.DATASETS.BUPT.FAKE_IR = True
     read = {path for item in build_dataset("BUPTCampus", cfg=cfg).train for path in item.img_paths}
     assert {path for path in read if "/FakeIR/" in path} == translated
@@ -242,8 +242,8 @@ def test_rendered_twins_are_aligned_to_the_pixel():
     settings = SyntheticSettings(height=96, width=48, difficulty=0.3, max_frames=12)
 
     def edges(walk):
-        grey = render_walk(settings, walk).mean(axis=3)
-        return np.abs(np.diff(grey, axis=2)).ravel()
+        gray = render_walk(settings, walk).mean(axis=3)
+        return np.abs(np.diff(gray, axis=2)).ravel()
 
     rows = BUPT_CAMPUS.plan(settings)["train"][:8]
     for visible, infrared in zip(rows[::2], rows[1::2], strict=True):

@@ -181,7 +181,7 @@ def test_a_sheet_shows_each_split_and_modality_and_survives_a_missing_frame(tmp_
         save_sample_sheet(tmp_path / "sheet.png", splits)
         sheet = Image.open(tmp_path / "sheet.png")
         heights.append(sheet.height)
-        assert (200, 0, 0) in {colour for _, colour in sheet.getcolors(100000)}
+        assert (200, 0, 0) in {color for _, color in sheet.getcolors(100000)}
     assert (heights[1] - 10) == 3 * (heights[0] - 10)
 
 

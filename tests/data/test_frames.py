@@ -28,7 +28,7 @@ def test_jpeg_is_decoded_as_opencv_decodes_it(tmp_path):
     assert np.abs(found - expected).max() <= 2
 
 
-def test_grey_becomes_three_equal_channels(tmp_path):
+def test_gray_becomes_three_equal_channels(tmp_path):
     path = tmp_path / "frame.png"
     Image.fromarray(PIXELS[:, :, 0]).save(path)
     frame = read_frame(str(path))

@@ -248,7 +248,7 @@ class TestChannelMix:
         cfg.INPUT.CHANNEL_MIX.ENABLED, cfg.INPUT.CHANNEL_MIX.PROB = True, 1.0
         return build_clip_transforms(cfg, is_train=True)(frames)
 
-    def test_a_visible_clip_becomes_grey_with_one_draw_for_all_frames(self):
+    def test_a_visible_clip_becomes_gray_with_one_draw_for_all_frames(self):
         frame = torch.tensor([200, 100, 20], dtype=torch.uint8)[:, None, None].expand(3, 4, 4)
         clip = self.mixed([frame, frame])
         assert torch.equal(clip, clip[0, 0, 0, 0].expand_as(clip))

@@ -192,7 +192,7 @@ def feed_clips(evaluator, dealt, batch_size=7):
         evaluator.process(inputs, clip_features()[clips])
 
 
-def test_the_clips_of_an_item_are_averaged_and_the_mean_is_normalised():
+def test_the_clips_of_an_item_are_averaged_and_the_mean_is_normalized():
     _, pids, camids = items()
     feed_clips(evaluator := clips_evaluator(), range(len(CLIP_ROWS)))
     results = evaluator.evaluate()
@@ -340,7 +340,7 @@ def test_two_processes_get_the_results_of_one(tmp_path):
 
 
 class LeftHalf(nn.Module):
-    """Mean colour of the left half of each frame: a feature that a mirror changes."""
+    """Mean color of the left half of each frame: a feature that a mirror changes."""
 
     def forward(self, batch):
         images = batch["images"]
@@ -348,7 +348,7 @@ class LeftHalf(nn.Module):
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 6, 8), (2, 4, 3, 6, 8)])
-def test_flip_average_is_the_normalised_mean_over_both_views(shape):
+def test_flip_average_is_the_normalized_mean_over_both_views(shape):
     images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     batch = {"images": images.clone(), "camids": torch.zeros(2)}
 

@@ -69,7 +69,7 @@ def maps_of(clips=2, frames=3, channels=8, height=7, width=2, seed=0):
 
 
 def awaken(module, seed=0, size=0.3):
-    """Move every parameter, so that nothing rests at a zero of its initialisation."""
+    """Move every parameter, so that nothing rests at a zero of its initialization."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():

@@ -38,7 +38,7 @@ def test_it_equals_a_loop_over_clips(attention):
     torch.testing.assert_close(attention(features, TARGETS, MODALITIES), torch.stack(expected))
 
 
-def test_at_initialisation_it_changes_nothing_but_learns():
+def test_at_initialization_it_changes_nothing_but_learns():
     attention, features = CrossModalAttention(small_cfg()), torch.randn(8, 512)
     related = attention(features, TARGETS, MODALITIES)
     related.square().sum().backward()

@@ -72,7 +72,7 @@ def test_baseline_logs_the_distances_of_what_it_trains_on():
 
 
 @pytest.mark.parametrize("kind", ATTACKERS)
-def test_defence_logs_the_attack_s_norm_and_success_for_all_kinds(kind):
+def test_defense_logs_the_attack_s_norm_and_success_for_all_kinds(kind):
     torch.manual_seed(0)
     model, batch = SADSTRM(small_cfg("MODEL.SELF_ATTACK.KIND", kind)), small_batch()
     batch["targets"] = torch.tensor([0, 1, 0, 1, 0, 1, 0, 1])

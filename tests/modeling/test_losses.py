@@ -331,7 +331,7 @@ def test_reversed_triplet_equals_a_loop_over_all_pairs(targets, seed, margin):
     assert fast.item() == pytest.approx(slow, rel=1e-4, abs=1e-5)
 
 
-def test_minimising_the_reversed_triplet_moves_towards_the_other_person():
+def test_minimizing_the_reversed_triplet_moves_towards_the_other_person():
     guides = torch.tensor([[0.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
     features = guides.clone().requires_grad_()
     reversed_triplet(features, guides, torch.tensor([0, 0, 1]), 0.3).backward()
@@ -341,7 +341,7 @@ def test_minimising_the_reversed_triplet_moves_towards_the_other_person():
 
 
 @pytest.mark.parametrize("targets", [[0, 1, 2], [0, 0, 0], [0]])
-def test_reversed_triplet_without_neighbours_is_a_zero_that_carries_a_graph(targets):
+def test_reversed_triplet_without_neighbors_is_a_zero_that_carries_a_graph(targets):
     features = torch.randn(len(targets), 3, requires_grad=True)
     loss = reversed_triplet(features, torch.randn(len(targets), 3), torch.tensor(targets), 0.3)
     loss.backward()

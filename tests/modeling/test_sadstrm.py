@@ -88,7 +88,7 @@ def test_defense_turn_records_the_statistics_of_the_clean_pass_only(model):
 
 
 @torch.no_grad()
-def test_defence_losses_are_those_of_clean_and_attacked_clips(model):
+def test_defense_losses_are_those_of_clean_and_attacked_clips(model):
     model.lambda_a, model.lambda_c = 0.5, 2.0
     batch = small_batch()
     losses = model(batch, turn="defense")
@@ -168,7 +168,7 @@ def test_gradient_attack_s_turn_trains_its_classifiers_on_clean_maps(gradient):
     assert with_gradient(gradient.named_parameters()) == trained(gradient, adversary=True)
 
 
-def test_gradient_attack_s_defence_trains_everybody_else_and_records_clean_statistics(gradient):
+def test_gradient_attack_s_defense_trains_everybody_else_and_records_clean_statistics(gradient):
     plain = copy.deepcopy(gradient)
     plain(small_batch())
     losses = gradient(small_batch(), turn="defense")
@@ -231,7 +231,7 @@ def test_turns_are_float32_and_finite_under_autocast(kind, turn):
 
 
 def test_turns_are_for_training_and_have_two_names(model):
-    with pytest.raises(AssertionError, match="found 'defense'"):
-        model(small_batch(), turn="defense")
+    with pytest.raises(AssertionError, match="found 'nap'"):
+        model(small_batch(), turn="nap")
     with pytest.raises(AssertionError, match="evaluation has no attacker"):
         model.eval()(small_batch(), turn="attack")

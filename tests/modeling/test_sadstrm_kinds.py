@@ -99,7 +99,7 @@ def keep_input_statistics(norm, inputs):
 
 @torch.no_grad()
 @pytest.mark.parametrize("after", ["layer1", "layer3"])
-def test_defence_losses_are_those_of_clean_and_attacked_clips(after):
+def test_defense_losses_are_those_of_clean_and_attacked_clips(after):
     model = built("style", AFTER=after, LAMBDA_D=0.25)
     model.lambda_a, model.lambda_c = 0.5, 2.0
     batch = rendered_batch()

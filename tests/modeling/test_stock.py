@@ -23,6 +23,6 @@ def test_the_defaults_are_without_every_part():
 def test_fastreids_models_refuse_a_part_that_ours_take(key, tmp_path):
     opts = [key, WANTED[key], "OUTPUT_DIR", str(tmp_path)]
     cfg = setup_cfg("", [*opts, "MODEL.META_ARCHITECTURE", "Baseline"])
-    with pytest.raises(InputError, match=rf"^{key}: .*, but fastreid's Baseline knows nothing"):
+    with pytest.raises(InputError, match=rf"^{key}: .*, but fastreid's Baseline ignores it"):
         Trainer(cfg)
     check_stock_parts(setup_cfg("", [*opts, "MODEL.META_ARCHITECTURE", "VVIBaseline"]))

@@ -154,7 +154,7 @@ def test_gradients_in_evaluation_mode_on_cuda_are_those_on_a_cpu(name):
 
 @pytest.mark.parametrize("name", STARTS_AS_MEAN)
 @pytest.mark.parametrize("frames", [1, 5])
-def test_at_initialisation_the_learned_residuals_are_the_temporal_mean(name, frames):
+def test_at_initialization_the_learned_residuals_are_the_temporal_mean(name, frames):
     maps = trunk_maps(frames=frames)
     features = run(fresh(name), maps)[:, :CHANNELS]
     torch.testing.assert_close(features, TemporalMean()(maps))

@@ -10,12 +10,12 @@ def features_of(count=6):
     return torch.randn(count, 512, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize(("neck", "normalised"), [("before", False), ("after", True)])
-def test_training_features_come_from_the_side_of_the_neck_that_is_named(neck, normalised):
+@pytest.mark.parametrize(("neck", "normalized"), [("before", False), ("after", True)])
+def test_training_features_come_from_the_side_of_the_neck_that_is_named(neck, normalized):
     features = features_of()
     outputs = VideoHead(small_cfg("MODEL.HEADS.NECK_FEAT", neck))(features, torch.zeros(6).long())
     by_hand = F.batch_norm(features, None, None, training=True)
-    torch.testing.assert_close(outputs["features"], by_hand if normalised else features)
+    torch.testing.assert_close(outputs["features"], by_hand if normalized else features)
 
 
 def test_logits_are_a_bias_free_map_of_the_feature_after_the_neck():
@@ -46,8 +46,8 @@ def test_evaluation_returns_the_unit_feature_after_the_neck():
     head.eval()
     neck = head.bottleneck[0]
     features = features_of(3)
-    normalised = (features - neck.running_mean) / (neck.running_var + neck.eps).sqrt()
-    by_hand = normalised / normalised.norm(dim=1, keepdim=True)
+    normalized = (features - neck.running_mean) / (neck.running_var + neck.eps).sqrt()
+    by_hand = normalized / normalized.norm(dim=1, keepdim=True)
     torch.testing.assert_close(head(features), by_hand)
 
 

@@ -56,7 +56,7 @@ def plan(settings: SyntheticSettings) -> dict[str, list[Recording]]:
 def images_kept(settings: SyntheticSettings, walk: Walk) -> int:
     """Count the images of a training walk, from all its frames down to one.
 
-    Each person and, for a person, each camera but a favourite one has a share of its own, drawn so
+    Each person and, for a person, each camera but a favorite one has a share of its own, drawn so
     that its logarithm is uniform from 0 to log(1 - 0.9 * imbalance): at imbalance 1 a person has
     all to a tenth of the images, and each further camera again all to a tenth of that. The share of
     the first camera is not drawn anew, it is the person's: numpy seeds the stream of walk 0 as that
@@ -65,8 +65,8 @@ def images_kept(settings: SyntheticSettings, walk: Walk) -> int:
     least = 1 - 0.9 * settings.imbalance
     person = stream(settings.seed, Stream.SHARE, walk.pid)
     share = least ** person.random()
-    favourite = person.permutation(settings.train_cameras)[0]
-    if walk.number % settings.train_cameras != favourite:
+    favorite = person.permutation(settings.train_cameras)[0]
+    if walk.number % settings.train_cameras != favorite:
         share *= least ** stream(settings.seed, Stream.SHARE, walk.pid, walk.number).random()
     return max(1, round(share * walk.frames))
 
