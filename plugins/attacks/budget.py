@@ -15,7 +15,7 @@ from plugins.errors import InputError
 
 
 def check_budget(threat: ThreatModel, section: str, size: Sequence[int]) -> None:
-    """Warn, once, of a budget below one gray level, such as one given as a share of 255.
+    """Warn, once, of a budget of 0, or below one gray level, such as a share of 255.
 
     An L2 budget is compared with noise that is uniform within one gray level, whose root mean
     square is 1 / sqrt(3).
@@ -27,6 +27,8 @@ def check_budget(threat: ThreatModel, section: str, size: Sequence[int]) -> None
     """
     key, eps, values = f"{section}.EPS: {threat.eps:g}", threat.eps, 3 * math.prod(size)
     unit = "budgets are in gray levels, 0 to 255"
+    if eps == 0:
+        warn_once(f"{key} allows no change: attacked images are the clean ones; {unit}")
     if threat.norm == "linf" and 0 < eps < 1:
         share = round(255 * eps)
         unit += f", where {share}/255 is {share}" if share and share > 1 else ""

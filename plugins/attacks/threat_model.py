@@ -63,7 +63,18 @@ class ThreatModel:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "ThreatModel":
-        """Read the keys of the ATTACK section that bear the attributes' names."""
+        """Read the keys of the ATTACK section that bear the attributes' names.
+
+        Raises:
+            InputError: a key has no such value, or a clip has fewer frames than "sparse" attacks.
+        """
+        number, length = cfg.ATTACK.SPARSE_FRAMES, cfg.INPUT.CLIP.LENGTH
+        if cfg.ATTACK.FRAMES == "sparse" and number > length:
+            raise InputError(
+                f"ATTACK.SPARSE_FRAMES: {number}, but a clip has INPUT.CLIP.LENGTH {length} "
+                f"frames, which all would be attacked; expected 1 to {length}, or "
+                "ATTACK.FRAMES dense"
+            )
         return cls(**{field: cfg.ATTACK[field.upper()] for field in cls.__dataclass_fields__})
 
 

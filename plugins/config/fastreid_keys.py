@@ -232,6 +232,13 @@ FASTREID_KEYS: dict[str, Key] = {
     "TEST.IMS_PER_BATCH": Key(64, "Items of a test batch, on all ranks together.", least=1),
     "TEST.METRIC": Key("cosine", "Distance between features.", choices=("cosine", "euclidean")),
     "TEST.FLIP.ENABLED": Key(False, "Whether a feature is the mean with that of mirrored images."),
+    "TEST.PRECISE_BN.ENABLED": Key(
+        False, "Whether training recomputes BatchNorm's statistics before each evaluation."
+    ),
+    "TEST.PRECISE_BN.DATASET": Key(
+        "Market1501", "Data set whose training items give them, a name of the DATASET registry."
+    ),
+    "TEST.PRECISE_BN.NUM_ITER": Key(300, "Batches that give them.", least=1),
     "TEST.RERANK.ENABLED": Key(False, "Whether to add rows after k-reciprocal re-ranking."),
     "TEST.RERANK.K1": Key(20, "Neighbors of an item, itself included.", least=1),
     "TEST.RERANK.K2": Key(6, "Nearest of them over which an item's vector is averaged.", least=1),

@@ -630,7 +630,6 @@ KEYS: dict[str, Key] = {
         lengths=(2,),
         least=0,
         most=1,
-        ascending=True,
     ),
     "DEFENSE.FNES.CLEAN_MASS": Key(
         0.9, "Share (l_1) of the true class in a clean image's label.", above=0, most=1

@@ -22,6 +22,7 @@ from plugins.config.user_code import (
     split_names,
 )
 from plugins.errors import InputError
+from plugins.utils.io import require_file
 from plugins.utils.values import shortened
 from plugins.utils.yaml_files import read_yaml
 
@@ -149,8 +150,7 @@ def read_chain(config_file: str) -> list[tuple[str, dict]]:
         InputError: a file of the chain is missing, is not UTF-8 or not YAML, or the chain does not
             end.
     """
-    if not os.path.isfile(config_file):
-        raise InputError(f"--config-file {config_file}: no such file")
+    require_file(config_file, "--config-file")
     tree, base = read_link(config_file)
     chain = [(config_file, tree)]
     while base:

@@ -3,7 +3,7 @@
 from plugins.data import datasets
 from plugins.data.build import build_test_loader, build_train_loader
 from plugins.data.clips import ClipDataset
-from plugins.data.datasets.build import build_dataset, datasets_root
+from plugins.data.datasets.build import build_dataset, check_root, datasets_root
 from plugins.data.samplers import CrossModalIdentitySampler, IdentitySampler, ShuffleSampler
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "build_dataset",
     "build_test_loader",
     "build_train_loader",
+    "check_root",
     "datasets",
     "datasets_root",
 ]

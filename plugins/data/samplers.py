@@ -60,15 +60,9 @@ class EpochSampler(Sampler):
         Raises:
             InputError: the batch does not hold whole people, or the set is too small for one batch.
         """
-        clips = self.sides * num_instances
-        if clips < 1 or batch_size < 1 or batch_size % clips:
-            raise InputError(
-                f"SOLVER.IMS_PER_BATCH: {batch_size} clips a process; {type(self).__name__} needs "
-                f"a multiple of {self.sides} x DATALOADER.NUM_INSTANCE {num_instances}"
-            )
         self.position = 0
         self._seed, self._rank, self._num_instances = seed, rank, num_instances
-        self._people_of_rank = batch_size // clips
+        self._people_of_rank = self.people_of_batch(batch_size, num_instances)
         self._people = self._people_of_rank * world_size
         self._groups = self.group(items)
         self._epoch: tuple[int, np.ndarray] | None = None
@@ -82,6 +76,21 @@ class EpochSampler(Sampler):
                 f"training set has {len(self._groups)} and {smaller}; lower it or "
                 "DATALOADER.NUM_INSTANCE"
             )
+
+    @classmethod
+    def people_of_batch(cls, batch_size: int, num_instances: int) -> int:
+        """Count the people in the batch of one rank, P of one rank; no data is needed.
+
+        Raises:
+            InputError: the batch does not hold whole people.
+        """
+        clips = cls.sides * num_instances
+        if clips < 1 or batch_size < 1 or batch_size % clips:
+            raise InputError(
+                f"SOLVER.IMS_PER_BATCH: {batch_size} clips a process; {cls.__name__} needs "
+                f"a multiple of {cls.sides} x DATALOADER.NUM_INSTANCE {num_instances}"
+            )
+        return batch_size // clips
 
     @classmethod
     def group(cls, items: Sequence[Tracklet]) -> list[list[list[int]]]:
@@ -177,6 +186,11 @@ class ShuffleSampler(EpochSampler):
             rank=rank,
             world_size=world_size,
         )
+
+    @classmethod
+    def people_of_batch(cls, batch_size: int, num_instances: int) -> int:
+        """Count the items, each of which is a person here; ``num_instances`` is not used."""
+        return super().people_of_batch(batch_size, 1)
 
     @classmethod
     def group(cls, items: Sequence[Tracklet]) -> list[list[list[int]]]:

@@ -20,7 +20,7 @@ from fastreid.utils.checkpoint import Checkpointer as FastreidCheckpointer
 
 from plugins.config import flatten
 from plugins.errors import InputError
-from plugins.utils.io import read_tensors, read_text, write_tensors, write_text
+from plugins.utils.io import read_tensors, read_text, require_file, write_tensors, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -99,8 +99,8 @@ class Checkpointer(FastreidCheckpointer):
         Raises:
             InputError: no such file, not a whole checkpoint, or weights of another model.
         """
-        if path and not os.path.isfile(path):
-            raise InputError(f"MODEL.WEIGHTS {path}: no such file")
+        if path:
+            require_file(path, "MODEL.WEIGHTS")
         self._path, self._exactly = path, checkpointables is None
         return super().load(path, checkpointables)
 

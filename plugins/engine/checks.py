@@ -17,9 +17,12 @@ from plugins.data.build import (
 from plugins.data.corruptions import check_corruption
 from plugins.data.datasets.wrapped import chain
 from plugins.data.transforms import build_clip_transforms
-from plugins.engine.optimizer import check_optimizer
+from plugins.engine.hooks import check_frozen
+from plugins.engine.optimizer import check_solver
 from plugins.engine.trainer import evaluator_name
 from plugins.errors import InputError, one_line
+from plugins.evaluation import check_expected_rows
+from plugins.modeling.backbones.pretrained import weights_file
 from plugins.modeling.dry_build import check_model
 from plugins.registry import EVALUATOR, SAMPLER, STEP, lookup
 
@@ -38,15 +41,21 @@ def check_run(cfg: CfgNode, processes: int) -> None:
     check_datasets(cfg, "NAMES", "TESTS")
     batch = share_batch(cfg, processes)
     name = cfg.DATALOADER.SAMPLER_TRAIN
-    lookup(SAMPLER, FASTREID_SAMPLERS.get(name, name), "DATALOADER.SAMPLER_TRAIN")
-    check_optimizer(cfg.SOLVER.OPT)
+    sampler = lookup(SAMPLER, FASTREID_SAMPLERS.get(name, name), "DATALOADER.SAMPLER_TRAIN")
+    check_solver(cfg)
     check_part(STEP, cfg.SOLVER.STEP, "SOLVER.STEP", cfg)
     check_evaluator(cfg)
+    if cfg.MODEL.BACKBONE.PRETRAIN and cfg.MODEL.BACKBONE.PRETRAIN_PATH:
+        weights_file(cfg)
     sizes = {
         "INPUT.SIZE_TRAIN": frame_size(cfg, is_train=True),
         "INPUT.SIZE_TEST": frame_size(cfg, is_train=False),
     }
     model = check_model(cfg, sizes, batch)
+    if model is not None:
+        check_frozen(cfg, model)
+    if hasattr(sampler, "people_of_batch"):
+        sampler.people_of_batch(batch, cfg.DATALOADER.NUM_INSTANCE)
     step = STEP.get(cfg.SOLVER.STEP)
     if model is not None and hasattr(step, "adversary_parameters"):
         step.adversary_parameters(model)  # raises InputError for a model without an adversary
@@ -66,6 +75,8 @@ def check_datasets(cfg: CfgNode, *keys: str) -> None:
         if not cfg.DATASETS[key]:
             raise InputError(f"DATASETS.{key}: it names no data set; expected one or more")
         check_dataset_names(cfg, key)
+    if cfg.TEST.PRECISE_BN.ENABLED and "NAMES" in keys:
+        chain(cfg.TEST.PRECISE_BN.DATASET, cfg, "TEST.PRECISE_BN.DATASET")
     for name in cfg.DATASETS.TESTS:
         if cfg.DATASETS.TESTS.count(name) > 1:
             raise InputError(f"DATASETS.TESTS: {name} more than once; expected each data set once")
@@ -85,6 +96,7 @@ def check_evaluator(cfg: CfgNode) -> None:
     """Raise InputError for an unknown evaluator, or a wrong value of TEST or INPUT.CLIP."""
     for check in (clip_sampling, check_corruption):
         check(cfg)
+    check_expected_rows(cfg.TEST.EXPECTED_RESULTS, cfg.DATASETS.TESTS)
     check_part(EVALUATOR, evaluator_name(cfg), "TEST.EVALUATOR", cfg)
 
 

@@ -16,13 +16,14 @@ from fastreid.utils.logger import setup_logger
 from torch import nn
 
 from plugins.config import import_plugins, setup_cfg
+from plugins.data import check_root
 from plugins.engine.checkpoint import Checkpointer, check_schedule
 from plugins.engine.checks import check_evaluation, check_run
 from plugins.engine.launch import world_size
 from plugins.engine.trainer import Trainer, load_model
 from plugins.errors import InputError, user_errors, without_traceback
 from plugins.evaluation import Evaluation, verify_expected, write_queries
-from plugins.utils.io import make_folder, write_json
+from plugins.utils.io import make_folder, require_file, write_json
 from plugins.utils.locks import hold
 
 logger = logging.getLogger(__name__)
@@ -43,8 +44,8 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
     """
     if not args.config_file:
         raise InputError("--config-file: expected one, such as configs/VVI/synthetic/sadstrm.yml")
-    if isinstance(args.resume, str) and not os.path.isfile(args.resume):
-        raise InputError(f"--resume {args.resume}: no such file")
+    if isinstance(args.resume, str):
+        require_file(args.resume, "--resume")
     cfg = setup_cfg(args.config_file, args.opts, args.plugins)
     take_available_device(cfg)
     for option, number in (("gpus", args.num_gpus), ("machines", args.num_machines)):
@@ -67,6 +68,8 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
             )
     else:
         check_run(cfg, size)
+    if cfg.MODEL.WEIGHTS and (args.eval_only or not goes_on(args, cfg)):
+        require_file(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
     if args.resume and not args.eval_only:
         newest = Checkpointer(nn.Identity(), cfg.OUTPUT_DIR)
         if isinstance(args.resume, str):
@@ -75,9 +78,16 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
             check_schedule(newest.get_checkpoint_file(), cfg)
     if not cfg.OUTPUT_DIR.strip():
         raise InputError("OUTPUT_DIR: it is empty; expected a folder, such as logs/run")
+    check_root()
     make_folder(cfg.OUTPUT_DIR, "OUTPUT_DIR")
     cfg.freeze()
     return cfg
+
+
+def goes_on(args: argparse.Namespace, cfg: CfgNode) -> bool:
+    """Tell whether ``--resume`` names, or OUTPUT_DIR holds, a checkpoint to go on from."""
+    newest = Checkpointer(nn.Identity(), cfg.OUTPUT_DIR)
+    return isinstance(args.resume, str) or bool(args.resume and newest.has_checkpoint())
 
 
 def take_available_device(cfg: CfgNode) -> None:
@@ -147,6 +157,11 @@ def _run(cfg: CfgNode, args: argparse.Namespace) -> None:
     setup_run(cfg, args)
     results: dict | None  # on the main process alone
     if args.eval_only:
+        if cfg.TEST.PRECISE_BN.ENABLED:
+            logger.warning(
+                "TEST.PRECISE_BN.ENABLED: True; --eval-only evaluates the statistics that "
+                "MODEL.WEIGHTS holds and computes no others"
+            )
         model = load_model(cfg, cfg.MODEL.WEIGHTS)
         results, queries = Trainer.test_queries(cfg, model, Trainer.build_tests(cfg, model))
     else:

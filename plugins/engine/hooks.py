@@ -68,12 +68,7 @@ class LayerFreeze(HookBase):
         Raises:
             InputError: no parameter's name begins so.
         """
-        for layer in cfg.MODEL.FREEZE_LAYERS:
-            if not any(re.match(layer, name) for name, _ in model.named_parameters()):
-                parts = ", ".join(name for name, _ in model.named_children())
-                raise InputError(
-                    f"MODEL.FREEZE_LAYERS: no '{layer}' in {type(model).__name__}; it has {parts}"
-                )
+        check_frozen(cfg, model)
         self._layers = [
             module
             for name, module in model.named_modules()
@@ -86,6 +81,22 @@ class LayerFreeze(HookBase):
         if self.trainer.iter <= self._iters:
             for layer in self._layers:
                 layer.train(self.trainer.iter == self._iters)
+
+
+def check_frozen(cfg: CfgNode, model: nn.Module) -> None:
+    """Raise InputError unless each of MODEL.FREEZE_LAYERS begins a parameter's name."""
+    for layer in cfg.MODEL.FREEZE_LAYERS:
+        try:
+            found = any(re.match(layer, name) for name, _ in model.named_parameters())
+        except re.error as error:
+            raise InputError(
+                f"MODEL.FREEZE_LAYERS: '{layer}' is no regular expression: {error}"
+            ) from None
+        if not found:
+            parts = ", ".join(name for name, _ in model.named_children())
+            raise InputError(
+                f"MODEL.FREEZE_LAYERS: no '{layer}' in {type(model).__name__}; it has {parts}"
+            )
 
 
 class EvalHook(hooks.EvalHook):

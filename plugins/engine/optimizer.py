@@ -80,6 +80,50 @@ def check_optimizer(name: str) -> None:
         raise InputError(f"SOLVER.OPT: torch.optim has no '{name}' to use; nearest: {close}")
 
 
+def check_solver(cfg: CfgNode) -> None:
+    """Check what SOLVER alone tells of optimizer and schedule, before any data is read.
+
+    Raises:
+        InputError: torch.optim has no such optimizer, or it refuses its settings; a step lies in
+            the warm-up or delay, or the cosine would begin when training has ended.
+    """
+    solver = cfg.SOLVER
+    check_optimizer(solver.OPT)
+    if solver.OPT == "SGD" and solver.NESTEROV and not solver.MOMENTUM:
+        raise InputError("SOLVER.NESTEROV: True with SOLVER.MOMENTUM 0; expected more than 0")
+    check_schedule(cfg, solver.WARMUP_EPOCHS)
+
+
+def check_schedule(cfg: CfgNode, warmup_epochs: int) -> None:
+    """Raise InputError where the schedule does not follow the warm-up and the delay.
+
+    Args:
+        cfg: config of a run.
+        warmup_epochs: epochs, begun ones included, of the warm-up.
+    """
+    solver = cfg.SOLVER
+    if solver.SCHED == "MultiStepLR" and solver.WARMUP_EPOCHS > 0:
+        start = first_count(cfg)
+        if early := [step for step in solver.STEPS if step <= start]:
+            raise InputError(
+                f"SOLVER.STEPS {list(solver.STEPS)}: {early[0]} lies in the warm-up or delay; "
+                f"expected {start + 1} or more, as SOLVER.WARMUP_EPOCHS is "
+                f"{solver.WARMUP_EPOCHS} and SOLVER.DELAY_EPOCHS {solver.DELAY_EPOCHS}"
+            )
+    first = max(warmup_epochs, solver.DELAY_EPOCHS)
+    if solver.SCHED == "CosineAnnealingLR" and first >= solver.MAX_EPOCH:
+        # fastreid would divide by the 0 epochs that are left, or never come to the cosine.
+        raise InputError(
+            f"SOLVER.SCHED CosineAnnealingLR begins after {first} epochs of warm-up or delay, when "
+            f"training has ended; expected SOLVER.MAX_EPOCH above {first}"
+        )
+
+
+def first_count(cfg: CfgNode) -> int:
+    """Return the epoch at whose end fastreid's count of SOLVER.STEPS begins."""
+    return max(cfg.SOLVER.WARMUP_EPOCHS - 1, cfg.SOLVER.DELAY_EPOCHS)
+
+
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer, iters_per_epoch: int) -> dict:
     """Build fastreid's schedulers, with SOLVER.WARMUP_EPOCHS turned into iterations.
 
@@ -93,27 +137,12 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer, iters_per_epoch: int)
         InputError: a step lies in the warm-up or delay, or the cosine would begin when training
             ends.
     """
+    check_schedule(cfg, math.ceil(warmup_iters(cfg, iters_per_epoch) / iters_per_epoch))
     cfg = cfg.clone()
     cfg.defrost()
     if cfg.SOLVER.WARMUP_EPOCHS > 0:
-        # The epoch at whose end fastreid's count begins.
-        start = max(cfg.SOLVER.WARMUP_EPOCHS - 1, cfg.SOLVER.DELAY_EPOCHS)
-        early = [step for step in cfg.SOLVER.STEPS if step <= start]
-        if cfg.SOLVER.SCHED == "MultiStepLR" and early:
-            raise InputError(
-                f"SOLVER.STEPS {list(cfg.SOLVER.STEPS)}: {early[0]} lies in the warm-up or delay; "
-                f"expected {start + 1} or more, as SOLVER.WARMUP_EPOCHS is "
-                f"{cfg.SOLVER.WARMUP_EPOCHS} and SOLVER.DELAY_EPOCHS {cfg.SOLVER.DELAY_EPOCHS}"
-            )
-        cfg.SOLVER.STEPS = [step - start for step in cfg.SOLVER.STEPS]
+        cfg.SOLVER.STEPS = [step - first_count(cfg) for step in cfg.SOLVER.STEPS]
     cfg.SOLVER.WARMUP_ITERS = warmup_iters(cfg, iters_per_epoch)
-    first = max(math.ceil(cfg.SOLVER.WARMUP_ITERS / iters_per_epoch), cfg.SOLVER.DELAY_EPOCHS)
-    if cfg.SOLVER.SCHED == "CosineAnnealingLR" and first == cfg.SOLVER.MAX_EPOCH:
-        # fastreid would divide by the 0 epochs that are left.
-        raise InputError(
-            f"SOLVER.SCHED CosineAnnealingLR begins after {first} epochs of warm-up or delay, when "
-            f"training ends; expected SOLVER.MAX_EPOCH above {first}"
-        )
     return build_fastreid_scheduler(cfg, optimizer, iters_per_epoch)
 
 

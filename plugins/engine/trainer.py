@@ -207,7 +207,7 @@ class Trainer(StoppableLoop, DefaultTrainer):
         ours: list[HookBase] = [TellUntrained(self._trainer)]
         if self.average:
             ours.append(AverageWeights())
-        for hook in super().build_hooks():
+        for hook in self._fastreid_hooks():
             if isinstance(hook, hooks.PeriodicCheckpointer):
                 hook = PeriodicCheckpointer(
                     self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, self._best
@@ -227,6 +227,16 @@ class Trainer(StoppableLoop, DefaultTrainer):
             if isinstance(hook, EvalHook):
                 ours.append(CaptureRandomState(self._random_state))
         return ours
+
+    def _fastreid_hooks(self) -> list[HookBase]:
+        """Build fastreid's hooks; the data of PreciseBN has a loader of its own."""
+        try:
+            return super().build_hooks()
+        except InputError as error:
+            precise = self.cfg.TEST.PRECISE_BN
+            if not precise.ENABLED:
+                raise
+            raise InputError(f"TEST.PRECISE_BN.DATASET {precise.DATASET}: {error}") from error
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:

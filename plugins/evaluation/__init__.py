@@ -15,7 +15,12 @@ from plugins.evaluation.ranking import (
     ranked_lists,
 )
 from plugins.evaluation.side import Side
-from plugins.evaluation.table import check_expected, results_table, verify_expected
+from plugins.evaluation.table import (
+    check_expected,
+    check_expected_rows,
+    results_table,
+    verify_expected,
+)
 from plugins.evaluation.views import FlipAverage
 from plugins.evaluation.vvi_evaluator import VVIEvaluator
 
@@ -27,6 +32,7 @@ __all__ = [
     "Side",
     "VVIEvaluator",
     "check_expected",
+    "check_expected_rows",
     "distances",
     "evaluate_distances",
     "evaluate_ranking",

@@ -1,13 +1,14 @@
 """Print the table of results, and compare results with expected numbers."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tabulate import tabulate
 
 from plugins.errors import InputError
 from plugins.utils.names import closest_names
+from plugins.utils.values import shortened
 
 COLUMNS = (
     *("Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mAP-std", "mINP", "metric"),
@@ -36,16 +37,41 @@ def check_expected(expected_rows: list, tasks: Iterable[str]) -> None:
         expected_rows: as for ``verify_expected``.
         tasks: names of all tasks that there are, or will be.
     """
+    check_expected_rows(expected_rows)
+    for number, (task, *_) in enumerate(expected_rows, start=1):
+        source = f"TEST.EXPECTED_RESULTS row {number}"
+        _entry(dict.fromkeys(tasks), str(task), "task", source)
+
+
+def check_expected_rows(expected_rows: list, datasets: Sequence[str] | None = None) -> None:
+    """Check what TEST.EXPECTED_RESULTS tells before any data is read.
+
+    Args:
+        expected_rows: as for ``verify_expected``.
+        datasets: data sets that are tested; None does not compare them.
+
+    Raises:
+        InputError: a row is malformed, its metric is unknown, its task is of another data set, or
+            its tolerance is negative.
+    """
     for number, row in enumerate(expected_rows, start=1):
         source = f"TEST.EXPECTED_RESULTS row {number}"
         if not isinstance(row, list | tuple) or len(row) != 4:
-            raise InputError(f"{source}: expected [task, metric, expected, tolerance], found {row}")
+            raise InputError(
+                f"{source}: expected [task, metric, expected, tolerance], found {shortened(row)}"
+            )
         task, metric, *numbers = row
-        _entry(dict.fromkeys(tasks), str(task), "task", source)
+        if datasets is not None and str(task).split("/")[0] not in datasets:
+            raise InputError(
+                f"{source}: no task '{str(task)[:60]}'; expected DATASET/DIRECTION with one "
+                f"of {', '.join(datasets)}, as DATASETS.TESTS says"
+            )
         _entry(dict.fromkeys(COLUMNS), str(metric), "metric", source)
         for value in numbers:
             if type(value) not in (int, float) or not math.isfinite(value):
                 raise InputError(f"{source}: found {value!r}, expected a finite number")
+        if numbers[1] < 0:
+            raise InputError(f"{source}: tolerance {numbers[1]}; expected 0 or more")
 
 
 def verify_expected(expected_rows: list, results: dict[str, dict]) -> list[str]:

@@ -169,6 +169,22 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def require_file(path: str | os.PathLike, option: str = "") -> None:
+    """Raise InputError unless ``path`` is a regular file; a folder's checkpoints are offered.
+
+    Args:
+        path: of the file.
+        option: what names the file, such as "MODEL.WEIGHTS", for the message.
+    """
+    file, said = Path(path), f"{option} {path}".strip()
+    if file.is_dir():
+        inside = sorted(file.glob("*.pth"), key=lambda each: each.stat().st_mtime, reverse=True)
+        checkpoints = f", such as {', '.join(map(str, inside[:3]))}" if inside else ""
+        raise InputError(f"{said}: a folder; expected a file{checkpoints}")
+    if not file.is_file():
+        raise InputError(f"{said}: {'not a regular file' if file.exists() else 'no such file'}")
+
+
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """Open a regular file for reading.
@@ -176,12 +192,9 @@ def _opened(path: str | os.PathLike) -> Iterator[BinaryIO]:
     Raises:
         InputError: there is no such file, it is none, or it cannot be read.
     """
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise InputError(f"{path}: not a regular file")
+    require_file(path)
     try:
         file = open(path, "rb")  # noqa: SIM115
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     with file:

@@ -35,8 +35,25 @@ def test_a_budget_below_one_gray_level_is_told_once_with_the_unit(name, caplog):
     ]
 
 
-@pytest.mark.parametrize("eps", [0, 1, 8, 255])
-def test_a_budget_of_gray_levels_and_none_at_all_are_not(eps, caplog):
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("section", ["ATTACK", "DEFENSE"])
+def test_no_budget_is_told_for_tests_and_for_training(section, norm, caplog):
+    check_budget(ThreatModel(norm, eps=0), section, SIZE)
+    (told,) = warnings(caplog)
+    assert told.startswith(f"{section}.EPS: 0 allows no change: attacked images are the clean")
+
+
+def test_more_sparse_frames_than_a_clip_has_are_refused():
+    words = ["ATTACK.FRAMES", "sparse", "INPUT.CLIP.LENGTH", "3", "ATTACK.SPARSE_FRAMES"]
+    assert ThreatModel.from_config(setup_cfg(opts=[*words, "3"])).sparse_frames == 3
+    with pytest.raises(
+        InputError, match=r"^ATTACK\.SPARSE_FRAMES: 10, .* 3 frames, .*expected 1 to"
+    ):
+        ThreatModel.from_config(setup_cfg(opts=[*words, "10"]))
+
+
+@pytest.mark.parametrize("eps", [1, 8, 255])
+def test_a_budget_of_gray_levels_is_not(eps, caplog):
     check_budget(ThreatModel(eps=eps), "ATTACK", SIZE)
     assert not warnings(caplog)
 
@@ -44,7 +61,6 @@ def test_a_budget_of_gray_levels_and_none_at_all_are_not(eps, caplog):
 def test_an_l2_budget_that_spreads_to_nothing_is_told(caplog):
     values = 3 * math.prod(SIZE)
     check_budget(ThreatModel("l2", eps=math.sqrt(values / 3) + 1), "ATTACK", SIZE)
-    check_budget(ThreatModel("l2", eps=0), "ATTACK", SIZE)
     assert not warnings(caplog)
     check_budget(ThreatModel("l2", eps=8), "DEFENSE", SIZE)
     (told,) = warnings(caplog)

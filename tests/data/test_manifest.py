@@ -141,7 +141,9 @@ def test_a_quote_that_is_not_closed_is_named_by_file_and_line(tmp_path):
 
 
 def test_a_missing_or_empty_table_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"MANIFEST\.FILE: no file .*manifest\.csv; .*path,person"):
+    with pytest.raises(
+        InputError, match=r"MANIFEST\.FILE .*manifest\.csv: no such file; .*path,person"
+    ):
         ManifestDataset(root=str(tmp_path))
     file = write_manifest(tmp_path, [])
     with pytest.raises(InputError, match=r"manifest\.csv: it lists no frames"):

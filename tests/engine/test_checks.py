@@ -19,6 +19,7 @@ STOCK = ROOT / "configs/Defense/synthetic/vanilla.yml"
 
 @pytest.fixture(autouse=True)
 def _nothing_to_read(monkeypatch, tmp_path):
+    (tmp_path / "no data set is here").mkdir()
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "no data set is here"))
 
 
@@ -48,9 +49,9 @@ def _nothing_to_read(monkeypatch, tmp_path):
         ({"INPUT__CLIP__SAMPLING": "segment"}, "INPUT.CLIP.SAMPLING: 'segment'; expected segments"),
         ({"INPUT__CLIP__LENGTH": 0}, "INPUT.CLIP.LENGTH: 0; expected 1 or more"),
         ({"INPUT__SIZE_TRAIN": "256"}, "INPUT.SIZE_TRAIN: [256]; expected a list of 2"),
-        ({"INPUT__SIZE_TEST": "[32.5,16]"}, "INPUT.SIZE_TEST: [32.5, 16]: "),
+        ({"INPUT__SIZE_TEST": "[32.5,16]"}, "[32.5, 16]; expected a list of 2 whole numbers"),
         ({"INPUT__SIZE_TEST": "[2,16]"}, "INPUT.SIZE_TEST: frames of 2 x 16 are too small for "),
-        ({"INPUT__CJ__ENABLED": True, "INPUT__CJ__HUE": 3.0}, "INPUT.CJ: "),
+        ({"INPUT__CJ__ENABLED": True, "INPUT__CJ__HUE": 3.0}, "INPUT.CJ.HUE: 3.0; expected 0 to "),
         ({"TEST__CLIPS": -1}, "TEST.CLIPS: -1; expected 0 or more"),
         ({"TEST__CORRUPTION__KIND": "nois"}, "'nois'; expected none, noise, blur, jpeg or gamma;"),
         ({"TEST__METRIC": "cosin"}, "TEST.METRIC: 'cosin'; expected cosine or euclidean"),
@@ -61,6 +62,26 @@ def _nothing_to_read(monkeypatch, tmp_path):
         ({"TEST__ATTACKS": "FNA", "ATTACK__SIDE": "both"}, "ATTACK.SIDE: 'both'; expected"),
         ({"TEST__ATTACKS": "FNA", "ATTACK__NORM": "l2", "ATTACK__EPS": 99}, "FNA: 15 steps of 1"),
         ({"SOLVER__IMS_PER_BATCH": 1}, "SOLVER.IMS_PER_BATCH: 1 for each process is too few to "),
+        ({"SOLVER__IMS_PER_BATCH": 15}, "15 clips a process; CrossModalIdentitySampler needs a mu"),
+        ({"SOLVER__OPT": "SGD", "SOLVER__MOMENTUM": 0, "SOLVER__NESTEROV": True},
+         "SOLVER.NESTEROV: True with SOLVER.MOMENTUM 0; expected more than 0"),
+        ({"SOLVER__SCHED": "CosineAnnealingLR", "SOLVER__WARMUP_EPOCHS": 3},
+         "CosineAnnealingLR begins after 3 epochs of warm-up or delay, when training has ended; "),
+        ({"SOLVER__STEPS": "[1]", "SOLVER__WARMUP_EPOCHS": 2}, "SOLVER.STEPS [1]: 1 lies in the w"),
+        ({"MODEL__FREEZE_LAYERS": "foo"}, "MODEL.FREEZE_LAYERS: no 'foo' in SADSTRM; it has back"),
+        ({"MODEL__FREEZE_LAYERS": "*a"}, "MODEL.FREEZE_LAYERS: '*a' is no regular expression: "),
+        ({"TEST__EXPECTED_RESULTS": "foo"}, "RESULTS row 1: expected [task, metric, expected, tol"),
+        ({"TEST__EXPECTED_RESULTS": "[['HITSZVCM/I2V','mAPP',1,1]]"}, "no metric 'mAPP'; known: "),
+        ({"TEST__EXPECTED_RESULTS": "[['HITSZ/I2V','mAP',1,1]]"}, "row 1: no task 'HITSZ/I2V'; ex"),
+        ({"TEST__EXPECTED_RESULTS": "[['HITSZVCM/I2V','mAP',1,-1]]"}, "tolerance -1; expected 0 o"),
+        ({"TEST__PRECISE_BN__ENABLED": True, "TEST__PRECISE_BN__DATASET": "HITSZ"},
+         "TEST.PRECISE_BN.DATASET: no DATASET is named 'HITSZ'"),
+        ({"MODEL__WEIGHTS": "none.pth"}, "MODEL.WEIGHTS none.pth: no such file"),
+        ({"MODEL__WEIGHTS": "."}, "MODEL.WEIGHTS .: a folder; expected a file"),
+        ({"MODEL__BACKBONE__PRETRAIN": True, "MODEL__BACKBONE__PRETRAIN_PATH": "none.pth"},
+         "MODEL.BACKBONE.PRETRAIN_PATH none.pth: no such file"),
+        ({"TEST__ATTACKS": "FNA", "ATTACK__FRAMES": "sparse", "ATTACK__SPARSE_FRAMES": 10},
+         "ATTACK.SPARSE_FRAMES: 10, but a clip has INPUT.CLIP.LENGTH 2 frames"),
         ({"SOLVER__IMS_PER_BATCH": 0}, "SOLVER.IMS_PER_BATCH: 0; expected 1 or more"),
         ({"OUTPUT_DIR": ""}, "OUTPUT_DIR: it is empty; expected a folder"),
         ({"OUTPUT_DIR": "file"}, "OUTPUT_DIR file: a file; expected a folder"),
@@ -244,3 +265,18 @@ def test_checking_draws_nothing_and_makes_nothing_real():
     assert torch.equal(torch.get_rng_state(), before)
     model = build_dry(setup_cfg(str(CONFIG)))
     assert {parameter.device.type for parameter in model.backbone.parameters()} == {"meta"}
+
+
+def test_a_folder_of_all_data_sets_that_is_not_there_is_told_before_the_log(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "nowhere"))
+    words = ["--config-file", str(CONFIG), *options(tmp_path / "run")]
+    with pytest.raises(InputError, match=r"FASTREID_DATASETS .*nowhere: no such folder; expected"):
+        read_cfg(parse_arguments(words))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_checkpoints_of_a_folder_are_offered(tmp_path):
+    (tmp_path / "model_0001.pth").touch()
+    words = ["--config-file", str(CONFIG), *options(tmp_path / "run", MODEL__WEIGHTS=tmp_path)]
+    with pytest.raises(InputError, match=r"a folder; expected a file, such as .*/model_0001\.pth$"):
+        read_cfg(parse_arguments(words))

@@ -210,9 +210,10 @@ class TestText:
 
     def test_only_regular_files_are_read(self, tmp_path):
         os.mkfifo(tmp_path / "pipe")  # opening it would wait for a writer
-        for path in (tmp_path, tmp_path / "pipe"):
-            with pytest.raises(InputError, match="not a regular file"):
-                read_text(path)
+        with pytest.raises(InputError, match="pipe: not a regular file"):
+            read_text(tmp_path / "pipe")
+        with pytest.raises(InputError, match="a folder; expected a file"):
+            read_text(tmp_path)
         with pytest.raises(InputError, match="no such file"):
             read_text(tmp_path / "nowhere")
 

@@ -24,6 +24,14 @@ def datasets_root() -> str:
     return os.getenv("FASTREID_DATASETS", "datasets")
 
 
+def check_root() -> None:
+    """Raise InputError if FASTREID_DATASETS names no folder."""
+    root = os.getenv("FASTREID_DATASETS")
+    if root and not os.path.isdir(root):
+        what = "a file" if os.path.exists(root) else "no such folder"
+        raise InputError(f"FASTREID_DATASETS {root}: {what}; expected the folder of all data sets")
+
+
 def build_dataset(
     name: str,
     key: str = "DATASETS.NAMES",
@@ -46,6 +54,7 @@ def build_dataset(
     reader = lookup(DATASET, name, key)
     if cfg is not None:
         chain(name, cfg, key)  # sets that are inside each other would be read for ever
+    check_root()
     root = datasets_root()
     # fastreid's readers have no options.
     options = reader.options(cfg) if cfg is not None and hasattr(reader, "options") else {}

@@ -21,7 +21,7 @@ from plugins.data.datasets.tracklet import (
 from plugins.errors import InputError
 from plugins.protocol import Direction
 from plugins.registry import DATASET
-from plugins.utils.io import read_text
+from plugins.utils.io import read_text, require_file
 from plugins.utils.names import closest_names
 
 COLUMNS = ("path", "person", "camera", "modality", "tracklet", "frame", "split")
@@ -107,7 +107,15 @@ def as_image(item: tuple) -> tuple[str, int, int]:
 
 
 def read_table(path: str) -> Iterator[Row]:
-    """Yield the rows of a CSV or Parquet file; see ``read_csv`` and ``read_parquet``."""
+    """Yield the rows of a CSV or Parquet file; see ``read_csv`` and ``read_parquet``.
+
+    Raises:
+        InputError: there is no such file, or from the reader.
+    """
+    try:
+        require_file(path, "DATASETS.MANIFEST.FILE")
+    except InputError as error:
+        raise InputError(f"{error}; expected a table with columns {','.join(COLUMNS)}") from None
     return read_parquet(path) if path.endswith(".parquet") else read_csv(path)
 
 
@@ -115,14 +123,9 @@ def read_csv(path: str) -> Iterator[Row]:
     """Yield the rows of a CSV file with a header.
 
     Raises:
-        InputError: no such file, it is not UTF-8, a column is missing or unknown, a row is wrong,
+        InputError: the file is not UTF-8, a column is missing or unknown, a row is wrong,
             or a quote is not closed.
     """
-    if not os.path.isfile(path):
-        raise InputError(
-            f"DATASETS.MANIFEST.FILE: no file {path}; expected a table with the columns "
-            f"{','.join(COLUMNS)}"
-        )
     reader = csv.DictReader(io.StringIO(read_text(path, keep_line_ends=True), newline=""))
     try:
         check_columns(path, list(reader.fieldnames or []))
@@ -141,7 +144,7 @@ def read_parquet(path: str) -> Iterator[Row]:
     """Yield the rows of a Parquet file, numbered from 1 in messages.
 
     Raises:
-        InputError: pyarrow is not installed, no such file, a column is missing or unknown, a text
+        InputError: pyarrow is not installed, a column is missing or unknown, a text
             is not UTF-8, or a row is wrong.
     """
     try:

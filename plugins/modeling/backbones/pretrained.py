@@ -18,7 +18,7 @@ from torchvision.models import MobileNet_V2_Weights
 from plugins.errors import InputError, one_line
 from plugins.modeling.backbones.trunks import KINDS, MOBILENET, OSNET, configured_kind, kind_of
 from plugins.modeling.backbones.weight_names import mobilenet_names
-from plugins.utils.io import read_tensors
+from plugins.utils.io import read_tensors, require_file
 
 logger = logging.getLogger(__name__)
 
@@ -88,8 +88,7 @@ def weights_file(cfg: CfgNode) -> Path:
         InputError: there is none.
     """
     path = Path(cfg.MODEL.BACKBONE.PRETRAIN_PATH).expanduser()
-    if not path.is_file():
-        raise InputError(f"MODEL.BACKBONE.PRETRAIN_PATH: no file {path}")
+    require_file(path, "MODEL.BACKBONE.PRETRAIN_PATH")
     return path
 
 
