@@ -111,7 +111,7 @@ def test_what_is_wrong_is_told_in_one_line_before_data_is_read(
     [
         (["DEFENSE.INNER", "FNAA"], "DEFENSE.INNER: no ATTACK is named 'FNAA'; known: FNA", "AD"),
         (["ATTACK.NORM=l2", "DEFENSE.EPS=400"], "reach 20, less than DEFENSE.EPS 400", "AD"),
-        (["ATTACK.NORM=l2"], "ATTACK.NORM: 'l2'; UniversalStep knows linf", "U"),
+        (["ATTACK.NORM=l2"], "ATTACK.NORM: 'l2'; UniversalStep supports linf", "U"),
         (["DEFENSE.META.ENABLED=True"], "DEFENSE.META.ENABLED: True, but SOLVER.STEP", "AUS"),
         (["DEFENSE.FNES.ENABLED=True", "DEFENSE.FNES.MIX=[1,0]"], "DEFENSE.FNES.MIX: ", "D"),
     ],
