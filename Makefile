@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/installed
 demo: setup
 	$(VENV)/bin/python tools/make_synthetic.py --preset demo --out $(DATA)/HITSZ-VCM
 	FASTREID_DATASETS=$(DATA) $(VENV)/bin/python tools/train_net.py \
-		--config-file configs/VVI/synthetic/sadstrm.yml OUTPUT_DIR $(RUN) $(OPTIONS)
+		--config-file configs/VVI/synthetic/sadstrm.yml --overwrite OUTPUT_DIR $(RUN) $(OPTIONS)
 
 test: setup
 	$(VENV)/bin/ruff check .

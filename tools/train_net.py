@@ -44,6 +44,12 @@ def run_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on from the newest checkpoint of OUTPUT_DIR; --resume FILE: from that checkpoint",
     )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="start anew in an OUTPUT_DIR that holds a training: remove its checkpoints, results, "
+        "metrics and evaluations",
+    )
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
     parser.add_argument("--num-gpus", type=int, default=1, help="processes on this machine")
     parser.add_argument("--num-machines", type=int, default=1, help="machines that take part")

@@ -17,9 +17,10 @@ import yaml
 from fastreid.config import CfgNode
 from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer as FastreidCheckpointer
+from torch import Tensor
 
 from plugins.config import flatten
-from plugins.errors import InputError
+from plugins.errors import InputError, one_line
 from plugins.utils.io import read_tensors, read_text, require_file, write_tensors, write_text
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,11 @@ logger = logging.getLogger(__name__)
 CLASSIFIERS = ("heads.weight", "heads.cls_layer.", "heads.relation.weight", "heads.frame_weight")
 LEARNED_BY_LOSSES = ("loss_functions.", "relation_losses.", "frame_losses.")
 OPTIONAL_KEYS = (*CLASSIFIERS, "attack.", *LEARNED_BY_LOSSES)
+# Parts of a network that decide its features; a tensor of a file that finds no place there tells
+# that the file is of another network.
+FEATURE_PATH = ("backbone.", "temporal.", "heads.")
+# Batches counted by a BatchNorm, which no feature depends on; a frozen BatchNorm counts none.
+COUNTER = "num_batches_tracked"
 LIVE = "live"
 # Settings that a resumed run cannot change: its optimizers and schedule go on as saved.
 OPTIMIZER = ("OPT", "BASE_LR", "BIAS_LR_FACTOR", "HEADS_LR_FACTOR", "MOMENTUM", "NESTEROV")
@@ -97,12 +103,35 @@ class Checkpointer(FastreidCheckpointer):
                 weights must fit exactly, as a resumed run needs.
 
         Raises:
-            InputError: no such file, not a whole checkpoint, or weights of another model.
+            InputError: no such file, not a whole checkpoint, weights of another model, or a state
+                that a part of this run cannot go on from.
         """
         if path:
             require_file(path, "MODEL.WEIGHTS")
         self._path, self._exactly = path, checkpointables is None
-        return super().load(path, checkpointables)
+        if not path:
+            return super().load(path, checkpointables)
+        self.logger.info("Loading checkpoint from %s", path)
+        checkpoint = self._load_file(path)
+        self._load_model(checkpoint)
+        for key in self.checkpointables if checkpointables is None else checkpointables:
+            if key in checkpoint:
+                self.logger.info("Loading %s from %s", key, path)
+                self._restore(key, checkpoint.pop(key))
+        return checkpoint
+
+    def _restore(self, key: str, state: object) -> None:
+        try:
+            self.checkpointables[key].load_state_dict(state)
+        except InputError:
+            raise
+        # Each part reads its state in its own way; of a state made by hand anything may be wrong.
+        except Exception as error:
+            raise InputError(
+                f"{self._path}: cannot resume from it: its '{key}' is not what this run saves "
+                f"({type(error).__name__}: {one_line(error)}); to start from its weights alone, "
+                "set MODEL.WEIGHTS and leave out --resume"
+            ) from error
 
     def _load_file(self, f: str) -> dict:
         checkpoint = read_checkpoint(f, bare=not self._exactly)
@@ -124,8 +153,7 @@ class Checkpointer(FastreidCheckpointer):
 
     def _load_model(self, checkpoint: dict) -> None:
         weights = {
-            key.removeprefix("module."): torch.as_tensor(value)
-            for key, value in checkpoint.pop("model").items()
+            key.removeprefix("module."): value for key, value in checkpoint.pop("model").items()
         }
         own = self.model.state_dict()
         for name, part in self.model.named_modules():
@@ -149,10 +177,41 @@ class Checkpointer(FastreidCheckpointer):
                 f"{self._path}: not the weights of this {type(self.model).__name__}: "
                 f"{len(wrong)} of {len(own)} tensors do not fit, such as {', '.join(wrong[:3])}"
             )
-        unexpected = [key for key in weights if key not in own]
-        if unexpected:
-            self.logger.info("%s: %d tensors not used: %s", self._path, len(unexpected), unexpected)
+        self._refuse_kinds(weights, own)
+        self._refuse_unused([key for key in weights if key not in own])
         self.model.load_state_dict({key: weights[key] for key in own})
+
+    def _refuse_kinds(self, weights: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+        """Raise InputError for a tensor of another kind of numbers, which torch would convert."""
+        for key, tensor in own.items():
+            found, expected = number_kind(weights[key]), number_kind(tensor)
+            if found != expected:
+                raise InputError(
+                    f"{self._path}: {key} holds {found} numbers ({weights[key].dtype}); expected "
+                    f"{expected} ones ({tensor.dtype})"
+                )
+
+    def _refuse_unused(self, unused: list[str]) -> None:
+        """Raise InputError for unused tensors of the feature path; warn of others."""
+        foreign = [
+            key
+            for key in unused
+            if key.startswith(FEATURE_PATH) and not key.startswith(OPTIONAL_KEYS)
+            if not key.endswith(COUNTER) or key.removesuffix(COUNTER) + "running_var" in unused
+        ]
+        if foreign:
+            raise InputError(
+                f"{self._path}: not the weights of this {type(self.model).__name__}: "
+                f"{len(foreign)} of its tensors find no place in backbone, temporal part or head, "
+                f"such as {', '.join(foreign[:3])}; expected the config of the training"
+            )
+        if unused := [key for key in unused if not key.endswith(COUNTER)]:
+            self.logger.warning(
+                "%s: %d tensors are not used, which no feature depends on: %s",
+                self._path,
+                len(unused),
+                ", ".join(unused[:3]) + (", ..." if unused[3:] else ""),
+            )
 
 
 def read_checkpoint(path: str, *, bare: bool = False) -> dict:
@@ -178,7 +237,38 @@ def read_checkpoint(path: str, *, bare: bool = False) -> dict:
         )
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
         raise InputError(f"{path}: not a checkpoint: it has no 'model' of named tensors")
+    for name, value in checkpoint["model"].items():
+        if not (isinstance(name, str) and isinstance(value, torch.Tensor)):
+            raise InputError(
+                f"{path}: not a checkpoint: its 'model' holds a {type(value).__name__} under "
+                f"{name!r}; expected tensors by their names"
+            )
     return checkpoint
+
+
+def check_progress(path: str, checkpoint: dict) -> None:
+    """Raise InputError if a checkpoint's epoch or metric is missing or no number."""
+    epoch, metric = checkpoint.get("epoch"), checkpoint.get("metric", -1.0)
+    for name, value, expected in (("epoch", epoch, int), ("metric", metric, (int, float))):
+        if not isinstance(value, expected) or isinstance(value, bool):
+            raise InputError(
+                f"{path}: cannot resume from it: its {name} is {value!r}; expected a number"
+            )
+    if epoch < -1:  # -1: interrupted in the first epoch
+        raise InputError(
+            f"{path}: cannot resume from it: its epoch is {epoch}; expected -1 or more"
+        )
+
+
+def number_kind(tensor: Tensor) -> str:
+    """Say what a tensor holds: "floating-point", "whole", "complex", "sparse" or "quantized"."""
+    if tensor.layout != torch.strided:
+        return "sparse"
+    if tensor.is_quantized:
+        return "quantized"
+    if tensor.is_complex():
+        return "complex"
+    return "floating-point" if tensor.is_floating_point() else "whole"
 
 
 def is_state_dict(content: object) -> bool:
@@ -196,6 +286,8 @@ def check_schedule(path: str, cfg: CfgNode) -> None:
     A cosine falls to its end at SOLVER.MAX_EPOCH, so with it that belongs to the schedule.
     """
     saved = read_checkpoint(path).get("config")
+    if saved and not (isinstance(saved, dict) and isinstance(saved.get("yaml"), str)):
+        raise InputError(f"{path}: cannot resume from it: its 'config' holds no YAML of a config")
     changed = changed_settings(saved["yaml"], cfg) if saved else {}
     cosine = cfg.SOLVER.SCHED == "CosineAnnealingLR"
     for key in [*SCHEDULE, *(["SOLVER.MAX_EPOCH"] if cosine else [])]:

@@ -20,6 +20,18 @@ from plugins.data import check_root
 from plugins.engine.checkpoint import Checkpointer, check_schedule
 from plugins.engine.checks import check_evaluation, check_run
 from plugins.engine.launch import world_size
+from plugins.engine.output_folder import (
+    EVALUATION,
+    EVALUATION_PICTURES,
+    EVALUATION_QUERIES,
+    QUERIES,
+    RESULTS,
+    remove,
+    require_apart,
+    require_unused,
+    run_files,
+    tell_appended,
+)
 from plugins.engine.trainer import Trainer, load_model
 from plugins.errors import InputError, user_errors, without_traceback
 from plugins.evaluation import Evaluation, verify_expected, write_queries
@@ -28,11 +40,6 @@ from plugins.utils.locks import hold
 
 logger = logging.getLogger(__name__)
 
-# In OUTPUT_DIR: what the last evaluation of a training gave, and what --eval-only gave.
-RESULTS, EVALUATION = "results.json", "evaluation.json"
-# Beside them, what each query found; see plugins.evaluation.queries.
-QUERIES, EVALUATION_QUERIES = "queries.npz", "evaluation_queries.npz"
-
 
 def read_cfg(args: argparse.Namespace) -> CfgNode:
     """Read the run's config, frozen, and check it before any process starts.
@@ -40,10 +47,13 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
     Raises:
         InputError: an unknown key or device; a part that is not registered, or that refuses its
             values; no process; another schedule than that of the run to resume; or an OUTPUT_DIR
-            that takes no file.
+            that takes no file or holds another training.
     """
     if not args.config_file:
         raise InputError("--config-file: expected one, such as configs/VVI/synthetic/sadstrm.yml")
+    if args.overwrite and (args.eval_only or args.resume):
+        other = "--eval-only" if args.eval_only else "--resume"
+        raise InputError(f"--overwrite: with {other}; expected it with a new training alone")
     if isinstance(args.resume, str):
         require_file(args.resume, "--resume")
     cfg = setup_cfg(args.config_file, args.opts, args.plugins)
@@ -79,6 +89,7 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
     if not cfg.OUTPUT_DIR.strip():
         raise InputError("OUTPUT_DIR: it is empty; expected a folder, such as logs/run")
     check_root()
+    check_output(cfg, args)
     make_folder(cfg.OUTPUT_DIR, "OUTPUT_DIR")
     cfg.freeze()
     return cfg
@@ -88,6 +99,23 @@ def goes_on(args: argparse.Namespace, cfg: CfgNode) -> bool:
     """Tell whether ``--resume`` names, or OUTPUT_DIR holds, a checkpoint to go on from."""
     newest = Checkpointer(nn.Identity(), cfg.OUTPUT_DIR)
     return isinstance(args.resume, str) or bool(args.resume and newest.has_checkpoint())
+
+
+def check_output(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Raise InputError if a new training would replace files of another one that is saved there."""
+    folder = Path(cfg.OUTPUT_DIR)
+    if args.overwrite:
+        require_apart(folder, "MODEL.WEIGHTS", cfg.MODEL.WEIGHTS)
+        require_apart(folder, "MODEL.BACKBONE.PRETRAIN_PATH", cfg.MODEL.BACKBONE.PRETRAIN_PATH)
+    elif starts_anew(cfg, args):
+        require_unused(folder)
+
+
+def starts_anew(cfg: CfgNode, args: argparse.Namespace) -> bool:
+    """Tell whether a run writes into OUTPUT_DIR and does not go on with the training there."""
+    if args.eval_only or args.resume is True:
+        return False
+    return not (args.resume and same_folder(Path(args.resume).parent, Path(cfg.OUTPUT_DIR)))
 
 
 def take_available_device(cfg: CfgNode) -> None:
@@ -150,10 +178,13 @@ def run(cfg: CfgNode, args: argparse.Namespace) -> None:
             # An evaluation may look at the checkpoints of a training that goes on.
             task = "evaluation" if args.eval_only else "training"
             held.enter_context(hold(cfg.OUTPUT_DIR, "OUTPUT_DIR", task))
+            check_output(cfg, args)  # another process may have trained there since it was read
         _run(cfg, args)
 
 
 def _run(cfg: CfgNode, args: argparse.Namespace) -> None:
+    output = Path(cfg.OUTPUT_DIR)
+    older = run_files(output) if args.overwrite and comm.is_main_process() else []
     setup_run(cfg, args)
     results: dict | None  # on the main process alone
     if args.eval_only:
@@ -163,11 +194,15 @@ def _run(cfg: CfgNode, args: argparse.Namespace) -> None:
                 "MODEL.WEIGHTS holds and computes no others"
             )
         model = load_model(cfg, cfg.MODEL.WEIGHTS)
-        results, queries = Trainer.test_queries(cfg, model, Trainer.build_tests(cfg, model))
+        tests = Trainer.build_tests(cfg, model)
+        results, queries = Trainer.test_queries(cfg, model, tests, EVALUATION_PICTURES)
     else:
         if comm.is_main_process():
             tell_where_it_goes_on(cfg.OUTPUT_DIR, args)
+            if not args.overwrite:
+                tell_appended(output)
         trainer = Trainer(cfg)
+        remove(older, output)  # only now: a mistake in the new run costs nothing of the older one
         trainer.resume_or_load(args.resume)
         results = trainer.train()
         queries = trainer.queries

@@ -5,7 +5,7 @@ The file ``model_interrupted.pth`` is a checkpoint like the others with one key 
 rank. Checkpoints of whole epochs need none of it. The file goes when a later checkpoint is there.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import torch
 from fastreid.utils import comm
@@ -44,6 +44,17 @@ class Interruption:
     def state_dict(self) -> dict:
         """Return plain values and tensors."""
         return asdict(self)
+
+    @classmethod
+    def read(cls, state: object, path: str) -> "Interruption":
+        """Take what :meth:`state_dict` gave; raise InputError for anything else."""
+        names = [field.name for field in fields(cls)]
+        if not isinstance(state, dict) or sorted(state) != sorted(names):
+            raise InputError(
+                f"{path}: cannot resume from it: its '{KEY}' is not what this run saves; expected "
+                f"{', '.join(names)}"
+            )
+        return cls(**state)
 
     def check(self, path: str, iters_per_epoch: int, max_epoch: int) -> None:
         """Raise InputError if a run with these numbers cannot resume inside the epoch."""

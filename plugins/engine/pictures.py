@@ -8,6 +8,7 @@ from fastreid.config import CfgNode
 
 from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.tracklet import as_tracklet
+from plugins.engine.output_folder import PICTURES
 from plugins.evaluation import VVIEvaluator, ranked_lists
 from plugins.utils.pictures import HOW_CHOSEN, RankedRow, choose_queries, draw_ranked_clips
 
@@ -23,17 +24,22 @@ DIRECTIONS = {
 
 
 def draw_rankings(
-    cfg: CfgNode, dataset_name: str, dataset: ReidDataset, evaluator: VVIEvaluator
+    cfg: CfgNode,
+    dataset_name: str,
+    dataset: ReidDataset,
+    evaluator: VVIEvaluator,
+    subfolder: str = PICTURES,
 ) -> None:
-    """Draw TEST.RANK_PICTURE queries of each direction's first trial into OUTPUT_DIR/pictures.
+    """Draw TEST.RANK_PICTURE queries of each direction's first trial into a folder in OUTPUT_DIR.
 
     Args:
         cfg: TEST.RANK_PICTURE, TEST.METRIC, OUTPUT_DIR.
         dataset_name: part of title and file name.
         dataset: whose ``query + gallery`` was evaluated.
         evaluator: after its ``evaluate``, on the main process.
+        subfolder: name of the folder.
     """
-    folder = Path(cfg.OUTPUT_DIR, "pictures")
+    folder = Path(cfg.OUTPUT_DIR, subfolder)
     folder.mkdir(parents=True, exist_ok=True)
     items = [as_tracklet(item) for item in (*dataset.query, *dataset.gallery)]
     assert evaluator.collected is not None, "the evaluator has not run"

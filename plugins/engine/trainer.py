@@ -25,6 +25,7 @@ from plugins.engine.checkpoint import (
     Checkpointer,
     RandomState,
     SavedConfig,
+    check_progress,
 )
 from plugins.engine.distributed import broadcast_model
 from plugins.engine.hooks import (
@@ -39,6 +40,7 @@ from plugins.engine.hooks import (
 )
 from plugins.engine.interruption import KEY, Interruption
 from plugins.engine.loop import StoppableLoop
+from plugins.engine.output_folder import PICTURES
 from plugins.engine.pictures import draw_rankings
 from plugins.engine.queries import name_queries
 from plugins.engine.untrained import TellUntrained
@@ -136,12 +138,13 @@ class Trainer(StoppableLoop, DefaultTrainer):
             resume = False
         rest = self.checkpointer.load(path, checkpointables=None if resume else [])
         if resume:
+            check_progress(path, rest)
             interruption = rest.pop(KEY, None)
             self.start_epoch = rest["epoch"] + 1
             self.start_iter = self.start_epoch * self.iters_per_epoch
             if interruption:
-                self.go_on_from(Interruption(**interruption), path)
-            self._evaluated = rest["metric"] >= 0
+                self.go_on_from(Interruption.read(interruption, path), path)
+            self._evaluated = rest.setdefault("metric", -1.0) >= 0
             self.check_warmup(path)
             logger.info(
                 "Resumed from %s: %d of %d epochs are done, %d of %d iterations",
@@ -297,9 +300,20 @@ class Trainer(StoppableLoop, DefaultTrainer):
 
     @classmethod
     def test_queries(
-        cls, cfg: CfgNode, model: nn.Module, tests: Tests | None = None
+        cls,
+        cfg: CfgNode,
+        model: nn.Module,
+        tests: Tests | None = None,
+        pictures: str = PICTURES,
     ) -> tuple[dict, Evaluation]:
-        """Evaluate as :meth:`test` does; return the results of each query, too."""
+        """Evaluate as :meth:`test` does; return the results of each query, too.
+
+        Args:
+            cfg: of the run.
+            model: network to evaluate.
+            tests: data sets that were read before; None reads them.
+            pictures: folder in OUTPUT_DIR for TEST.RANK_PICTURE.
+        """
         results, queries = OrderedDict(), []
         for name, (loader, dataset) in (tests or read_tests(cfg)).items():
             evaluator = build_evaluator(cfg, model, name, loader, dataset)
@@ -307,7 +321,7 @@ class Trainer(StoppableLoop, DefaultTrainer):
             if comm.is_main_process():
                 queries += name_queries(name, dataset, evaluator, results[name])
                 if cfg.TEST.RANK_PICTURE:
-                    draw_rankings(cfg, name, dataset, evaluator)
+                    draw_rankings(cfg, name, dataset, evaluator, pictures)
         if comm.is_main_process():
             logger.info("Evaluation results:\n%s", results_table(results))
         blocks = next(iter(results.values())) if len(results) == 1 else results

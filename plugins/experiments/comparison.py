@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from plugins.engine.defaults import EVALUATION_QUERIES, QUERIES
+from plugins.engine.output_folder import EVALUATION_QUERIES, QUERIES
 from plugins.errors import InputError
 from plugins.evaluation import read_queries
 from plugins.experiments.differences import numbers

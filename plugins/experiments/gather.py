@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from plugins.engine.defaults import EVALUATION, EVALUATION_QUERIES, QUERIES, RESULTS
+from plugins.engine.output_folder import EVALUATION, EVALUATION_QUERIES, QUERIES, RESULTS
 from plugins.errors import InputError
 from plugins.evaluation import Evaluation, QueryResults, read_queries
 from plugins.experiments.datasets import Dataset, FurtherTest

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from plugins.engine.defaults import EVALUATION, RESULTS
+from plugins.engine.output_folder import EVALUATION, RESULTS
 from plugins.experiments.runs import FINAL, LOG, MARKER, Run, RunError
 from plugins.experiments.stages import TEST_MARKER, Stage
 from plugins.utils.io import write_json

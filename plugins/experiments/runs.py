@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from plugins.engine.defaults import RESULTS
+from plugins.engine.output_folder import RESULTS
 from plugins.errors import InputError
 from plugins.evaluation import Evaluation
 from plugins.experiments.gather import gather_blocks, gather_queries

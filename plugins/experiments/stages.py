@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from plugins.engine.defaults import EVALUATION
+from plugins.engine.output_folder import EVALUATION
 from plugins.errors import InputError
 from plugins.experiments.datasets import READERS, Dataset, FurtherTest
 from plugins.utils.io import read_json

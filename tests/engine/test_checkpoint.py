@@ -1,15 +1,18 @@
 """Checkpoints: whole or not at all, refused when they do not fit, never unpickled."""
 
 import os
+import pickle
 import random
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fastreid.layers.batch_norm import FrozenBatchNorm
 from torch import nn
 
 from plugins.config import flatten, setup_cfg
@@ -19,9 +22,11 @@ from plugins.engine.checkpoint import (
     Checkpointer,
     RandomState,
     SavedConfig,
+    check_progress,
     check_schedule,
     read_checkpoint,
 )
+from plugins.engine.interruption import Interruption
 from plugins.errors import InputError
 
 
@@ -205,6 +210,106 @@ class TestWrongWeights:
         model = Small()
         Checkpointer(model).load(str(path))
         assert torch.equal(model.backbone.weight, weights["backbone.weight"])
+
+
+class Network(nn.Module):
+    """A stand-in with the parts of a re-ID network."""
+
+    def __init__(self, norm: type[nn.Module] = nn.BatchNorm1d, temporal: bool = False) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(3, 4), norm(4))
+        self.heads = nn.Linear(4, 2, bias=False)
+        if temporal:
+            self.temporal = nn.Linear(4, 4)
+
+
+class TestUnusedTensors:
+    def load(self, folder: Path, weights: dict, model: nn.Module | None = None) -> nn.Module:
+        torch.save({"model": weights}, folder / "model.pth")
+        model = model or Network()
+        Checkpointer(model).load(str(folder / "model.pth"), checkpointables=[])
+        return model
+
+    def test_of_the_feature_path_are_refused(self, tmp_path):
+        with pytest.raises(InputError, match=r"Network: 2 of its tensors .* temporal\.weight"):
+            self.load(tmp_path, Network(temporal=True).state_dict())
+        no_statistics = Network(lambda channels: nn.GroupNorm(2, channels))
+        with pytest.raises(InputError, match=r"3 of its tensors .*backbone\.1\.running_mean"):
+            self.load(tmp_path, Network().state_dict(), no_statistics)
+
+    def test_of_others_are_named_in_one_warning(self, tmp_path, caplog):
+        others = ["attack.weight", "loss_functions.0.a", "heads.cls_layer.w", "mine.b"]
+        weights = Network().state_dict()
+        self.load(tmp_path, weights | {name: torch.zeros(1) for name in others})
+        (told,) = [record for record in caplog.records if record.levelname == "WARNING"]
+        assert "4 tensors are not used" in told.getMessage()
+        assert "attack.weight" in told.getMessage()
+
+    def test_a_frozen_norm_takes_the_weights_of_a_norm_that_counts(self, tmp_path):
+        weights = Network().state_dict()
+        weights["backbone.1.running_var"] += 1
+        model = self.load(tmp_path, weights, Network(FrozenBatchNorm))
+        assert torch.equal(model.backbone[1].running_var, weights["backbone.1.running_var"])
+
+    @pytest.mark.parametrize(
+        ("change", "kind"),
+        [
+            (lambda w: w.to(torch.int8), "whole numbers \\(torch.int8\\)"),
+            (lambda w: w.to(torch.complex64), "complex"),
+            (lambda w: w.to_sparse(), "sparse"),
+        ],
+    )
+    def test_other_kinds_of_numbers_are_refused_by_name(self, tmp_path, change, kind):
+        weights = Network().state_dict()
+        weights["backbone.0.weight"] = change(weights["backbone.0.weight"])
+        with pytest.raises(InputError, match=rf"backbone\.0\.weight holds {kind}"):
+            self.load(tmp_path, weights)
+
+    def test_half_precision_is_taken(self, tmp_path):
+        weights = {
+            name: w.half() if w.is_floating_point() else w
+            for name, w in Network().state_dict().items()
+        }
+        model = self.load(tmp_path, weights)
+        assert torch.equal(model.backbone[0].weight, weights["backbone.0.weight"].float())
+
+
+class TestMadeByHand:
+    @pytest.mark.parametrize("model", [{0: torch.zeros(1)}, {"backbone.weight": "a"}])
+    def test_a_model_without_names_or_tensors_is_refused(self, tmp_path, model):
+        torch.save({"model": model}, tmp_path / "model.pth")
+        with pytest.raises(InputError, match=r"its 'model' holds a .*; expected tensors by their"):
+            Checkpointer(Small()).load(str(tmp_path / "model.pth"), checkpointables=[])
+
+    @pytest.mark.parametrize(
+        "state", [{"state": {}, "param_groups": []}, {"state": {}}, {}, 3, "text"]
+    )
+    def test_a_foreign_optimizer_is_refused(self, tmp_path, state):
+        model = Small()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        path = tmp_path / "model.pth"
+        torch.save({"model": model.state_dict(), "optimizer": state, "epoch": 0}, path)
+        with pytest.raises(InputError, match="its 'optimizer' is not what this run saves"):
+            Checkpointer(model, optimizer=optimizer).load(str(path))
+
+    @pytest.mark.parametrize("epoch", ["a", None, 1.5, True, -2])
+    def test_an_epoch_that_is_none_is_refused(self, epoch):
+        with pytest.raises(InputError, match=r"m\.pth: cannot resume from it: its epoch is"):
+            check_progress("m.pth", {"epoch": epoch})
+        check_progress("m.pth", {"epoch": -1, "metric": 0.5})
+
+    @pytest.mark.parametrize("state", [3, {"iteration": 1}, {}])
+    def test_an_interruption_that_is_none_is_refused(self, state):
+        with pytest.raises(InputError, match="its 'interruption' is not what this run saves"):
+            Interruption.read(state, "m.pth")
+
+    def test_a_pickle_is_refused_without_a_warning(self, tmp_path):
+        path = tmp_path / "evil.pkl"
+        path.write_bytes(pickle.dumps({"model": Path("a")}))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(InputError, match=r"evil\.pkl: "):
+                read_checkpoint(str(path))
 
 
 def test_random_state_goes_on_where_it_was_saved(tmp_path):
