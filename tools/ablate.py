@@ -33,7 +33,7 @@ LOGS = Path("logs/ablation")
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Options; those that choose runs default to all."""
+    """Parse the command line; options that choose runs default to all."""
     parser = new_parser(__doc__)
     parser.add_argument("file", type=Path, help="such as projects/sadstrm/ablation.yml")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: those of the file")

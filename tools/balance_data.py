@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Options."""
+    """Parse the command line."""
     parser = new_parser(__doc__)
     parser.add_argument("task", choices=("plan", "train", "measure", "generate", "inspect"))
     add_config(parser, "config with DATASETS.BALANCE")

@@ -19,7 +19,7 @@ from tools.head import add_config, command, new_parser, parse
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Options."""
+    """Parse the command line."""
     parser = new_parser(__doc__)
     add_config(parser, "config that names the data sets and the sizes")
     task = parser.add_mutually_exclusive_group(required=True)

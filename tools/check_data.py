@@ -26,7 +26,7 @@ SHOWN = 20  # complaints of a kind
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Options."""
+    """Parse the command line."""
     parser = new_parser(__doc__)
     parser.add_argument("dataset", help="a registered name, as in DATASETS.NAMES")
     add_config(parser, "config that holds the data set's options")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Options."""
+    """Parse the command line."""
     parser = new_parser(__doc__)
     add_config(parser, "config of the run, such as logs/run/config.yaml", required=True)
     parser.add_argument("--out", type=Path, default=Path("comparison"), help="folder to write")

@@ -17,7 +17,7 @@ from tools.head import command, new_parser
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Options."""
+    """Parse the command line."""
     parser = new_parser(__doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="OUTPUT_DIRs or files: A, or A and B")
     parser.add_argument("--against", type=Path, nargs="+", help="B, as many as A")

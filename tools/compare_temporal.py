@@ -23,7 +23,7 @@ from tools.head import add_overrides, add_plugins, command, new_parser, parse
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Options."""
+    """Parse the command line."""
     parser = new_parser(__doc__)
     parser.add_argument("file", type=Path, help="such as projects/sadstrm/ward.yml")
     parser.add_argument("--folder", type=Path, required=True, help="folder of the sequences")

@@ -20,7 +20,7 @@ PLACEMENTS = ("copy", "hardlink", "symlink")
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Options."""
+    """Parse the command line."""
     parser = new_parser(__doc__)
     parser.add_argument("--from", dest="name", required=True, help="a name as in DATASETS.NAMES")
     parser.add_argument("--to", choices=TARGETS, required=True, help="layout")

@@ -16,7 +16,7 @@ from tools.head import add_config, command, new_parser, parse
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Options."""
+    """Parse the command line."""
     parser = new_parser(__doc__)
     add_config(parser, "config of the run, such as logs/run/config.yaml", required=True)
     parser.add_argument("--out", type=Path, required=True, help="an .onnx file")

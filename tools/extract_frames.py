@@ -18,7 +18,7 @@ from tools.head import command, new_parser
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Options."""
+    """Parse the command line."""
     parser = new_parser(__doc__)
     parser.add_argument("table", help="CSV or Parquet")
     parser.add_argument("--out", type=Path, required=True, help="new folder")

@@ -1,4 +1,4 @@
-"""The head of every command: its parser, config and overrides, plugins, --explain, --version.
+"""Give every command its head: parser, config, overrides, plugins, --explain, --version.
 
 Nothing here imports torch before a command has its arguments, so that --help, --version and
 --explain answer at once. A command's module imports ``plugins`` inside its functions.

@@ -26,7 +26,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Options."""
+    """Parse the command line."""
     parser = new_parser(__doc__)
     parser.add_argument("onnx", type=Path, help="file of deep-person-reid's export")
     parser.add_argument("--images", type=Path, required=True, help="folder of training images")

@@ -30,7 +30,7 @@ from tools.head import command, new_parser
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Options; one for each field of the settings, which wins over the preset."""
+    """Parse the command line; an option for each setting overrides the preset."""
     parser = new_parser(__doc__)
     parser.add_argument("--preset", choices=PRESETS, default="quick")
     parser.add_argument("--layout", choices=LAYOUTS, default="hitsz-vcm", help="on disk")
@@ -70,7 +70,7 @@ def add_option(parser: argparse.ArgumentParser, field: dataclasses.Field) -> Non
 
 
 def print_counts(counts: dict[str, dict[str, int]]) -> None:
-    """One line per split, modality and camera."""
+    """Print one line for each split, modality and camera."""
     columns = ("identities", "tracklets", "frames")
     print(f"{'split':11}{'modality':10}{'camera':>6}" + "".join(f"{name:>12}" for name in columns))
     for key, cell in counts.items():

@@ -64,7 +64,7 @@ def run_parser() -> argparse.ArgumentParser:
 
 
 def take_stray(words: Sequence[str]) -> tuple[str, list[str]]:
-    """Take out the one word that stands where a key should and leaves the overrides odd.
+    """Take out the word that stands where a key should and leaves the overrides odd.
 
     Returns:
         The word, empty where there is none, and the other words.

@@ -1,4 +1,4 @@
-"""Ablations: rows of config overrides times seeds, run, recorded and set side by side.
+"""Run ablations, rows of config overrides times seeds; record and compare their results.
 
 ``plan`` says what an ablation is, ``datasets`` what it trains and is tested on, and ``reading``
 reads its file; ``runs``, ``stages``, ``processes`` and ``jobs`` run it; ``gather`` and ``results``

@@ -1,4 +1,4 @@
-"""Any two ways of training, compared from what their runs left in their folders."""
+"""Compare any two ways of training from the files in the folders of their runs."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ Run = dict[str, DatasetResults]  # by data set
 
 
 def read_run(path: Path) -> Run:
-    """What each query of a run found, by data set.
+    """Read the results of each query of a run, by data set.
 
     Args:
         path: an OUTPUT_DIR, where a training's last evaluation goes before that of --eval-only; or
@@ -81,7 +81,7 @@ def compare_runs(
 
 
 def _shared(runs: dict[str, Run]) -> tuple[list[Run], list[str]]:
-    """What all runs were tested on, and remarks about the rest.
+    """Restrict runs to the tests that they share; return remarks about the rest.
 
     Raises:
         InputError: there is no data set, or none of its rows, that all were tested on.
@@ -117,7 +117,7 @@ def _listed(tasks: Sequence[tuple[str, str]]) -> str:
 
 
 def comparison_table(entries: Sequence[dict]) -> str:
-    """Markdown: a line for each difference, and what they are."""
+    """Write a Markdown table with a line for each difference, and its legend."""
     lines = [
         [
             *(entry["dataset"], entry["metric"]),
@@ -138,7 +138,7 @@ def _default_metrics(side: DatasetResults) -> list[str]:
 
 
 def _mean(sides: Sequence[DatasetResults], metric: str) -> float:
-    """Mean of a metric over runs, and over their directions where it names none."""
+    """Average a metric over runs, and over their directions where it names none."""
     row, name = split_metric(metric, "--metric")
     rows = [row] if row else sides[0].directions
     values = [side.rows[each].block()[name] for side in sides for each in rows]

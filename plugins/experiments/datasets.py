@@ -1,4 +1,4 @@
-"""Data sets that the runs of an ablation train and are tested on."""
+"""Describe the data sets that the runs of an ablation train and are tested on."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""Differences between the rows of an ablation, with what other people and seeds leave open.
+"""Compute differences between the rows of an ablation, with intervals over people and seeds.
 
 A difference is ``{ablation, kind, row, against, dataset, metric, difference, low, high, ...}`` in
 percent points: ``row`` minus ``against`` with its 95 % interval over people and seeds. ``kind`` is
@@ -60,7 +60,7 @@ def write_differences(ablation: Ablation) -> list[dict]:
 
 
 def read_differences(file: Path) -> list[dict]:
-    """The recorded differences; none if there is no file.
+    """Read the recorded differences; return none without a file.
 
     Raises:
         InputError: the file is not a list of differences.
@@ -76,7 +76,7 @@ def read_differences(file: Path) -> list[dict]:
 
 
 def read_runs(ablation: Ablation, results: list[dict]) -> Runs:
-    """What each query found, of the results that have a record of it."""
+    """Read the results of each query, where they are recorded."""
     runs: Runs = {}
     for result in results:
         if evaluation := recorded_queries(ablation, result):
@@ -86,7 +86,7 @@ def read_runs(ablation: Ablation, results: list[dict]) -> Runs:
 
 
 def differences(ablation: Ablation, runs: Runs) -> list[dict]:
-    """The primary comparisons, corrected, then every other row against the first, then the null."""
+    """Compute the primary comparisons, corrected, then all against the first, then the null."""
     primary = [
         _entry(ablation, contrast, PRIMARY, *_pairs(runs, contrast))
         for contrast in ablation.primary
@@ -115,7 +115,7 @@ def differences(ablation: Ablation, runs: Runs) -> list[dict]:
 def _halves(
     runs: dict[int, dict[str, DatasetResults]], dataset: str
 ) -> tuple[list[DatasetResults], list[DatasetResults]] | None:
-    """Every other seed of a row, and the others; None of too few, or where their queries differ."""
+    """Split the seeds of a row into halves; return None for too few seeds or other queries."""
     found = [runs[seed][dataset] for seed in sorted(runs) if dataset in runs[seed]]
     if len(found) < FEWEST_NULL_SEEDS or not share_queries(found):
         return None
@@ -124,7 +124,7 @@ def _halves(
 
 
 def _contrasts(ablation: Ablation, runs: Runs, row: str, against: str) -> list[Contrast]:
-    """What the table has of both rows, and of each metric the mean over the directions."""
+    """List the columns that both rows have, and for each metric the mean over the directions."""
     ours, theirs = (next(iter(runs.get(name, {}).values()), {}) for name in (row, against))
     names, contrasts = ablation.tested_on(), []
     for name in names:
@@ -164,7 +164,7 @@ def _entry(
     ours: list[DatasetResults],
     theirs: list[DatasetResults],
 ) -> dict | None:
-    """A difference; None if no pair of runs is recorded."""
+    """Compute a difference; return None if no pair of runs is recorded."""
     if not ours:
         return None
     entry = {"ablation": ablation.name, "kind": kind, **vars(contrast)}
@@ -179,7 +179,7 @@ def _entry(
 
 
 def numbers(found: Difference, queries: int) -> dict[str, float | int | None]:
-    """A difference and the number of its queries as plain values, four digits behind the point."""
+    """Write a difference and the number of its queries as plain values, rounded to 4 digits."""
     low, high = map(_rounded, found.interval)
     resampled_low, resampled_high = map(_rounded, found.resampled_interval)
     return {
@@ -198,5 +198,5 @@ def numbers(found: Difference, queries: int) -> dict[str, float | int | None]:
 
 
 def _rounded(value: float) -> float | None:
-    """Four digits behind the point; JSON has no NaN."""
+    """Round to four digits; JSON has no NaN."""
     return None if math.isnan(value) else round(value, 4)

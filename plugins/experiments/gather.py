@@ -1,4 +1,4 @@
-"""What a finished run found on all its data sets: blocks of metrics, and what each query found.
+"""Gather the metrics and the results of each query of a finished run, on all its data sets.
 
 Of a test in several parts, such as one for each site, a block holds the means over the parts, which
 count as trials of one search: each part weighs the same.

@@ -1,4 +1,4 @@
-"""How much two ways of training differ, with what other people and other seeds leave open.
+"""Estimate how much two ways of training differ, with intervals over people and seeds.
 
 Legend: P people, S seeds, R draws.
 
@@ -35,7 +35,7 @@ LEAST_P = 1e-30
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean paired difference and what is known of it.
+    """Hold a mean paired difference and its variance.
 
     Attributes:
         mean: over seeds, and over people by their weights.
@@ -63,22 +63,22 @@ class Difference:
 
     @property
     def error(self) -> float:
-        """Standard error of ``mean``; of one seed what other people would change, no more."""
+        """The standard error of ``mean``; with one seed over people alone."""
         return math.sqrt(self.person_part + (self.seed_part if self.seeds > 1 else 0.0))
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval; NaN of one person."""
+        """The 95 % interval; NaN for one person."""
         return self._interval(self.error)
 
     @property
     def resampled_interval(self) -> tuple[float, float]:
-        """The 95 % interval with ``resampled_error``, the second road."""
+        """The 95 % interval from ``resampled_error``, a second estimate."""
         return self._interval(self.resampled_error)
 
     @property
     def p(self) -> float:
-        """Two-sided p-value of "there is no difference"; NaN of one person."""
+        """The two-sided p-value of "there is no difference"; NaN for one person."""
         if self.mean == 0 or math.isnan(self.error):
             return 1.0 if self.mean == 0 else math.nan
         ratio = abs(self.mean) / self.error if self.error else math.inf
@@ -100,7 +100,7 @@ class Difference:
         return self.mean - half, self.mean + half
 
     def _quantile(self, tail: float) -> float:
-        """Cochran and Cox's quantile, of which ``tail`` lies above it."""
+        """Return Cochran and Cox's quantile with probability ``tail`` above it."""
         people = upper_t(tail, self.people_freedom)
         if self.seeds == 1 or not self.seed_part:
             return people
@@ -109,7 +109,7 @@ class Difference:
 
 
 def paired_difference(differences: np.ndarray, weights: np.ndarray) -> Difference:
-    """Mean, its variance by components, and its standard error by resampling.
+    """Estimate the mean, its variance by components, and its standard error by resampling.
 
     Args:
         differences: (P, S) of a person with a seed, finite; P and S are 1 or more.
@@ -140,7 +140,7 @@ def paired_difference(differences: np.ndarray, weights: np.ndarray) -> Differenc
 
 
 def nested_difference(of_seeds: np.ndarray, people: int) -> Difference:
-    """As :func:`paired_difference`, where each seed was tested on people of its own.
+    """Estimate as :func:`paired_difference` does, where each seed was tested on its own people.
 
     Args:
         of_seeds: (S,) the mean of each seed over its people; S is 2 or more.
@@ -161,7 +161,7 @@ def nested_difference(of_seeds: np.ndarray, people: int) -> Difference:
 
 
 def resampled_error(differences: np.ndarray, weights: np.ndarray) -> float:
-    """Standard error of the mean if other people and other seeds had been drawn.
+    """Estimate the standard error of the mean over other people and other seeds.
 
     People and seeds are both drawn with replacement. Means of S drawn seeds vary (S - 1) / S times
     as much as means of S new ones do, and those of P people (P - 1) / P times, which is put right;
@@ -191,18 +191,18 @@ def resampled_error(differences: np.ndarray, weights: np.ndarray) -> float:
 
 @functools.lru_cache(maxsize=4)
 def draws(number: int, seed: int) -> np.ndarray:
-    """:func:`resampled_counts`, kept for the next difference of the same people and seeds."""
+    """Cache :func:`resampled_counts` for the next difference of the same people and seeds."""
     return resampled_counts(number, seed).numpy()
 
 
 @functools.lru_cache(maxsize=1024)
 def upper_t(tail: float, freedom: float) -> float:
-    """What Student's t exceeds with probability ``tail``."""
+    """Return the value that Student's t exceeds with probability ``tail``."""
     return float(stats.t.isf(tail, freedom))
 
 
 def holm(values: list[float]) -> list[float]:
-    """P-values corrected for their number. Holm, Scandinavian Journal of Statistics 6, 1979.
+    """Correct p-values for their number. Holm, Scandinavian Journal of Statistics 6, 1979.
 
     >>> [round(value, 3) for value in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]

@@ -1,4 +1,4 @@
-"""Two ways of training, query by query: the same queries side by side, gathered by person.
+"""Pair two ways of training query by query, and gather the differences by person.
 
 Legend: S pairs of runs, one for each seed; N queries of a row over all its trials; P people.
 """
@@ -16,7 +16,7 @@ from plugins.utils.names import closest_names
 
 @dataclass(frozen=True, eq=False)
 class DatasetResults:
-    """One run's rows of the table on one data set.
+    """Hold one run's rows of the table on one data set.
 
     Attributes:
         label: names the run in messages.
@@ -35,7 +35,7 @@ class DatasetResults:
 
 
 def by_dataset(label: str, evaluation: Evaluation) -> dict[str, DatasetResults]:
-    """A run's rows by data set, in their order."""
+    """Group a run's rows by data set, in their order."""
     rows: dict[str, dict[str, QueryResults]] = {}
     for row in evaluation.rows:
         rows.setdefault(row.dataset, {})[row.row] = row
@@ -43,7 +43,7 @@ def by_dataset(label: str, evaluation: Evaluation) -> dict[str, DatasetResults]:
 
 
 def split_metric(metric: str, source: str) -> tuple[str | None, str]:
-    """Row and metric of "I2V/mAP"; None and metric of "mAP", which averages the directions.
+    """Split "I2V/mAP" into row and metric; "mAP" has no row and averages the directions.
 
     Args:
         metric: to split.
@@ -67,7 +67,7 @@ def compare(
     metric: str,
     unit: str = "person",
 ) -> tuple[Difference, int]:
-    """The mean of ``ours`` minus that of ``theirs``, pair by pair and query by query.
+    """Compare ``ours`` with ``theirs``, pair by pair and query by query.
 
     Args:
         ours: (S,) runs of one way of training, on one data set.
@@ -109,7 +109,7 @@ def compare(
 
 
 def share_queries(runs: Sequence[DatasetResults]) -> bool:
-    """Whether all runs were tested on the same queries."""
+    """Tell whether all runs were tested on the same queries."""
     first, *others = ({name: _sorted(row) for name, row in run.rows.items()} for run in runs)
     return all(
         other.keys() == first.keys()
@@ -121,7 +121,7 @@ def share_queries(runs: Sequence[DatasetResults]) -> bool:
 def _by_person(
     pair: list[tuple[QueryResults, np.ndarray]], unit: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(P,) people, their weights, which sum to 1, and their mean differences, of one pair of runs.
+    """Return (P,) people, weights that sum to 1, and mean differences of one pair of runs.
 
     Args:
         pair: for each direction a row and the (N,) differences of its queries.
@@ -141,19 +141,19 @@ def _by_person(
 
 
 def _counted(row: QueryResults) -> list[str]:
-    """Queries with a positive; of several trials each once."""
+    """Keep queries with a positive, each once where there are several trials."""
     return list(dict.fromkeys(row.path[row.positives > 0].tolist()))
 
 
 def sites(row: QueryResults) -> np.ndarray:
-    """(N,) the first folder of each query."""
+    """Return the first folder of each query, (N,)."""
     return np.array([path.partition("/")[0] for path in row.path.tolist()], dtype=str)
 
 
 def _side_by_side(
     ours: DatasetResults, theirs: DatasetResults, name: str, metric: str
 ) -> tuple[QueryResults, np.ndarray]:
-    """A row of the first run, its queries in an order of their own, and (N,) differences.
+    """Return a row of the first run with its queries sorted, and (N,) differences.
 
     Raises:
         InputError: a run lacks the row, or they have different queries.
@@ -180,7 +180,7 @@ def _sorted(row: QueryResults) -> QueryResults:
 
 
 def _mismatch(first: QueryResults, other: QueryResults) -> str | None:
-    """Why two sorted rows are not of the same queries; None if they are."""
+    """Explain why two sorted rows have different queries; return None for the same."""
     if first.path.shape == other.path.shape and all(
         np.array_equal(getattr(first, name), getattr(other, name)) for name in ("trial", "path")
     ):

@@ -1,4 +1,4 @@
-"""An ablation: rows of config overrides, times seeds, trained on one data set."""
+"""Describe an ablation: rows of config overrides, times seeds, trained on one data set."""
 
 import functools
 from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ CONFIG_PARTS = ("overrides", "settings")
 
 @dataclass(frozen=True)
 class Row:
-    """One configuration of the grid.
+    """Describe one configuration of the grid.
 
     Attributes:
         name: also its folder's.
@@ -45,14 +45,14 @@ class Row:
     files: tuple[Path, ...] = ()
 
     def start(self) -> str | None:
-        """Digest of the files of weights that training starts from; None if there are none."""
+        """Compute the digest of the initial weights; return None without such files."""
         names = (self.settings.get(key) for key in START_KEYS)
         return _digests(Path(str(name)) for name in names if name)
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """A comparison.
+    """Describe a comparison.
 
     Attributes:
         row: name of a row.
@@ -69,7 +69,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Ablation:
-    """A file, read and checked, as one seed has it: with its number in place of every "{seed}".
+    """Hold a checked file with the number of one seed in place of every "{seed}".
 
     Attributes:
         file: the YAML file.
@@ -96,20 +96,20 @@ class Ablation:
 
     @property
     def folder(self) -> Path:
-        """Of its logs, below those of all ablations: ``sadstrm/ablation``, project and file."""
+        """The folder of its logs below those of all ablations, such as ``sadstrm/ablation``."""
         return Path(self.file.resolve().parent.name, self.name)
 
     @property
     def results(self) -> Path:
-        """Where results are recorded; the table lies beside it."""
+        """The file in which results are recorded; the table lies beside it."""
         return self.file.parent / "results" / f"{self.name}.json"
 
     def queries(self, row: str, seed: int) -> Path:
-        """Where is recorded what each query of a run found."""
+        """Return the file in which the results of each query of a run are recorded."""
         return self.results.with_name(f"{self.name}_queries") / f"{row}_seed{seed}.npz"
 
     def trained_on(self, row: Row) -> dict[str, str]:
-        """Data set in DATASETS.TESTS, what a row's training ends with -> its name in the record."""
+        """Map each data set that a row's training tests to its name in the record."""
         if len(row.tests) == 1:
             return {row.tests[0]: self.dataset.name}
         return {name: name for name in row.tests}
@@ -120,11 +120,11 @@ class Ablation:
         return [*dict.fromkeys(names), *self.tests]
 
     def datasets(self) -> list[Dataset]:
-        """All data sets that a run of this seed needs."""
+        """List the data sets that a run of this seed needs."""
         return [self.dataset, *(part for test in self.tests.values() for part in test.parts)]
 
     def choose(self, rows: list[str] | None) -> list[Row]:
-        """The named rows, in the order of the file; None for all.
+        """Return the named rows in the order of the file; None stands for all.
 
         Raises:
             InputError: there is no such row.
@@ -136,7 +136,7 @@ class Ablation:
         return [row for row in self.rows.values() if rows is None or row.name in rows]
 
     def wanted(self, row: Row) -> dict:
-        """What a result of ``row`` must have been measured with; see :func:`difference`."""
+        """Return the settings that a result of ``row`` needs; see :func:`difference`."""
         wanted = {
             "dataset": self.dataset.name,
             "render": self.dataset.record(),
@@ -150,7 +150,7 @@ class Ablation:
         return wanted | {name: digests for name, digests in found.items() if digests}
 
     def stale(self, result: dict) -> list[str]:
-        """What a recorded result of this seed was measured otherwise than the file says.
+        """List the settings of a recorded result of this seed that differ from the file.
 
         Tests that are not in the file, or no longer, make no result stale.
         """
@@ -164,19 +164,19 @@ class Ablation:
 
 
 def _digests(files: Iterable[Path]) -> str | None:
-    """Digests of those files that are there; None if none is."""
+    """Compute the digests of the files that exist; return None if there is none."""
     there = [file for file in files if file.is_file()]
     return " ".join(_digest(file, file.stat().st_mtime_ns) for file in there) or None
 
 
 @functools.lru_cache
 def _digest(file: Path, changed: int) -> str:
-    """Of a file; ``changed``, when it was written, makes a new one be read."""
+    """Compute the digest of a file again when ``changed``, its time of writing, is another."""
     return file_digest(file)
 
 
 def difference(found: dict, wanted: dict) -> list[str]:
-    """What was measured otherwise than :meth:`Ablation.wanted` says.
+    """List the settings of a measurement that differ from :meth:`Ablation.wanted`.
 
     >>> difference({"dataset": "a", "render": {"seed": 0}}, {"dataset": "a", "render": {"seed": 1}})
     ['render.seed 0 (now 1)']

@@ -22,7 +22,7 @@ from plugins.synthetic import HITSZ_VCM, LAYOUTS, PRESETS, SyntheticSettings
 
 
 def read_dataset(tree: object, source: str) -> Dataset:
-    """The data set that all runs train on."""
+    """Read the data set that all runs train on."""
     tree = mapping(tree, source)
     check_keys(tree, ("name", "render"), source)
     name = tree.get("name")
@@ -36,7 +36,7 @@ def read_dataset(tree: object, source: str) -> Dataset:
 def read_test(
     config: str, name: str, tree: object, source: str, plugins: Sequence[str] = ()
 ) -> FurtherTest:
-    """A further test, whose options must fit the base config."""
+    """Read a further test, whose options must fit the base config."""
     check_name(name, source)
     tree = mapping(tree, source)
     check_keys(tree, ("render", "options"), source)
@@ -60,7 +60,7 @@ def read_test(
 
 
 def read_render(name: str, render: object, source: str) -> Dataset:
-    """A rendered data set: fields of SyntheticSettings, with ``preset`` and ``layout``."""
+    """Read a rendered data set: fields of SyntheticSettings, with ``preset`` and ``layout``."""
     render = dict(mapping(render, source))
     fields = [field.name for field in dataclasses.fields(SyntheticSettings)]
     check_keys(render, ("layout", "preset", *fields), source)

@@ -1,4 +1,4 @@
-"""What an ablation measured: the record in JSON, and the table made of it.
+"""Record the results of an ablation in JSON, and write its table.
 
 A result is ``{row, dataset, seed, overrides, commit, metrics: {task: {metric: percent}}}`` with
 ``render``, ``settings``, ``start``, ``epochs``, ``seconds``, ``torch``, ``threads``, ``device``,
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_results(file: Path) -> list[dict]:
-    """The recorded results; none if there is no file.
+    """Read the recorded results; return none without a file.
 
     Raises:
         InputError: the file is not a list of results.
@@ -99,7 +99,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def split_stale(ablation: Ablation, results: list[dict]) -> tuple[list[dict], dict[str, str]]:
-    """Results that were measured with what the file says now, and the others.
+    """Split results into those with the settings of the current file, and the others.
 
     Returns:
         (current results, "row/seedK" of a stale one to what differs).
@@ -114,7 +114,7 @@ def split_stale(ablation: Ablation, results: list[dict]) -> tuple[list[dict], di
 
 
 def recorded_queries(ablation: Ablation, result: dict) -> Evaluation | None:
-    """What each query of a recorded result found; None of a result that is older than such records.
+    """Read the results of each query; return None for a result older than such records.
 
     Raises:
         InputError: the file is not there, damaged, or not the one that the result names.
@@ -131,7 +131,7 @@ def recorded_queries(ablation: Ablation, result: dict) -> Evaluation | None:
 
 
 def table(ablation: Ablation, results: list[dict]) -> str:
-    """Markdown: per row mean, spread and difference to the first row, and what it was made with.
+    """Write a Markdown table: mean, deviation and difference to the first row, and its origin.
 
     Args:
         ablation: rows and columns.
@@ -169,7 +169,7 @@ def table(ablation: Ablation, results: list[dict]) -> str:
 
 
 def column_values(results: list[dict], row: str, direction: str, metric: str) -> dict[int, float]:
-    """A metric of a row, by seed."""
+    """Return a metric of a row, by seed."""
     blocks = (
         (result["seed"], result["metrics"].get(direction, {}))
         for result in results
@@ -179,7 +179,7 @@ def column_values(results: list[dict], row: str, direction: str, metric: str) ->
 
 
 def cell(values: dict[int, float], reference: dict[int, float] | None) -> str:
-    """Mean and spread over the seeds; in brackets the same of the differences to ``reference``.
+    """Write mean and deviation over seeds; in brackets those of differences to ``reference``.
 
     Those are of the seeds that both have, as runs with the same seed share their draws.
 
@@ -192,16 +192,16 @@ def cell(values: dict[int, float], reference: dict[int, float] | None) -> str:
     """
     if not values:
         return "-"
-    text = spread(list(values.values()))
+    text = mean_and_std(list(values.values()))
     reference = reference or {}
     differences = [values[seed] - reference[seed] for seed in values if seed in reference]
-    return f"{text} ({spread(differences, '+')})" if differences else text
+    return f"{text} ({mean_and_std(differences, '+')})" if differences else text
 
 
-def spread(values: list[float], sign: str = "") -> str:
-    """Mean ± sample standard deviation, where there are two or more values.
+def mean_and_std(values: list[float], sign: str = "") -> str:
+    """Write the mean, and the sample standard deviation of two or more values.
 
-    >>> spread([1.0, 3.0], "+")
+    >>> mean_and_std([1.0, 3.0], "+")
     '+2.0 ± 1.4'
     """
     text = f"{statistics.fmean(values):{sign}.1f}"
@@ -213,7 +213,7 @@ def _place(result: dict) -> tuple:
 
 
 def _origin(ablation: Ablation, results: list[dict]) -> str:
-    """How the runs were made; several commits or versions of torch are all named."""
+    """Describe how the runs were made, with all commits and versions of torch."""
 
     def distinct(key: str, missing: str = "unknown") -> str:
         # A resumed run names a commit for each sitting.

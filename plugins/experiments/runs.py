@@ -1,4 +1,4 @@
-"""One run of an ablation: a training in its own process and folder, and its tests.
+"""Plan one run of an ablation: a training in its own process and folder, and its tests.
 
 The folder of a run holds ``run.json``, the settings that it was started with, and ``train.log``,
 its output. The running process locks its log, so that two runs never use one folder.

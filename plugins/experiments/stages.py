@@ -1,4 +1,4 @@
-"""Stages after a run's training: evaluations on further data sets, each in its own process.
+"""Plan the stages after a training: evaluations of further data sets in their own process.
 
 The folder of a stage, ``tests/NAME`` in that of the run, holds ``test.json``, the settings that it
 was started with, beside the files of ``tools/train_net.py --eval-only``.
@@ -20,7 +20,7 @@ TESTS, TEST_MARKER = "tests", "test.json"
 
 @dataclass(frozen=True)
 class Stage:
-    """One evaluation of one run.
+    """Describe one evaluation of one run.
 
     Attributes:
         test: test that this evaluation is a part of.

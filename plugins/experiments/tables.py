@@ -1,4 +1,4 @@
-"""Differences as Markdown."""
+"""Write differences as Markdown."""
 
 from collections.abc import Iterable
 
@@ -21,7 +21,7 @@ LEGEND = (
 
 
 def differences_table(entries: Iterable[dict]) -> str:
-    """Markdown: a line for each difference, and what they are."""
+    """Write a Markdown table with a line for each difference, and its legend."""
     names = ("kind", "row", "against", "dataset", "metric")
     lines = [[*(entry[name] for name in names), *number_cells(entry)] for entry in entries]
     headers = ["", "row", "against", "data set", "metric", *NUMBER_HEADERS]
@@ -34,7 +34,7 @@ def differences_table(entries: Iterable[dict]) -> str:
 
 
 def number_cells(entry: dict) -> list[str]:
-    """What stands under ``NUMBER_HEADERS``."""
+    """Write the cells under ``NUMBER_HEADERS``."""
     interval = _interval(entry["low"], entry["high"])
     if entry.get("sites"):
         over = _interval(entry["sites_low"], entry["sites_high"])

@@ -1,1 +1,1 @@
-"""The ground floor: files, locks, pictures; it knows nothing of the other rooms."""
+"""Provide files, locks and pictures to all rooms, and import none of them."""

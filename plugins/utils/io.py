@@ -1,4 +1,4 @@
-"""Files: one safe way to write one, one safe way to read one.
+"""Write files atomically, and read files verified.
 
 A file is written under a temporary name of its own, synced and renamed, so that a reader sees the
 old contents or the new ones, whenever the writer is killed. A file is read whole and verified; a

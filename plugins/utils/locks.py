@@ -1,4 +1,4 @@
-"""One run, one folder: a lock of the operating system that says who has it."""
+"""Lock a folder for one run, with a lock of the operating system that names its owner."""
 
 import contextlib
 import json

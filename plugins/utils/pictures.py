@@ -1,4 +1,4 @@
-"""Pictures of ranked clips: what a person looks at to believe, or doubt, a number."""
+"""Draw ranked clips, so that a person can check a number by eye."""
 
 import math
 import os
@@ -33,23 +33,23 @@ QUERY, RIGHT, WRONG = "#3e4c59", "#2b9a4b", "#d23c3c"
 
 
 class Clip(Protocol):
-    """A tracklet, as the picture reads it."""
+    """Describe a tracklet as the picture reads it."""
 
     @property
     def img_paths(self) -> Sequence[str]:
-        """Files of the frames, in their order."""
+        """Return the files of the frames, in their order."""
 
     @property
     def pid(self) -> int | str:
-        """Label of the person."""
+        """Return the label of the person."""
 
     @property
     def camid(self) -> int | str:
-        """Label of the camera."""
+        """Return the label of the camera."""
 
 
 class RankedRow(NamedTuple):
-    """One row of the picture.
+    """Describe one row of the picture.
 
     Attributes:
         query: the query's tracklet.
@@ -142,12 +142,12 @@ def draw_ranked_clips(
 
 
 def strip_width(frames: int) -> int:
-    """Pixels that ``frames`` frames side by side take."""
+    """Return the width in pixels of ``frames`` frames side by side."""
     return frames * (FRAME[0] + FRAME_GAP) - FRAME_GAP
 
 
 def clip_strip(img_paths: Sequence[str], frames: int) -> Image.Image:
-    """``frames`` frames of a tracklet side by side, evenly spaced; a short one repeats some."""
+    """Put evenly spaced frames of a tracklet side by side; a short tracklet repeats some."""
     strip = Image.new("RGB", (strip_width(frames), FRAME[1]), PAPER)
     for slot, index in enumerate(np.linspace(0, len(img_paths) - 1, frames).round().astype(int)):
         # No limit on pixels: whoever ranked the clips has read the frame under the run's own.

@@ -1,4 +1,4 @@
-"""Work that is shared out among processes."""
+"""Share work among processes."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
