@@ -124,8 +124,8 @@ def report(ablation: "Ablation") -> None:
     from plugins.experiments import differences_table, write_differences, write_table
 
     print(f"table: {write_table(ablation)}")
-    if found := write_differences(ablation):
-        print(f"\n{differences_table(found)}")
+    if differences := write_differences(ablation):
+        print(f"\n{differences_table(differences)}")
     else:
         print("no differences: of fewer than two rows is recorded what each query found")
 

@@ -131,8 +131,8 @@ def _explain_first(words: Sequence[str]) -> None:
     asked, _ = parser.parse_known_args(words)
     if not asked.explain:
         return
-    own = asked.plugins or asked.config_file
-    if not (own or importlib.metadata.entry_points(group="fastreid_plugins")):
+    user_code = asked.plugins or asked.config_file
+    if not (user_code or importlib.metadata.entry_points(group="fastreid_plugins")):
         _import_light()
     from plugins.config.reference import explain
     from plugins.errors import user_errors
@@ -157,6 +157,6 @@ class _ShowVersion(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         source = (ROOT / "plugins/__init__.py").read_text(encoding="utf-8")
-        (own,) = re.findall(r'__version__ = "(.+)"', source)
+        (version,) = re.findall(r'__version__ = "(.+)"', source)
         others = [f"{name} {importlib.metadata.version(name)}" for name in ("fastreid", "torch")]
-        parser.exit(message=f"fastreid-plugins {own}, {', '.join(others)}\n")
+        parser.exit(message=f"fastreid-plugins {version}, {', '.join(others)}\n")

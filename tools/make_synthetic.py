@@ -60,9 +60,9 @@ def add_option(parser: argparse.ArgumentParser, field: dataclasses.Field) -> Non
         rf"^ +{field.name}: (.*?)(?=^ +\w+: |\Z)", SyntheticSettings.__doc__, re.M | re.S
     )
     values = {name: getattr(PRESETS[name], field.name) for name in PRESETS}
-    told = ", ".join(f"{name} {value}" for name, value in values.items())
-    told = f"{field.default} by default" if len(set(values.values())) == 1 else told
-    text = " ".join(f"{meaning[1].replace('``', '')} [{told}]".split()).replace("%", "%%")
+    default = ", ".join(f"{name} {value}" for name, value in values.items())
+    default = f"{field.default} by default" if len(set(values.values())) == 1 else default
+    text = " ".join(f"{meaning[1].replace('``', '')} [{default}]".split()).replace("%", "%%")
     kind = kind_of(field)
     how = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
     option = "--" + field.name.replace("_", "-")

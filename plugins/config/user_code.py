@@ -130,21 +130,21 @@ def require_asked(names: Sequence[str], given: Sequence[str], source: str) -> No
         )
 
 
-def _import(name: str, told: str) -> ModuleType:
+def _import(name: str, label: str) -> ModuleType:
     module = module_name(name)
     top = module.partition(".")[0]
-    with _user_errors(told):
+    with _user_errors(label):
         if name.endswith(".py"):
-            _make_importable(Path(name), told)
+            _make_importable(Path(name), label)
         elif top not in sys.modules and importlib.util.find_spec(top) is None:
             _append_path(os.getcwd())
         return importlib.import_module(module)
 
 
-def _make_importable(file: Path, told: str) -> None:
+def _make_importable(file: Path, label: str) -> None:
     """Put a file's folder on ``sys.path``, unless its name means another module."""
     if not file.is_file():
-        raise InputError(f"{told}: no such file")
+        raise InputError(f"{label}: no such file")
     if file.stem in sys.modules:
         origin = getattr(sys.modules[file.stem], "__file__", None)
     elif spec := importlib.util.find_spec(file.stem):  # of the top level: runs nothing
@@ -153,8 +153,8 @@ def _make_importable(file: Path, told: str) -> None:
         return _append_path(str(file.resolve().parent))
     if not (origin and os.path.exists(origin) and os.path.samefile(origin, file)):
         raise InputError(
-            f"{told}: Python has another module {file.stem} ({origin}); expected a file of another "
-            "name"
+            f"{label}: Python has another module {file.stem} ({origin}); expected a file with "
+            "another name"
         )
 
 
@@ -165,7 +165,7 @@ def _append_path(folder: str) -> None:
 
 
 @contextlib.contextmanager
-def _user_errors(told: str) -> Iterator[None]:
+def _user_errors(label: str) -> Iterator[None]:
     """Turn an exception of a user's code into an InputError of one line that names the place."""
     try:
         yield
@@ -175,4 +175,4 @@ def _user_errors(told: str) -> Iterator[None]:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         named = isinstance(error, SyntaxError | ImportError)  # its message names the place
         place = "" if named else f" in {frame.filename}:{frame.lineno}"
-        raise InputError(f"{told}: {type(error).__name__}{place}: {one_line(error)}") from error
+        raise InputError(f"{label}: {type(error).__name__}{place}: {one_line(error)}") from error

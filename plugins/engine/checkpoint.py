@@ -155,31 +155,32 @@ class Checkpointer(FastreidCheckpointer):
         weights = {
             key.removeprefix("module."): value for key, value in checkpoint.pop("model").items()
         }
-        own = self.model.state_dict()
+        expected = self.model.state_dict()
         for name, part in self.model.named_modules():
             if hasattr(part, "check_weights"):
                 prefix = f"{name}."
                 names = {key.removeprefix(prefix) for key in weights if key.startswith(prefix)}
                 part.check_weights(names, self._path)
         optional = () if self._exactly else OPTIONAL_KEYS
-        for key in [key for key in own if key.startswith(optional)] if optional else []:
-            if key not in weights or weights[key].shape != own[key].shape:
+        for key in [key for key in expected if key.startswith(optional)] if optional else []:
+            if key not in weights or weights[key].shape != expected[key].shape:
                 self.logger.info("%s: %s is not loaded", self._path, key)
-                weights[key] = own[key]
-        wrong = [f"{key} (missing)" for key in own if key not in weights]
+                weights[key] = expected[key]
+        wrong = [f"{key} (missing)" for key in expected if key not in weights]
         wrong += [
-            f"{key} {tuple(weights[key].shape)} instead of {tuple(own[key].shape)}"
-            for key in own
-            if key in weights and weights[key].shape != own[key].shape
+            f"{key} {tuple(weights[key].shape)} instead of {tuple(expected[key].shape)}"
+            for key in expected
+            if key in weights and weights[key].shape != expected[key].shape
         ]
         if wrong:
             raise InputError(
                 f"{self._path}: not the weights of this {type(self.model).__name__}: "
-                f"{len(wrong)} of {len(own)} tensors do not fit, such as {', '.join(wrong[:3])}"
+                f"{len(wrong)} of {len(expected)} tensors do not fit, such as "
+                f"{', '.join(wrong[:3])}"
             )
-        self._refuse_kinds(weights, own)
-        self._refuse_unused([key for key in weights if key not in own])
-        self.model.load_state_dict({key: weights[key] for key in own})
+        self._refuse_kinds(weights, expected)
+        self._refuse_unused([key for key in weights if key not in expected])
+        self.model.load_state_dict({key: weights[key] for key in expected})
 
     def _refuse_kinds(self, weights: dict[str, Tensor], own: dict[str, Tensor]) -> None:
         """Raise InputError for a tensor of another kind of numbers, which torch would convert."""
@@ -332,13 +333,13 @@ class RandomState:
         """Gather the state of Python's, numpy's and torch's generators from every rank."""
         version, python, gauss = random.getstate()
         kind, keys, position, has_gauss, cached = cast(tuple, np.random.get_state())
-        own = {
+        states = {
             "python": [version, list(python), gauss],
             "numpy": [kind, keys.tolist(), position, has_gauss, cached],
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
         }
-        self._states = comm.gather(own)
+        self._states = comm.gather(states)
 
     def state_dict(self) -> dict:
         """Return the states, one for each rank."""
@@ -349,13 +350,13 @@ class RandomState:
         ranks = self._states = state["ranks"]
         if len(ranks) != comm.get_world_size():
             return
-        own = ranks[comm.get_rank()]
-        version, python, gauss = own["python"]
+        mine = ranks[comm.get_rank()]
+        version, python, gauss = mine["python"]
         random.setstate((version, tuple(python), gauss))
-        np.random.set_state(tuple(own["numpy"]))
-        torch.set_rng_state(own["torch"])
-        if own["cuda"] is not None and torch.cuda.is_available():
-            torch.cuda.set_rng_state(own["cuda"])
+        np.random.set_state(tuple(mine["numpy"]))
+        torch.set_rng_state(mine["torch"])
+        if mine["cuda"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(mine["cuda"])
 
 
 class BestMetric:

@@ -248,9 +248,9 @@ def newest_beside(config_file: str) -> str:
     return Checkpointer(nn.Identity(), str(Path(config_file).parent)).get_checkpoint_file()
 
 
-def same_folder(one: Path, other: Path) -> bool:
+def same_folder(first: Path, second: Path) -> bool:
     """Tell whether two paths lead to the same folder."""
-    return one.resolve() == other.resolve()
+    return first.resolve() == second.resolve()
 
 
 def save_results(cfg: CfgNode, results: dict, queries: Evaluation, eval_only: bool) -> None:
@@ -264,6 +264,6 @@ def save_results(cfg: CfgNode, results: dict, queries: Evaluation, eval_only: bo
         name, queries_name, about = EVALUATION, EVALUATION_QUERIES, {"weights": cfg.MODEL.WEIGHTS}
     else:
         name, queries_name, about = RESULTS, QUERIES, {"epochs": cfg.SOLVER.MAX_EPOCH}
-    told = Evaluation(queries.rows, {**queries.run, **about})
-    write_queries(Path(cfg.OUTPUT_DIR, queries_name), told)
+    labeled = Evaluation(queries.rows, {**queries.run, **about})
+    write_queries(Path(cfg.OUTPUT_DIR, queries_name), labeled)
     write_json(Path(cfg.OUTPUT_DIR, name), {**about, "results": results})

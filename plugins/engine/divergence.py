@@ -40,8 +40,8 @@ def failure_of(error: FloatingPointError, step: Step, folder: Path) -> RunFailed
 
 def batch_file(iteration: int, rank: int) -> str:
     """Name the file of a batch."""
-    own = f"_rank{rank}" if comm.get_world_size() > 1 else ""
-    return f"diverged_{iteration:07d}{own}.pth"
+    suffix = f"_rank{rank}" if comm.get_world_size() > 1 else ""
+    return f"diverged_{iteration:07d}{suffix}.pth"
 
 
 def about(step: Step, losses: dict[str, float]) -> dict:

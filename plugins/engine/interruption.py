@@ -90,8 +90,8 @@ def gather_buffers(*modules: nn.Module) -> list[list[Tensor]]:
 def restore_buffers(gathered: list[list[Tensor]], *modules: nn.Module) -> None:
     """Restore the buffers of this rank; another number of ranks keeps those of rank 0."""
     if len(gathered) == comm.get_world_size():
-        own = gathered[comm.get_rank()]
-        for buffer, value in zip(float_buffers(*modules), own, strict=True):
+        values = gathered[comm.get_rank()]
+        for buffer, value in zip(float_buffers(*modules), values, strict=True):
             buffer.copy_(value)
 
 

@@ -162,8 +162,8 @@ class StoppableLoop(TrainerBase):
         interruption, self._interruption = self._interruption, None
         self.before_epoch()
         if interruption is not None and interruption.evaluating:
-            (place,) = [i for i, hook in enumerate(self._hooks) if isinstance(hook, EvalHook)]
-            for hook in self._hooks[place:]:
+            (index,) = [i for i, hook in enumerate(self._hooks) if isinstance(hook, EvalHook)]
+            for hook in self._hooks[index:]:
                 hook.after_epoch()
             return
         while self.iter < (self.epoch + 1) * self.iters_per_epoch:

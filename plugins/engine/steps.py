@@ -195,18 +195,22 @@ class Step:
         """
         both = {**losses, **(adversary_losses or {})}
         values = torch.stack([loss.float().reshape(()) for loss in both.values()]).tolist()
-        own = dict(zip(both, values, strict=True))
-        gathered = comm.all_gather({**own, "data_time": data_time})
-        bad = [rank for rank, one in enumerate(gathered) if not np.isfinite([*one.values()]).all()]
+        scalars = dict(zip(both, values, strict=True))
+        gathered = comm.all_gather({**scalars, "data_time": data_time})
+        bad = [
+            rank
+            for rank, values in enumerate(gathered)
+            if not np.isfinite([*values.values()]).all()
+        ]
         if bad:
             shown = ", ".join(f"{name} {gathered[bad[0]][name]:.4g}" for name in both)
             where = f" on rank {bad[0]}" if len(gathered) > 1 else ""
             message = f"iteration {self.iter}: a loss is infinite or NaN{where}: {shown}"
-            raise Diverged(message, bad, own)
+            raise Diverged(message, bad, scalars)
         if comm.is_main_process():
             storage = get_event_storage()
-            storage.put_scalar("data_time", max(one.pop("data_time") for one in gathered))
-            means = {name: float(np.mean([one[name] for one in gathered])) for name in both}
+            storage.put_scalar("data_time", max(values.pop("data_time") for values in gathered))
+            means = {name: float(np.mean([values[name] for values in gathered])) for name in both}
             storage.put_scalar("total_loss", sum(means[name] for name in losses))
             storage.put_scalars(**means)
 

@@ -347,11 +347,11 @@ class Trainer(StoppableLoop, DefaultTrainer):
         return cfg
 
 
-def refuse_fewer(key: str, told: int, found: int, what: str) -> None:
+def refuse_fewer(key: str, given: int, counted: int, what: str) -> None:
     """Raise InputError if a number in the config is neither 0 nor enough for the training set."""
-    if 0 < told < found:
+    if 0 < given < counted:
         raise InputError(
-            f"{key}: {told}, but there are {found} {what} to train on; expected 0, which counts "
+            f"{key}: {given}, but there are {counted} {what} to train on; expected 0, which counts "
             "them"
         )
 

@@ -35,12 +35,12 @@ class TellUntrained(HookBase):
 
     def before_train(self) -> None:
         """Warn of modules in plain containers, which the model does not see."""
-        for place, count in hidden_parameters(self._step.model).items():
+        for attribute, count in hidden_parameters(self._step.model).items():
             logger.warning(
                 "%s: a plain container of modules or parameters; %d of these parameters are not "
                 "the model's: no optimizer trains them, no checkpoint holds them; expected "
                 "nn.ModuleList, nn.ModuleDict or nn.ParameterList",
-                place,
+                attribute,
                 count,
             )
         self._waiting = {p: 0 for _, p in self._trainable()}
@@ -58,7 +58,9 @@ class TellUntrained(HookBase):
             tell(names, "no optimizer holds them")
         late = [p for p, updates in self._waiting.items() if updates >= PATIENCE]
         if late:
-            names = [name for name, p in self._trainable() if any(p is one for one in late)]
+            names = [
+                name for name, p in self._trainable() if any(p is parameter for parameter in late)
+            ]
             tell(names, f"no gradient reached them in {PATIENCE} updates")
             for parameter in late:
                 del self._waiting[parameter]
@@ -96,10 +98,10 @@ class TellUntrained(HookBase):
 
 def has_gradient(parameters: list[nn.Parameter]) -> list[bool]:
     """Tell whether each parameter has a nonzero gradient, with one transfer from a GPU."""
-    found = [parameter.grad is not None for parameter in parameters]
+    present = [parameter.grad is not None for parameter in parameters]
     reached = [parameter.grad.any() for parameter in parameters if parameter.grad is not None]
     values = iter(torch.stack(reached).tolist() if reached else [])
-    return [next(values) if some else False for some in found]
+    return [next(values) if has_grad else False for has_grad in present]
 
 
 def tell(names: list[str], why: str) -> None:
@@ -117,15 +119,15 @@ def hidden_parameters(model: nn.Module) -> dict[str, int]:
     or dictionary of them.
     """
     registered = {id(parameter) for parameter in model.parameters()}
-    found = {}
+    counts = {}
     for name, module in model.named_modules():
         for attribute, value in vars(module).items():
             if attribute in ("_parameters", "_buffers", "_modules"):
                 continue
             held = {id(p) for p in parameters_in(value) if p.requires_grad}
             if count := len(held - registered):
-                found[f"{name}.{attribute}".removeprefix(".")] = count
-    return found
+                counts[f"{name}.{attribute}".removeprefix(".")] = count
+    return counts
 
 
 def parameters_in(value: object, depth: int = 3) -> Iterator[Tensor]:

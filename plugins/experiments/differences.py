@@ -41,13 +41,13 @@ def write_differences(ablation: Ablation) -> list[dict]:
         InputError: a file is damaged, or runs were tested on different queries.
     """
     current, _ = split_stale(ablation, read_results(ablation.results))
-    found = differences(ablation, read_runs(ablation, current))
+    entries_now = differences(ablation, read_runs(ablation, current))
     file = ablation.results.with_name("differences.json")
-    if not found and not file.exists():
-        return found
+    if not entries_now and not file.exists():
+        return entries_now
     with alone(file.parent):
         others = [each for each in read_differences(file) if each["ablation"] != ablation.name]
-        entries = sorted([*others, *found], key=lambda each: each["ablation"])
+        entries = sorted([*others, *entries_now], key=lambda each: each["ablation"])
         lines = ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries)
         write_text(file, f"[\n{lines}\n]\n")
         names = dict.fromkeys(entry["ablation"] for entry in entries)
@@ -56,7 +56,7 @@ def write_differences(ablation: Ablation) -> list[dict]:
             for name in names
         )
         write_text(file.with_suffix(".md"), "\n".join(sections))
-    return found
+    return entries_now
 
 
 def read_differences(file: Path) -> list[dict]:
@@ -116,11 +116,11 @@ def _halves(
     runs: dict[int, dict[str, DatasetResults]], dataset: str
 ) -> tuple[list[DatasetResults], list[DatasetResults]] | None:
     """Split the seeds of a row into halves; return None for too few seeds or other queries."""
-    found = [runs[seed][dataset] for seed in sorted(runs) if dataset in runs[seed]]
-    if len(found) < FEWEST_NULL_SEEDS or not share_queries(found):
+    results = [runs[seed][dataset] for seed in sorted(runs) if dataset in runs[seed]]
+    if len(results) < FEWEST_NULL_SEEDS or not share_queries(results):
         return None
-    even = len(found) // 2 * 2
-    return found[0:even:2], found[1:even:2]
+    even = len(results) // 2 * 2
+    return results[0:even:2], results[1:even:2]
 
 
 def _contrasts(ablation: Ablation, runs: Runs, row: str, against: str) -> list[Contrast]:
@@ -147,9 +147,9 @@ def _pairs(runs: Runs, contrast: Contrast) -> tuple[list[DatasetResults], list[D
     """Runs of both rows on the data set, with the seeds that both have."""
     ours, theirs = (
         {
-            seed: found[contrast.dataset]
-            for seed, found in runs.get(row, {}).items()
-            if contrast.dataset in found
+            seed: results[contrast.dataset]
+            for seed, results in runs.get(row, {}).items()
+            if contrast.dataset in results
         }
         for row in (contrast.row, contrast.against)
     )

@@ -64,13 +64,13 @@ def list_sequences(folder: Path) -> tuple[Sequence, ...]:
         InputError: there are fewer than two people, or a person was seen by fewer than two cameras.
     """
     inner = sorted(path for path in folder.glob("*/*") if path.is_dir())
-    found = [
+    sequences = [
         Sequence(path.parent.name, path.name, tuple(frames))
         for path in inner
         if (frames := sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGES))
     ]
     cameras: dict[str, int] = {}
-    for sequence in found:
+    for sequence in sequences:
         cameras[sequence.person] = cameras.get(sequence.person, 0) + 1
     if len(cameras) < 4:
         raise InputError(
@@ -80,7 +80,7 @@ def list_sequences(folder: Path) -> tuple[Sequence, ...]:
     for person, number in cameras.items():
         if number < 2:
             raise InputError(f"{folder / person}: {number} camera; expected 2 or more")
-    return tuple(found)
+    return tuple(sequences)
 
 
 def frozen_maps(
@@ -105,9 +105,9 @@ def frozen_maps(
             images = torch.stack(read).float()
             both = torch.stack([images, images.flip(-1)])  # (2, chunk, 3, H, W)
             modalities = torch.full((both.shape[0],), VISIBLE)
-            found = model.backbone.stage_maps(model.stem_maps(both, modalities))
+            maps_of_stage = model.backbone.stage_maps(model.stem_maps(both, modalities))
             for stage in stages:
-                kept[stage].append(found[stage].unflatten(0, both.shape[:2]).half())
+                kept[stage].append(maps_of_stage[stage].unflatten(0, both.shape[:2]).half())
     starts, position = [], 0
     for sequence in sequences:
         starts.append(position)

@@ -56,11 +56,11 @@ def execute(
             bar.update()
 
     def record(run: Run) -> None:
-        found = None
+        results = None
         with failing(run):
-            found = run.result(), run.queries()
-        if found:
-            finished(*found)  # what cannot be recorded ends everything
+            results = run.result(), run.queries()
+        if results:
+            finished(*results)  # what cannot be recorded ends everything
             keep_only_final(run.folder)
             bar.update()
 

@@ -94,17 +94,17 @@ def compare(
         for first, second in zip(ours, theirs, strict=True)
     ]
     queries = [(row.row, path) for pair in pairs for row, _ in pair for path in _counted(row)]
-    found = [_by_person(pair, unit) for pair in pairs]
-    weights = found[0][1]
+    by_person = [_by_person(pair, unit) for pair in pairs]
+    weights = by_person[0][1]
     if all(
         _mismatch(first, other) is None
         for pair in pairs[1:]
         for (first, _), (other, _) in zip(pairs[0], pair, strict=True)
     ):
-        columns = np.stack([differences for _, _, differences in found], axis=1)
+        columns = np.stack([differences for _, _, differences in by_person], axis=1)
         return paired_difference(columns, weights), len(set(queries))
-    means = np.array([own @ differences for _, own, differences in found])
-    people = sum(len(own) for own, _, _ in found)
+    means = np.array([weight @ differences for _, weight, differences in by_person])
+    people = sum(len(weight) for weight, _, _ in by_person)
     return nested_difference(means, people), len(queries)
 
 

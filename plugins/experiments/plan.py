@@ -146,8 +146,8 @@ class Ablation:
         # Weights that were trained anew, or images that were generated anew, differ by more than
         # rows do. Where they are not at hand any more, what was measured with them still counts.
         images = _digests(self.dataset.root() / file for file in row.files)
-        found = {"start": row.start(), "images": images}
-        return wanted | {name: digests for name, digests in found.items() if digests}
+        digests_now = {"start": row.start(), "images": images}
+        return wanted | {name: digests for name, digests in digests_now.items() if digests}
 
     def stale(self, result: dict) -> list[str]:
         """List the settings of a recorded result of this seed that differ from the file.
@@ -158,9 +158,9 @@ class Ablation:
         if row is None:
             return ["no such row"]
         tests = result.get("tests", {})
-        found = result | {f"tests.{name}": tests.get(name) for name in self.tests}
+        recorded = result | {f"tests.{name}": tests.get(name) for name in self.tests}
         wanted = {f"tests.{name}": test.record() for name, test in self.tests.items()}
-        return difference(found, self.wanted(row) | wanted)
+        return difference(recorded, self.wanted(row) | wanted)
 
 
 def _digests(files: Iterable[Path]) -> str | None:

@@ -178,18 +178,18 @@ def _read_primary(contrasts: object, ablation: Ablation, source: str) -> tuple[C
         raise InputError(f"{source}: found {contrasts!r}, expected a list of comparisons")
     rows, datasets, read = list(ablation.rows), ablation.tested_on(), []
     for number, tree in enumerate(contrasts, start=1):
-        place = f"{source}.{number}"
+        label = f"{source}.{number}"
         fields = [field.name for field in dataclasses.fields(Contrast)]
-        check_keys(mapping(tree, place), tuple(fields), place)
+        check_keys(mapping(tree, label), tuple(fields), label)
         contrast = {"against": rows[0], **({"dataset": datasets[0]} if len(datasets) == 1 else {})}
         contrast |= {key: str(value) for key, value in tree.items()}
         for key in fields:
             if key not in contrast:
-                raise InputError(f"{place}: key '{key}' is missing")
+                raise InputError(f"{label}: key '{key}' is missing")
         for key, known in (("row", rows), ("against", rows), ("dataset", datasets)):
-            check_choice(contrast[key], known, f"{place}.{key}: no {key}")
+            check_choice(contrast[key], known, f"{label}.{key}: no {key}")
         check_choice(
-            contrast["metric"].rpartition("/")[2], list(METRICS), f"{place}.metric: no metric"
+            contrast["metric"].rpartition("/")[2], list(METRICS), f"{label}.metric: no metric"
         )
         read.append(Contrast(**contrast))
     return tuple(read)

@@ -63,11 +63,13 @@ def record_result(ablation: Ablation, result: dict, queries: Evaluation | None =
             file.parent.mkdir(exist_ok=True)
             write_queries(file, queries, precision=np.float16)
             result = result | {"queries": file_digest(file)}
-        kept = [one for one in read_results(ablation.results) if _place(one) != _place(result)]
+        kept = [
+            other for other in read_results(ablation.results) if _place(other) != _place(result)
+        ]
         order = {name: number for number, name in enumerate(ablation.rows)}
         rows = sorted(
             [*kept, result],
-            key=lambda one: (order.get(one["row"], len(order)), one["row"], one["seed"]),
+            key=lambda other: (order.get(other["row"], len(order)), other["row"], other["seed"]),
         )
         lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
         write_text(ablation.results, f"[\n{lines}\n]\n")
@@ -122,9 +124,9 @@ def recorded_queries(ablation: Ablation, result: dict) -> Evaluation | None:
     if "queries" not in result:
         return None
     file = ablation.queries(result["row"], result["seed"])
-    if (found := file_digest(file)) != result["queries"]:
+    if (digest := file_digest(file)) != result["queries"]:
         raise InputError(
-            f"{file}: has the digest {found}, {ablation.results} names {result['queries']}; "
+            f"{file}: has the digest {digest}, {ablation.results} names {result['queries']}; "
             "expected both files from one recording"
         )
     return read_queries(file)

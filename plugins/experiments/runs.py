@@ -120,10 +120,10 @@ class Run:
         marker, saved = self.started_with(), read_json(self.folder / RESULTS)
         if saved["epochs"] != self.row.epochs:
             raise RunError(f"{self.folder / RESULTS}: of epoch {saved['epochs']}, not the last")
-        found = gather_blocks(self.ablation, self.row, self.folder, self.stages())
+        gathered = gather_blocks(self.ablation, self.row, self.folder, self.stages())
         blocks = {
-            f"{dataset}/{name}" if len(found) > 1 else name: block
-            for dataset, rows in found.items()
+            f"{dataset}/{name}" if len(gathered) > 1 else name: block
+            for dataset, rows in gathered.items()
             for name, block in rows.items()
         }
         for task, metric in self.ablation.metrics:
