@@ -82,7 +82,7 @@ class Key:
         >>> Key(0.5, "Probability.", least=0, most=1).expected
         'a number, 0 to 1'
         >>> Key([256, 128], "Height and width, in pixels.", least=1, lengths=(2,)).expected
-        'a list of 2 numbers, each 1 or more'
+        'a list of 2 whole numbers, each 1 or more'
         """
         if self.choices:
             return join_choices(self.choices)
