@@ -19,6 +19,7 @@ from plugins.errors import InputError, one_line
 from plugins.modeling.backbones import TwoStreamBackbone
 from plugins.modeling.dual_norm import add_dual_norm
 from plugins.modeling.meta_arch.vvi_baseline import VVIBaseline
+from plugins.modeling.signatures import check_calls
 from plugins.modeling.stock import check_stock_parts
 from plugins.registry import BACKBONE, HEADS, LOSS, META_ARCH, TEMPORAL, lookup
 
@@ -75,11 +76,13 @@ def check_model(cfg: CfgNode, sizes: Mapping[str, tuple[int, int]], batch: int) 
         The model on the meta device; None if it cannot be built there.
 
     Raises:
-        InputError: a name or a value of MODEL is wrong, a size is too small for the backbone, or B
-            for a normalization.
+        InputError: a name or a value of MODEL is wrong, a part takes other arguments, a size is
+            too small for the backbone, or B for a normalization.
     """
     check_names(cfg)
     model = build_dry(cfg)
+    if model is not None:
+        check_calls(model)
     if model is None or not isinstance(getattr(model, "backbone", None), nn.Module):
         return model
     name, maps_of = cfg.MODEL.BACKBONE.NAME, shared_path(model.get_submodule("backbone"))

@@ -36,6 +36,7 @@ from plugins.robustness.outcomes import (
 )
 from plugins.robustness.records import Record, fingerprint
 from plugins.robustness.searches import Search, attack_search, reread_features
+from plugins.utils.io import make_folder
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class RobustEvaluator(VVIEvaluator):
         self.attacks = {name: build_attack(name, cfg, "TEST.ATTACKS") for name in cfg.TEST.ATTACKS}
         self.saved = list(self.attacks) if cfg.ATTACK.SAVE_IMAGES else []
         if self.saved:
+            make_folder(cfg.ATTACK.SAVE_IMAGES, "ATTACK.SAVE_IMAGES")
             warn_of_fractions(cfg)
         self.adapter = Adapter(model, cfg)
         self.dataset, self.items = dataset, [*dataset.query, *dataset.gallery]

@@ -365,3 +365,14 @@ def test_the_model_is_left_as_it_was(datasets, weights, monkeypatch, tmp_path):
     assert [parameter.requires_grad for parameter in model.parameters()] == trained
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_folder_for_images_that_cannot_be_is_refused_before_the_attack(evaluate, tmp_path):
+    (tmp_path / "file").touch()
+    for folder, message in (
+        ("/proc/foo", "cannot write there"),
+        (tmp_path / "file", "a file; e"),
+    ):
+        with pytest.raises(InputError, match=f"^ATTACK.SAVE_IMAGES {folder}: {message}"):
+            evaluate(tmp_path, ATTACK__SAVE_IMAGES=folder)
+    assert not (tmp_path / "robustness").exists()

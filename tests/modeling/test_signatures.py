@@ -1,0 +1,84 @@
+"""A part of a user's own that takes other arguments is told before any data is read."""
+
+import pytest
+from torch import nn
+
+from plugins.config import setup_cfg
+from plugins.errors import InputError
+from plugins.modeling.dry_build import build_dry, check_model
+from plugins.modeling.heads import VideoHead
+from plugins.modeling.losses import Loss
+from plugins.modeling.signatures import calls
+from plugins.registry import HEADS, LOSS, TEMPORAL
+from tests.engine.small import CONFIG
+
+
+class TwoArguments(nn.Module):
+    key = "loss_two"
+
+    def __init__(self, cfg):
+        super().__init__()
+
+    def forward(self, outputs, targets):
+        return outputs["features"].mean()
+
+
+class TwoValues(Loss):
+    key = "loss_two"
+
+    def value(self, outputs, targets):
+        return outputs["features"].mean()
+
+
+class PlainFunction:
+    key = "loss_two"
+
+    def __init__(self, cfg):
+        pass
+
+    def __call__(self, outputs):
+        return outputs["features"].mean()
+
+
+class NeedsMore(nn.Module):
+    def __init__(self, cfg):
+        super().__init__()
+
+    def forward(self, maps, modalities):
+        return maps.mean(dim=(1, 3, 4))
+
+
+class HeadWithoutTargets(VideoHead):
+    def forward(self, features):
+        return features
+
+
+class Fits(TwoArguments):
+    def forward(self, outputs, *labels):
+        return outputs["features"].mean()
+
+
+@pytest.mark.parametrize(
+    ("registry", "key", "part", "message"),
+    [
+        (LOSS, "MODEL.LOSSES.NAME", TwoArguments, r"\.forward\(outputs, targets\): too many "),
+        (LOSS, "MODEL.LOSSES.NAME", TwoValues, r"\.value\(outputs, targets\): too many positional"),
+        (LOSS, "MODEL.LOSSES.NAME", PlainFunction, r"\.__call__\(outputs\): too many positional"),
+        (TEMPORAL, "MODEL.TEMPORAL.NAME", NeedsMore, r"\.forward\(maps, modalities\): missing "),
+        (HEADS, "MODEL.HEADS.NAME", HeadWithoutTargets, r"\.forward\(features\): too many positi"),
+    ],
+)
+def test_a_part_that_takes_other_arguments_is_named(registry, key, part, message, monkeypatch):
+    monkeypatch.setitem(registry._obj_map, part.__name__, part)
+    changes = ["MODEL.META_ARCHITECTURE", "VVIBaseline", "MODEL.TEMPORAL.NAME", "TemporalMean"]
+    cfg = setup_cfg(str(CONFIG), [*changes, key, part.__name__])
+    with pytest.raises(InputError, match=rf"^{key}: {part.__name__}.*{message}.*; expected \w+\("):
+        check_model(cfg, {}, 0)
+
+
+def test_parts_that_fit_are_left_alone(monkeypatch):
+    monkeypatch.setitem(LOSS._obj_map, "Fits", Fits)
+    cfg = setup_cfg(str(CONFIG), ["MODEL.LOSSES.NAME", "Fits,CrossEntropyLoss"])
+    check_model(cfg, {}, 0)
+    keys = {key for key, *_ in calls(build_dry(cfg))}
+    assert keys == {"MODEL.LOSSES.NAME", "MODEL.HEADS.NAME", "MODEL.TEMPORAL.NAME"}
