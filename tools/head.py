@@ -5,6 +5,7 @@ Nothing here imports torch before a command has its arguments, so that --help, -
 """
 
 import argparse
+import difflib
 import functools
 import importlib.metadata
 import re
@@ -12,6 +13,7 @@ import sys
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = "what was saved before is kept; the same command starts anew"
@@ -21,9 +23,7 @@ ASSIGNMENT = re.compile(r"[A-Za-z_][\w.]*=")
 
 def new_parser(description: str) -> argparse.ArgumentParser:
     """Start the parser of a command; ``description`` is its module's docstring."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show versions and exit")
     return parser
 
@@ -125,7 +125,7 @@ def join_negative(words: Sequence[str]) -> list[str]:
 
 def _explain_first(words: Sequence[str]) -> None:
     """Answer --explain, before other arguments are missed or read."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = _Parser(add_help=False, allow_abbrev=False)
     add_plugins(parser)
     parser.add_argument("--config-file", default="")
     asked, _ = parser.parse_known_args(words)
@@ -150,6 +150,26 @@ def _import_light() -> None:
     package = types.ModuleType("plugins")
     package.__path__ = [str(ROOT / "plugins")]
     sys.modules.setdefault("plugins", package)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Report a wrong command line as every other mistake: one line, exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line, with the nearest flag for one that does not exist."""
+        kind, _, words = message.partition("unrecognized arguments: ")
+        if words and not kind:
+            word = words.split()[0]
+            message = f"no argument {word[:60]}{self._nearest(word)}"
+        line = " ".join(message.split())
+        line = line if len(line) <= 500 else f"{line[:500]}..."
+        self.exit(2, f"error: {line}; --help lists all arguments\n")
+
+    def _nearest(self, word: str) -> str:
+        flags = {flag.replace("-", ""): flag for flag in self._option_string_actions}
+        name = word.partition("=")[0][:60].replace("-", "").replace("_", "")
+        close = difflib.get_close_matches(name, flags, n=1)
+        return f"; did you mean {flags[close[0]]}" if close and word.startswith("-") else ""
 
 
 class _ShowVersion(argparse.Action):

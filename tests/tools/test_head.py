@@ -113,3 +113,23 @@ def test_a_flag_that_there_is_not_is_no_value(capsys):
     with pytest.raises(SystemExit):
         parse(parser, ["OUTPUT_DIR", "--eval_only"])
     assert "--eval_only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--eval_only"], "error: no argument --eval_only; did you mean --eval-only; "),
+        (["--evalonly"], "error: no argument --evalonly; did you mean --eval-only; "),
+        (["--config-fil=a.yml", "SEED", "1", "--foo"], "error: no argument --foo; --help lists"),
+        (["--num-gpus", "two"], "error: argument --num-gpus: invalid int value: 'two'; --help"),
+        (["--config-file"], "error: argument --config-file: expected one argument; --help lists"),
+        (["--" + "x" * 5000], "error: no argument --" + "x" * 58 + "; --help"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(words, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse(run_parser(), words)
+    told = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert told.startswith(message)
+    assert told.count("\n") == 1 and len(told) < 600
