@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 from plugins.interrupts import Interrupted, StopSignals, tell_interrupted
 
+# What torch says when a process of a DataLoader has gone.
+LOADER_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? (\d+(?:, \d+)*)\)")
 KEPT = "what was saved before is kept; the same command starts anew"
 
 
@@ -78,7 +81,8 @@ def user_errors(main: Callable | None = None, *, kept: str = KEPT) -> Callable:
                 return main(*args, **kwargs)
         except KeyboardInterrupt as stop:
             sys.exit(tell_interrupted(stop, kept))
-        except Exception as error:
+        except Exception as caught:
+            error = worker_failure(caught) or caught
             if number := StopSignals.received():  # the signal broke something, such as a queue
                 sys.exit(tell_interrupted(Interrupted(number), kept))
             if isinstance(error, InputError):
@@ -93,10 +97,35 @@ def user_errors(main: Callable | None = None, *, kept: str = KEPT) -> Callable:
     return reporting
 
 
+def worker_failure(error: BaseException | None) -> RunFailed | None:
+    """Return the one line on a DataLoader worker that was killed; None for any other error.
+
+    torch raises that error wherever the process is, so it may lie below others.
+    """
+    while error is not None:
+        if isinstance(error, RuntimeError) and (worker := LOADER_WORKER.search(str(error))):
+            return RunFailed(
+                f"a loader worker (process {worker[1]}) was killed from outside; out of memory or "
+                "of shared memory? Fewer DATALOADER.NUM_WORKERS need less; what was saved before "
+                "is kept; a training goes on with --resume"
+            )
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def message_of(error: InputError | RunFailed) -> str:
     """Return an error's one line, also where a loader's worker put its traceback before it."""
     prefix = f"{InputError.__module__}.{InputError.__name__}: "
     return str(error).strip().splitlines()[-1].removeprefix(prefix)
+
+
+# Marks a record of a log that the terminal does not show: the command prints its line at the end.
+IN_FILE = {"in_file_alone": True}
+
+
+def shown(record: logging.LogRecord) -> bool:
+    """Tell, as a filter of the terminal's handler, whether it shows a record; see ``IN_FILE``."""
+    return not getattr(record, "in_file_alone", False)
 
 
 class WithoutTraceback(logging.Filter):

@@ -15,9 +15,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
+
+Batch = TypeVar("Batch")
 
 STOP = (signal.SIGINT, signal.SIGTERM)
 # As SIGTERM, but never a second signal; the process that started the ranks of a run sends it.
@@ -25,6 +27,8 @@ NUDGE = getattr(signal, "SIGUSR1", signal.SIGTERM)
 _muted = False
 # Seconds in which signals count as one: a launcher may pass on a signal that its processes got too.
 SAME_SIGNAL = 1.0
+# Seconds until a signal is sent again that came where Python can raise nothing.
+AGAIN = 0.05
 
 
 class Interrupted(KeyboardInterrupt):
@@ -80,6 +84,7 @@ class StopSignals:
         self._at_once = at_once
         self._before: dict[int, Any] = {}
         self._pid = os.getpid()
+        self._unraisable: Callable | None = None
 
     def __enter__(self) -> "StopSignals":
         """Begin to catch the signals."""
@@ -90,6 +95,7 @@ class StopSignals:
             for number in StopSignals.numbers:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._handle)
+            self._unraisable, sys.unraisablehook = sys.unraisablehook, self._send_again
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -98,6 +104,20 @@ class StopSignals:
         if StopSignals._depth or not self._raising or StopSignals._first is None:
             for number, handler in self._before.items():
                 signal.signal(number, handler)
+            if self._unraisable is not None:
+                sys.unraisablehook = self._unraisable
+
+    def _send_again(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Send a signal again whose Interrupted Python dropped, as in a finalizer or fork hook."""
+        assert self._unraisable is not None, "the block has not begun"
+        dropped = unraisable.exc_value
+        if not isinstance(dropped, Interrupted) or os.getpid() != self._pid:
+            self._unraisable(unraisable)
+            return
+        StopSignals._first = None
+        timer = threading.Timer(AGAIN, os.kill, (self._pid, dropped.number))
+        timer.daemon = True
+        timer.start()
 
     @staticmethod
     def received() -> int | None:
@@ -154,6 +174,13 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def start_workers(loader: Iterable[Batch]) -> Iterator[Batch]:
+    """Return the iterator of a DataLoader, whose workers start without an interruption."""
+    kill_workers_at_exit()
+    with held_back():
+        return iter(loader)
+
+
 def catch_as_rank(rank: int) -> None:
     """Prepare a process that is one rank of a run: it takes nudges, and rank 0 reports for all."""
     global _muted
@@ -186,6 +213,7 @@ def shield_loader_worker(worker: int = 0) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, ignore_first)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*STOP, NUDGE))  # see start_workers
 
 
 @functools.cache

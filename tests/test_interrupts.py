@@ -1,6 +1,7 @@
 """What SIGINT and SIGTERM do, in processes of their own that import one module alone."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -270,3 +271,117 @@ with it.StopSignals() as stop:
     print("still there")
 """)
     assert done.stdout.split() == ["15", "still", "there"]
+
+
+@pytest.mark.parametrize("moment", ["before", "after_in_parent"])
+def test_a_signal_in_a_hook_of_a_fork_interrupts_all_the_same(moment):
+    done = run(f"""
+def once():
+    if not told:
+        told.append(1)
+        kill("SIGTERM")
+
+told = []
+os.register_at_fork({moment}=once)
+try:
+    with it.StopSignals(raising=True):
+        if os.fork() == 0:
+            os._exit(0)
+        time.sleep(5)
+        print("not interrupted")
+except it.Interrupted as stop:
+    sys.exit(it.tell_interrupted(stop, "kept"))
+""")
+    assert (done.returncode, done.stdout) == (143, "")
+    assert done.stderr == "interrupted by SIGTERM: kept\n"
+
+
+def test_a_signal_in_a_finalizer_interrupts_all_the_same_and_other_errors_are_told():
+    done = run("""
+class Last:
+    def __del__(self):
+        kill("SIGINT")
+
+class Broken:
+    def __del__(self):
+        raise KeyError("mine")
+
+try:
+    with it.StopSignals(raising=True):
+        Broken()
+        Last()
+        time.sleep(5)
+        print("not interrupted")
+except it.Interrupted as stop:
+    sys.exit(it.tell_interrupted(stop, "kept"))
+""")
+    assert (done.returncode, done.stdout) == (130, "")
+    assert "KeyError: 'mine'" in done.stderr
+    assert "Interrupted(" not in done.stderr
+    assert done.stderr.endswith("interrupted by SIGINT: kept\n")
+
+
+def test_a_signal_while_loader_workers_start_interrupts_and_the_workers_take_signals_again():
+    done = run("""
+import torch
+from torch.utils.data import DataLoader
+from plugins import interrupts
+from plugins.errors import user_errors
+
+class Items(torch.utils.data.Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        return len({*interrupts.STOP} & blocked)
+
+def batches():
+    loader = DataLoader(Items(), 2, num_workers=2, worker_init_fn=interrupts.shield_loader_worker)
+    return [batch.tolist() for batch in interrupts.start_workers(loader)]
+
+def once():
+    if not told:
+        told.append(1)
+        kill("SIGTERM")
+
+@user_errors(kept="kept")
+def main():
+    batches()
+    print("not interrupted")
+
+print(batches())
+told = []
+os.register_at_fork(after_in_parent=once)
+main()
+""")
+    assert (done.returncode, done.stdout) == (143, "[[0, 0], [0, 0]]\n"), done.stderr
+    assert done.stderr == "interrupted by SIGTERM: kept\n"
+
+
+def test_a_loaders_worker_that_is_killed_is_one_line():
+    done = run("""
+import torch
+from torch.utils.data import DataLoader
+from plugins import interrupts
+from plugins.errors import user_errors
+
+class Items(torch.utils.data.Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+@user_errors
+def main():
+    list(interrupts.start_workers(DataLoader(Items(), 2, num_workers=1)))
+
+main()
+""")
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"error: a loader worker \(process \d+\) was killed from outside; out of memory or of "
+        r"shared memory\? .*; a training goes on with --resume\n",
+        done.stderr,
+    )

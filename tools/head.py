@@ -5,13 +5,16 @@ Nothing here imports torch before a command has its arguments, so that --help, -
 """
 
 import argparse
+import contextlib
 import difflib
 import functools
 import importlib.metadata
+import os
 import re
+import signal
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -85,27 +88,54 @@ def parse(
     return parser.parse_intermixed_args(join_negative(words))
 
 
-def command(parse_arguments: Callable[[], argparse.Namespace], kept: str = KEPT) -> Callable:
+def command(
+    parse_arguments: Callable[[], argparse.Namespace],
+    kept: str | Callable[[argparse.Namespace], str] = KEPT,
+) -> Callable:
     """Make a command of ``main(args)``: parse, then import ``plugins``, then run.
 
     What ends it early is one line on stderr; see ``plugins.errors.user_errors``.
 
     Args:
         parse_arguments: reads the command line.
-        kept: what is kept after a signal, and how to go on.
+        kept: what is kept after a signal, and how to go on; or what says so of the arguments.
     """
 
     def decorate(main: Callable[[argparse.Namespace], int | None]) -> Callable[[], int | None]:
         @functools.wraps(main)
         def run() -> int | None:
-            args = parse_arguments()
-            from plugins.errors import user_errors
-
-            return user_errors(kept=kept)(main)(args)
+            with end_at_once():
+                args = parse_arguments()
+                from plugins.errors import user_errors
+            words = kept if isinstance(kept, str) else kept(args)
+            return user_errors(kept=words)(main)(args)
 
         return run
 
     return decorate
+
+
+@contextlib.contextmanager
+def end_at_once() -> Iterator[None]:
+    """End the process with one line when a signal comes inside: nothing was begun there.
+
+    An import cannot be interrupted by an exception: modules and extensions may swallow it.
+    """
+
+    def end(number: int, _: object) -> None:
+        name = signal.Signals(number).name
+        os.write(2, f"interrupted by {name}: nothing was begun\n".encode())
+        os._exit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    caught = [n for n, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in caught:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, before[number])
 
 
 def join_negative(words: Sequence[str]) -> list[str]:

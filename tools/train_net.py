@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tools.head import ASSIGNMENT, KEY, add_config, command, new_parser, parse
 
-KEPT = "what was saved before is kept; the same command starts anew, with --resume it goes on"
+TRAINED = "what was saved before is kept; the same command starts anew, with --resume it goes on"
+EVALUATED = "what was saved before is kept; the same command evaluates anew"
 
 
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -91,7 +92,12 @@ def pairs_up(words: Sequence[str]) -> bool:
     return index == len(words)
 
 
-@command(parse_arguments, kept=KEPT)
+def kept(args: argparse.Namespace) -> str:
+    """Say what is kept after a signal, and how to go on."""
+    return EVALUATED if args.eval_only else TRAINED
+
+
+@command(parse_arguments, kept=kept)
 def main(args: argparse.Namespace) -> None:
     """Read the config, then run in one or several processes."""
     from plugins.engine import launch, read_cfg, run_rank
@@ -104,7 +110,7 @@ def main(args: argparse.Namespace) -> None:
         args.machine_rank,
         args.dist_url,
         cfg.MODEL.DEVICE,
-        (cfg, args, KEPT),
+        (cfg, args, kept(args)),
     )
 
 

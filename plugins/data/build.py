@@ -3,6 +3,7 @@
 Batch sizes of a config count all processes together; a loader gives each process its share.
 """
 
+import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
@@ -152,9 +153,19 @@ def frame_reader(cfg: CfgNode, is_train: bool) -> Callable[[str], Tensor]:
         InputError: the cache has no whole store of the input's size.
     """
     if not cfg.DATALOADER.FRAME_CACHE:
-        return frame_decoder(cfg)
+        names = cfg.DATASETS.NAMES if is_train else cfg.DATASETS.TESTS
+        return functools.partial(_read_frame, frame_decoder(cfg), " or ".join(names))
     height, width = cfg.INPUT.SIZE_TRAIN if is_train else cfg.INPUT.SIZE_TEST
     return FrameCache(cfg.DATALOADER.FRAME_CACHE, (height, width), datasets_root()).read
+
+
+def _read_frame(decode: Callable[[str], Tensor], names: str, path: str) -> Tensor:
+    """Read a frame; of one that cannot be read the error says how to find all others."""
+    try:
+        return decode(path)
+    except InputError as error:
+        hint = f"python tools/check_data.py {names} lists all that cannot be read"
+        raise InputError(f"{error}; {hint}") from error
 
 
 def share_batch(cfg: CfgNode, processes: int) -> int:

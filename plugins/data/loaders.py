@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 
 from plugins.data.clips import ClipDataset
 from plugins.data.erasing import erase
-from plugins.interrupts import kill_workers_at_exit, shield_loader_worker
+from plugins.interrupts import shield_loader_worker, start_workers
 
 
 def collate(samples: list[dict]) -> dict:
@@ -74,13 +74,13 @@ class DeviceLoader:
         if self._device.type == "cuda":
             yield from self._sent_ahead()
         else:
-            for batch in self._loader:
+            for batch in start_workers(self._loader):
                 yield to_device(batch, self._device)
 
     def _sent_ahead(self) -> Iterator[dict]:
         stream = torch.cuda.Stream(self._device)
         ahead = None
-        for batch in self._loader:
+        for batch in start_workers(self._loader):
             with torch.cuda.stream(stream):
                 sent = to_device(batch, self._device), stream.record_event()
             if ahead is not None:
@@ -102,8 +102,6 @@ class DeviceLoader:
 def make_loader(cfg: CfgNode, dataset: ClipDataset, batch_sampler: Sampler) -> DeviceLoader:
     """Make a loader for MODEL.DEVICE with DATALOADER.NUM_WORKERS workers."""
     device = torch.device(cfg.MODEL.DEVICE)
-    if cfg.DATALOADER.NUM_WORKERS:
-        kill_workers_at_exit()
     loader = DataLoader(
         dataset,
         batch_sampler=batch_sampler,

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import random
+import sys
 from pathlib import Path
 
 import torch
@@ -33,7 +34,7 @@ from plugins.engine.output_folder import (
     tell_appended,
 )
 from plugins.engine.trainer import Trainer, load_model
-from plugins.errors import InputError, user_errors, without_traceback
+from plugins.errors import InputError, shown, user_errors, without_traceback
 from plugins.evaluation import Evaluation, verify_expected, write_queries
 from plugins.utils.io import make_folder, require_file, write_json
 from plugins.utils.locks import hold
@@ -135,6 +136,9 @@ def setup_run(cfg: CfgNode, args: argparse.Namespace) -> None:
     os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
     for name in ("fastreid", "plugins"):
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name)
+        for handler in logging.getLogger(name).handlers:
+            if getattr(handler, "stream", None) is sys.stdout:
+                handler.addFilter(shown)
     logging.getLogger("fastreid.engine.train_loop").addFilter(without_traceback)
     logger.info("Rank %d. World size: %d", comm.get_rank(), comm.get_world_size())
     logger.info("Environment info:\n%s", collect_env_info())

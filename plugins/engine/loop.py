@@ -30,6 +30,7 @@ from plugins.engine.interruption import (
     restore_meters,
 )
 from plugins.engine.steps import Step
+from plugins.errors import IN_FILE, InputError, message_of, worker_failure
 from plugins.interrupts import Interrupted, StopSignals
 
 # As fastreid's own loop, whose lines these are.
@@ -88,10 +89,15 @@ class StoppableLoop(TrainerBase):
                 raise
             except FloatingPointError as error:
                 failure = failure_of(error, self._trainer, Path(self.checkpointer.save_dir))
-                logger.error("%s", failure)
+                logger.error("%s", failure, extra=IN_FILE)
                 raise failure from error
             except Exception as error:
-                if lost_rank(error):
+                if killed := worker_failure(error):
+                    logger.error("%s", killed, extra=IN_FILE)
+                    raise killed from error
+                if isinstance(error, InputError):
+                    logger.error("%s", message_of(error), extra=IN_FILE)
+                elif lost_rank(error):
                     logger.error("Another rank has ended, or the connection to it: %s", error)
                 else:
                     logger.exception("Exception during training:")

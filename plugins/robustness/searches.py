@@ -30,7 +30,7 @@ from plugins.evaluation import (
 from plugins.evaluation.distance import CHUNK
 from plugins.evaluation.ranks import match_blocks
 from plugins.evaluation.rerank import rerank
-from plugins.interrupts import shield_loader_worker
+from plugins.interrupts import shield_loader_worker, start_workers
 from plugins.robustness.batches import RowBatches
 from plugins.robustness.outcomes import Attacked, Outcomes, Scores, join
 from plugins.robustness.records import Record
@@ -248,7 +248,7 @@ def attack_search(
         generator=torch.Generator(),
     )
     progress = tqdm(
-        zip(left, loader, strict=True),
+        zip(left, start_workers(loader), strict=True),
         desc=f"{search.name} {type(attack).__name__}",
         initial=len(done),
         total=len(own),

@@ -74,12 +74,52 @@ def test_train_net_before_it_trains(datasets, tmp_path):
     assert not list(tmp_path.glob("*.pth"))
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_while_a_command_imports(tmp_path, name):
+    place = "importlib.metadata:version"  # compat asks for versions when plugins is imported
+    words = ["--config-file", CONFIG, "OUTPUT_DIR", tmp_path / "run"]
+    (said,) = run_signalled("train_net", place, name, *words, datasets=tmp_path)
+    assert said == f"interrupted by {name}: nothing was begun"
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_net_whose_loader_worker_is_killed(datasets, tmp_path):
+    words = ["--config-file", CONFIG, *options(tmp_path, DATALOADER__NUM_WORKERS=2)]
+    kill = "import multiprocessing, os; os.kill(multiprocessing.active_children()[0].pid, 9)"
+    script = f"""
+import sys; sys.path.insert(0, {str(ROOT)!r})
+from tools import train_net
+from plugins.engine.steps import Step
+write = Step.write_metrics
+def write_and_kill(*args, **kwargs):
+    exec({kill!r})
+    return write(*args, **kwargs)
+Step.write_metrics = write_and_kill
+train_net.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, words)],
+        env=environment(datasets) | {"PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if "worker" in line]
+    assert line.startswith("error: a loader worker (process ")
+    assert "Traceback" not in done.stderr + done.stdout
+    assert "loader worker" not in done.stdout, "told twice"
+    assert line.removeprefix("error: ") in (tmp_path / "log.txt").read_text()
+
+
 def test_train_net_that_evaluates(market, weights, tmp_path):
     words = ["--config-file", MARKET, "--eval-only", *SMALL, "OUTPUT_DIR", tmp_path]
     place = "plugins.evaluation.vvi_evaluator:VVIEvaluator.process"
     words += ["MODEL.WEIGHTS", weights]
     (said,) = run_signalled("train_net", place, "SIGINT", *words, datasets=market)
-    assert said.startswith("interrupted by SIGINT: what was saved before is kept")
+    assert said == (
+        "interrupted by SIGINT: what was saved before is kept; the same command evaluates anew"
+    )
 
 
 @pytest.mark.parametrize("tool", ["robust_report", "compare_attacks"])

@@ -71,9 +71,13 @@ def test_too_small_a_dataset_names_the_numbers(datasets, tmp_path):
 def test_unreadable_jpeg(own, tmp_path, workers):
     for frame in (own / "HITSZ-VCM/Train").rglob("*.jpg"):
         frame.write_bytes(frame.read_bytes()[:200])
-    text = message(train(datasets=own, output=tmp_path, DATALOADER__NUM_WORKERS=workers))
+    failed = train(datasets=own, output=tmp_path, DATALOADER__NUM_WORKERS=workers)
+    text = message(failed)
     assert text.startswith(f"error: {own}/HITSZ-VCM/Train/")
     assert ".jpg" in text
+    assert text.endswith("; python tools/check_data.py HITSZVCM lists all that cannot be read")
+    assert "cannot be read" not in failed.stdout, "told twice"
+    assert text.removeprefix("error: ") in (tmp_path / "log.txt").read_text()
 
 
 @pytest.mark.parametrize(

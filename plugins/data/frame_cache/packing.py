@@ -28,7 +28,7 @@ from plugins.data.frame_cache.store import (
 from plugins.data.frames import frame_decoder, read_frame, resize_frame
 from plugins.data.transforms import build_clip_transforms
 from plugins.errors import InputError
-from plugins.interrupts import shield_loader_worker
+from plugins.interrupts import shield_loader_worker, start_workers
 from plugins.utils.digests import digest, file_state
 from plugins.utils.drafts import draft_of
 
@@ -153,7 +153,7 @@ def _write_frames(file: Path, frames: SourceFrames, store: str, workers: int) ->
         open(file, "wb") as output,
         tqdm(total=len(frames), unit="frame", desc=f"packing {store}") as progress,
     ):
-        for batch, batch_records in loader:
+        for batch, batch_records in start_workers(loader):
             output.write(batch.numpy())
             records += batch_records
             progress.update(len(batch_records))
