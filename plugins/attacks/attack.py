@@ -14,7 +14,7 @@ from fastreid.config import CfgNode
 from fastreid.utils.env import seed_all_rng
 from torch import Tensor
 
-from plugins.attacks.budget import check_budget, check_reach, warn_once
+from plugins.attacks.budget import check_units_and_reach
 from plugins.attacks.features import (
     Adapter,
     FeaturesOf,
@@ -143,6 +143,9 @@ class Attack:
     ) -> dict[str, Any]:
         """Attack a batch of queries, guided by a gallery; return the batch with attacked images.
 
+        Warns, once, of a budget below one gray level, such as 8/255, and of steps that do not reach
+        the budget.
+
         Args:
             model: images (B, T, 3, H, W) or (B, 3, H, W) in [0, 255] to features (B, D),
                 differentiable; a ``torch.nn.Module``, which is attacked in evaluation mode, a
@@ -160,6 +163,9 @@ class Attack:
                 or the attack needs ``prepare`` first.
         """
         features_of = model if isinstance(model, Adapter) else ImageFeatures(model)
+        if "images" in batch:
+            size = batch["images"].shape[-2:]
+            check_units_and_reach(type(self).__name__, self.threat, self.recipe, "ATTACK", size)
         with undisturbed(features_of):
             guides = Guides.from_batches(features_of, batch, gallery, metric=metric, junk=junk)
         return self.run(features_of, batch, guides).batch
@@ -357,9 +363,7 @@ def build_attack(name: str, cfg: CfgNode, key: str) -> Attack:
             reach an L2 budget.
     """
     attack = read_attack(name, cfg, key)
-    check_budget(attack.threat, "ATTACK", cfg.INPUT.SIZE_TEST)
-    if doubt := check_reach(name, attack.threat, attack.recipe):
-        warn_once(doubt)
+    check_units_and_reach(name, attack.threat, attack.recipe, "ATTACK", cfg.INPUT.SIZE_TEST)
     return attack
 
 

@@ -14,6 +14,26 @@ from plugins.attacks.threat_model import ThreatModel
 from plugins.errors import InputError
 
 
+def check_units_and_reach(
+    name: str, threat: ThreatModel, recipe: Recipe, section: str, size: Sequence[int]
+) -> None:
+    """Warn, once, of a budget in other units and of steps that do not reach it.
+
+    Args:
+        name: name of the attack, for the message.
+        threat: the threat model.
+        recipe: the recipe of the attack.
+        section: section of the config that holds EPS, STEPS and STEP_SIZE.
+        size: height and width of a frame.
+
+    Raises:
+        InputError: steps do not reach an L2 budget.
+    """
+    check_budget(threat, section, size)
+    if warning := check_reach(name, threat, recipe, section):
+        warn_once(warning)
+
+
 def check_budget(threat: ThreatModel, section: str, size: Sequence[int]) -> None:
     """Warn, once, of a budget of 0, or below one gray level, such as a share of 255.
 

@@ -22,12 +22,13 @@ class CappedIdentitySampler(IdentitySampler):
         super().__init__(items, **options)
         self._is_pseudo = np.array([item.is_pseudo for item in items])
 
-    def _choose(self, people: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        chosen = super()._choose(people, generator)
+    def choose(self, people: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Choose as :class:`IdentitySampler`, then replace the surplus of generated items."""
+        chosen = super().choose(people, generator)
         for person, (row,) in zip(people.flat, chosen.reshape(-1, *chosen.shape[2:]), strict=True):
-            items = np.asarray(self._groups[person][0])
+            items = np.asarray(self.groups[person][0])
             real = items[~self._is_pseudo[items]]
-            surplus = np.flatnonzero(self._is_pseudo[row])[self._num_instances // 2 :]
+            surplus = np.flatnonzero(self._is_pseudo[row])[self.num_instances // 2 :]
             if len(surplus):
                 fresh = np.setdiff1d(real, row)
                 pool = fresh if len(fresh) else real

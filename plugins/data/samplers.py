@@ -27,10 +27,13 @@ class EpochSampler(Sampler):
 
     Each epoch walks through shuffled people, and through each person's shuffled clips, so that all
     come equally often and together with others each time. A batch has a person once, and a clip
-    once unless its person has fewer than K.
+    once unless its person has fewer than K. A subclass groups the items by ``group`` and may choose
+    others of a person by ``choose``.
 
     Attributes:
         sides: S.
+        groups: item indices by person and side.
+        num_instances: K.
         position: batches already trained on, counted by the trainer; iteration starts there.
         batches_per_epoch: clips of the smaller side, divided by P * K.
     """
@@ -61,19 +64,19 @@ class EpochSampler(Sampler):
             InputError: the batch does not hold whole people, or the set is too small for one batch.
         """
         self.position = 0
-        self._seed, self._rank, self._num_instances = seed, rank, num_instances
+        self._seed, self._rank, self.num_instances = seed, rank, num_instances
         self._people_of_rank = self.people_of_batch(batch_size, num_instances)
         self._people = self._people_of_rank * world_size
-        self._groups = self.group(items)
+        self.groups = self.group(items)
         self._epoch: tuple[int, np.ndarray] | None = None
 
-        smaller = min(sum(len(group[side]) for group in self._groups) for side in range(self.sides))
+        smaller = min(sum(len(group[side]) for group in self.groups) for side in range(self.sides))
         self.batches_per_epoch = smaller // (self._people * num_instances)
-        if len(self._groups) < self._people or self.batches_per_epoch == 0:
+        if len(self.groups) < self._people or self.batches_per_epoch == 0:
             raise InputError(
                 f"SOLVER.IMS_PER_BATCH {batch_size * world_size}: {type(self).__name__} needs "
                 f"{self._people} people and {self._people * num_instances} clips on each side, the "
-                f"training set has {len(self._groups)} and {smaller}; lower it or "
+                f"training set has {len(self.groups)} and {smaller}; lower it or "
                 "DATALOADER.NUM_INSTANCE"
             )
 
@@ -123,20 +126,20 @@ class EpochSampler(Sampler):
     def _draw_epoch(self, epoch: int) -> np.ndarray:
         """Draw the item indices and draw seeds of an epoch, (batches, P, S, K, 2) int64."""
         generator = np.random.default_rng([self._seed, epoch])
-        people = walk(len(self._groups), self.batches_per_epoch, self._people, generator)
-        indices = self._choose(people, generator)
+        people = walk(len(self.groups), self.batches_per_epoch, self._people, generator)
+        indices = self.choose(people, generator)
         return np.stack([indices, generator.integers(2**63, size=indices.shape)], axis=-1)
 
-    def _choose(self, people: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    def choose(self, people: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Choose the item indices (batches, P, S, K) of ``people`` (batches, P)."""
-        chosen = np.empty((people.size, self.sides, self._num_instances), dtype=np.int64)
+        chosen = np.empty((people.size, self.sides, self.num_instances), dtype=np.int64)
         order = np.argsort(people, axis=None, kind="stable")
         starts = np.flatnonzero(np.diff(people.flat[order])) + 1
         for slots in np.split(order, starts):  # the slots of one person
-            for side, items in enumerate(self._groups[people.flat[slots[0]]]):
-                steps = walk(len(items), len(slots), self._num_instances, generator)
+            for side, items in enumerate(self.groups[people.flat[slots[0]]]):
+                steps = walk(len(items), len(slots), self.num_instances, generator)
                 chosen[slots, side] = np.asarray(items)[steps]
-        return chosen.reshape(*people.shape, self.sides, self._num_instances)
+        return chosen.reshape(*people.shape, self.sides, self.num_instances)
 
 
 def walk(count: int, rows: int, width: int, generator: np.random.Generator) -> np.ndarray:
@@ -197,7 +200,8 @@ class ShuffleSampler(EpochSampler):
         """Make one group per item."""
         return [[[index]] for index in range(len(items))]
 
-    def _choose(self, people: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    def choose(self, people: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Choose the one item of each group."""
         return people[:, :, None, None]
 
 

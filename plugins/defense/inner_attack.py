@@ -13,7 +13,7 @@ from torch import nn
 
 from plugins.attacks import Adapter, Attack, Guides, Recipe, ThreatModel
 from plugins.attacks.attack import STRONG, read_attack
-from plugins.attacks.budget import check_budget, check_reach, warn_once
+from plugins.attacks.budget import check_reach, check_units_and_reach
 from plugins.attacks.features import float_images
 from plugins.attacks.optimizers import GRADIENT_FREE
 from plugins.defense.triplet_attacks import TRIPLET_ATTACKS, TripletAttack
@@ -62,9 +62,13 @@ class Crafter:
             InputError: from ``build_inner_attack``.
         """
         self.attack = build_inner_attack(cfg)
-        check_budget(self.attack.threat, "DEFENSE", cfg.INPUT.SIZE_TRAIN)
-        if warning := reach_warning(cfg, self.attack):
-            warn_once(warning)
+        check_units_and_reach(
+            attack_name(cfg),
+            self.attack.threat,
+            self.attack.recipe,
+            "DEFENSE",
+            cfg.INPUT.SIZE_TRAIN,
+        )
         self.adapter = Adapter(model, single_view(cfg))
         self._warmup_epochs = cfg.DEFENSE.WARMUP_EPOCHS
 
@@ -138,14 +142,13 @@ def build_inner_attack(cfg: CfgNode) -> Attack:
     )
     # Whether Rank-1 fails within a batch is not the goal of training.
     attack.images_only, attack.success_first = True, on_triplets
-    reach_warning(cfg, attack)
+    check_reach(attack_name(cfg), attack.threat, attack.recipe, "DEFENSE")
     return attack
 
 
-def reach_warning(cfg: CfgNode, attack: Attack) -> str:
-    """Return the warning of ``check_reach`` about the inner attack, or an empty string."""
-    name = f"DEFENSE.INNER {cfg.DEFENSE.INNER}"
-    return check_reach(name, attack.threat, attack.recipe, "DEFENSE")
+def attack_name(cfg: CfgNode) -> str:
+    """Return the key of the inner attack with its value, for messages."""
+    return f"DEFENSE.INNER {cfg.DEFENSE.INNER}"
 
 
 def read_inner_attack(cfg: CfgNode) -> Attack:

@@ -1,6 +1,7 @@
 """``attack(model, batch, gallery)`` without a config, on any callable that gives features."""
 
 import copy
+import logging
 
 import pytest
 import torch
@@ -194,3 +195,11 @@ def test_more_steps_are_a_recipe():
     ]
     moved = [(result["images"] - batch["images"]).abs().mean() for result in results]
     assert moved[0] < moved[1]
+
+
+def test_a_budget_in_shares_of_255_is_warned_of(caplog):
+    with caplog.at_level(logging.WARNING):
+        FNA(eps=7.5 / 255)(waves, side(4, 1, 1), side(4, 2, 2))
+    assert "ATTACK.EPS: 0.0294118 is less than one gray level" in caplog.text
+    with pytest.raises(InputError, match=r"FNA: 15 steps of 1 reach 15, less than ATTACK\.EPS 60"):
+        FNA(ThreatModel("l2", 60.0))(waves, side(4, 1, 1), side(4, 2, 2))
