@@ -209,4 +209,5 @@ class _ShowVersion(argparse.Action):
         source = (ROOT / "plugins/__init__.py").read_text(encoding="utf-8")
         (version,) = re.findall(r'__version__ = "(.+)"', source)
         others = [f"{name} {importlib.metadata.version(name)}" for name in ("fastreid", "torch")]
-        parser.exit(message=f"fastreid-plugins {version}, {', '.join(others)}\n")
+        print(f"fastreid-plugins {version}, {', '.join(others)}")
+        parser.exit()

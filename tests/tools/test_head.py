@@ -2,6 +2,8 @@
 
 import importlib.util
 import itertools
+import shutil
+import subprocess
 import sys
 
 import pytest
@@ -133,3 +135,53 @@ def test_a_wrong_command_line_is_one_line(words, message, capsys):
     assert stop.value.code == 2
     assert told.startswith(message)
     assert told.count("\n") == 1 and len(told) < 600
+
+
+TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py") if path.stem[0] not in "_h")
+
+
+def answer(tool: str, *words: str, cwd=None) -> tuple[str, set[str]]:
+    """What a command prints before it ends with status 0, and the packages that it imports."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", str(ROOT / f"tools/{tool}.py"), *words],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, {
+        line.split("|")[-1].strip().split(".")[0] for line in done.stderr.split("\n")
+    }
+
+
+@pytest.mark.parametrize("tool", [tool for tool in TOOLS if tool != "make_synthetic"])
+def test_help_and_version_answer_without_torch(tool):
+    for flag, text in (("--help", "--version"), ("--version", "fastreid-plugins ")):
+        printed, imported = answer(tool, flag)
+        assert text in printed and "torch" not in imported
+
+
+@pytest.mark.parametrize("tool", [*TAKING_PAIRS, "train_net", "ablate", "compare_temporal"])
+def test_a_key_is_explained_without_torch_whatever_else_is_missing(tool):
+    printed, imported = answer(tool, "SEED", "1", "--explain", "ATTACK.EPS,SEED")
+    assert [line.split(":")[0] for line in printed.splitlines()] == ["ATTACK.EPS", "SEED"]
+    assert "torch" not in imported
+
+
+def test_a_key_of_a_user_is_explained_too(tmp_path):
+    (tmp_path / "mine.yml").write_text("PLUGINS: [users_parts.py]\n")
+    shutil.copy(ROOT / "tests/helpers/users_parts.py", tmp_path)
+    words = ["--explain", "MODEL.LOSSES.USERS_CENTER", "--config-file", "mine.yml"]
+    printed, _ = answer("train_net", *words, cwd=tmp_path)
+    assert printed == (
+        "MODEL.LOSSES.USERS_CENTER.WEIGHT: 0.01 by default; a number, 0 or more. Weight of the "
+        "distance to the centers.\n"
+    )
+
+
+def test_layouts_and_placements_are_those_of_the_conversion():
+    from plugins.data import conversion
+    from tools import convert_data
+
+    assert tuple(conversion.TARGETS) == convert_data.TARGETS
+    assert tuple(conversion.PLACEMENTS) == convert_data.PLACEMENTS
