@@ -161,9 +161,7 @@ def test_the_command_renders_any_layout(tmp_path, monkeypatch, capsys):
     arguments = [f"--{name}={value}" for name, value in options.items()]
     monkeypatch.setattr(sys, "argv", ["make_synthetic.py", *arguments])
     monkeypatch.setattr(sys, "path", list(sys.path))
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(TOOL, run_name="__main__")
-    assert stop.value.code == 0
+    runpy.run_path(TOOL, run_name="__main__")
     files = list(out.rglob("*.jpg"))
     assert capsys.readouterr().out.splitlines()[-2].split()[-1] == str(len(files))
     assert {file.parent.name for file in files} == set(MARKET1501.owned)
