@@ -37,8 +37,9 @@ def calls(model: nn.Module) -> Iterator[tuple[str, object, Callable, tuple[str, 
         for loss in getattr(model, attribute, None) or ():
             key = "MODEL.LOSSES.FRAMES.NAME" if attribute == "frame_losses" else "MODEL.LOSSES.NAME"
             part = loss.function if isinstance(loss, FunctionLoss) else loss
-            inherits = isinstance(part, Loss) and type(part).forward is Loss.forward
-            method = part.value if inherits else getattr(part, "forward", part)
+            method = getattr(part, "forward", part)
+            if isinstance(part, Loss) and type(part).forward is Loss.forward:
+                method = part.value
             yield key, part, method, ("outputs", "targets", "modalities")
     if isinstance(heads := getattr(model, "heads", None), nn.Module):
         yield "MODEL.HEADS.NAME", heads, heads.forward, ("features", "targets")
