@@ -12,6 +12,8 @@ from plugins.interrupts import Interrupted, StopSignals, tell_interrupted
 
 # What torch says when a process of a DataLoader has gone.
 LOADER_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? (\d+(?:, \d+)*)\)")
+# Characters of a message; those of a word leave a path of a usual length whole.
+LONGEST, LONGEST_WORD = 3000, 500
 KEPT = "what was saved before is kept; the same command starts anew"
 
 
@@ -20,8 +22,26 @@ class InputError(ValueError):
 
     The message is one line: the culprit (file and line, or key), its value, the expected value and
     the closest valid choice where there is one. The tools print it without a traceback; every other
-    exception is a defect of ours and keeps its traceback.
+    exception is a defect of ours and keeps its traceback. Line breaks of what the user gave are
+    escaped, and what is too long to read is cut.
     """
+
+    def __init__(self, message: object = "") -> None:
+        text = str(message)
+        if "Original Traceback" not in text:  # a loader's worker puts its traceback before the line
+            text = readable(text)
+        super().__init__(text)
+
+
+def readable(text: str) -> str:
+    r"""Escape line breaks, and cut the middle of a word or of a text that is too long to read.
+
+    >>> readable("person 'a\nb'"), readable("9" * 5000)
+    ("person 'a\\nb'", '999999999999999999999999999999...999999999999999999999999999999')
+    """
+    text = text.replace("\r", r"\r").replace("\n", r"\n")
+    text = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:30]}...{word[0][-30:]}", text)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 def one_line(error: BaseException) -> str:

@@ -9,13 +9,12 @@ FASTREID_DATASETS.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools.head import add_config, command, new_parser, parse
+from tools.head import add_config, add_workers, check_workers, command, new_parser, parse
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -25,7 +24,7 @@ def parse_arguments() -> argparse.Namespace:
     task = parser.add_mutually_exclusive_group(required=True)
     task.add_argument("--out", type=Path, help="folder of the cache")
     task.add_argument("--verify", metavar="DIR", help="compare a cache with its digests")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    add_workers(parser)
     return parse(parser)
 
 
@@ -66,9 +65,11 @@ def main(args: argparse.Namespace) -> None:
     """Pack or verify."""
     from plugins.errors import InputError, require_output
 
-    if args.workers < 0:
-        raise InputError(f"--workers {args.workers}: below 0")
+    check_workers(args.workers, least=0)
     if args.verify:
+        if args.opts or args.config_file:
+            given = args.config_file or " ".join(args.opts)
+            raise InputError(f"--verify {args.verify}: takes no config; found {given}")
         verify(args.verify)
     else:
         require_output("--out", args.out)

@@ -8,7 +8,6 @@ Exit status: 0 fit to use, or to train or test alone; 1 not; 2 unreadable.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tabulate import tabulate
 
-from tools.head import add_config, command, new_parser, parse
+from tools.head import add_config, add_workers, check_workers, command, new_parser, parse
 
 if TYPE_CHECKING:
     from plugins.data.checks import Complaint
@@ -31,7 +30,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("dataset", help="a registered name, as in DATASETS.NAMES")
     add_config(parser, "config that holds the data set's options")
     parser.add_argument("--labels-only", action="store_true", help="do not open the frames")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    add_workers(parser)
     parser.add_argument("--sheet", type=Path, help="also save a picture of samples, a PNG file")
     return parse(parser)
 
@@ -53,10 +52,9 @@ def main(args: argparse.Namespace) -> int:
     from plugins.data import build_dataset, checks
     from plugins.data.frames import frame_decoder
     from plugins.data.sample_sheet import save_sample_sheet
-    from plugins.errors import InputError, require_output
+    from plugins.errors import require_output
 
-    if args.workers < 1:
-        raise InputError(f"--workers {args.workers}: expected 1 or more")
+    check_workers(args.workers)
     if args.sheet:
         require_output("--sheet", args.sheet, ".png")
     cfg = setup_cfg(args.config_file, args.opts, args.plugins)

@@ -138,6 +138,25 @@ def end_at_once() -> Iterator[None]:
             signal.signal(number, before[number])
 
 
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add --workers, whose default is the number of CPUs."""
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+
+
+def check_workers(workers: int, least: int = 1) -> None:
+    """Raise InputError for a number of processes that helps nobody or that no machine bears."""
+    from plugins.errors import InputError
+
+    cpus = os.cpu_count() or 1
+    most = max(16, 4 * cpus)
+    if workers < least:
+        raise InputError(f"--workers {workers}: expected {least} or more")
+    if workers > most:
+        raise InputError(
+            f"--workers {workers}: expected {least} to {most}; this machine has {cpus} CPUs"
+        )
+
+
 def join_negative(words: Sequence[str]) -> list[str]:
     """Join each key with its negative value, so that argparse sees no flag in the value.
 

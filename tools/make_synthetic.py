@@ -13,7 +13,6 @@ python tools/make_synthetic.py --gait-only --gait-speed --likeness 0.4 --out gai
 import argparse
 import dataclasses
 import logging
-import os
 import re
 import sys
 from pathlib import Path
@@ -26,7 +25,7 @@ from plugins.synthetic.oracle import ceiling
 from plugins.synthetic.settings import PRESETS, SyntheticSettings, kind_of
 from plugins.synthetic.sheet import save_sheet
 from plugins.synthetic.writers import render_layout
-from tools.head import command, new_parser
+from tools.head import add_workers, check_workers, command, new_parser
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -47,7 +46,7 @@ def parse_arguments() -> argparse.Namespace:
         help="also print what an oracle reaches on the test people that sees their joints, located "
         "to a pixel: a bound for what body and gait can tell, by clips of 8 frames at stride 2",
     )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    add_workers(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a rendered data set of other settings"
     )
@@ -99,8 +98,7 @@ def main(args: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     names = {field.name for field in dataclasses.fields(SyntheticSettings)}
     chosen = {name: value for name, value in arguments.items() if name in names}
-    if arguments["workers"] < 1:
-        raise InputError(f"--workers {arguments['workers']}: expected 1 or more")
+    check_workers(arguments["workers"])
     require_output("--out", arguments["out"])
     if arguments["sheet"]:
         require_output("--sheet", arguments["sheet"], ".png")

@@ -171,7 +171,10 @@ FASTREID_KEYS: dict[str, Key] = {
     ),
     # ---- data sets and loaders -------------------------------------------------------------------
     "DATASETS.NAMES": Key(
-        ("Market1501",), "Data sets that train, names of the DATASET registry.", names=True
+        ("Market1501",),
+        "Data sets that train, names of the DATASET registry.",
+        names=True,
+        unique=True,
     ),
     "DATASETS.TESTS": Key(
         ("Market1501",), "Data sets that test, names of the DATASET registry.", names=True

@@ -32,6 +32,7 @@ class Key:
         nonempty: whether a list needs an entry.
         ascending: whether no number of a list is larger than the next.
         infinite: whether a number may be infinite.
+        unique: whether a list has each entry once.
         names: whether a list holds names; an empty default does not show it.
     """
 
@@ -48,6 +49,7 @@ class Key:
     lengths: tuple[int, ...] = ()
     nonempty: bool = False
     ascending: bool = False
+    unique: bool = False
     infinite: bool = False
     names: bool = False
 
@@ -110,6 +112,7 @@ class Key:
                 *(["one or more"] if self.nonempty else []),
                 *([f"each {self.limits}"] if self.limits else []),
                 *(["in ascending order"] if self.ascending else []),
+                *(["each once"] if self.unique else []),
             ]
         )
 
@@ -135,6 +138,7 @@ class Key:
                 and (self.infinite or all_finite(entries))
                 and (not self.limits or all(map(self._within, entries)))
                 and (not self.ascending or list(entries) == sorted(entries))
+                and (not self.unique or len(set(entries)) == len(entries))
             )
         if fits:
             return ""

@@ -498,6 +498,7 @@ KEYS: dict[str, Key] = {
         'Names of the ATTACK registry, as published or with "-strong" added. With any, '
         "TEST.EVALUATOR is RobustEvaluator.",
         names=True,
+        unique=True,
     ),
     "TEST.SELECT": Key(
         "clean",

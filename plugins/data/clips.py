@@ -10,6 +10,7 @@ L, and is random in training.
 **window**: a clip has T frames at equal distances, see ``windows``.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from math import ceil
 
@@ -24,6 +25,8 @@ from plugins.data.erasing import BoxErasing
 from plugins.data.frames import read_frame
 from plugins.data.windows import test_windows, train_window
 from plugins.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 def test_segments(length: int, segments: int, offset: int = 0) -> list[int]:
@@ -133,6 +136,14 @@ class ClipDataset(Dataset):
         self._corruption, self._erasing = corruption, erasing
         self._shuffled = order == "shuffled"
         self._length = 1 if self._images else length
+        longest = max((len(item.img_paths) for item in self.items), default=self._length)
+        if self._length > longest:
+            logger.warning(
+                "INPUT.CLIP.LENGTH: %d, but the longest tracklet has %d frames: clips repeat "
+                "frames, which costs time and memory and adds nothing",
+                self._length,
+                longest,
+            )
         self._train = train
         self._sampling, self._stride = sampling, stride
         self._clips = [

@@ -55,13 +55,13 @@ class TellUntrained(HookBase):
         if self.trainer.iter == self.trainer.start_iter:
             held = {p for o in self._step.optimizers() for g in o.param_groups for p in g["params"]}
             names = [name for name, parameter in self._trainable() if parameter not in held]
-            tell(names, "no optimizer holds them")
+            tell(names, "no optimizer holds {}")
         late = [p for p, updates in self._waiting.items() if updates >= PATIENCE]
         if late:
             names = [
                 name for name, p in self._trainable() if any(p is parameter for parameter in late)
             ]
-            tell(names, f"no gradient reached them in {PATIENCE} updates")
+            tell(names, f"no gradient reached {{}} in {PATIENCE} updates")
             for parameter in late:
                 del self._waiting[parameter]
         if not self._waiting:
@@ -109,7 +109,9 @@ def tell(names: list[str], why: str) -> None:
     if names:
         shown = ", ".join(names[:SHOWN])
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        logger.warning("%d parameters do not train, as %s: %s%s", len(names), why, shown, more)
+        count = "1 parameter does" if len(names) == 1 else f"{len(names)} parameters do"
+        reason = why.format("it" if len(names) == 1 else "them")
+        logger.warning("%s not train, as %s: %s%s", count, reason, shown, more)
 
 
 def hidden_parameters(model: nn.Module) -> dict[str, int]:

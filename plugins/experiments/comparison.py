@@ -67,6 +67,9 @@ def compare_runs(
     for path in paths:
         if [other.resolve() for other in paths].count(path.resolve()) > 1:
             raise InputError(f"{path}: named twice; expected different runs")
+    for metric in metrics:
+        if list(metrics).count(metric) > 1:
+            raise InputError(f"--metric {metric}: named twice; expected each metric once")
     runs, remarks = _shared({str(path): read_run(path) for path in paths})
     row, against = (" ".join(map(str, side)) for side in (ours, theirs))
     entries = []

@@ -63,6 +63,7 @@ class Layout:
         owned: the files and folders that it writes into its folder.
         plan: settings -> split -> its recordings; raises InputError for settings that do not fit.
         write_index: (root, recordings) -> None, writes the index files.
+        images: whether items are images, which ``imbalance`` thins out.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Layout:
     owned: tuple[str, ...]
     plan: Callable[[SyntheticSettings], dict[str, list[Recording]]]
     write_index: Callable[[Path, dict[str, list[Recording]]], None]
+    images: bool = False
 
 
 def render_layout(
@@ -95,6 +97,11 @@ def render_layout(
         InputError: the folder holds something else than this data set, or the layout cannot hold
             what ``settings`` ask for.
     """
+    if settings.imbalance and not layout.images:
+        raise InputError(
+            f"imbalance: {settings.imbalance:g}, but layout {layout.name} has tracklets, which are "
+            "not thinned out; expected 0, or --layout market1501"
+        )
     root = Path(root)
     recordings = layout.plan(settings)
     counts = count(recordings)

@@ -33,6 +33,7 @@ def hold(folder: str | os.PathLike, option: str, task: str = "run") -> Iterator[
     Raises:
         InputError: another process holds the folder, or it cannot be made or written.
     """
+    new = [each for each in (Path(folder), *Path(folder).parents) if not each.exists()]
     folder = make_folder(folder, option)
     lock = FileLock(folder / f".{task}.lock", timeout=0)
     note = folder / f".{task}.holder.json"
@@ -50,7 +51,12 @@ def hold(folder: str | os.PathLike, option: str, task: str = "run") -> Iterator[
         yield folder
     finally:
         note.unlink(missing_ok=True)
+        if new and {entry.name for entry in folder.iterdir()} <= {Path(lock.lock_file).name}:
+            Path(lock.lock_file).unlink(missing_ok=True)  # nothing came of the task
         lock.release()
+        with contextlib.suppress(OSError):  # such as: not empty
+            for each in new:
+                each.rmdir()
 
 
 def _tell_holder(note: Path) -> None:

@@ -68,6 +68,8 @@ def _text(value: object) -> str:
 
 def _list(default: list | tuple, value: object) -> list | tuple:
     if isinstance(value, str):
+        balanced = all(value.count(a) == value.count(b) for a, b in ("[]", "()"))
+        _expect(balanced, value, "a list, such as [A, B]")
         # Names without quotes: "SMA", "SMA,FNA" or "[SMA, FNA]".
         names = [name.strip() for name in value.strip(" []()").split(",")]
         value = [name for name in names if name]

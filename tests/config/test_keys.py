@@ -110,6 +110,8 @@ def test_a_value_that_no_run_can_have_is_refused(key, value, message):
         ("INPUT.CJ.HUE", 1, "1.0; expected 0 to 0.5"),
         ("DATALOADER.SET_WEIGHT", [0.5], r"\[0.5\]; expected an empty list"),
         ("TEST.IMS_PER_BATCH", 0, "0; expected 1 or more"),
+        ("TEST.ATTACKS", "FNA,FNA", r"\['FNA', 'FNA'\]; expected a list of names, each once"),
+        ("DATASETS.NAMES", "A,A", r"\('A', 'A'\); expected a list of names, each once"),
         ("TEST.IMS_PER_BATCH", -3, "-3; expected 1 or more"),
         ("DATASETS.THINNED.SEED", -1, "-1; expected 0 or more"),
         ("ATTACK.EPS", math.inf, "inf; expected a finite number"),

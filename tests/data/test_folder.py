@@ -1,4 +1,5 @@
 import pytest
+from PIL import Image
 
 from plugins.config import setup_cfg
 from plugins.data import build_dataset, build_test_loader, build_train_loader
@@ -127,3 +128,14 @@ def test_a_missing_or_empty_folder_is_named(tmp_path):
     (tmp_path / "people").mkdir()
     with pytest.raises(InputError, match="no pictures there"):
         FolderDataset(root=str(tmp_path))
+
+
+def test_one_person_alone_hints_at_the_wrong_folder(tmp_path):
+    (tmp_path / "people" / "0001").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "people" / "0001" / "1_a.jpg")
+    with pytest.raises(
+        InputError, match=r"1 person there, 'people'; .*one too high or one too dee"
+    ):
+        FolderDataset(str(tmp_path), dataset_dir="")
+    with pytest.raises(InputError, match=r"no pictures there .*; is this folder one too deep\?"):
+        FolderDataset(str(tmp_path), dataset_dir="people/0001")

@@ -67,7 +67,7 @@ def told(caplog, model, updates=PATIENCE + 2, step=SimpleStep, epoch=1, **change
 
 def test_what_no_loss_reaches_is_told_once_by_name(caplog):
     assert told(caplog, Parts(), 3 * PATIENCE) == [
-        "1 parameters do not train, as no gradient reached them in 10 updates: dead.weight"
+        "1 parameter does not train, as no gradient reached it in 10 updates: dead.weight"
     ]
     assert told(caplog, Tiny()) == []
 
@@ -80,7 +80,7 @@ def test_what_no_optimizer_holds_is_told_once_by_name(caplog):
             losses = super().forward(batch)
             return {name: self.late * loss for name, loss in losses.items()}
 
-    expected = ["1 parameters do not train, as no optimizer holds them: late"]
+    expected = ["1 parameter does not train, as no optimizer holds it: late"]
     assert told(caplog, Late(), 3 * PATIENCE) == expected
 
 
@@ -104,7 +104,7 @@ def test_an_adversary_is_not_told_before_its_first_turn(caplog):
         model.adversary.bias.data = model.adversary.bias.data[:0]  # of no use any more
     model.adversary.forward = lambda x: x @ model.adversary.weight.T
     assert told(caplog, model, 2 * PATIENCE, AlternatingStep, epoch=1, **turns) == [
-        "1 parameters do not train, as no gradient reached them in 10 updates: adversary.bias"
+        "1 parameter does not train, as no gradient reached it in 10 updates: adversary.bias"
     ]
 
 

@@ -77,7 +77,7 @@ def test_verifying_finds_what_changed(cache_data, tmp_path):
     ("words", "message"),
     [
         (["--verify", "nowhere"], "--verify nowhere: no frames there"),
-        ([*PACK, "--out", "cache", "--workers", "-1"], "--workers -1: below 0"),
+        ([*PACK, "--out", "cache", "--workers", "-1"], "--workers -1: expected 0 or more"),
         ([*PACK, "DATASETS.TESTS", "['HITSZ']", "--out", "cache"], "DATASETS.TESTS: no DATASET"),
         ([*PACK, "--out", str(TOOL)], f"--out {TOOL}: {TOOL} is a file; expected a folder"),
         ([*PACK, "--out", f"{TOOL}/x"], f"--out {TOOL}/x: {TOOL} is a file; expected a folder"),

@@ -71,3 +71,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"OUTPUT_DIR .*file: a file; expected a folder"):
         take(tmp_path / "file")
+
+
+def test_a_folder_that_was_made_for_nothing_is_gone_and_one_that_was_there_stays(tmp_path):
+    folder = tmp_path / "new" / "deeper"
+    with pytest.raises(InputError), hold(folder, "OUTPUT_DIR"):
+        raise InputError("no data set there")
+    assert list(tmp_path.iterdir()) == []
+    with hold(folder, "OUTPUT_DIR"):
+        (folder / "result").touch()
+    assert (folder / "result").exists()
+    (tmp_path / "old").mkdir()
+    with hold(tmp_path / "old", "OUTPUT_DIR"):
+        pass
+    assert (tmp_path / "old").is_dir()

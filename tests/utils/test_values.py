@@ -59,3 +59,9 @@ def test_a_long_value_is_cut():
 def test_a_number_beyond_all_floats_is_told():
     with pytest.raises(ValueError, match=r"^1000000.*; expected a smaller number"):
         as_type_of(1.0, 10**400)
+
+
+@pytest.mark.parametrize("text", ["[[[[", "[A, B", "(A"])
+def test_a_list_whose_brackets_do_not_match_is_refused(text):
+    with pytest.raises(ValueError, match="expected a list, such as"):
+        as_type_of(("A",), text)

@@ -1,13 +1,14 @@
 """Read the data sets that a config names."""
 
 import os
+import warnings
 from collections.abc import Sequence
 
 from fastreid.config import CfgNode
 from fastreid.utils import comm
 
 from plugins.data.datasets.base import ReidDataset
-from plugins.data.datasets.fastreid_sets import check_names, fixed_draws
+from plugins.data.datasets.fastreid_sets import check_names, fixed_draws, missing_part
 from plugins.data.datasets.image_set import ImageSet
 from plugins.data.datasets.reader_errors import explain
 from plugins.data.datasets.unlisted import explain_emptiness, warn_of_unlisted
@@ -63,7 +64,9 @@ def build_dataset(
     if hasattr(reader, "directions"):
         return reader(root=root, **options)
     try:
-        with fixed_draws(reader):
+        with fixed_draws(reader), warnings.catch_warnings():
+            # fastreid's reader says so of a missing folder, too; this layout is read as any other.
+            warnings.filterwarnings("ignore", "The current data structure is deprecated")
             data = ImageSet(reader(root=root, **options))
         check_names(data.images)
     except InputError:
@@ -72,6 +75,8 @@ def build_dataset(
     except (RuntimeError, OSError, AssertionError, *MISREAD) as error:
         if isinstance(error, MISREAD) or not str(error):
             why = f"a file in '{root}' is not named as this set names its images: {explain(error)}"
+        elif missing := missing_part(reader, root):
+            why = missing
         else:
             why = f"{error}; set FASTREID_DATASETS to the folder of all data sets (now '{root}')"
         raise InputError(f"{key} {name}: {why}") from error

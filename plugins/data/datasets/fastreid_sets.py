@@ -22,6 +22,9 @@ from plugins.utils.io import read_text
 FOLDERS = ("train_dir", "query_dir", "gallery_dir", "test_dir", "train_path")
 
 
+MARKET_FOLDERS = ("bounding_box_train", "query", "bounding_box_test")
+
+
 class Layout(NamedTuple):
     """Describe the files of one reader, which does not describe them itself.
 
@@ -71,6 +74,32 @@ LAYOUTS: dict[Any, Layout] = {
     fastreid_sets.VehicleID: POOL,
     fastreid_sets.VeRiWild: POOL,
 }
+
+
+def missing_part(reader: Any, root: str) -> str:
+    """Say what a Market-1501 lacks and where to get it; empty for a whole one and for other sets.
+
+    Args:
+        reader: registered as a data set.
+        root: folder of all data sets.
+    """
+    if reader is not fastreid_sets.Market1501:
+        return ""
+    folder = os.path.join(root, "Market-1501-v15.09.15")
+    home = folder if os.path.isdir(folder) else root  # fastreid reads both places
+    lacks = [part for part in MARKET_FOLDERS if not os.path.isdir(os.path.join(home, part))]
+    render = f"python tools/make_synthetic.py --layout market1501 --out {folder}"
+    if not lacks:
+        return ""
+    if len(lacks) == len(MARKET_FOLDERS) and home == root:
+        return (
+            f"{folder}: no Market-1501 there; set FASTREID_DATASETS to the folder that holds "
+            f"{os.path.basename(folder)}, or render a stand-in: {render}"
+        )
+    return (
+        f"{home}: it lacks {', '.join(lacks)}, so it is not whole: copy it again, or render a "
+        f"stand-in again: {render}"
+    )
 
 
 def layout_of(reader: ImageDataset) -> Layout:

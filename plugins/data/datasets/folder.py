@@ -48,6 +48,11 @@ class FolderDataset(ImageDataset):
         """
         folder = os.path.join(root, dataset_dir)
         people = list_people(folder)
+        if len(people) == 1:
+            raise InputError(
+                f"{folder}: 1 person there, '{next(iter(people))}'; expected two or more, "
+                f"{SHAPE}: is this folder one too high or one too deep?"
+            )
         count = ceil(round(len(people) * train_share, 9))  # 100 * 0.07 is a little over 7
         if not 0 < count < len(people):
             raise InputError(
@@ -104,7 +109,9 @@ def list_people(folder: str) -> dict[str, list[tuple[str, str]]]:
     if not people:
         unlisted = find_unlisted(Folders((folder,), ()))
         others = f"; {describe_unlisted(unlisted)}" if unlisted else ""
-        raise InputError(f"{folder}: no pictures there that fit {SHAPE}{others}")
+        raise InputError(
+            f"{folder}: no pictures there that fit {SHAPE}{others}; is this folder one too deep?"
+        )
     return people
 
 

@@ -75,4 +75,4 @@ def write_index(root: Path, recordings: dict[str, list[Recording]]) -> None:
     """Write nothing, as the file names hold everything."""
 
 
-MARKET1501 = Layout("market1501", "Market-1501-v15.09.15", FOLDERS, plan, write_index)
+MARKET1501 = Layout("market1501", "Market-1501-v15.09.15", FOLDERS, plan, write_index, images=True)
