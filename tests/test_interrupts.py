@@ -26,7 +26,7 @@ kill = lambda name: os.kill(os.getpid(), getattr(signal, name))
 
 def run(code: str) -> subprocess.CompletedProcess:
     words = [sys.executable, "-c", HEAD + code]
-    return subprocess.run(words, capture_output=True, text=True, timeout=60)
+    return subprocess.run(words, capture_output=True, text=True, timeout=300)
 
 
 def ended(pid: str) -> bool:

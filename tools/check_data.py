@@ -51,6 +51,7 @@ def main(args: argparse.Namespace) -> int:
     from plugins.config import setup_cfg
     from plugins.data import build_dataset, checks
     from plugins.data.frames import frame_decoder
+    from plugins.data.outside import require_outside
     from plugins.data.sample_sheet import save_sample_sheet
     from plugins.errors import require_output
 
@@ -59,6 +60,8 @@ def main(args: argparse.Namespace) -> int:
         require_output("--sheet", args.sheet, ".png")
     cfg = setup_cfg(args.config_file, args.opts, args.plugins)
     data = build_dataset(args.dataset, "the data set", cfg=cfg)
+    if args.sheet:
+        require_outside("--sheet", args.sheet, [*data.train, *data.query, *data.gallery])
     splits = checks.read_splits(data)
 
     columns = ["split", "modality", "camera", "people", "tracklets", "frames"]

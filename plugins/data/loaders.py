@@ -5,11 +5,14 @@ Files, frame cache and workers have uint8 images. The transfer to the device mak
 Legend: B clips of T frames of 3 x H x W.
 """
 
+import logging
+import os
 from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
 from fastreid.config import CfgNode
+from fastreid.utils.logger import log_first_n
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, default_collate
 
@@ -99,13 +102,29 @@ class DeviceLoader:
         return batch
 
 
+def loader_workers(cfg: CfgNode) -> int:
+    """Read DATALOADER.NUM_WORKERS, but take no more workers than this process may use CPUs."""
+    workers, cpus = cfg.DATALOADER.NUM_WORKERS, usable_cpus()
+    if workers > cpus:
+        text = f"DATALOADER.NUM_WORKERS: {workers}; taking {cpus}, the CPUs that there are to use"
+        log_first_n(logging.INFO, text, name=__name__)
+    return min(workers, cpus)
+
+
+def usable_cpus() -> int:
+    """Count the CPUs that this process may run on; 1 or more."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def make_loader(cfg: CfgNode, dataset: ClipDataset, batch_sampler: Sampler) -> DeviceLoader:
-    """Make a loader for MODEL.DEVICE with DATALOADER.NUM_WORKERS workers."""
+    """Make a loader for MODEL.DEVICE; see ``loader_workers``."""
     device = torch.device(cfg.MODEL.DEVICE)
     loader = DataLoader(
         dataset,
         batch_sampler=batch_sampler,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        num_workers=loader_workers(cfg),
         collate_fn=collate,
         worker_init_fn=shield_loader_worker,
         pin_memory=device.type == "cuda",

@@ -8,6 +8,7 @@ deployed; with SOLVER.EMA_DECAY it is an average, and ``live`` holds the network
 import logging
 import os
 import random
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from plugins.config import flatten
 from plugins.errors import InputError, one_line
+from plugins.modeling.dual_norm import BRANCHES
 from plugins.utils.io import read_tensors, read_text, require_file, write_tensors, write_text
 
 logger = logging.getLogger(__name__)
@@ -179,7 +181,7 @@ class Checkpointer(FastreidCheckpointer):
                 f"{', '.join(wrong[:3])}"
             )
         self._refuse_kinds(weights, expected)
-        self._refuse_unused([key for key in weights if key not in expected])
+        self._refuse_unused([key for key in weights if key not in expected], expected)
         self.model.load_state_dict({key: weights[key] for key in expected})
 
     def _refuse_kinds(self, weights: dict[str, Tensor], own: dict[str, Tensor]) -> None:
@@ -192,13 +194,19 @@ class Checkpointer(FastreidCheckpointer):
                     f"{expected} ones ({tensor.dtype})"
                 )
 
-    def _refuse_unused(self, unused: list[str]) -> None:
-        """Raise InputError for unused tensors of the feature path; warn of others."""
+    def _refuse_unused(self, unused: list[str], expected: Collection[str]) -> None:
+        """Raise InputError for unused tensors of the feature path; warn of others.
+
+        Args:
+            unused: names of the tensors of the file that the model does not have.
+            expected: names of the model's tensors.
+        """
         foreign = [
             key
             for key in unused
             if key.startswith(FEATURE_PATH) and not key.startswith(OPTIONAL_KEYS)
             if not key.endswith(COUNTER) or key.removesuffix(COUNTER) + "running_var" in unused
+            if without_branch(key) not in expected
         ]
         if foreign:
             raise InputError(
@@ -213,6 +221,15 @@ class Checkpointer(FastreidCheckpointer):
                 len(unused),
                 ", ".join(unused[:3]) + (", ..." if unused[3:] else ""),
             )
+
+
+def without_branch(key: str) -> str:
+    """Leave out the branch of MODEL.DUAL_NORM, which a model without it does not deploy.
+
+    >>> without_branch("backbone.bn1.attacked.weight")
+    'backbone.bn1.weight'
+    """
+    return ".".join(part for part in key.split(".") if part not in BRANCHES)
 
 
 def read_checkpoint(path: str, *, bare: bool = False) -> dict:

@@ -94,4 +94,7 @@ def tell_appended(folder: Path) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_file())
+    except OSError:  # there is no such folder, or make_folder will say what is wrong with it
+        return []

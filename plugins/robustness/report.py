@@ -4,14 +4,17 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
 from fastreid.config import CfgNode
 from torch import nn
 
 from plugins.attacks import build_attack
 from plugins.data.datasets.tracklet import as_tracklet
+from plugins.engine.checkpoint import OPTIONAL_KEYS
 from plugins.engine.trainer import load_model
 from plugins.errors import InputError
 from plugins.robustness.card import make_card, write_card
+from plugins.robustness.checks.catalogue import tell_skipped
 from plugins.robustness.html import page
 from plugins.robustness.lab import LEVELS, MEASURE, Lab
 from plugins.robustness.pictures import (
@@ -66,8 +69,30 @@ def report(
     model = load_model(cfg, cfg.MODEL.WEIGHTS)
     other = load_model(cfg, twin) if twin else None
     others = [load_model(cfg, weights) for weights in trainings]
+    given = [(f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS}", model)]
+    given += [(f"--trainings {path}", one) for path, one in zip(trainings, others, strict=True)]
+    refuse_same_weights([*given, *([(f"--twin {twin}", other)] if other else [])])
     with hold(folder, "--out", "report"):
         yield from cards(cfg, level, folder, model, other, others)
+
+
+def refuse_same_weights(models: Sequence[tuple[str, nn.Module]]) -> None:
+    """Raise InputError if two models, given with the option that names them, have equal weights."""
+    for index, (option, model) in enumerate(models):
+        for earlier, other in models[:index]:
+            if same_weights(model, other):
+                raise InputError(
+                    f"{option}: the very weights of {earlier}; expected those of another training"
+                )
+
+
+def same_weights(model: nn.Module, other: nn.Module) -> bool:
+    """Tell whether two models of one config have equal weights on the path to their features."""
+    states = [
+        {k: v for k, v in one.state_dict().items() if not k.startswith(OPTIONAL_KEYS)}
+        for one in (model, other)
+    ]
+    return all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 
 
 def cards(
@@ -87,6 +112,7 @@ def cards(
         for direction in evaluator.directions:
             records = folder / "records"
             lab = Lab(evaluator, direction, LEVELS[level], records, undefended, repeated)
+            tell_skipped(lab)
             card = make_card(lab, level, name)
             pictures = {
                 "Rank-1 and mAP by attack, with 95 % intervals over people": draw_attacks(card),

@@ -18,6 +18,8 @@ from plugins.attacks import Adapter, Attack, build_attack
 from plugins.attacks.attack import read_attack
 from plugins.attacks.budget import check_reach, warn_once
 from plugins.data.clips import ClipDataset
+from plugins.data.loaders import loader_workers
+from plugins.data.outside import require_outside
 from plugins.errors import InputError
 from plugins.evaluation import RankingResult, VVIEvaluator
 from plugins.evaluation.scores import RANKS, scores
@@ -90,6 +92,8 @@ class RobustEvaluator(VVIEvaluator):
             warn_of_fractions(cfg)
         self.adapter = Adapter(model, cfg)
         self.dataset, self.items = dataset, [*dataset.query, *dataset.gallery]
+        if self.saved:
+            require_outside("ATTACK.SAVE_IMAGES", cfg.ATTACK.SAVE_IMAGES, self.items)
         self.cfg, self.clips, self.name = cfg, clips, name
 
     @classmethod
@@ -247,7 +251,7 @@ class RobustEvaluator(VVIEvaluator):
             self.batches(rows),
             record,
             exported.add if exported else None,
-            workers=self.cfg.DATALOADER.NUM_WORKERS,
+            workers=loader_workers(self.cfg),
             others=others,
         )
         ranking = search.ranking(attacked.rows, attacked.features)

@@ -1,4 +1,5 @@
 import glob
+import logging
 import os
 import random
 import shutil
@@ -13,7 +14,7 @@ from PIL import Image
 from plugins.data import build_dataset, build_test_loader, build_train_loader, datasets_root
 from plugins.data.checks import check_searches
 from plugins.data.datasets import HITSZVCM
-from plugins.data.loaders import DeviceLoader, collate, to_device
+from plugins.data.loaders import DeviceLoader, collate, loader_workers, to_device
 from plugins.errors import InputError
 from plugins.registry import DATASET
 from tests.data.hitsz_tree import TEST, Walk, write_tree
@@ -373,3 +374,13 @@ def test_a_gpu_gets_the_batches_of_the_cpu(cfg, workers):
     found = [*take(train, 5), *test]
     assert all(batch["images"].is_cuda for batch in found)
     assert_equal_batches(expected, [to_device(batch, "cpu") for batch in found])
+
+
+def test_workers_are_no_more_than_the_cpus_and_that_is_said_once(cfg, caplog, monkeypatch):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3}, raising=False)
+    for wanted, taken in ((0, 0), (1, 1), (2, 2), (8, 2), (9, 2)):
+        cfg.DATALOADER.NUM_WORKERS = wanted
+        assert loader_workers(cfg) == taken
+    said = [r.getMessage() for r in caplog.records if "NUM_WORKERS" in r.getMessage()]
+    assert said == ["DATALOADER.NUM_WORKERS: 8; taking 2, the CPUs that there are to use"]

@@ -89,6 +89,18 @@ def test_visible_rows_without_a_tracklet_are_images(tmp_path, caplog):
     assert "| train    | visible    | 1       | 2" in caplog.text
 
 
+@pytest.mark.parametrize("again", ["1.jpg", "./1.jpg", "x/../1.jpg"])
+@pytest.mark.parametrize("person", ["ann", "cat"])
+def test_an_image_that_a_split_lists_twice_is_refused(tmp_path, again, person):
+    lines = [f"{n}.jpg,ann,north,visible,,,train" for n in (0, 1)]
+    lines += ["1.jpg,bob,north,visible,,,gallery"]  # another split
+    file = write(tmp_path, lines)
+    assert len(ManifestDataset(root=str(tmp_path)).train) == 2
+    write(tmp_path, [*lines, f"{again},{person},north,visible,,,train"])
+    with pytest.raises(InputError, match=rf"^{file}:5: {again} is listed at {file}:3 too"):
+        ManifestDataset(root=str(tmp_path))
+
+
 @pytest.mark.parametrize("other", ["4.jpg,cat,north,infrared,,,gallery", LINES[0]])
 def test_an_infrared_image_or_a_tracklet_makes_tracklets_of_all(tmp_path, other):
     images = [f"{n}.jpg,bob,north,visible,,,{split}" for n, split in enumerate(SPLITS[1:])]

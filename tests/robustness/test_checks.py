@@ -21,6 +21,7 @@ from plugins.robustness.checks import (
     stamp,
     strength,
 )
+from plugins.robustness.checks.catalogue import CHECKS, tell_skipped
 from plugins.robustness.checks.verdict import (
     ESTABLISHED,
     NOT_ESTABLISHED,
@@ -350,6 +351,33 @@ def test_people_of_the_training_set_are_searched(tmp_path):
     train = {item[0] for item in seen.evaluator.items}
     assert train and all("bounding_box_train" in path for path in train)
     assert "of people seen in training" in generality.seen_people(lab).sentence
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        generality.mirrors,
+        generality.gallery_size,
+        generality.seen_people,
+        generality.other_norm,
+        generality.patch,
+        generality.light,
+    ],
+)
+def test_a_check_without_clean_accuracy_is_skipped_with_its_reason(tmp_path, monkeypatch, check):
+    lab = lab_of(Undefended(), tmp_path)
+    monkeypatch.setattr(generality, "rank_1", lambda scores: 0.0)
+    verdict = check(lab)
+    assert verdict.state == SKIPPED and verdict.sentence.startswith("clean Rank-1 is 0 %")
+
+
+def test_checks_that_need_more_queries_are_told_before_any_attack(tmp_path, caplog):
+    few = lab_of(Undefended(), tmp_path, "ATTACK.QUERIES", "4")
+    tell_skipped(few)
+    (record,) = [r for r in caplog.records if r.levelname == "WARNING"]
+    short = sum(check.queries > 4 for check in CHECKS)
+    assert record.getMessage().startswith(f"{short} of {len(CHECKS)} checks need up to ")
+    assert not (tmp_path / "records").exists()
 
 
 def test_few_people_make_a_wide_interval(tmp_path):

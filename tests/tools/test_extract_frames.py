@@ -118,6 +118,22 @@ def test_bad_input_is_one_line_and_leaves_nothing(videos):
     assert "--every 0: expected 1" in run(videos, "--every", "0").stderr
 
 
+@pytest.mark.parametrize(
+    ("cells", "complaint"),
+    [
+        (("1", "0"), "tracklet '1', frame 0; expected both empty: a row is a whole video"),
+        (("", "2"), "tracklet '', frame 2; expected both empty"),
+        (("", ""), "a.mkv is listed at "),
+    ],
+)
+def test_a_table_of_frames_or_of_a_video_twice_is_refused(tmp_path, cells, complaint):
+    row = ("a.mkv", "ann", "north", "visible", *cells, "train")
+    write_table(tmp_path, ("a.mkv", "ann", "north", "visible", "", "", "train"), row)
+    with pytest.raises(InputError, match=rf"videos\.csv:3: {complaint}"):
+        extract_frames(str(tmp_path / "videos.csv"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_that_another_extraction_is_filling_is_left_alone(videos):
     frame = videos / "out.part" / "train" / "0001.png"
     with hold(videos / "out.part", "--out", "extraction"):

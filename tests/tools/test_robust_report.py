@@ -110,3 +110,14 @@ def test_bad_input_is_one_line_and_exit_status_2(flags, changes, words, here, tm
     errors = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and words in errors[0]
     assert not (tmp_path / "report").exists()
+
+
+def test_the_same_weights_are_no_twin_and_no_other_training(here, tmp_path, weights):
+    copy = tmp_path / "copy.pth"
+    torch.save(torch.load(weights), copy)  # another file
+    for flags in (("--twin", str(copy)), ("--trainings", str(weights))):
+        arguments = command(weights, "--out", str(tmp_path / "report"), *flags)
+        status, _, errors = here(arguments)
+        assert status == 2
+        assert f"error: {' '.join(flags)}: the very weights of MODEL.WEIGHTS {weights}" in errors
+    assert not (tmp_path / "report").exists()

@@ -15,6 +15,7 @@ from plugins.data.conversion import bupt_campus, hitsz_vcm, manifest
 from plugins.data.conversion.item import Item, Plan, read_items
 from plugins.data.datasets.build import build_dataset, datasets_root
 from plugins.data.datasets.tracklet import SPLITS
+from plugins.data.outside import require_outside
 from plugins.errors import InputError
 from plugins.protocol import Direction
 from plugins.utils.drafts import draft_of, require_new
@@ -65,6 +66,7 @@ def convert(name: str, target: str, out: Path, cfg: CfgNode, placement: str = "c
     require_new(out)
     data = build_dataset(name, "the data set", cfg=cfg)
     items = read_items(data, os.path.join(datasets_root(), cfg.DATASETS.MANIFEST.FILE))
+    require_outside("--out", out, [*data.train, *data.query, *data.gallery])
     layout = TARGETS[target]
     plan = layout.plan(items)
 

@@ -212,6 +212,15 @@ def make_row(where: str, cells: dict[str, str]) -> Row:
     return Row(where, frame=number, **others)
 
 
+def refuse_repeated(rows: list[Row]) -> None:
+    """Raise InputError if a split lists a file twice, whose items would count double."""
+    first: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        other = first.setdefault((row.split, os.path.normpath(row.path)), row)
+        if other is not row:
+            raise InputError(f"{row.where}: {row.path} is listed at {other.where} too")
+
+
 def group(rows: list[Row], folder: str) -> dict[str, list[Tracklet]]:
     """Group rows into the tracklets of each split, in the order of their first rows.
 
@@ -222,8 +231,9 @@ def group(rows: list[Row], folder: str) -> dict[str, list[Tracklet]]:
         folder: folder to which paths are relative.
 
     Raises:
-        InputError: a tracklet lists a frame twice.
+        InputError: a tracklet lists a frame twice, or a split an image of its own.
     """
+    refuse_repeated([row for row in rows if not row.tracklet])
     people = number_sorted(row.person for row in rows)
     cameras = number_sorted(row.camera for row in rows)
     frames: dict[tuple, dict[int, Row]] = {}

@@ -26,6 +26,7 @@ from plugins.data.frame_cache.store import (
     store_name,
 )
 from plugins.data.frames import frame_decoder, read_frame, resize_frame
+from plugins.data.outside import require_outside
 from plugins.data.transforms import build_clip_transforms
 from plugins.errors import InputError
 from plugins.interrupts import shield_loader_worker, start_workers
@@ -47,20 +48,28 @@ def pack_config(cfg: CfgNode, folder: str, workers: int) -> list[Path]:
     root, read = datasets_root(), frame_decoder(cfg)
     return [
         pack_frames(folder, size, paths, root, workers, read)
-        for size, paths in find_frames(cfg).items()
+        for size, paths in find_frames(cfg, folder).items()
     ]
 
 
-def find_frames(cfg: CfgNode) -> dict[Size, set[str]]:
+def find_frames(cfg: CfgNode, folder: str = "") -> dict[Size, set[str]]:
     """List the image files of DATASETS.NAMES (training) and TESTS (test items), by input size.
 
+    Args:
+        cfg: of the run.
+        folder: where the cache will be; empty for none.
+
     Raises:
-        InputError: from the data sets; or INPUT has a value that a loader would refuse.
+        InputError: from the data sets; INPUT has a value that a loader would refuse; or ``folder``
+            lies in a data set.
     """
     tests = [build_dataset(name, "DATASETS.TESTS", cfg=cfg) for name in cfg.DATASETS.TESTS]
     tested = [item for data in tests for item in [*data.query, *data.gallery]]
+    trained = training_items(cfg)
+    if folder:
+        require_outside("--out", folder, [*trained, *tested])
     files: dict[Size, set[str]] = {}
-    for is_train, items in ((True, training_items(cfg)), (False, tested)):
+    for is_train, items in ((True, trained), (False, tested)):
         build_clip_transforms(cfg, is_train)  # checks the size
         height, width = cfg.INPUT.SIZE_TRAIN if is_train else cfg.INPUT.SIZE_TEST
         paths = (path for item in items for path in as_tracklet(item).img_paths)

@@ -101,6 +101,22 @@ def all_checks() -> list[Check]:
     return [*CHECKS, *_ADDED]
 
 
+def tell_skipped(lab: Lab) -> None:
+    """Warn, before any attack, how many checks the attacked queries are too few for."""
+    number = len(lab.probes)
+    short = [check for check in all_checks() if number < check.queries]
+    if short:
+        most = max(check.queries for check in short)
+        logger.warning(
+            "%d of %d checks need up to %d queries and will be skipped: %d are attacked; "
+            "ATTACK.QUERIES, the data set and --level limit them",
+            len(short),
+            len(all_checks()),
+            most,
+            number,
+        )
+
+
 def run_checks(lab: Lab) -> Iterator[tuple[Check, Verdict]]:
     """Answer all checks and log each as it ends."""
     checks = all_checks()
