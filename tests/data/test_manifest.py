@@ -94,9 +94,9 @@ def test_visible_rows_without_a_tracklet_are_images(tmp_path, caplog):
 def test_an_image_that_a_split_lists_twice_is_refused(tmp_path, again, person):
     lines = [f"{n}.jpg,ann,north,visible,,,train" for n in (0, 1)]
     lines += ["1.jpg,bob,north,visible,,,gallery"]  # another split
-    file = write(tmp_path, lines)
+    file = write_manifest(tmp_path, lines)
     assert len(ManifestDataset(root=str(tmp_path)).train) == 2
-    write(tmp_path, [*lines, f"{again},{person},north,visible,,,train"])
+    write_manifest(tmp_path, [*lines, f"{again},{person},north,visible,,,train"])
     with pytest.raises(InputError, match=rf"^{file}:5: {again} is listed at {file}:3 too"):
         ManifestDataset(root=str(tmp_path))
 

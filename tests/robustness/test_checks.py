@@ -8,6 +8,7 @@ import torch
 
 from plugins.attacks import Attack, PerturbationSet, ThreatModel
 from plugins.attacks.per_query import SMA
+from plugins.errors import InputError
 from plugins.robustness.checks import (
     FAIL,
     PASS,
@@ -369,6 +370,16 @@ def test_a_check_without_clean_accuracy_is_skipped_with_its_reason(tmp_path, mon
     monkeypatch.setattr(generality, "rank_1", lambda scores: 0.0)
     verdict = check(lab)
     assert verdict.state == SKIPPED and verdict.sentence.startswith("clean Rank-1 is 0 %")
+
+
+def test_attacked_images_are_not_saved_into_the_data_set(tmp_path, colourful):
+    inside = next(colourful.iterdir()) / "attacked"
+    cfg = tiny_cfg(tmp_path, "TEST.ATTACKS", "['FNA']", "ATTACK.SAVE_IMAGES", str(inside))
+    with pytest.raises(
+        InputError, match=r"ATTACK\.SAVE_IMAGES .*: in .*the folder of the data set"
+    ):
+        evaluated(cfg, Undefended())
+    assert not inside.exists()
 
 
 def test_checks_that_need_more_queries_are_told_before_any_attack(tmp_path, caplog):
