@@ -84,7 +84,7 @@ class SelfAttack(Attacker):
     @configurable
     def __init__(self, *, heads: int, channels: int, **attacker: Any):
         super().__init__(channels=channels, **attacker)
-        if heads < 1 or channels % heads:
+        if channels % heads:
             raise InputError(
                 f"MODEL.SELF_ATTACK.HEADS: expected a divisor of {channels}, found {heads}"
             )

@@ -265,7 +265,7 @@ def test_kind_names_the_attacker():
         build_self_attack(small_cfg("MODEL.SELF_ATTACK.KIND", "noise"))
 
 
-@pytest.mark.parametrize("heads", [0, 3, 128])
+@pytest.mark.parametrize("heads", [3, 128])
 def test_heads_divide_the_channels(heads):
     with pytest.raises(InputError, match=f"HEADS: expected a divisor of 64, found {heads}"):
         SelfAttack(small_cfg("MODEL.SELF_ATTACK.HEADS", heads))
