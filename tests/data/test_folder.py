@@ -133,9 +133,7 @@ def test_a_missing_or_empty_folder_is_named(tmp_path):
 def test_one_person_alone_hints_at_the_wrong_folder(tmp_path):
     (tmp_path / "people" / "0001").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "people" / "0001" / "1_a.jpg")
-    with pytest.raises(
-        InputError, match=r"1 person there, 'people'; .*one too high or one too dee"
-    ):
+    with pytest.raises(InputError, match=r"1 person there, 'people'; .*one too high or one too"):
         FolderDataset(str(tmp_path), dataset_dir="")
     with pytest.raises(InputError, match=r"no pictures there .*; is this folder one too deep\?"):
         FolderDataset(str(tmp_path), dataset_dir="people/0001")
