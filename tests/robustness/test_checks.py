@@ -375,9 +375,7 @@ def test_a_check_without_clean_accuracy_is_skipped_with_its_reason(tmp_path, mon
 def test_attacked_images_are_not_saved_into_the_data_set(tmp_path, colourful):
     inside = next(colourful.iterdir()) / "attacked"
     cfg = tiny_cfg(tmp_path, "TEST.ATTACKS", "['FNA']", "ATTACK.SAVE_IMAGES", str(inside))
-    with pytest.raises(
-        InputError, match=r"SAVE_IMAGES .*: in .*the folder of the data set"
-    ):
+    with pytest.raises(InputError, match=r"SAVE_IMAGES .*: in .*the folder of the data set"):
         evaluated(cfg, Undefended())
     assert not inside.exists()
 
