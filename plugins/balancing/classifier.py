@@ -1,4 +1,4 @@
-"""A small network that tells the cameras, or the people, of images apart."""
+"""A small network that classifies images by camera or by person."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,17 +13,18 @@ from plugins.utils.random import item_generator
 CHANNELS = (16, 32, 64)
 BATCH, LEARNING_RATE = 64, 2e-3
 CAMERA_STEPS = 300
-HELD_OUT = 0.2  # share of the (person, camera) pairs a camera classifier is tested on
+HELD_OUT = 0.2  # share of the (person, camera) pairs on which a camera classifier is tested
 EVALUATED_AT_ONCE = 256
 
 
 class ImageClassifier(nn.Module):
-    """Strided convolutions, a mean over each of some horizontal stripes, one linear layer."""
+    """Strided convolutions, a mean over each horizontal stripe, and one linear layer."""
 
     def __init__(self, classes: int, stripes: int = 1) -> None:
-        """Random weights, from torch's global generator."""
+        """Draw random weights from torch's global generator."""
         super().__init__()
-        blocks, width = [], 3
+        blocks: list[nn.Module] = []
+        width = 3
         for channels in CHANNELS:
             blocks += [
                 nn.Conv2d(width, channels, 3, stride=2, padding=1, bias=False),
@@ -35,12 +36,12 @@ class ImageClassifier(nn.Module):
         self.head = nn.Linear(width * stripes, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 to (B, C) logits."""
+        """Compute logits (B, C) of images (B, 3, H, W) uint8."""
         return self.head(self.body(images.float() / 127.5 - 1))
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8, on any device, to (B, C) on the CPU."""
+        """Compute probabilities (B, C), on the CPU, of images (B, 3, H, W) uint8 on any device."""
         device = self.head.weight.device
         parts = images.split(EVALUATED_AT_ONCE)
         return torch.cat([self(part.to(device)).softmax(dim=1).cpu() for part in parts])
@@ -56,15 +57,15 @@ def train_classifier(
     device: str,
     stripes: int = 1,
 ) -> ImageClassifier:
-    """Train on all of some images; gives the classifier in evaluation mode.
+    """Train on all given images, and return the classifier in evaluation mode.
 
     Args:
         images: (N, 3, H, W) uint8.
         targets: (N,) int64, below ``classes``.
         classes: C.
-        steps: of Adam.
-        seed: of the weights and the batches.
-        device: to train on.
+        steps: steps of Adam.
+        seed: seed of the weights and the batches.
+        device: device to train on.
         stripes: see :class:`ImageClassifier`.
     """
     with torch.random.fork_rng(devices=[]):
@@ -83,18 +84,18 @@ def train_classifier(
 def train_camera_classifier(
     images: Tensor, pairs: Sequence[tuple[str, str]], cameras: Sequence[str], seed: int, device: str
 ) -> tuple[ImageClassifier, float]:
-    """Train on some (person, camera) pairs, test on the others: it will be asked about new pairs.
+    """Train on some (person, camera) pairs and test on the others, because new pairs will follow.
 
     Args:
         images: (N, 3, H, W) uint8.
         pairs: (person, camera) of each image.
-        cameras: all cameras; a label is a place in this list.
-        seed: of the weights, the split and the batches.
-        device: to train on.
+        cameras: all cameras; a label is an index in this list.
+        seed: seed of the weights, the split and the batches.
+        device: device to train on.
 
     Returns:
-        (classifier in evaluation mode, accuracy on the pairs that it has not seen, NaN without
-        any). A camera's last pair is not held out.
+        The classifier in evaluation mode, and its accuracy on unseen pairs, NaN if there are none.
+        The last pair of a camera is not held out.
     """
     targets = torch.tensor([cameras.index(camera) for _, camera in pairs])
     held = hold_out(pairs, seed)
@@ -114,13 +115,13 @@ def train_camera_classifier(
 
 
 def hold_out(pairs: Sequence[tuple[str, str]], seed: int) -> set[tuple[str, str]]:
-    """A share of the distinct pairs, such that each camera keeps one."""
+    """Draw a share of the distinct pairs, such that each camera keeps one."""
     distinct = sorted(set(pairs))
-    left = Counter(camera for _, camera in distinct)
+    remaining = Counter(camera for _, camera in distinct)
     held: set[tuple[str, str]] = set()
     for index in np.random.default_rng(seed).permutation(len(distinct)):
         pair = distinct[index]
-        if len(held) < HELD_OUT * len(distinct) and left[pair[1]] > 1:
-            left[pair[1]] -= 1
+        if len(held) < HELD_OUT * len(distinct) and remaining[pair[1]] > 1:
+            remaining[pair[1]] -= 1
             held.add(pair)
     return held

@@ -1,6 +1,7 @@
-"""A training set with the images that balance it."""
+"""A training set together with the generated images that balance it."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastreid.config import CfgNode
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @DATASET.register()
 class BalancedDataset(WrappedDataset):
-    """The training set DATASETS.BALANCE.NAME and, behind its own items, the generated images.
+    """Adds the generated images behind the items of the training set DATASETS.BALANCE.NAME.
 
     Queries and gallery are those of the set. Generated items end in ``is_pseudo`` True.
     ``CappedIdentitySampler`` limits their share of a batch.
@@ -35,7 +36,7 @@ class BalancedDataset(WrappedDataset):
 
     @classmethod
     def files(cls, cfg: CfgNode) -> tuple[Path, ...]:
-        """The manifest, and what its images were made with."""
+        """Return the manifest and the record of what generated its images."""
         return tuple(Path(cfg.DATASETS.BALANCE.DIR, name) for name in (MANIFEST, MADE_WITH))
 
     def __init__(self, root: str, cfg: CfgNode, combineall: bool = False) -> None:
@@ -47,8 +48,9 @@ class BalancedDataset(WrappedDataset):
             combineall: train on the set's test items too.
 
         Raises:
-            InputError: from the set or the manifest; or that lists a person or a camera that the
-                set does not have, or an image that is not there, or lacks slots of the plan.
+            InputError: the set or the manifest cannot be read; or the manifest lists a person or
+                camera that the set does not have, lists a missing image, or lacks slots of the
+                plan.
         """
         keys = cfg.DATASETS.BALANCE
         base = build_dataset(self.inside(cfg), "DATASETS.BALANCE.NAME", combineall, cfg)
@@ -58,7 +60,7 @@ class BalancedDataset(WrappedDataset):
         super().__init__(base, [*real, *self._pseudo])
 
     def show_train(self) -> None:
-        """Log the set's own table, and how many images are added."""
+        """Log the set's own table and the number of added images."""
         super().show_train()
         logger.info("%d generated images balance it", len(self._pseudo))
         if self._pseudo and self._sampler != CappedIdentitySampler.__name__:
@@ -70,12 +72,12 @@ class BalancedDataset(WrappedDataset):
             )
 
 
-def pseudo_items(real: list[tuple], folder: Path) -> list[tuple]:
-    """The generated images of a manifest, as items like those of the set.
+def pseudo_items(real: Sequence[Sequence], folder: Path) -> list[tuple]:
+    """Return the generated images of a manifest, as items like those of the set.
 
     Args:
         real: training items of the set.
-        folder: of the manifest.
+        folder: folder of the manifest.
 
     Returns:
         (path, pid, camid, True) beside images, one-frame tracklets beside tracklets.
@@ -89,7 +91,7 @@ def pseudo_items(real: list[tuple], folder: Path) -> list[tuple]:
     outcomes = read_table(manifest, Outcome)
     if missing := unfinished(folder, outcomes):
         raise InputError(missing)
-    items = []
+    items: list[tuple] = []
     for line, row in enumerate(outcomes, start=2):
         for kind, name, known in (("person", row.person, people), ("camera", row.camera, cameras)):
             if name not in known:

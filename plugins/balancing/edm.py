@@ -1,7 +1,8 @@
-"""EDM (Karras et al., Elucidating the Design Space of Diffusion-Based Generative Models, 2022).
+"""EDM: preconditioning, loss and noise levels of the diffusion model.
 
-Legend: B images of a batch, sigma the standard deviation of the noise. Images are in [-1, 1].
-A network is a callable F(scaled images, c_noise, people, cameras) -> (B, 3, H, W).
+Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", 2022. Legend: B
+images of a batch, sigma the standard deviation of the noise. Images are in [-1, 1]. A network is a
+callable F(scaled images, c_noise, people, cameras) -> (B, 3, H, W).
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ Network = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 class Scalings(NamedTuple):
-    """Factors of the preconditioning (table 1), each of the shape of sigma."""
+    """The factors of the preconditioning (table 1), each in the shape of sigma."""
 
     skip: Tensor
     out: Tensor
@@ -26,7 +27,7 @@ class Scalings(NamedTuple):
 
 
 def scalings(sigma: Tensor) -> Scalings:
-    """c_skip, c_out, c_in and c_noise for a noise of ``sigma`` > 0."""
+    """Compute c_skip, c_out, c_in and c_noise for noise of ``sigma`` > 0."""
     total = sigma**2 + SIGMA_DATA**2
     return Scalings(
         skip=SIGMA_DATA**2 / total,
@@ -39,7 +40,7 @@ def scalings(sigma: Tensor) -> Scalings:
 def denoise(
     network: Network, noisy: Tensor, sigma: Tensor, people: Tensor, cameras: Tensor
 ) -> Tensor:
-    """D(x; sigma) = c_skip x + c_out F(c_in x; c_noise), equation 7.
+    """Compute D(x; sigma) = c_skip x + c_out F(c_in x; c_noise), equation 7.
 
     Args:
         network: F.
@@ -64,14 +65,14 @@ def denoising_loss(
     people: Tensor,
     cameras: Tensor,
 ) -> Tensor:
-    """Mean over all pixels of lambda(sigma) (D(x + sigma n; sigma) - x)^2, equation 2.
+    """Average lambda(sigma) (D(x + sigma n; sigma) - x)^2 over all pixels, equation 2.
 
-    lambda = (sigma^2 + sd^2) / (sigma sd)^2 = 1 / c_out^2.
+    lambda = (sigma^2 + sd^2) / (sigma sd)^2 = 1 / c_out^2, with sd the deviation of the data.
 
     Args:
         network: F.
         images: (B, 3, H, W), clean.
-        noise: (B, 3, H, W), of standard deviation 1.
+        noise: (B, 3, H, W), with standard deviation 1.
         sigma: (B,).
         people: (B,) int64 labels.
         cameras: (B,) int64 labels.
@@ -85,15 +86,15 @@ def denoising_loss(
 
 
 def draw_sigma(number: int, generator: torch.Generator) -> Tensor:
-    """(number,) noise levels of training: ln sigma ~ N(-1.2, 1.2^2)."""
+    """Draw (number,) noise levels for training: ln sigma ~ N(-1.2, 1.2^2)."""
     return (LOG_SIGMA_MEAN + LOG_SIGMA_STD * torch.randn(number, generator=generator)).exp()
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """Uint8 to float32 in [-1, 1]."""
+    """Convert uint8 images to float32 in [-1, 1]."""
     return images.float() / 127.5 - 1
 
 
 def to_pixels(images: Tensor) -> Tensor:
-    """Back to uint8, cut off outside [-1, 1]."""
+    """Convert images in [-1, 1] to uint8, clipping values outside."""
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""Fills the slots of a plan: candidates, judgement, PNG files and the manifest."""
+"""Filling the slots of a plan: candidates, judgment, PNG files and the manifest."""
 
 import logging
 from collections import defaultdict
@@ -42,32 +42,33 @@ def fill_slots(
     seed: int,
     made_with: dict[str, object],
 ) -> list[Outcome]:
-    """Make ``candidates`` images for each slot and keep the best that passes, if one does.
+    """Generate ``candidates`` images for each slot, and keep the best accepted one, if any.
 
-    Slots of the same person and camera share a call of the generator, and the manifest grows by
-    them: what it lists is not made again, unless its image is gone.
+    Slots of the same person and camera share one call of the generator, and the manifest grows by
+    these slots. A slot in the manifest is not filled again, unless its image is missing.
 
     Args:
         slots: the plan.
-        generator: makes candidates.
-        build_filter: makes the judge of them, when there is a slot to fill.
-        folder: of the manifest; the images go to ``images`` in it.
-        candidates: of a slot.
-        seed: the generator's, for the manifest.
-        made_with: what else decides the images, plain values by name; kept in MADE_WITH.
+        generator: generates candidates.
+        build_filter: builds the filter that judges them, once there is a slot to fill.
+        folder: folder of the manifest; the images go to ``images`` in it.
+        candidates: number of candidates of a slot, 1 or more.
+        seed: the generator's seed, for the manifest.
+        made_with: all else that determines the images, plain values by name; kept in MADE_WITH.
 
     Returns:
         The manifest, one outcome for each slot, in the order of the plan.
 
     Raises:
-        InputError: the manifest is that of another plan, seed or number of candidates, or its
-            images were made with something else.
+        InputError: the manifest belongs to another plan, seed or number of candidates, or its
+            images were generated with other networks or settings.
     """
     check_value("DATASETS.BALANCE.CANDIDATES", candidates)
     (folder / IMAGES).mkdir(parents=True, exist_ok=True)
     require_same_making(folder, made_with)
     outcomes = known_outcomes(slots, folder / MANIFEST, candidates, seed)
-    candidate_filter, pairs = None, defaultdict(list)
+    candidate_filter: CandidateFilter | None = None
+    pairs: dict[tuple[str, str], list[Slot]] = defaultdict(list)
     for slot in slots:
         pairs[slot.person, slot.camera].append(slot)
     with tqdm(total=len(slots), initial=len(outcomes), desc="filling", unit="slot") as bar:
@@ -76,11 +77,11 @@ def fill_slots(
             if not missing:
                 continue
             candidate_filter = candidate_filter or build_filter()
-            # Of all slots, so that each has the candidates that are its own.
+            # For all slots of the pair, so that each slot always gets the same candidates.
             images = generator.generate(person, camera, candidates * len(alike))
-            for slot, own in zip(alike, images.split(candidates), strict=True):
+            for slot, part in zip(alike, images.split(candidates), strict=True):
                 if slot in missing:
-                    outcomes[slot.slot] = keep_best(slot, own, candidate_filter, folder, seed)
+                    outcomes[slot.slot] = keep_best(slot, part, candidate_filter, folder, seed)
             write_table(folder / MANIFEST, Outcome, in_order(outcomes))
             bar.update(len(missing))
     write_table(folder / MANIFEST, Outcome, in_order(outcomes))
@@ -91,19 +92,26 @@ def fill_slots(
 def keep_best(
     slot: Slot, images: Tensor, candidate_filter: CandidateFilter, folder: Path, seed: int
 ) -> Outcome:
-    """Judge the candidates of a slot, save the best one that passed."""
+    """Judge the candidates of a slot, and save the best accepted one."""
     verdict = candidate_filter.judge(images, slot.person, slot.camera)
     best = verdict.best()
-    made = {"is_pseudo": 1, "seed": seed, "candidates": len(images)}
+    empty = Outcome(
+        *slot,
+        path="",
+        is_pseudo=1,
+        seed=seed,
+        candidates=len(images),
+        accepted=0,
+        person_rank=0,
+        camera_probability=0.0,
+    )
     if best is None:
-        return Outcome(*slot, path="", **made, accepted=0, person_rank=0, camera_probability=0.0)
+        return empty
     path = f"{IMAGES}/{slot.slot:06d}.png"
     picture = Image.fromarray(images[best].permute(1, 2, 0).numpy())
     write_atomically(folder / path, lambda file: picture.save(file, format="PNG"))
-    return Outcome(
-        *slot,
+    return empty._replace(
         path=path,
-        **made,
         accepted=int(verdict.accepted.sum()),
         person_rank=int(verdict.person_rank[best]),
         camera_probability=round(float(verdict.camera_probability[best]), 4),
@@ -113,10 +121,10 @@ def keep_best(
 def known_outcomes(
     slots: Sequence[Slot], manifest: Path, candidates: int, seed: int
 ) -> dict[int, Outcome]:
-    """What an earlier run has done already, by slot number.
+    """Read the outcomes of an earlier run by slot number.
 
     Raises:
-        InputError: it did something else.
+        InputError: the earlier run had another plan, number of candidates or seed.
     """
     if not manifest.is_file():
         return {}
@@ -139,10 +147,11 @@ def known_outcomes(
 
 
 def require_same_making(folder: Path, made_with: dict[str, object]) -> None:
-    """Raise InputError if there are images made with something else; else say what makes them."""
+    """Raise InputError if images were made with other networks or settings; else record these."""
     if (folder / MANIFEST).is_file():
         record = folder / MADE_WITH
-        before = read_json(record, "what made the images") if record.is_file() else {}
+        contents = read_json(record, "what made the images") if record.is_file() else {}
+        before = contents if isinstance(contents, dict) else {}
         for name, value in made_with.items():
             if before.get(name) != value:
                 raise InputError(
@@ -153,12 +162,12 @@ def require_same_making(folder: Path, made_with: dict[str, object]) -> None:
 
 
 def in_order(outcomes: dict[int, Outcome]) -> list[Outcome]:
-    """The outcomes in the order of the plan."""
+    """Return the outcomes in the order of the plan."""
     return [outcomes[number] for number in sorted(outcomes)]
 
 
 def acceptance_table(outcomes: Sequence[Outcome]) -> str:
-    """For each reason and in total: slots, filled ones, candidates and how many of them passed."""
+    """Tabulate slots, filled slots, candidates and accepted ones, for each reason and in total."""
     rows = []
     for title, reasons in (*((reason, (reason,)) for reason in REASONS), ("total", REASONS)):
         chosen = [row for row in outcomes if row.reason in reasons]

@@ -1,4 +1,4 @@
-"""Which generated images are kept: those of the right person and the right camera.
+"""Filters that keep generated images of the right person and the right camera.
 
 Legend: N candidates, P people, C cameras, D feature length.
 """
@@ -17,11 +17,11 @@ from plugins.errors import InputError
 
 
 class Verdict(NamedTuple):
-    """On N candidates for one person and camera.
+    """The judgment of N candidates for one person and camera.
 
     Attributes:
-        person_rank: (N,) int64, of the right person for the teacher, 1 the first.
-        camera_probability: (N,) of the right camera.
+        person_rank: (N,) int64, the teacher's rank of the right person, from 1.
+        camera_probability: (N,) probability of the right camera.
         accepted: (N,) bool.
     """
 
@@ -30,7 +30,7 @@ class Verdict(NamedTuple):
     accepted: Tensor
 
     def best(self) -> int | None:
-        """The accepted candidate with the first rank and, of these, the surest camera."""
+        """Return the accepted candidate with the lowest rank, then the most probable camera."""
         if not self.accepted.any():
             return None
         return min(
@@ -40,7 +40,7 @@ class Verdict(NamedTuple):
 
 
 class CandidateFilter:
-    """Two judges: a clean re-ID teacher for the person, a classifier for the camera."""
+    """Judges the person with a clean re-ID teacher, and the camera with a classifier."""
 
     def __init__(
         self,
@@ -56,15 +56,15 @@ class CandidateFilter:
 
         Args:
             features_of: the teacher, (N, 3, H, W) uint8 -> (N, D).
-            prototypes: (P, D), its idea of each person, see :func:`mean_features`.
+            prototypes: (P, D) the teacher's feature of each person, see :func:`mean_features`.
             people: P names.
             probabilities_of: the camera classifier, (N, 3, H, W) uint8 -> (N, C).
             cameras: C names.
-            top: the right person must be among the first so many.
-            least_margin: that it must have, see :func:`person_margins`.
+            top: largest accepted rank of the right person.
+            least_margin: smallest accepted margin, see :func:`person_margins`.
 
         Raises:
-            InputError: ``top`` lets everybody pass, or nobody.
+            InputError: ``top`` accepts every person or none.
         """
         if not 1 <= top < len(people):
             raise InputError(
@@ -76,7 +76,7 @@ class CandidateFilter:
         self._top, self._least_margin = top, least_margin
 
     def judge(self, images: Tensor, person: str, camera: str) -> Verdict:
-        """Look at (N, 3, H, W) uint8 candidates for a person and a camera."""
+        """Judge candidates (N, 3, H, W) uint8 for a person and a camera."""
         features, row = self._features_of(images), self._people.index(person)
         ranks = person_ranks(features, self._prototypes, row)
         clear = person_margins(features, self._prototypes, row) >= self._least_margin
@@ -87,7 +87,7 @@ class CandidateFilter:
 
 
 def person_ranks(features: Tensor, prototypes: Tensor, person: int) -> Tensor:
-    """Place of a person among all, by cosine similarity; equal ones count against it.
+    """Rank a person among all by cosine similarity; ties count against the person.
 
     Args:
         features: (N, D).
@@ -95,14 +95,14 @@ def person_ranks(features: Tensor, prototypes: Tensor, person: int) -> Tensor:
         person: row of ``prototypes``.
 
     Returns:
-        (N,) int64, from 1; P where a feature is not a number.
+        (N,) int64, from 1; P if a feature is not a number.
     """
     similarity = F.normalize(features) @ F.normalize(prototypes).T
     return prototypes.shape[0] - (similarity < similarity[:, [person]]).sum(dim=1)
 
 
 def person_margins(features: Tensor, prototypes: Tensor, person: int) -> Tensor:
-    """By how much a person is more alike than the most alike other, in cosine similarity.
+    """Subtract the largest cosine similarity of another person from that of the person.
 
     Args:
         features: (N, D).
@@ -121,7 +121,7 @@ def person_margins(features: Tensor, prototypes: Tensor, person: int) -> Tensor:
 def margin_quantile(
     features: Tensor, owners: Sequence[str], prototypes: Tensor, people: Sequence[str], share: float
 ) -> float:
-    """The margin that ``share`` of some images, of their own person each, do not exceed.
+    """Compute the quantile ``share`` of the margins of images, each for its own person.
 
     Args:
         features: (N, D).
@@ -131,7 +131,7 @@ def margin_quantile(
         share: 0 to 1; 0 gives minus infinity.
 
     Raises:
-        InputError: the share is none.
+        InputError: the share is out of its range.
     """
     check_value("DATASETS.BALANCE.CLEAR", share)
     if share == 0:
@@ -145,7 +145,7 @@ def margin_quantile(
 
 
 def mean_features(features: Tensor, owners: Sequence[str], people: Sequence[str]) -> Tensor:
-    """(P, D): mean of each person's normalised features, each person having at least one.
+    """Average the normalized features of each person, who has at least one: (P, D).
 
     Args:
         features: (N, D).

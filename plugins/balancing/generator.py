@@ -1,4 +1,4 @@
-"""What fills a slot: the interface of generators, and the diffusion model behind it."""
+"""The interface of generators, and the trained diffusion model that implements it."""
 
 from pathlib import Path
 from typing import Protocol
@@ -25,19 +25,19 @@ class Generator(Protocol):
     """Makes images of a person as a camera would see them."""
 
     def generate(self, person: str, camera: str, n: int) -> Tensor:
-        """``n`` images, the same each time it is asked.
+        """Generate ``n`` images, the same in each call.
 
         Returns:
             (n, 3, H, W) uint8, RGB.
 
         Raises:
-            InputError: it does not know the person or the camera.
+            InputError: the generator does not know the person or the camera.
         """
         ...
 
 
 class EDMGenerator:
-    """The averaged weights of a trained diffusion model."""
+    """Generates images with the averaged weights of a trained diffusion model."""
 
     def __init__(
         self,
@@ -53,20 +53,20 @@ class EDMGenerator:
 
         Args:
             path: the checkpoint.
-            device: to sample on.
-            seed: of the noise.
+            device: device to sample on.
+            seed: seed of the noise.
             scheduler: "euler" or "dpm".
             steps: evaluations of the network.
             guidance: 1 for none.
 
         Raises:
-            InputError: it is no generator's checkpoint, or its network has other layers.
+            InputError: the file is not a generator's checkpoint, or its network has other layers.
         """
         data = read_generator(path)
         settings = TrainingSettings(**data["settings"])
         self._people, self._cameras = data["people"], data["cameras"]
         self._size, self._seed, self._device = settings.size, seed, device
-        self._options = {"scheduler": scheduler, "steps": steps, "guidance": guidance}
+        self._scheduler, self._steps, self._guidance = scheduler, steps, guidance
         network = settings.network(len(self._people), len(self._cameras))
         require_same_network(network, data, path)
         average = EMAModel(network.parameters())
@@ -75,11 +75,11 @@ class EDMGenerator:
         self._network = network.to(device).eval()
 
     def generate(self, person: str, camera: str, n: int) -> Tensor:
-        """See :class:`Generator`; the first of ``n`` images do not depend on ``n``."""
-        place = self._place(person, "person", self._people)
-        view = self._place(camera, "camera", self._cameras)
+        """See :class:`Generator`; the first images do not depend on ``n``."""
+        person_index = self._index(person, "person", self._people)
+        camera_index = self._index(camera, "camera", self._cameras)
         images = [
-            self._sample(place, view, range(first, min(first + BATCH, n)))
+            self._sample(person_index, camera_index, range(first, min(first + BATCH, n)))
             for first in range(0, n, BATCH)
         ]
         return torch.cat(images) if images else torch.empty((0, 3, *self._size), dtype=torch.uint8)
@@ -95,10 +95,19 @@ class EDMGenerator:
         ).to(self._device)
         people = torch.full((len(noise),), person, device=self._device)
         cameras = torch.full((len(noise),), camera, device=self._device)
-        return to_pixels(sample(self._network, noise, people, cameras, **self._options)).cpu()
+        images = sample(
+            self._network,
+            noise,
+            people,
+            cameras,
+            scheduler=self._scheduler,
+            steps=self._steps,
+            guidance=self._guidance,
+        )
+        return to_pixels(images).cpu()
 
     @staticmethod
-    def _place(name: str, kind: str, known: list[str]) -> int:
+    def _index(name: str, kind: str, known: list[str]) -> int:
         if name not in known:
             raise InputError(
                 f"the generator was not trained on {kind} '{name}'; nearest: "

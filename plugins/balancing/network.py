@@ -1,7 +1,8 @@
-"""The network F of the generator: diffusers' UNet with two conditions. Built from numbers only."""
+"""The network F of the generator: diffusers' UNet with two conditions, built from numbers only."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from plugins.errors import InputError
 
 
 class ConditionalUNet(nn.Module):
-    """A UNet that is told the noise level, the person and the camera, each of which may be unknown.
+    """A UNet conditioned on noise level, person and camera; the latter two may be unknown.
 
     Attributes:
         people: label of an unknown person, the number of known ones.
@@ -29,19 +30,21 @@ class ConditionalUNet(nn.Module):
         layers: int,
         patch: int = 1,
     ) -> None:
-        """Random weights, from torch's global generator.
+        """Draw random weights from torch's global generator.
 
         Args:
             people: number of people.
             cameras: number of cameras.
             size: H, W; multiples of patch x 2^(levels - 1).
-            channels: of each level, multiples of 8; each level but the first halves the resolution,
-                and the last has attention.
+            channels: channels of each level, multiples of 8; each level but the first halves the
+                resolution, and the last has attention.
             layers: residual blocks of a level.
-            patch: side of the squares of pixels whose values are the channels of the first level.
+            patch: side of the squares of pixels whose values become the channels of the first
+                level.
 
         Raises:
-            InputError: size and channels do not fit.
+            InputError: patch or channels are out of their ranges, or the sides of the size are no
+                multiples of patch x 2^(levels - 1).
         """
         super().__init__()
         check_value("DATASETS.BALANCE.GENERATOR.PATCH", patch)
@@ -64,10 +67,10 @@ class ConditionalUNet(nn.Module):
             down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",),
             up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * plain,
             norm_num_groups=groups,
-            # Else, with scale_shift, the innermost attention has no norm: its scores grow to 1e8,
-            # and gradients overflow.
+            # Otherwise, with scale_shift, the innermost attention has no norm: its scores grow to
+            # 1e8, and gradients overflow.
             attn_norm_num_groups=groups,
-            # "fourier" divides the output by the noise level, which EDM's c_out has done already.
+            # "fourier" would divide the output by the noise level, which EDM's c_out already does.
             time_embedding_type="positional",
             # The condition scales and shifts the channels of each block, as EDM's.
             resnet_time_scale_shift="scale_shift",
@@ -77,7 +80,7 @@ class ConditionalUNet(nn.Module):
         self.camera = nn.Embedding(cameras + 1, 4 * channels[0])
 
     def forward(self, images: Tensor, noise: Tensor, people: Tensor, cameras: Tensor) -> Tensor:
-        """F of :mod:`plugins.balancing.edm`.
+        """Compute F of :mod:`plugins.balancing.edm`.
 
         Args:
             images: (B, 3, H, W), scaled by c_in.
@@ -90,12 +93,13 @@ class ConditionalUNet(nn.Module):
         """
         condition = self.person(people) + self.camera(cameras)
         patches = F.pixel_unshuffle(images, self.patch)
-        return F.pixel_shuffle(self.unet(patches, noise, class_labels=condition).sample, self.patch)
+        unet = cast(Callable, self.unet)  # diffusers does not type its models as callable
+        return F.pixel_shuffle(unet(patches, noise, class_labels=condition).sample, self.patch)
 
     def forget(
         self, people: Tensor, cameras: Tensor, share: float, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """The labels with each replaced by "unknown" with probability ``share``, on its own."""
+        """Replace each label by "unknown" with probability ``share``, independently."""
         drops = torch.rand((2, len(people)), generator=generator) < share
         return (
             people.masked_fill(drops[0].to(people.device), self.people),

@@ -1,4 +1,4 @@
-"""The real images of a training set, as the generator and the filters look at them."""
+"""The real images of a training set, as the generator and the filters read them."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from plugins.utils.images import MAX_PIXELS
 
 
 class Photograph(NamedTuple):
-    """One real image; person and camera as the data set names them, in text."""
+    """One real image, with the names of its person and camera as text."""
 
     path: str
     person: str
@@ -23,14 +23,14 @@ class Photograph(NamedTuple):
 
 
 def list_photographs(items: Iterable[Sequence], name: str) -> list[Photograph]:
-    """Every frame of a training set.
+    """List every frame of a training set.
 
     Args:
         items: fastreid's images, or tracklets.
-        name: of the set, for the message.
+        name: name of the set, for the message.
 
     Raises:
-        InputError: some are infrared; there is one generator, and it makes visible images.
+        InputError: an image is infrared, but the generator makes visible images only.
     """
     photographs = []
     for item in map(as_tracklet, items):
@@ -44,25 +44,25 @@ def list_photographs(items: Iterable[Sequence], name: str) -> list[Photograph]:
 
 
 def count_pairs(photographs: Iterable[Photograph]) -> Counter[tuple[str, str]]:
-    """Images by (person, camera)."""
+    """Count images by (person, camera)."""
     return Counter((photograph.person, photograph.camera) for photograph in photographs)
 
 
 def read_photographs(
     photographs: Sequence[Photograph], size: Sequence[int], max_pixels: int = MAX_PIXELS
 ) -> Tensor:
-    """All images in memory, 24 KB each at 128 x 64.
+    """Read all images into memory, 24 KB each at 128 x 64.
 
     Args:
-        photographs: N of them.
+        photographs: N images.
         size: H, W.
-        max_pixels: that a file may have (INPUT.MAX_PIXELS).
+        max_pixels: largest number of pixels of a file (INPUT.MAX_PIXELS).
 
     Returns:
         (N, 3, H, W) uint8, RGB.
 
     Raises:
-        InputError: names a file that is not an image.
+        InputError: a file, which the message names, is not an image.
     """
     images = torch.empty((len(photographs), 3, *size), dtype=torch.uint8)
     for image, photograph in zip(images, tqdm(photographs, "reading", unit="image"), strict=True):
@@ -71,6 +71,6 @@ def read_photographs(
 
 
 def labels(names: Sequence[str], known: Sequence[str]) -> Tensor:
-    """(N,) int64: the place of each name in ``known``."""
-    place = {name: index for index, name in enumerate(known)}
-    return torch.tensor([place[name] for name in names])
+    """Return (N,) int64, the index of each name in ``known``."""
+    index_of = {name: index for index, name in enumerate(known)}
+    return torch.tensor([index_of[name] for name in names])

@@ -1,4 +1,4 @@
-"""What a person looks at: real images beside generated ones, and the counts before and after."""
+"""Pictures for inspection: real beside generated images, and counts before and after."""
 
 import sys
 from collections import Counter, defaultdict
@@ -21,24 +21,24 @@ IMAGES = 5  # of a pair, real and generated
 HEIGHT, WIDTH = 128, 64  # of an image, pixels
 GAP, MARGIN, LABEL, HEADER, CAPTION = 6, 24, 170, 70, 20
 PAPER, INK, FAINT, EMPTY = "#ffffff", "#1f2933", "#6b7785", "#e4e7eb"
-REAL, COLOURS = "#8795a1", {FEW: "#2680c2", ONE_CAMERA: "#e07a1f"}
+REAL, COLORS = "#8795a1", {FEW: "#2680c2", ONE_CAMERA: "#e07a1f"}
 WORDS = {FEW: "few images", ONE_CAMERA: "mostly one camera"}
-BAR_LABELS = 20  # more bars than this have no names
+BAR_LABELS = 20  # with more bars, none is named
 
 
 def draw_sheet(
     file: Path, photographs: Sequence[Photograph], outcomes: Sequence[Outcome], folder: Path
 ) -> None:
-    """A row for each person and camera of a slot: real images left, generated ones right.
+    """Draw a row for each person and camera of a slot: real images left, generated ones right.
 
-    A pair without a real image shows the person in other cameras, and says so; one with slots of
-    both reasons names both. Empty slots are grey.
+    A pair without a real image shows the person in other cameras, with a note. A pair with slots of
+    both reasons names both. Empty slots are gray.
 
     Args:
         file: PNG to write.
         photographs: the real images.
-        outcomes: at least one.
-        folder: of the manifest.
+        outcomes: rows of the manifest, at least one.
+        folder: folder of the manifest.
 
     Raises:
         InputError: a generated image is missing.
@@ -46,9 +46,10 @@ def draw_sheet(
     pairs: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
     for row in outcomes:
         pairs[row.person, row.camera].append(row)
-    places = np.linspace(0, len(pairs) - 1, min(ROWS, len(pairs))).astype(int)
-    shown = [list(pairs.items())[place] for place in places]
-    by_pair, by_person = defaultdict(list), defaultdict(list)
+    indices = np.linspace(0, len(pairs) - 1, min(ROWS, len(pairs))).astype(int)
+    shown = [list(pairs.items())[index] for index in indices]
+    by_pair: dict[tuple[str, str], list[str]] = defaultdict(list)
+    by_person: dict[str, list[str]] = defaultdict(list)
     for photograph in photographs:
         by_pair[photograph.person, photograph.camera].append(photograph.path)
         by_person[photograph.person].append(photograph.path)
@@ -68,21 +69,21 @@ def draw_sheet(
     for number, ((person, camera), rows) in enumerate(shown):
         top = HEADER + number * step
         reasons = [reason for reason in REASONS if any(row.reason == reason for row in rows)]
-        for place, reason in enumerate(reasons):
-            part = top + place * HEIGHT // len(reasons)
-            pen.rectangle((MARGIN, part, MARGIN + 4, top + HEIGHT), COLOURS[reason])
+        for index, reason in enumerate(reasons):
+            part = top + index * HEIGHT // len(reasons)
+            pen.rectangle((MARGIN, part, MARGIN + 4, top + HEIGHT), COLORS[reason])
         filled = [row for row in rows if row.path]
         words = [f"person {person}", f"camera {camera}", *(WORDS[reason] for reason in reasons)]
         for line, word in enumerate([*words, f"{len(filled)} of {len(rows)} slots filled"]):
             pen.text((MARGIN + 12, top + line * 20), word, INK if line < 2 else FAINT, text)
         real = by_pair[person, camera]
-        for place, path in enumerate(evenly(real or by_person[person])):
-            sheet.paste(thumbnail(path), (MARGIN + LABEL + place * (WIDTH + GAP), top))
+        for index, path in enumerate(evenly(real or by_person[person])):
+            sheet.paste(thumbnail(path), (MARGIN + LABEL + index * (WIDTH + GAP), top))
         if not real:
             note = "no real image: the person in other cameras"
             pen.text((MARGIN + LABEL, top + HEIGHT + 2), note, FAINT, text)
-        for place, row in enumerate(evenly([*filled, *(row for row in rows if not row.path)])):
-            corner = (right + place * (WIDTH + GAP), top)
+        for index, row in enumerate(evenly([*filled, *(row for row in rows if not row.path)])):
+            corner = (right + index * (WIDTH + GAP), top)
             if not row.path:
                 pen.rectangle((*corner, corner[0] + WIDTH - 1, top + HEIGHT - 1), EMPTY)
                 continue
@@ -97,23 +98,23 @@ def draw_sheet(
 
 
 def draw_charts(file: Path, photographs: Sequence[Photograph], outcomes: Sequence[Outcome]) -> None:
-    """Images of each person and of each camera: real ones, and on top of them the generated ones.
+    """Chart the real images of each person and each camera, with the generated ones on top.
 
     Args:
         file: PNG to write.
         photographs: the real images, at least one.
-        outcomes: the manifest; empty slots do not count.
+        outcomes: rows of the manifest; empty slots do not count.
     """
     figure = Figure(figsize=(12, 8), layout="constrained")
-    for axis, place, title in zip(figure.subplots(2), (0, 1), ("person", "camera"), strict=True):
-        real, added = tally(photographs, outcomes, place)
+    for axis, part, title in zip(figure.subplots(2), (0, 1), ("person", "camera"), strict=True):
+        real, added = tally(photographs, outcomes, part)
         names = sorted(real, key=lambda name: (-real[name], name))
         bottom = np.array([real[name] for name in names])
         axis.bar(range(len(names)), bottom, color=REAL, label="real")
         for reason in REASONS:
             height = np.array([added[reason][name] for name in names])
             label = f"generated, {WORDS[reason]}: {height.sum()}"
-            axis.bar(range(len(names)), height, bottom=bottom, color=COLOURS[reason], label=label)
+            axis.bar(range(len(names)), height, bottom=bottom, color=COLORS[reason], label=label)
             bottom = bottom + height
         axis.axhline(np.mean(list(real.values())), color=INK, lw=1, ls="--", label="mean of real")
         axis.set(title=f"Images of each {title}", ylabel="images", xlim=(-0.6, len(names) - 0.4))
@@ -128,15 +129,15 @@ def draw_charts(file: Path, photographs: Sequence[Photograph], outcomes: Sequenc
 
 
 def tally(
-    photographs: Sequence[Photograph], outcomes: Sequence[Outcome], place: int
+    photographs: Sequence[Photograph], outcomes: Sequence[Outcome], part: int
 ) -> tuple[Counter[str], dict[str, Counter[str]]]:
-    """Real images, and generated ones of each reason, by person (place 0) or by camera (1)."""
+    """Count real images, and generated ones of each reason, by person (part 0) or camera (1)."""
     real: Counter[str] = Counter()
     for pair, number in count_pairs(photographs).items():
-        real[pair[place]] += number
+        real[pair[part]] += number
     added = {
         reason: Counter(
-            (row.person, row.camera)[place] for row in outcomes if row.path and row.reason == reason
+            (row.person, row.camera)[part] for row in outcomes if row.path and row.reason == reason
         )
         for reason in REASONS
     }
@@ -144,13 +145,13 @@ def tally(
 
 
 def evenly(rows: Sequence) -> list:
-    """At most IMAGES of them, evenly spaced."""
-    places = np.linspace(0, len(rows) - 1, min(IMAGES, len(rows))).astype(int)
-    return [rows[place] for place in places]
+    """Return at most IMAGES of the rows, evenly spaced."""
+    indices = np.linspace(0, len(rows) - 1, min(IMAGES, len(rows))).astype(int)
+    return [rows[index] for index in indices]
 
 
 def thumbnail(path: str | Path) -> Image.Image:
-    """An image at the size of the sheet."""
-    # No limit on pixels: a training has read the image under the run's own.
+    """Read an image and resize it for the sheet."""
+    # No limit on pixels, because a training has read the image under the limit of its run.
     image = read_image(path, sys.maxsize)
     return image.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)

@@ -1,9 +1,9 @@
-"""Do generated images show the person and the camera that were asked for?
+"""The share of generated images that show the requested person and camera.
 
-Judges decide who had no part in the filter: networks of another shape, trained from other draws.
+Judges decide that have no part in the filter: networks of another shape, trained with other draws.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:  # it needs diffusers
 
 PRECISION = "precision.json"
 STEPS, STRIPES = 1000, 4
-KEPT_BACK = 0.2  # share of the real images that the judges are tested on
-JUDGE = 1  # makes the judges' seed another one than the filter's
+KEPT_BACK = 0.2  # share of the real images on which the judges are tested
+JUDGE = 1  # tells the judges' seed from the filter's
 Pair = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Two classifiers, and the share of unseen real images of which both are right.
+    """Two classifiers, and the share of unseen real images on which both are right.
 
     Attributes:
         name_of: (N, 3, H, W) uint8 to N (person, camera).
-        accuracy: on real images, of pairs that it knows from others.
+        accuracy: accuracy on unseen real images of pairs that the training images include.
     """
 
     name_of: Callable[[Tensor], list[Pair]]
@@ -43,23 +43,23 @@ class Judge:
 def train_judge(
     images: Tensor, photographs: Sequence[Photograph], seed: int, device: str, steps: int = STEPS
 ) -> Judge:
-    """Train on four in five real images, test on the others.
+    """Train on four fifths of the real images, and test on the others.
 
     Args:
         images: (N, 3, H, W) uint8.
-        photographs: N of them, what the images show.
-        seed: of all draws, for this purpose made another.
-        device: to train on.
-        steps: of each classifier's training.
+        photographs: person and camera of each of the N images.
+        seed: seed from which that of all draws is derived.
+        device: device to train on.
+        steps: training steps of each classifier.
     """
     seed = derive_seed(seed, JUDGE)
     order = torch.randperm(len(images), generator=item_generator(seed))
     tested, trained = order.split([kept := round(KEPT_BACK * len(order)), len(order) - kept])
     names, models = [], []
     for field in ("person", "camera"):
-        found = [getattr(photograph, field) for photograph in photographs]
-        names.append(sorted(set(found)))
-        targets = labels(found, names[-1])
+        shown = [getattr(photograph, field) for photograph in photographs]
+        names.append(sorted(set(shown)))
+        targets = labels(shown, names[-1])
         models.append(
             train_classifier(
                 images[trained],
@@ -73,26 +73,29 @@ def train_judge(
         )
 
     def name_of(images: Tensor) -> list[Pair]:
-        places = (model.probabilities(images).argmax(dim=1).tolist() for model in models)
-        return [(names[0][one], names[1][two]) for one, two in zip(*places, strict=True)]
+        people, cameras = (
+            [known[index] for index in model.probabilities(images).argmax(dim=1).tolist()]
+            for known, model in zip(names, models, strict=True)
+        )
+        return list(zip(people, cameras, strict=True))
 
-    shown = [(photographs[row].person, photographs[row].camera) for row in tested.tolist()]
-    right = [one == two for one, two in zip(name_of(images[tested]), shown, strict=True)]
+    pairs = [(photographs[row].person, photographs[row].camera) for row in tested.tolist()]
+    right = [name == pair for name, pair in zip(name_of(images[tested]), pairs, strict=True)]
     return Judge(name_of, sum(right) / len(right) if right else float("nan"))
 
 
 @dataclass
 class Precision:
-    """Counts over the images of some pairs.
+    """Counts over the generated images of pairs of one kind.
 
     Attributes:
         pairs: "seen" or "unseen" in training.
-        images: generated ones.
-        person: those in which the judge sees the right person.
-        camera: likewise the camera.
-        both: likewise both.
-        accepted: by the filter.
-        accepted_both: accepted ones in which the judge sees the right person and camera.
+        images: generated images.
+        person: images in which the judge sees the right person.
+        camera: images in which it sees the right camera.
+        both: images in which it sees both.
+        accepted: images that the filter accepts.
+        accepted_both: accepted images in which the judge sees the right person and camera.
     """
 
     pairs: str
@@ -108,15 +111,15 @@ def measure_precision(
     generator: "Generator",
     judge: Judge,
     candidate_filter: CandidateFilter,
-    pairs: dict[str, Sequence[Pair]],
+    pairs: Mapping[str, Sequence[Pair]],
     number: int,
 ) -> list[Precision]:
-    """Generate ``number`` images of each pair, ask filter and judge; a row for each kind of pairs.
+    """Generate ``number`` images of each pair, judge and filter them; a row for each kind of pair.
 
     Args:
-        generator: makes the images.
-        judge: says what they show.
-        candidate_filter: says which of them would be kept.
+        generator: generates the images.
+        judge: tells what they show.
+        candidate_filter: accepts some of them.
         pairs: lists of (person, camera) by kind, such as "seen".
         number: images of a pair.
     """
@@ -127,25 +130,25 @@ def measure_precision(
             for pair in chosen:
                 images = generator.generate(*pair, number)
                 accepted = candidate_filter.judge(images, *pair).accepted.tolist()
-                for found, kept in zip(judge.name_of(images), accepted, strict=True):
+                for name, kept in zip(judge.name_of(images), accepted, strict=True):
                     row.images += 1
-                    row.person += found[0] == pair[0]
-                    row.camera += found[1] == pair[1]
-                    row.both += found == pair
+                    row.person += name[0] == pair[0]
+                    row.camera += name[1] == pair[1]
+                    row.both += name == pair
                     row.accepted += kept
-                    row.accepted_both += kept and found == pair
+                    row.accepted_both += kept and name == pair
                 bar.update()
             rows.append(row)
     return rows
 
 
 def choose_pairs(photographs: Sequence[Photograph], most: int) -> dict[str, list[Pair]]:
-    """Seen and unseen pairs of a person and a camera, at most ``most`` each, spread evenly."""
+    """Choose seen and unseen pairs of a person and a camera, at most ``most`` each, evenly."""
     seen = {(photograph.person, photograph.camera) for photograph in photographs}
-    people, cameras = (sorted({pair[place] for pair in seen}) for place in (0, 1))
+    people, cameras = (sorted({pair[part] for pair in seen}) for part in (0, 1))
     unseen = [(p, c) for p in people for c in cameras if (p, c) not in seen]
     return {
-        kind: [pairs[place * len(pairs) // most] for place in range(most)]
+        kind: [pairs[index * len(pairs) // most] for index in range(most)]
         if len(pairs) > most
         else pairs
         for kind, pairs in (("seen", sorted(seen)), ("unseen", unseen))
@@ -153,12 +156,12 @@ def choose_pairs(photographs: Sequence[Photograph], most: int) -> dict[str, list
 
 
 def precision_document(judge: Judge, rows: Sequence[Precision]) -> dict:
-    """What goes into PRECISION."""
+    """Return the contents of the file PRECISION."""
     return {"judge_accuracy": judge.accuracy, "rows": [asdict(row) for row in rows]}
 
 
 def precision_table(rows: Sequence[Precision]) -> str:
-    """The counts in percent."""
+    """Tabulate the counts in percent."""
     lines = [
         [
             row.pairs,
@@ -173,5 +176,5 @@ def precision_table(rows: Sequence[Precision]) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """A percentage, or a dash of nothing."""
+    """Format a share as a percentage, or as a dash if the whole is 0."""
     return f"{100 * part / whole:.1f} %" if whole else "-"

@@ -1,7 +1,7 @@
-"""Balancing as a config describes it: plan, train, measure, generate, inspect.
+"""The tasks of balancing for a config: plan, train, measure, generate, inspect.
 
-Everything lies in the folder DATASETS.BALANCE.DIR. Only ``train``, ``measure`` and
-``generate`` need diffusers.
+All files are in the folder DATASETS.BALANCE.DIR. Only ``train``, ``measure`` and ``generate`` need
+diffusers.
 """
 
 import importlib.util
@@ -60,7 +60,7 @@ MEASURED_PAIRS, MEASURED_IMAGES = 100, 4  # pairs of a kind, images of a pair
 
 
 def plan(cfg: CfgNode) -> tuple[Path, list[Slot]]:
-    """Write the plan; gives its file and its slots."""
+    """Write the plan; return its file and its slots."""
     keys = cfg.DATASETS.BALANCE
     slots = plan_slots(count_pairs(training_photographs(cfg)), keys.DELTA1, keys.DELTA2)
     folder = balance_folder(cfg)
@@ -70,7 +70,7 @@ def plan(cfg: CfgNode) -> tuple[Path, list[Slot]]:
 
 
 def train(cfg: CfgNode) -> Path:
-    """Train the generator, or go on with it; gives its checkpoint."""
+    """Train the generator, or resume its training; return its checkpoint."""
     require_diffusers()
     from plugins.balancing.training import CHECKPOINT, GeneratorTraining, TrainingSettings
 
@@ -84,7 +84,7 @@ def train(cfg: CfgNode) -> Path:
 
 
 def generate(cfg: CfgNode) -> tuple[Path, list[Outcome]]:
-    """Fill the plan's slots, or go on with it; gives the manifest and its rows."""
+    """Fill the slots of the plan, or resume filling; return the manifest and its rows."""
     require_teacher(cfg)
     folder, seed = balance_folder(cfg), max(cfg.SEED, 0)
     photographs, size = training_photographs(cfg), cfg.DATASETS.BALANCE.GENERATOR.SIZE
@@ -103,23 +103,23 @@ def generate(cfg: CfgNode) -> tuple[Path, list[Outcome]]:
 
 
 def measure(cfg: CfgNode) -> tuple[Judge, list[Precision]]:
-    """Generate images of seen and of unseen pairs and have them judged; writes PRECISION."""
+    """Generate and judge images of seen and unseen pairs; write PRECISION."""
     require_teacher(cfg)
     photographs, size = training_photographs(cfg), cfg.DATASETS.BALANCE.GENERATOR.SIZE
     generator = build_generator(cfg, photographs)
     images = read_photographs(photographs, size, cfg.INPUT.MAX_PIXELS)
     judge = train_judge(images, photographs, max(cfg.SEED, 0), cfg.MODEL.DEVICE)
-    judges = build_filter(cfg, photographs, images)
+    candidate_filter = build_filter(cfg, photographs, images)
     pairs = choose_pairs(photographs, MEASURED_PAIRS)
-    rows = measure_precision(generator, judge, judges, pairs, MEASURED_IMAGES)
+    rows = measure_precision(generator, judge, candidate_filter, pairs, MEASURED_IMAGES)
     write_json(balance_folder(cfg) / PRECISION, precision_document(judge, rows))
     return judge, rows
 
 
 def inspect(cfg: CfgNode) -> tuple[list[Path], list[Outcome]]:
-    """Draw the sheet and the charts of a manifest; gives the pictures and its rows.
+    """Draw the sheet and the charts of a manifest; return the pictures and its rows.
 
-    Warns where the manifest lacks slots of the plan.
+    Warns if the manifest lacks slots of the plan.
     """
     folder = balance_folder(cfg)
     outcomes = read_table(folder / MANIFEST, Outcome)
@@ -136,21 +136,21 @@ def inspect(cfg: CfgNode) -> tuple[list[Path], list[Outcome]]:
 
 
 def balance_folder(cfg: CfgNode) -> Path:
-    """DATASETS.BALANCE.DIR, below the folder of all data sets unless it is absolute."""
+    """Return DATASETS.BALANCE.DIR, inside the folder of all data sets unless it is absolute."""
     return Path(datasets_root(), cfg.DATASETS.BALANCE.DIR)
 
 
 def training_photographs(cfg: CfgNode) -> list[Photograph]:
-    """The real images that are to be balanced."""
+    """List the real images to balance."""
     name = cfg.DATASETS.BALANCE.NAME
     return list_photographs(build_dataset(name, "DATASETS.BALANCE.NAME", cfg=cfg).train, name)
 
 
 def read_plan(cfg: CfgNode, photographs: Sequence[Photograph]) -> list[Slot]:
-    """The slots of the folder's plan.
+    """Read the slots of the folder's plan.
 
     Raises:
-        InputError: there is none, or it is not what the config plans for these images.
+        InputError: there is no plan, or it differs from the plan of the config for these images.
     """
     keys, path = cfg.DATASETS.BALANCE, balance_folder(cfg) / PLAN
     slots = read_table(path, Slot)
@@ -163,10 +163,10 @@ def read_plan(cfg: CfgNode, photographs: Sequence[Photograph]) -> list[Slot]:
 
 
 def build_generator(cfg: CfgNode, photographs: Sequence[Photograph]) -> "Generator":
-    """The folder's generator.
+    """Build the folder's generator.
 
     Raises:
-        InputError: there is none, or it was trained with other images than these.
+        InputError: there is none, or it was trained with other images.
     """
     require_diffusers()
     from plugins.balancing.generator import EDMGenerator
@@ -191,7 +191,7 @@ def build_generator(cfg: CfgNode, photographs: Sequence[Photograph]) -> "Generat
 
 
 def what_makes(cfg: CfgNode) -> dict[str, object]:
-    """What decides the images of a plan: digests of the two networks, and settings."""
+    """Return all that determines the images of a plan: digests of two networks, and settings."""
     from plugins.balancing.training import CHECKPOINT
 
     keys = cfg.DATASETS.BALANCE
@@ -206,7 +206,7 @@ def what_makes(cfg: CfgNode) -> dict[str, object]:
 def build_filter(
     cfg: CfgNode, photographs: Sequence[Photograph], images: Tensor
 ) -> CandidateFilter:
-    """The teacher that the config names, and a camera classifier trained on ``images`` here."""
+    """Build the filter from the config's teacher and a camera classifier trained on ``images``."""
     seed = max(cfg.SEED, 0)
     people = sorted({photograph.person for photograph in photographs})
     cameras = sorted({photograph.camera for photograph in photographs})
@@ -218,7 +218,7 @@ def build_filter(
     pairs = [(photograph.person, photograph.camera) for photograph in photographs]
     classifier, accuracy = train_camera_classifier(images, pairs, cameras, seed, cfg.MODEL.DEVICE)
     logger.info(
-        "Camera classifier: %.1f %% right on real images of pairs that it has not seen",
+        "Camera classifier: %.1f %% right on real images of unseen pairs",
         100 * accuracy,
     )
     return CandidateFilter(
@@ -233,22 +233,25 @@ def build_filter(
 
 
 def load_teacher(cfg: CfgNode) -> Callable[[Tensor], Tensor]:
-    """The clean re-ID model DATASETS.BALANCE.TEACHER: (N, 3, h, w) uint8 -> (N, D) on the CPU.
+    """Load the clean re-ID model DATASETS.BALANCE.TEACHER.
+
+    Returns:
+        (N, 3, h, w) uint8 to features (N, D) on the CPU.
 
     Raises:
-        InputError: it is not named, or not there.
+        InputError: the teacher is not named, or its file is missing.
     """
     require_teacher(cfg)
     keys = cfg.DATASETS.BALANCE.TEACHER
-    own = setup_cfg(keys.CONFIG_FILE, ["MODEL.DEVICE", cfg.MODEL.DEVICE])
-    own.MODEL.BACKBONE.PRETRAIN = False
-    model = load_model(own, keys.WEIGHTS).eval()
+    teacher_cfg = setup_cfg(keys.CONFIG_FILE, ["MODEL.DEVICE", cfg.MODEL.DEVICE])
+    teacher_cfg.MODEL.BACKBONE.PRETRAIN = False
+    model = load_model(teacher_cfg, keys.WEIGHTS).eval()
 
     @torch.no_grad()
     def features_of(images: Tensor) -> Tensor:
         parts = []
         for part in images.split(TEACHER_BATCH):
-            resized = resize_frame(part, own.INPUT.SIZE_TEST).float().to(cfg.MODEL.DEVICE)
+            resized = resize_frame(part, teacher_cfg.INPUT.SIZE_TEST).float().to(cfg.MODEL.DEVICE)
             zeros = torch.zeros(len(part), dtype=torch.int64, device=resized.device)
             batch = {"images": resized, "targets": zeros, "camids": zeros, "modalities": zeros}
             parts.append(model(batch).cpu())
@@ -258,7 +261,7 @@ def load_teacher(cfg: CfgNode) -> Callable[[Tensor], Tensor]:
 
 
 def require_teacher(cfg: CfgNode) -> None:
-    """Raise InputError unless the teacher is named."""
+    """Raise InputError unless the config names the teacher."""
     keys = cfg.DATASETS.BALANCE.TEACHER
     if not keys.CONFIG_FILE or not keys.WEIGHTS:
         raise InputError(
@@ -268,6 +271,6 @@ def require_teacher(cfg: CfgNode) -> None:
 
 
 def require_diffusers() -> None:
-    """Raise InputError unless diffusers is there."""
+    """Raise InputError unless diffusers is installed."""
     if importlib.util.find_spec("diffusers") is None:
         raise InputError("the generator needs diffusers: pip install diffusers")

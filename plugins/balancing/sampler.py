@@ -1,4 +1,4 @@
-"""P people x K items, at most half of a person's being generated images."""
+"""Batches of P people x K items, with at most half of a person's items generated."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,14 @@ from plugins.registry import SAMPLER
 
 @SAMPLER.register()
 class CappedIdentitySampler(IdentitySampler):
-    """IdentitySampler with a limit: floor(K / 2) items of a person in a batch are generated.
+    """Samples as IdentitySampler, with at most floor(K / 2) generated items of a person.
 
-    Where the draw exceeds it, real images of the person take the places of the surplus, other ones
-    than the batch has already if there are any.
+    If a draw exceeds the limit, real images of the person replace the surplus, preferably images
+    that are not in the batch yet.
     """
 
     def __init__(self, items: Sequence[Tracklet], **options: int) -> None:
-        """As :class:`EpochSampler`."""
+        """See :class:`EpochSampler`."""
         super().__init__(items, **options)
         self._is_pseudo = np.array([item.is_pseudo for item in items])
 

@@ -1,4 +1,6 @@
-"""From noise to images, along diffusers' EDM schedulers."""
+"""Sampling: from noise to images, with diffusers' EDM schedulers."""
+
+from typing import Any
 
 import torch
 from diffusers import EDMDPMSolverMultistepScheduler, EDMEulerScheduler
@@ -8,7 +10,7 @@ from plugins.balancing.edm import SIGMA_DATA
 from plugins.balancing.network import ConditionalUNet
 from plugins.config import check_value
 
-SCHEDULERS = {"euler": EDMEulerScheduler, "dpm": EDMDPMSolverMultistepScheduler}
+SCHEDULERS: dict[str, Any] = {"euler": EDMEulerScheduler, "dpm": EDMDPMSolverMultistepScheduler}
 SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 80.0, 7.0  # table 1 of EDM
 
 
@@ -27,12 +29,12 @@ def sample(
 
     Args:
         network: F, in evaluation mode.
-        noise: (B, 3, H, W) of standard deviation 1.
+        noise: (B, 3, H, W) with standard deviation 1.
         people: (B,) int64 labels.
         cameras: (B,) int64 labels.
         scheduler: "euler", or "dpm" for DPM-Solver++ multistep.
         steps: evaluations of D.
-        guidance: g of D_unknown + g (D - D_unknown); 1 is the plain conditional model.
+        guidance: g in D_unknown + g (D - D_unknown); 1 is the plain conditional model.
 
     Returns:
         (B, 3, H, W), about [-1, 1].
@@ -47,7 +49,7 @@ def sample(
     path.set_timesteps(steps)
     # diffusers' init_noise_sigma is sqrt(80^2 + 1); the paper starts at 80.
     images = SIGMA_MAX * noise
-    for timestep in path.timesteps:  # they are c_noise already
+    for timestep in path.timesteps:  # each is already c_noise
         scaled = path.scale_model_input(images, timestep)
         level = timestep.to(noise.device).expand(len(noise))
         # D is linear in F, so guiding F guides D.

@@ -1,4 +1,4 @@
-"""The two tables of a balancing: the plan (slots) and the manifest (what became of each slot)."""
+"""The two tables of a balancing: the plan of slots, and the manifest of filled slots."""
 
 import csv
 import io
@@ -17,17 +17,17 @@ class Outcome(NamedTuple):
     """A slot after its candidates were judged.
 
     Attributes:
-        slot: its number in the plan.
-        person: whom it shows.
-        camera: which camera seems to have taken it.
-        reason: of the slot.
-        path: the image, relative to the table's folder; empty where no candidate passed.
-        is_pseudo: 1; real images are in no such table.
-        seed: of the generator.
-        candidates: images made for the slot.
-        accepted: how many passed; the best of them is kept.
-        person_rank: of the right person for the teacher, 1 the first; 0 for an empty slot.
-        camera_probability: of the right camera; 0 for an empty slot.
+        slot: number of the slot in the plan.
+        person: the person that the image shows.
+        camera: the camera that seems to have taken it.
+        reason: reason of the slot.
+        path: file of the image, relative to the table's folder; empty if no candidate passed.
+        is_pseudo: always 1, because the table lists no real images.
+        seed: seed of the generator.
+        candidates: number of images generated for the slot.
+        accepted: number of candidates that passed; the best of them is kept.
+        person_rank: the teacher's rank of the right person, from 1; 0 for an empty slot.
+        camera_probability: probability of the right camera; 0 for an empty slot.
     """
 
     slot: int
@@ -56,11 +56,11 @@ def write_table(path: Path, kind: type[Row], rows: Iterable[Row]) -> None:
 
 
 def unfinished(folder: Path, outcomes: Sequence[Outcome]) -> str | None:
-    """What to say of a manifest that lacks slots of the plan beside it; None if it lacks none.
+    """Return a message if the manifest lacks slots of the plan beside it, else None.
 
     Args:
-        folder: of both.
-        outcomes: the manifest.
+        folder: folder of both tables.
+        outcomes: rows of the manifest.
     """
     slots = read_table(folder / PLAN, Slot) if (folder / PLAN).is_file() else []
     if len(outcomes) >= len(slots):
@@ -72,16 +72,17 @@ def unfinished(folder: Path, outcomes: Sequence[Outcome]) -> str | None:
 
 
 def read_table(path: Path, kind: type[Row]) -> list[Row]:
-    """The rows of a table.
+    """Read the rows of a table.
 
     Raises:
-        InputError: no such file, other columns, or a cell of another type, with file and line.
+        InputError: there is no such file, or it has other columns or a cell of another type; the
+            message names file and line.
     """
     if not path.is_file():
         command = "plan" if kind is Slot else "generate"
         raise InputError(f"{path}: no such file; tools/balance_data.py {command} writes it")
     text = io.StringIO(read_text(path, keep_line_ends=True), newline="")
-    header, *lines = [*csv.reader(text)] or [[]]
+    header, *lines = list(csv.reader(text)) or [[]]
     if tuple(header) != kind._fields:
         raise InputError(
             f"{path}:1: found the columns {','.join(header)}; expected {','.join(kind._fields)}"

@@ -1,4 +1,4 @@
-"""Training the generator: resumable at any step, with the bits of a run that was never stopped.
+"""Training of the generator, resumable at any step, bit by bit as a run without a stop.
 
 A step draws from (seed, step) alone, so a checkpoint needs no random state.
 """
@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.training_utils import EMAModel
@@ -36,7 +37,7 @@ CLIP_NORM = 1.0  # largest norm of the whole gradient
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What decides the weights of a generator, beside the images; DATASETS.BALANCE.GENERATOR."""
+    """All settings that determine the weights of a generator; DATASETS.BALANCE.GENERATOR."""
 
     size: tuple[int, int]
     channels: tuple[int, ...]
@@ -50,7 +51,7 @@ class TrainingSettings:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "TrainingSettings":
-        """Those of a config; SEED -1 counts as 0, or no run could be resumed."""
+        """Read a config; SEED -1 counts as 0, because otherwise no run could be resumed."""
         keys = cfg.DATASETS.BALANCE.GENERATOR
         names = [field.name for field in dataclasses.fields(cls) if field.name != "seed"]
         values = {name: keys[name.upper()] for name in names}
@@ -58,7 +59,7 @@ class TrainingSettings:
         return cls(**values | lists, seed=max(cfg.SEED, 0))
 
     def network(self, people: int, cameras: int) -> ConditionalUNet:
-        """Random weights, from torch's global generator.
+        """Build the network with random weights from torch's global generator.
 
         Raises:
             InputError: size and channels do not fit.
@@ -69,13 +70,13 @@ class TrainingSettings:
 
 
 class GeneratorTraining:
-    """The state of a training, and the steps that advance it.
+    """Holds the state of a training and advances it.
 
     Attributes:
-        people: known people, sorted; a label is a place in this list.
+        people: known people, sorted; a label is an index in this list.
         cameras: known cameras, likewise.
-        step: steps done.
-        losses: of each of them.
+        step: number of steps so far.
+        losses: loss of each step.
     """
 
     def __init__(
@@ -85,16 +86,17 @@ class GeneratorTraining:
         device: str,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        """Random weights; the images, of at most ``max_pixels``, are read at the first step.
+        """Draw random weights; the images, of at most ``max_pixels``, are read at the first step.
 
         Raises:
-            InputError: there are no images, or the settings make no network.
+            InputError: there are no images, or the settings describe no network.
         """
         if not photographs:
             raise InputError("DATASETS.BALANCE.NAME: it has no training images")
         self._training_set = training_set(photographs)
         self.people, self.cameras = self._training_set["people"], self._training_set["cameras"]
-        self.step, self.losses = 0, []
+        self.step = 0
+        self.losses: list[float] = []
         self._photographs, self._settings, self._device = photographs, settings, device
         self._max_pixels = max_pixels
         with torch.random.fork_rng(devices=[]):
@@ -105,17 +107,17 @@ class GeneratorTraining:
         self._optimizer = torch.optim.Adam(self._network.parameters(), lr=settings.base_lr)
 
     def run(self, folder: Path, steps: int, period: int) -> None:
-        """Go on to step ``steps``; save every ``period`` steps, at the end and when interrupted.
+        """Train until ``steps``; save every ``period`` steps, at the end and when interrupted.
 
         Args:
-            folder: to write to; a checkpoint that is there is resumed.
-            steps: of the whole training; more than a finished run had prolong it.
+            folder: folder to write to; a checkpoint in it is resumed.
+            steps: steps of the whole training; a larger number continues a finished run.
             period: steps between two checkpoints.
 
         Raises:
-            InputError: the checkpoint is damaged, or of other settings, images or layers; or the
+            InputError: the checkpoint is damaged or has other settings, images or layers; or the
                 gradient is not finite.
-            Interrupted: a signal asked for it; the step was ended and saved.
+            Interrupted: a signal interrupted the training after a complete, saved step.
         """
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / CHECKPOINT).is_file():
@@ -133,28 +135,28 @@ class GeneratorTraining:
                 self.step += 1
                 bar.update()
                 bar.set_postfix(loss=f"{sum(self.losses[-100:]) / len(self.losses[-100:]):.4f}")
-                stopped = stop.signal is not None
-                if self.step % period == 0 or self.step == steps or stopped:
+                signal = stop.signal
+                if self.step % period == 0 or self.step == steps or signal is not None:
                     self._save(folder)
-                if stopped and self.step < steps:
+                if signal is not None and self.step < steps:
                     done = f"saved {folder / CHECKPOINT} after step {self.step} of {steps}"
-                    raise Interrupted(stop.signal, f"{done}; the same command goes on from there")
+                    raise Interrupted(signal, f"{done}; the same command goes on from there")
 
     def _advance(self, images: Tensor, people: Tensor, cameras: Tensor) -> float:
-        """One step of Adam; all draws on the CPU, so that the device does not change them."""
+        """Take one step of Adam; all draws are on the CPU, so the device does not change them."""
         settings = self._settings
         generator = item_generator(settings.seed, self.step)
         chosen = torch.randint(len(images), (settings.batch,), generator=generator)
         clean = to_unit(images[chosen])
         noise = torch.randn(clean.shape, generator=generator)
         sigma = draw_sigma(len(clean), generator)
-        told = self._network.forget(people[chosen], cameras[chosen], settings.unknown, generator)
-        batch = (part.to(self._device) for part in (clean, noise, sigma, *told))
+        labels = self._network.forget(people[chosen], cameras[chosen], settings.unknown, generator)
+        batch = (part.to(self._device) for part in (clean, noise, sigma, *labels))
         loss = denoising_loss(self._network, *batch)
         self._optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self._network.parameters(), CLIP_NORM)
-        # It overflows before the loss does; an update by it would spoil weights that may be saved.
+        # The gradient overflows before the loss; updating would spoil weights that may be saved.
         if not norm.isfinite():
             raise InputError(
                 f"the generator's gradient is {norm.item()}, its loss {loss.item()}, at step "
@@ -182,8 +184,8 @@ class GeneratorTraining:
 
     def _load(self, path: Path) -> None:
         data = read_generator(path)
-        own = dataclasses.asdict(self._settings) | self._training_set
-        require_same_training(data, own, path)
+        current = dataclasses.asdict(self._settings) | self._training_set
+        require_same_training(data, current, path)
         require_same_network(self._network, data, path)
         self._network.load_state_dict(data["model"])
         self._average.load_state_dict(data["average"])
@@ -193,9 +195,9 @@ class GeneratorTraining:
         self.step = len(self.losses)
 
 
-def training_set(photographs: Sequence[Photograph]) -> dict[str, object]:
-    """What tells a training set from others, wherever it lies: people, cameras, names of files."""
-    names = [(Path(each.path).name, each.person, each.camera) for each in photographs]
+def training_set(photographs: Sequence[Photograph]) -> dict[str, Any]:
+    """Identify a training set, wherever its folder is: people, cameras, a digest of file names."""
+    names = [(Path(image.path).name, image.person, image.camera) for image in photographs]
     return {
         "people": sorted({photograph.person for photograph in photographs}),
         "cameras": sorted({photograph.camera for photograph in photographs}),
@@ -203,24 +205,24 @@ def training_set(photographs: Sequence[Photograph]) -> dict[str, object]:
     }
 
 
-def require_same_training(data: dict, own: dict[str, object], path: Path) -> None:
-    """Raise InputError if a checkpoint's settings or training set are not the ``own`` ones."""
-    for name, value in own.items():
-        found = data["settings"][name] if name in data["settings"] else data[name]
-        # Some checkpoints have the number of images instead, which tells too little.
-        if found != value and not (name == "images" and isinstance(found, int)):
+def require_same_training(data: dict, current: dict[str, Any], path: Path) -> None:
+    """Raise InputError if a checkpoint's settings or training set are not the current ones."""
+    for name, value in current.items():
+        saved = data["settings"][name] if name in data["settings"] else data[name]
+        # Older checkpoints have the number of images instead of a digest.
+        if saved != value and not (name == "images" and isinstance(saved, int)):
             raise InputError(
-                f"{path}: trained with {name} {shorten(found)}, now it is {shorten(value)}; "
+                f"{path}: trained with {name} {shorten(saved)}, now it is {shorten(value)}; "
                 "move it away to train anew"
             )
 
 
 def read_generator(path: Path) -> dict:
-    """The contents of a generator's checkpoint.
+    """Read a generator's checkpoint.
 
     Raises:
-        InputError: no such file, damaged, a checkpoint of something else, or of a version with
-            other settings.
+        InputError: the file is missing, damaged, not a generator's checkpoint, or from a version
+            with other settings.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; tools/balance_data.py train writes it")
@@ -239,7 +241,7 @@ def read_generator(path: Path) -> dict:
 def require_same_network(network: nn.Module, data: dict, path: Path) -> None:
     """Raise InputError if a checkpoint's weights have other names than the network's.
 
-    diffusers' EMAModel knows its weights by their place alone, and would mistake them.
+    diffusers' EMAModel identifies weights by their order alone, and would confuse them.
     """
     if data["model"].keys() != network.state_dict().keys():
         raise InputError(
@@ -248,5 +250,5 @@ def require_same_network(network: nn.Module, data: dict, path: Path) -> None:
 
 
 def shorten(value: object) -> str:
-    """A value for a message; of a list only its length."""
+    """Format a value for a message; a list is reduced to its length."""
     return f"({len(value)} names)" if isinstance(value, list) else str(value)

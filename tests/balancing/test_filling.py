@@ -7,7 +7,7 @@ from PIL import Image
 from plugins.balancing.filling import acceptance_table, fill_slots
 from plugins.balancing.filters import CandidateFilter
 from plugins.balancing.pictures import (
-    COLOURS,
+    COLORS,
     HEADER,
     HEIGHT,
     MARGIN,
@@ -145,10 +145,10 @@ def test_an_empty_plan_has_an_empty_manifest(judges, tmp_path):
 def test_the_pictures_show_what_the_manifest_lists(judges, tmp_path):
     photographs = write_photographs(tmp_path / "real", [("ann", "1"), ("bob", "2"), ("cid", "1")])
     outcomes = fill(SLOTS, judges, tmp_path)
-    real, added = tally(photographs, outcomes, place=0)
+    real, added = tally(photographs, outcomes, part=0)
     assert real == {"ann": 2, "bob": 2, "cid": 2}
     assert (added[FEW], added[ONE_CAMERA]) == ({"ann": 2}, {"ann": 1})
-    assert tally(photographs, outcomes, place=1)[1][ONE_CAMERA] == {"2": 1}
+    assert tally(photographs, outcomes, part=1)[1][ONE_CAMERA] == {"2": 1}
     draw_sheet(tmp_path / "sheet.png", photographs, outcomes, tmp_path)
     draw_charts(tmp_path / "charts.png", photographs, outcomes)
     with Image.open(tmp_path / "sheet.png") as sheet:
@@ -164,7 +164,7 @@ def test_a_pair_is_named_by_all_its_reasons(reasons, judges, tmp_path):
     with Image.open(tmp_path / "sheet.png") as sheet:
         bar = [sheet.getpixel((MARGIN, HEADER + row)) for row in range(HEIGHT)]
     found = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in bar]
-    expected = [COLOURS[reason] for reason in sorted(reasons)]
+    expected = [COLORS[reason] for reason in sorted(reasons)]
     assert list(dict.fromkeys(found)) == expected
     assert found.count(expected[0]) == HEIGHT // len(expected)
 
