@@ -107,21 +107,21 @@ def restarts(stop):
     return Recipe("apgd", steps=10, random_start=True, restarts=4, early_stop=stop)
 
 
-def test_dropping_solved_rows_solves_the_same_rows_and_changes_no_other():
+def test_early_stopping_fools_the_same_rows_and_changes_no_other():
     batch = clips(people=8)
     guides, threat = guides_of(batch), ThreatModel(eps=4.0)
     dropped, kept = (
         RankMargin(threat, restarts(stop)).run(features_of, batch, guides) for stop in (True, False)
     )
-    solved = kept.margin > 0
-    assert 0 < solved.sum() < len(solved)
-    assert torch.equal(dropped.margin > 0, solved)
-    images = [outcome.batch["images"][~solved] for outcome in (dropped, kept)]
+    fooled = kept.margin > 0
+    assert 0 < fooled.sum() < len(fooled)
+    assert torch.equal(dropped.margin > 0, fooled)
+    images = [outcome.batch["images"][~fooled] for outcome in (dropped, kept)]
     assert torch.equal(*images)
-    assert dropped.backwards < kept.backwards == 4 * 10 * len(solved)
+    assert dropped.backwards < kept.backwards == 4 * 10 * len(fooled)
 
 
-def test_dropping_solved_rows_inside_a_climb_solves_the_same_rows_for_less():
+def test_skipping_successful_rows_inside_a_restart_fools_the_same_rows_for_less():
     batch = clips(people=8)
     guides, threat = guides_of(batch), ThreatModel(eps=6.0)
     for optimizer in ("apgd", "sign", "square"):
@@ -132,16 +132,16 @@ def test_dropping_solved_rows_inside_a_climb_solves_the_same_rows_for_less():
             )
             for drop in (False, True)
         )
-        solved = kept.margin > 0
-        assert 0 < solved.sum() < len(solved)
-        assert torch.equal(dropped.margin > 0, solved)
-        images = [outcome.batch["images"][~solved] for outcome in (dropped, kept)]
+        fooled = kept.margin > 0
+        assert 0 < fooled.sum() < len(fooled)
+        assert torch.equal(dropped.margin > 0, fooled)
+        images = [outcome.batch["images"][~fooled] for outcome in (dropped, kept)]
         assert torch.equal(*images)
         saved = 1 - dropped.forwards / kept.forwards
-        assert 0.1 < saved < solved.double().mean()
+        assert 0.1 < saved < fooled.double().mean()
 
 
-def test_a_climb_ends_when_every_row_is_solved():
+def test_a_restart_ends_when_every_row_is_fooled():
     batch = clips(people=8)
     guides, asked = guides_of(batch), []
 
@@ -181,7 +181,7 @@ def test_an_attack_with_an_aim_of_its_own_goes_on_where_rank_1_fails(name):
     assert own.objective.mean() > other.objective.mean()
 
 
-def test_the_objective_at_the_start_is_that_of_the_better_climb():
+def test_the_objective_at_the_start_is_that_of_the_better_restart():
     batch = clips(people=8)
     guides = guides_of(batch)
     attack = FNA(ThreatModel(eps=4.0), Recipe("sign", steps=3, step_size=1.0))
@@ -218,7 +218,7 @@ def test_sma_without_a_random_start_is_reported_not_called_robust(caplog):
     assert "SMA: the gradient at the start is 0 for 10 of 10 rows" in caplog.text
 
 
-def test_no_image_is_left_untouched_because_a_classifier_would_call_it_solved():
+def test_no_image_is_left_untouched_because_a_classifier_would_call_it_successful():
     """ART's APGD filters by the argmax of logits, which a loss on guides does not have."""
     batch = clips()
     guides = guides_of(batch)

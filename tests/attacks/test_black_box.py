@@ -122,7 +122,7 @@ def test_hop_skip_jump_breaks_rank_1_within_the_budget():
     assert torch.equal(delta == 0, clean > 0)
 
 
-def test_a_row_that_no_image_of_the_batch_can_start_is_stuck():
+def test_a_row_without_a_start_in_the_batch_is_marked():
     pytest.importorskip("foolbox")
     batch = clips()
     some, guides = part(batch, guides_of(batch), [0])

@@ -173,7 +173,9 @@ def test_floats_are_left_as_they_are():
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("optimizer", ["sign", "apgd"])
 @pytest.mark.parametrize("random_start", [False, True])
-def test_travelled_is_the_distance_from_where_the_climb_began(norm, optimizer, random_start):
+def test_change_from_start_is_the_distance_from_where_the_restart_began(
+    norm, optimizer, random_start
+):
     batch, threat = clips(), ThreatModel(norm, eps=8 if norm == "linf" else 60)
     attack = build_attack("FNA", setup_cfg(), "KEY")
     region = PerturbationSet(threat, batch)

@@ -71,6 +71,6 @@ def test_whole_rows_turn_grey_with_their_probability(probability, share):
 
     result = gray_some(clips, probability, torch.Generator().manual_seed(0))
 
-    grey = (result == result[:, :, :1]).flatten(1).all(dim=1)
-    assert float(grey.float().mean()) == pytest.approx(share, abs=0.04)
-    assert torch.equal(result[~grey], clips[~grey])
+    gray = (result == result[:, :, :1]).flatten(1).all(dim=1)
+    assert float(gray.float().mean()) == pytest.approx(share, abs=0.04)
+    assert torch.equal(result[~gray], clips[~gray])

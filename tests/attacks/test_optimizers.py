@@ -147,7 +147,7 @@ def test_the_best_iterate_is_returned_not_the_last():
     assert (result.objective > last).all()
 
 
-def test_a_solved_iterate_is_kept_over_a_higher_one():
+def test_a_successful_iterate_is_kept_over_a_higher_one():
     def score(points):
         values = points.flatten(1).mean(dim=1)
         return values, torch.where(values == 102, 1.0, -1.0)
@@ -209,7 +209,7 @@ def test_averaging_over_a_models_draws_finds_the_direction_that_one_draw_hides()
     assert agreement(200) == 1
 
 
-def test_sparse_frames_are_chosen_where_the_climb_starts():
+def test_sparse_frames_are_selected_where_the_restart_begins():
     images = clips(people=1)["images"]
     slopes = torch.tensor([1.0, 5.0, 3.0]).view(1, 3, 1, 1, 1)
 

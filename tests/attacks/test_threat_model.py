@@ -194,7 +194,7 @@ def test_a_random_start_fills_the_budget_and_depends_on_row_seed_and_restart_alo
     [
         ({"norm": "l1"}, "ATTACK.NORM: 'l1'; expected linf, l2"),
         ({"frames": "all"}, "ATTACK.FRAMES: 'all'; expected dense, shared, sparse, smooth"),
-        ({"infrared": "grey"}, "ATTACK.INFRARED: 'grey'; expected free, tied"),
+        ({"infrared": "gray"}, "ATTACK.INFRARED: 'gray'; expected free, tied"),
         ({"eps": -1.0}, "ATTACK.EPS: -1.0; expected 0 or more"),
         ({"eps": float("nan")}, "ATTACK.EPS: nan; expected 0 or more"),
         ({"sparse_frames": 0}, "ATTACK.SPARSE_FRAMES: 0; expected 1 or more"),

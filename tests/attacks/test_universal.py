@@ -21,7 +21,7 @@ MEAN, STD = 120.0, 58.0
 
 
 def features_of(batch):
-    """A fixed linear map of normalised pixels, mean over the frames."""
+    """A fixed linear map of normalized pixels, mean over the frames."""
     images = batch["images"]
     frames = images if images.dim() == 5 else images[:, None]
     generator = torch.Generator().manual_seed(0)
@@ -30,7 +30,7 @@ def features_of(batch):
 
 
 def guided_batch(seed, clips=True, modality=0, rows=8):
-    """A (batch, guides) of 4 people; an infrared batch is grey and guided by visible features."""
+    """A (batch, guides) of 4 people; an infrared batch is gray and guided by visible features."""
     generator = torch.Generator().manual_seed(seed)
     shape = (rows, 3, 3, 8, 4) if clips else (rows, 3, 8, 4)
     pids = torch.arange(rows) % 4
@@ -79,7 +79,7 @@ def test_the_delta_stays_within_eps_and_the_images_in_range(eps, share, momentum
     assert (attacked - batch["images"]).abs().max() <= eps * (1 + 1e-6) + 1e-4
 
 
-def test_the_budget_is_of_pixels_not_of_normalised_values():
+def test_the_budget_is_of_pixels_not_of_normalized_values():
     """A delta trained behind the normalisation moves pixels by eps / 58 only, or by 58 eps."""
     batches = some(1) * 20
 

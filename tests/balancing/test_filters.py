@@ -97,7 +97,7 @@ def test_a_candidate_that_is_not_clear_is_refused():
     assert verdict.accepted.tolist() == [True, False]
 
 
-def test_prototypes_are_means_of_normalised_features():
+def test_prototypes_are_means_of_normalized_features():
     features = torch.tensor([[3.0, 4.0], [0.0, 2.0], [5.0, 0.0]])
     found = mean_features(features, ["b", "a", "b"], ["a", "b"])
     torch.testing.assert_close(found, torch.tensor([[0.0, 1.0], [0.8, 0.4]]))

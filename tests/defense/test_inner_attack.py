@@ -288,7 +288,7 @@ def test_how_far_the_steps_went_is_logged_without_the_random_start():
     assert looks_healthy > 0.5 * moved
 
 
-def test_normalised_images_are_refused():
+def test_normalized_images_are_refused():
     """GOAT's public code attacks after normalisation, at a budget of 1.13 instead of 5."""
     crafter, batch = crafter_of(), tiny_batch()
     with pytest.raises(InputError, match=r"expected \[0, 255\]"):

@@ -14,7 +14,7 @@ PIXELS = FRAMES * 3 * HEIGHT * WIDTH
 
 
 def clips(people=5, each=2, seed=0):
-    """A batch of whole-numbered clips of grey people, the infrared ones of three equal channels."""
+    """A batch of whole-numbered clips of gray people, the infrared ones of three equal channels."""
     generator = torch.Generator().manual_seed(seed)
     number = people * each
     modalities = torch.arange(number) % 2

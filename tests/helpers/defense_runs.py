@@ -1,4 +1,4 @@
-"""Small real runs of defences: two epochs on a rendered Market-1501."""
+"""Small real runs of defenses: two epochs on a rendered Market-1501."""
 
 from pathlib import Path
 
