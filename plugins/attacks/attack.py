@@ -154,7 +154,7 @@ class Attack:
                 changed.
             gallery: likewise; ``features`` (G, D) may take the place of ``images``.
             metric: "cosine" or "euclidean", how features are ranked.
-            junk: name of a rule in ``plugins.evaluation.ranks.JUNK`` for gallery items that a query
+            junk: name of a rule in ``plugins.protocol.JUNK`` for gallery items that a query
                 ignores; by default "camera" where both sides have ``camids``, else "none".
 
         Raises:

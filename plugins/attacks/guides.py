@@ -152,7 +152,8 @@ class Guides:
         check_value("TEST.METRIC", metric)
         sides = []
         for name, side in (("batch", batch), ("gallery", gallery)):
-            for key in ("targets",) if "features" in side else ("images", "targets"):
+            known = name == "gallery" and "features" in side
+            for key in ("targets",) if known else ("images", "targets"):
                 if key not in side:
                     raise InputError(f"attack: the {name} has no '{key}'; found {', '.join(side)}")
             sides.append(_features_and_labels(features_of, side))

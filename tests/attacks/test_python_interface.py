@@ -130,6 +130,7 @@ def test_defaults_are_the_published_recipe_and_8_gray_levels():
     ("model", "changed", "message"),
     [
         (waves, {"targets": None}, "the batch has no 'targets'; found images"),
+        (waves, {"images": None, "features": torch.ones(4, 12)}, "the batch has no 'images'"),
         (waves, {"images": torch.rand(4, 3, HEIGHT, WIDTH) - 0.5}, r"expected \[0, 255\]"),
         (lambda images: waves(images).detach(), {}, "no gradient with respect to the images"),
         (
