@@ -19,7 +19,7 @@ from plugins.errors import InputError
 from plugins.modeling.meta_arch import VVIBaseline
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
-CHUNK = 32  # frames at a time
+CHUNK = 4  # frames at a time: large maps cost more to allocate than to compute
 
 
 @dataclass(frozen=True)
