@@ -245,7 +245,7 @@ class TestTensors:
         for each in (path, renamed):
             each.write_bytes(data.getvalue())
         assert torch.equal(read_tensors(path, "file of weights")["weight"], torch.zeros(9))
-        with pytest.raises(InputError, match=f"its name tells the hash 00000000, .* have {told}"):
+        with pytest.raises(InputError, match=f"its name holds the hash 00000000, .* have {told}"):
             read_tensors(renamed, "file of weights")
 
     @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_any_text_is_read_as_pyyaml_reads_it_or_refused_in_one_line(text):
     [
         ("a: 1\nb: 2\na: 3\n", "x.yml:3: the key 'a' is given twice, first in line 1"),
         ("b: {c: 1, c: 1}\n", "x.yml:1: the key 'c' is given twice"),
-        ("a: &a [*a]\n", "x.yml:1: an alias within what it stands for"),
+        ("a: &a [*a]\n", "x.yml:1: an alias inside of its own anchor"),
         (ladder(9, 9), "x.yml:6: more than 100,000 values"),
         (ladder(9, 9).replace("[", "{k: [").replace("]", "]}"), ": more than 100,000 values"),
         (ladder(3000, 1), "x.yml:50: aliases nest more than 50 deep"),
