@@ -7,8 +7,8 @@ from plugins.errors import InputError, message_of
 
 def test_a_message_is_one_line_of_a_length_that_can_be_read():
     assert str(InputError("person 'a\nb'")) == r"person 'a\nb'"
-    assert str(InputError("frame " + "9" * 5000 + "; expected 0")) == (
-        f"frame {'9' * 30}...{'9' * 30}; expected 0"
+    assert str(InputError("frame " + "9" * 5000 + " : expected 0")) == (
+        f"frame {'9' * 30}...{'9' * 30} : expected 0"
     )
     assert len(str(InputError("many words " * 5000))) < 3100
     path = "/data" + "/folder" * 50
