@@ -22,7 +22,6 @@ from plugins.engine.optimizer import check_solver
 from plugins.engine.trainer import evaluator_name
 from plugins.errors import InputError, one_line
 from plugins.evaluation import check_expected_rows
-from plugins.modeling.backbones.pretrained import weights_file
 from plugins.modeling.dry_build import check_model
 from plugins.registry import EVALUATOR, SAMPLER, STEP, lookup
 
@@ -45,8 +44,6 @@ def check_run(cfg: CfgNode, processes: int) -> None:
     check_solver(cfg)
     check_part(STEP, cfg.SOLVER.STEP, "SOLVER.STEP", cfg)
     check_evaluator(cfg)
-    if cfg.MODEL.BACKBONE.PRETRAIN and cfg.MODEL.BACKBONE.PRETRAIN_PATH:
-        weights_file(cfg)
     sizes = {
         "INPUT.SIZE_TRAIN": frame_size(cfg, is_train=True),
         "INPUT.SIZE_TEST": frame_size(cfg, is_train=False),

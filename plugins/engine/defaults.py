@@ -36,6 +36,7 @@ from plugins.engine.output_folder import (
 from plugins.engine.trainer import Trainer, load_model
 from plugins.errors import InputError, shown, user_errors, without_traceback
 from plugins.evaluation import Evaluation, verify_expected, write_queries
+from plugins.modeling.backbones.pretrained import weights_file
 from plugins.utils.io import make_folder, require_file, write_json
 from plugins.utils.locks import hold
 
@@ -78,6 +79,8 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
                 "--eval-only needs weights: add MODEL.WEIGHTS logs/run/model_final.pth"
             )
     else:
+        if cfg.MODEL.BACKBONE.PRETRAIN and cfg.MODEL.BACKBONE.PRETRAIN_PATH:
+            weights_file(cfg)
         check_run(cfg, size)
     if cfg.MODEL.WEIGHTS and (args.eval_only or not goes_on(args, cfg)):
         require_file(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")

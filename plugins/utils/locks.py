@@ -51,8 +51,9 @@ def hold(folder: str | os.PathLike, option: str, task: str = "run") -> Iterator[
         yield folder
     finally:
         note.unlink(missing_ok=True)
-        if new and {entry.name for entry in folder.iterdir()} <= {Path(lock.lock_file).name}:
-            Path(lock.lock_file).unlink(missing_ok=True)  # nothing came of the task
+        left = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+        if new and left <= {Path(lock.lock_file).name}:  # nothing came of the task
+            Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
         with contextlib.suppress(OSError):  # such as: not empty
             for each in new:

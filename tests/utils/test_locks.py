@@ -85,3 +85,9 @@ def test_a_folder_that_was_made_for_nothing_is_gone_and_one_that_was_there_stays
     with hold(tmp_path / "old", "OUTPUT_DIR"):
         pass
     assert (tmp_path / "old").is_dir()
+
+
+def test_a_new_folder_may_be_renamed_while_it_is_held(tmp_path):
+    with hold(tmp_path / "draft", "--out", "packing") as draft:
+        draft.rename(tmp_path / "whole")
+    assert [each.name for each in tmp_path.iterdir()] == ["whole"]
