@@ -234,7 +234,7 @@ def test_a_sheet_that_cannot_be_written_is_told_before_the_set_is_read(
 
 def test_the_command_fails_a_set_in_which_nothing_can_be_searched(tmp_path, monkeypatch, capsys):
     lines = [
-        f"{person}.jpg,{person},north,{modality},,,{split}"
+        f"{person}-{modality}.jpg,{person},north,{modality},,,{split}"
         for person, split in (("ann", "train"), ("bob", "train"), ("cat", "gallery"))
         for modality in ("visible", "infrared")
     ]
