@@ -179,8 +179,10 @@ def test_a_config_of_fewer_cameras_is_refused_where_they_are_told_apart(in_datas
         Trainer(setup_cfg(str(CONFIG), options(tmp_path, **fewer)))
 
 
-def test_an_evaluation_needs_no_number_of_cameras(tmp_path):
-    changes = {"MODEL__SELF_ATTACK__CAM_WEIGHT": 0.1, "MODEL__WEIGHTS": "model_final.pth"}
+def test_an_evaluation_needs_no_number_of_cameras(in_datasets, tmp_path):
+    weights = tmp_path / "model_final.pth"
+    weights.touch()
+    changes = {"MODEL__SELF_ATTACK__CAM_WEIGHT": 0.1, "MODEL__WEIGHTS": str(weights)}
     words = ["--eval-only", "--config-file", str(CONFIG), *options(tmp_path, **changes)]
     Trainer.build_model(read_cfg(parse_arguments(words)))
 
