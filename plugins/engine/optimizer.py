@@ -111,8 +111,8 @@ def check_schedule(cfg: CfgNode, warmup_epochs: int) -> None:
                 f"{solver.WARMUP_EPOCHS} and SOLVER.DELAY_EPOCHS {solver.DELAY_EPOCHS}"
             )
     first = max(warmup_epochs, solver.DELAY_EPOCHS)
-    if solver.SCHED == "CosineAnnealingLR" and first >= solver.MAX_EPOCH:
-        # fastreid would divide by the 0 epochs that are left, or never come to the cosine.
+    if solver.SCHED == "CosineAnnealingLR" and first == solver.MAX_EPOCH:
+        # fastreid would divide by the 0 epochs that are left.
         raise InputError(
             f"SOLVER.SCHED CosineAnnealingLR begins after {first} epochs of warm-up or delay, when "
             f"training has ended; expected SOLVER.MAX_EPOCH above {first}"
