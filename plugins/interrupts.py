@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 STOP = (signal.SIGINT, signal.SIGTERM)
 # As SIGTERM, but never a second signal; the process that started the ranks of a run sends it.
@@ -167,7 +168,7 @@ def end_quietly(number: int, frame: FrameType | None = None) -> None:
 
 
 def ignore_signals() -> None:
-    """Start a worker process whose parent is told and ends it; it was started in ``held_back``."""
+    """Ignore signals in a worker process, whose parent ends it; it starts in ``held_back``."""
     for number in STOP:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (*STOP, NUDGE))
@@ -187,21 +188,32 @@ def shield_loader_worker(worker: int = 0) -> None:
     signal.signal(signal.SIGTERM, once)
 
 
-@functools.cache
-def kill_workers_at_exit() -> None:
-    """Kill the loader workers that are left when this process ends.
+def shielded_workers(number: int) -> dict[str, Any]:
+    """Return the options of a DataLoader whose workers are shielded, and end with this process.
 
-    ``multiprocessing`` sends them one SIGTERM, which they ignore, and would wait for ever. What
-    ends with a loop they have no part in any more.
+    Args:
+        number: of workers; 0 loads in this process.
+    """
+    if number:
+        _kill_workers_at_exit()
+    return {"num_workers": number, "worker_init_fn": shield_loader_worker}
+
+
+@functools.cache
+def _kill_workers_at_exit() -> None:
+    """Kill the shielded workers that are left when this process ends; no loop needs them then.
+
+    ``multiprocessing`` sends them one SIGTERM, which they ignore, and would wait for ever.
     """
 
     def kill() -> None:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's makes an error of each
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises an error for each
         for child in multiprocessing.active_children():
             if child.daemon:
                 child.kill()
 
-    atexit.register(kill)  # after, so before, the one of multiprocessing.util
+    # Hooks run in reverse: registered after the one of multiprocessing.util, this one runs first.
+    atexit.register(kill)
 
 
 def tell_interrupted(stop: KeyboardInterrupt, kept: str) -> int:

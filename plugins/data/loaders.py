@@ -7,7 +7,7 @@ from fastreid.config import CfgNode
 from torch.utils.data import DataLoader, Sampler, default_collate
 
 from plugins.data.clips import ClipDataset
-from plugins.interrupts import kill_workers_at_exit, shield_loader_worker
+from plugins.interrupts import shielded_workers
 
 
 def collate(samples: list[dict]) -> dict:
@@ -68,16 +68,13 @@ def make_loader(
 ) -> DataLoader | CudaLoader:
     """A loader for MODEL.DEVICE with DATALOADER.NUM_WORKERS workers."""
     device = torch.device(cfg.MODEL.DEVICE)
-    if cfg.DATALOADER.NUM_WORKERS:
-        kill_workers_at_exit()
     loader = DataLoader(
         dataset,
         batch_sampler=batch_sampler,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=collate,
-        worker_init_fn=shield_loader_worker,
         pin_memory=device.type == "cuda",
         # Of its own: each new iterator draws the workers' seeds, else from the global generator.
         generator=torch.Generator().manual_seed(max(cfg.SEED, 0)),
+        **shielded_workers(cfg.DATALOADER.NUM_WORKERS),
     )
     return CudaLoader(loader, device) if device.type == "cuda" else loader

@@ -30,7 +30,7 @@ from plugins.evaluation import (
 from plugins.evaluation.distance import CHUNK
 from plugins.evaluation.ranks import match_blocks
 from plugins.evaluation.rerank import rerank
-from plugins.interrupts import shield_loader_worker
+from plugins.interrupts import shielded_workers
 from plugins.robustness.batches import RowBatches
 from plugins.robustness.outcomes import Attacked, Outcomes, Scores, join
 from plugins.robustness.records import Record
@@ -244,9 +244,8 @@ def attack_search(
         batches,
         batch_size=None,
         sampler=left,
-        num_workers=workers,
-        worker_init_fn=shield_loader_worker,
         generator=torch.Generator(),
+        **shielded_workers(workers),
     )
     progress = tqdm(
         zip(left, loader, strict=True),

@@ -31,7 +31,7 @@ from plugins.data.frame_cache.store import (
 from plugins.data.frames import read_frame, resize_frame
 from plugins.data.transforms import build_clip_transforms
 from plugins.errors import InputError
-from plugins.interrupts import shield_loader_worker
+from plugins.interrupts import shielded_workers
 
 BATCH = 8  # frames that a worker hands over at once; they lie in shared memory, which may be small
 
@@ -142,13 +142,7 @@ def _collate(samples: list[tuple[Tensor, Record]]) -> tuple[Tensor, list[Record]
 
 
 def _write_frames(file: Path, frames: SourceFrames, store: str, workers: int) -> list[Record]:
-    loader = DataLoader(
-        frames,
-        BATCH,
-        num_workers=workers,
-        collate_fn=_collate,
-        worker_init_fn=shield_loader_worker,
-    )
+    loader = DataLoader(frames, BATCH, collate_fn=_collate, **shielded_workers(workers))
     records: list[Record] = []
     with (
         open(file, "wb") as output,
