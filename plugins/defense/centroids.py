@@ -94,7 +94,7 @@ class CentroidBank(nn.Module):
             )
         if source == "batch":
             return None
-        # How long a feature is, the head and the temporal part decide together.
+        # The head and the temporal part together decide the length of a feature.
         return cls(cfg.MODEL.HEADS.NUM_CLASSES, 0, momentum).to(cfg.MODEL.DEVICE)
 
     def load_state_dict(self, state_dict: dict, *args, **kwargs) -> object:
