@@ -102,10 +102,17 @@ def test_one_turn_of_each_player(published, batch):
     assert defended.keys() == trainable - attacker
     for name, gradient in (reached | defended).items():
         assert gradient.isfinite().all(), name
-    # STIG's gate starts at zero: what lies behind it waits for the gate's first update.
-    waiting = {name for name, gradient in defended.items() if not gradient.any()}
-    assert all(name.startswith("temporal.guide.") for name in waiting)
-    assert all(gradient.any() for gradient in reached.values())
+    # STIG's gate starts at zero: what lies in front of it waits for the gate's first update.
+    guide = {name for name in defended if name.startswith("temporal.guide.")}
+    still = {name for name, gradient in (reached | defended).items() if not gradient.any()}
+    assert still == guide
+    gate = published.temporal.gate_norm.weight
+    with torch.no_grad():
+        gate.sub_(defended["temporal.gate_norm.weight"])
+    defended = gradients(published, published(batch, turn="defence"))
+    nn.init.zeros_(gate)
+    for name in guide:
+        assert defended[name].any(), name
     used = storage.latest()["self_attack/relative_norm"][0]
     assert 0 < used <= published.attack.eps
 

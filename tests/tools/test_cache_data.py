@@ -92,20 +92,40 @@ def test_a_mistake_is_one_line(cache_data, tmp_path, monkeypatch, words, message
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-def test_an_unreadable_frame_is_one_line_and_no_cache(datasets, cache_data, tmp_path, workers):
+@pytest.fixture
+def unreadable(datasets, tmp_path):
+    """A file that is no whole image, and the options of a set that lists it."""
     (tmp_path / "HITSZ-VCM").symlink_to(datasets / "HITSZ-VCM")
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8")
     rows = "path,person,camera,modality,tracklet,frame,split\nbroken.jpg,1,1,visible,1,1,train\n"
     (tmp_path / "manifest.csv").write_text(rows)
     options = ["DATASETS.NAMES", "['ManifestDataset']"]
-    options += ["DATASETS.MANIFEST.FILE", str(tmp_path / "manifest.csv")]
+    return broken, [*options, "DATASETS.MANIFEST.FILE", str(tmp_path / "manifest.csv")]
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_an_unreadable_frame_is_one_line_and_no_cache(cache_data, tmp_path, unreadable, workers):
+    broken, options = unreadable
     cache = tmp_path / "cache"
     status, _, err = cache_data(*PACK, *options, "--out", str(cache), "--workers", workers)
     assert status == 2
     assert err.splitlines()[-1].startswith(f"error: {broken}: not a whole image")
     assert os.listdir(cache) == []
+
+
+def test_a_command_that_fails_ends_with_its_workers(datasets, tmp_path, unreadable):
+    broken, options = unreadable
+    out = ["--out", str(tmp_path / "cache"), "--workers", "2"]
+    done = subprocess.run(
+        [sys.executable, str(TOOL), *PACK, *options, *out],
+        env=environment(datasets),
+        capture_output=True,
+        text=True,
+        timeout=300,  # the workers of one that did not end them would wait for ever
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"error: {broken}: not a whole image")
 
 
 def test_a_killed_packing_leaves_nothing_that_looks_whole(datasets, cache_data, tmp_path):

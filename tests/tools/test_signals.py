@@ -33,7 +33,8 @@ def run_signalled(tool: str, place: str, name: str, *words: object, datasets: Pa
     path = str(ROOT / f"tools/{tool}.py")
     done = subprocess.run(
         [sys.executable, str(DRIVER), path, place, name, *map(str, words)],
-        env=environment(datasets) | {"PYTHONWARNINGS": "ignore"},
+        # A loop updates its bar once in an interval, which a short loop never reaches.
+        env=environment(datasets) | {"PYTHONWARNINGS": "ignore", "TQDM_MININTERVAL": "0"},
         capture_output=True,
         text=True,
         timeout=300,

@@ -16,10 +16,10 @@ import os, sys, time
 from plugins.utils.locks import hold
 with hold(sys.argv[1], "OUTPUT_DIR", "training"):
     if os.fork() == 0:  # as a loader's worker, which may outlive its parent
+        print("held", flush=True)  # by the parent: this process has closed its copy of the file
         os.close(1)
         time.sleep(60)
         os._exit(0)
-    print("held", flush=True)
     time.sleep(60)
 """
 
