@@ -19,7 +19,7 @@ def nothing_left_behind() -> Iterator[None]:
     registries = [part for part in vars(registry).values() if hasattr(part, "_obj_map")]
     parts = [dict(each._obj_map) for each in registries]
     modules, path, specs = set(sys.modules), list(sys.path), dict(SPECS)
-    checks = list(catalogue._ADDED)
+    checks = list(catalogue.ADDED)
     try:
         yield
     finally:
@@ -31,6 +31,6 @@ def nothing_left_behind() -> Iterator[None]:
             if file and str(Path(file).parent) in added:
                 del sys.modules[name]
         sys.path[:] = path
-        catalogue._ADDED[:] = checks
+        catalogue.ADDED[:] = checks
         SPECS.clear()
         SPECS.update(specs)

@@ -64,9 +64,9 @@ class UsersAttack(ATTACK.get("FNA")):
     objective = staticmethod(away_from_the_person)
 
 
-def enough_probes(lab):
-    number = len(lab.probes)
+def enough_queries(runner):
+    number = len(runner.subset)
     return Verdict(PASS, f"The report attacks {number} queries.", number)
 
 
-add_check(Check("A", "Are there queries to attack?", enough_probes))
+add_check(Check("enough_queries", "A", "Are there queries to attack?", enough_queries))

@@ -1,4 +1,4 @@
-"""A check of a user's own in a report: behind ours, asked with the same lab, named once."""
+"""A check of a user's own in a report: behind ours, asked with the same runner, named once."""
 
 from types import SimpleNamespace
 
@@ -25,26 +25,26 @@ def _forget():
         yield
 
 
-def half_the_queries(lab):
-    return Verdict(PASS, "The check saw the lab.", len(lab.probes) / 2)
+def half_the_queries(runner):
+    return Verdict(PASS, "The check saw the runner.", len(runner.subset) / 2)
 
 
 def test_a_check_is_asked_behind_ours(monkeypatch):
     monkeypatch.setattr(catalogue, "CHECKS", ())
-    add_check(Check("B", "Is a half a half?", half_the_queries))
-    add_check(Check("B", "Are there many queries?", lambda lab: 1 / 0, queries=9))
-    (first, verdict), (_, skipped) = run_checks(SimpleNamespace(probes=range(8)))
-    assert (first.name, verdict.figure) == ("half the queries", 4.0)
-    assert (skipped.state, skipped.sentence) == ("SKIPPED", "8 queries are too few; expected 9")
+    add_check(Check("half", "B", "Is a half a half?", half_the_queries))
+    add_check(Check("many", "B", "Are there many queries?", lambda runner: 1 / 0, queries=9))
+    (first, verdict), (_, skipped) = run_checks(SimpleNamespace(subset=range(8)))
+    assert (first.id, verdict.value) == ("half", 4.0)
+    assert (skipped.state, skipped.explanation) == ("SKIPPED", "Needs at least 9 queries, got 8.")
 
 
 def test_a_module_of_a_user_adds_its_check():
     setup_cfg(plugins=[str(USERS_PARTS)])
-    assert [check.name for check in all_checks()[len(CHECKS) :]] == ["enough probes"]
+    assert [check.id for check in all_checks()[len(CHECKS) :]] == ["enough_queries"]
 
 
-def test_a_check_needs_a_known_group_and_a_new_name():
-    with pytest.raises(InputError, match=r"half the queries: no group 'Z'; known: A, B, C, D"):
-        add_check(Check("Z", "?", half_the_queries))
-    with pytest.raises(InputError, match="check deterministic: there is one of this name"):
-        add_check(next(check for check in CHECKS if check.name == "deterministic"))
+def test_a_check_needs_a_known_group_and_a_new_id():
+    with pytest.raises(InputError, match=r"half: no group 'Z'; known: A, B, C, D"):
+        add_check(Check("half", "Z", "?", half_the_queries))
+    with pytest.raises(InputError, match="check deterministic: there is one of this id"):
+        add_check(next(check for check in CHECKS if check.id == "deterministic"))

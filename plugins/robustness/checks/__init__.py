@@ -1,4 +1,4 @@
-"""Checks: may the robust figures of a model be believed?"""
+"""Checks: can the robust accuracy of a report be trusted?"""
 
 from plugins.robustness.checks.catalogue import (
     CHECKS,
@@ -9,19 +9,17 @@ from plugins.robustness.checks.catalogue import (
     run_checks,
 )
 from plugins.robustness.checks.verdict import (
-    ESTABLISHED,
     FAIL,
     NOT_ESTABLISHED,
     PASS,
     SKIPPED,
     WARN,
     Verdict,
-    stamp,
+    headline,
 )
 
 __all__ = [
     "CHECKS",
-    "ESTABLISHED",
     "FAIL",
     "GROUPS",
     "NOT_ESTABLISHED",
@@ -32,6 +30,6 @@ __all__ = [
     "Verdict",
     "add_check",
     "all_checks",
+    "headline",
     "run_checks",
-    "stamp",
 ]
