@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.value import Figure
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from plugins.attacks.features import row_groups
