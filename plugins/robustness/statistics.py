@@ -24,10 +24,10 @@ def bootstrap_interval(values: Tensor, clusters: Tensor, seed: int = 0) -> tuple
     Args:
         values: (Q,) one per query.
         clusters: (Q,) the person of each, or a number of its own to draw queries.
-        seed: of the draws.
+        seed: seed of the resampling.
 
     Returns:
-        The 95 % interval; of one cluster its mean twice; of no value NaN twice.
+        The 95 % interval; for one cluster its mean twice; without values NaN twice.
     """
     if not len(values):
         return float("nan"), float("nan")

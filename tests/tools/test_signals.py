@@ -132,7 +132,8 @@ def test_attacks(market, weights, tmp_path, tool):
     *log, said = run_signalled(tool, place, "SIGINT", *words, datasets=market)
     assert not [line for line in log if "nterrupt" in line]
     assert said == (
-        "interrupted by SIGINT: what the attacks found is kept in --out; the same command goes on"
+        "interrupted by SIGINT: the results of the attacks are kept in --out; the same command "
+        "resumes"
     )
 
 
