@@ -6,7 +6,7 @@ from torch import nn
 from plugins.config import Key, add_keys
 from plugins.modeling.losses import Loss
 from plugins.registry import ATTACK, LOSS, TEMPORAL
-from plugins.robustness.checks import PASS, Check, Verdict, add_check
+from plugins.robustness.checks import Check, add_check, at_least
 
 
 def add_config(cfg):
@@ -66,7 +66,7 @@ class UsersAttack(ATTACK.get("FNA")):
 
 def enough_queries(runner):
     number = len(runner.subset)
-    return Verdict(PASS, f"The report attacks {number} queries.", number)
+    return at_least(number, 1, 1, "queries", f"The checks attack {number} queries.")
 
 
 add_check(Check("enough_queries", "A", "Are there queries to attack?", enough_queries))

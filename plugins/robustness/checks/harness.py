@@ -94,10 +94,10 @@ def no_side_effects(runner: AttackRunner) -> Verdict:
     }
     changed = [name for name, same in unchanged.items() if not same]
     explanation = (
-        f"An attack changed {len(changed)} of {', '.join(unchanged)}"
-        f"{': ' * bool(changed)}{', '.join(changed)}."
+        f"An attack changed {len(changed)} of {len(unchanged)} things that it must not change "
+        f"({', '.join(changed or unchanged)})."
     )
-    return at_most(len(changed), 0, 0, "changes", explanation)
+    return at_most(len(changed), 0, 0, "things", explanation)
 
 
 def right_gradient(runner: AttackRunner) -> Verdict:
