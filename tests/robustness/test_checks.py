@@ -23,8 +23,8 @@ from plugins.robustness.checks import (
     retrieval,
     run_checks,
     strength,
+    warn_of_skipped,
 )
-from plugins.robustness.checks.catalogue import warn_of_skipped
 from plugins.robustness.checks.verdict import Verdict, at_least, at_most
 from plugins.robustness.levels import REFERENCE_ATTACK
 from plugins.robustness.probes import RandomPerturbation, equal_volume_radius

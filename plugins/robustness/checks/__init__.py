@@ -2,21 +2,15 @@
 
 A module of --plugins adds a check of its own to every report:
 
+    @check("enough_queries", "A", "Are there enough queries?")
     def enough_queries(runner: AttackRunner) -> Verdict:
         number = len(runner.subset)
         return at_least(number, 32, 8, "queries", f"The checks attack {number} queries.")
-
-    add_check(Check("enough_queries", "A", "Are there enough queries?", enough_queries))
 """
 
-from plugins.robustness.checks.catalogue import (
-    CHECKS,
-    GROUPS,
-    Check,
-    add_check,
-    all_checks,
-    run_checks,
-)
+from plugins.robustness.checks import generality, harness, masking, retrieval, strength
+from plugins.robustness.checks.check import CHECKS, FEW, GROUPS, Check, all_checks, check
+from plugins.robustness.checks.run import run_checks, warn_of_skipped
 from plugins.robustness.checks.verdict import (
     FAIL,
     NOT_ESTABLISHED,
@@ -33,6 +27,7 @@ from plugins.robustness.checks.verdict import (
 __all__ = [
     "CHECKS",
     "FAIL",
+    "FEW",
     "GROUPS",
     "NOT_ESTABLISHED",
     "PASS",
@@ -40,11 +35,17 @@ __all__ = [
     "WARN",
     "Check",
     "Verdict",
-    "add_check",
     "all_checks",
     "at_least",
     "at_most",
+    "check",
+    "generality",
+    "harness",
     "headline",
+    "masking",
+    "retrieval",
     "run_checks",
     "skipped",
+    "strength",
+    "warn_of_skipped",
 ]

@@ -6,6 +6,7 @@ A number that does not generalize is still correct, so these checks warn but nev
 from torch import Tensor
 
 from plugins.attacks.objectives import rank_margin
+from plugins.robustness.checks.check import check
 from plugins.robustness.checks.harness import changed_share
 from plugins.robustness.checks.retrieval import UNEVEN, WIDE
 from plugins.robustness.checks.verdict import PASS, WARN, Verdict, skipped
@@ -28,6 +29,7 @@ TRAININGS = 3
 NOTHING = "Clean Rank-1 is 0 %{}, so an attack has nothing to lower."
 
 
+@check("mirrored_images", "D", "Does Rank-1 hold with and without mirrored images?")
 def mirrored_images(runner: AttackRunner) -> Verdict:
     """Invert TEST.FLIP, and attack that anew."""
     other = runner.direction.mirrored()
@@ -39,6 +41,7 @@ def mirrored_images(runner: AttackRunner) -> Verdict:
     return compare(runner, rank_1(attacked), f"{words} mirrored images (clean {clean:.1f} %)")
 
 
+@check("reranking", "D", "Does Rank-1 hold for re-ranked lists?")
 def reranking(runner: AttackRunner) -> Verdict:
     """Re-rank the lists of the attacked queries; the attack itself knows the plain lists only."""
     options = runner.cfg.TEST.RERANK
@@ -59,6 +62,7 @@ def reranking(runner: AttackRunner) -> Verdict:
     return compare(runner, attacked, f"re-ranked (clean {clean:.1f} %)", rank_1(stats))
 
 
+@check("gallery_size", "D", "Does Rank-1 hold for smaller galleries?")
 def gallery_size(runner: AttackRunner) -> Verdict:
     """Leave out gallery items of other people, and attack anew."""
     if nothing_to_lower(runner, runner.direction):
@@ -82,6 +86,7 @@ def gallery_size(runner: AttackRunner) -> Verdict:
     return Verdict(PASS if gap <= UNEVEN else WARN, explanation, gap, "points")
 
 
+@check("training_people", "D", "Does Rank-1 hold for people of the training set?")
 def training_people(runner: AttackRunner) -> Verdict:
     """Evaluate and attack people of the training set."""
     direction = runner.direction.training_people()
@@ -96,6 +101,7 @@ def training_people(runner: AttackRunner) -> Verdict:
     return compare(runner, rank_1(attacked), f"for people seen in training (clean {clean:.1f} %)")
 
 
+@check("other_norm", "D", "Does Rank-1 hold in another norm?")
 def other_norm(runner: AttackRunner) -> Verdict:
     """Attack within the ball of the other norm that has the same volume."""
     if nothing_to_lower(runner, runner.direction):
@@ -110,6 +116,7 @@ def other_norm(runner: AttackRunner) -> Verdict:
     return compare(runner, rank_1(attacked), f"within {norm} eps {eps:.4g}, a ball of equal volume")
 
 
+@check("patch", "D", "Does Rank-1 hold against a printed patch?")
 def patch(runner: AttackRunner) -> Verdict:
     """Attack with any pixels inside a square."""
     if nothing_to_lower(runner, runner.direction):
@@ -120,6 +127,7 @@ def patch(runner: AttackRunner) -> Verdict:
     return compare(runner, rank_1(attacked), f"with a patch on {PATCH_SHARE:.0%} of the image")
 
 
+@check("illumination", "D", "Does Rank-1 hold in other illumination?")
 def illumination(runner: AttackRunner) -> Verdict:
     """Change the illumination."""
     if nothing_to_lower(runner, runner.direction):
@@ -131,6 +139,7 @@ def illumination(runner: AttackRunner) -> Verdict:
     return compare(runner, rank_1(attacked), words)
 
 
+@check("training_seeds", "D", "Does Rank-1 hold for other training seeds?")
 def training_seeds(runner: AttackRunner) -> Verdict:
     """Attack the same network trained with other seeds."""
     number = 1 + len(runner.other_seeds)

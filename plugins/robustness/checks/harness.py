@@ -10,6 +10,7 @@ from torch import Tensor
 from plugins.attacks import PerturbationSet
 from plugins.attacks.features import attacking, row_groups
 from plugins.attacks.projections import to_uint8
+from plugins.robustness.checks.check import check
 from plugins.robustness.checks.verdict import FAIL, PASS, WARN, Verdict, at_least, at_most, skipped
 from plugins.robustness.fingerprint import hash_weights
 from plugins.robustness.levels import REFERENCE_ATTACK
@@ -38,6 +39,7 @@ DETERMINISTIC = 1e-5
 RANDOM = "The forward pass is random; see the check 'deterministic'."
 
 
+@check("zero_budget", "A", "Does an attack with eps 0 change nothing?")
 def zero_budget(runner: AttackRunner) -> Verdict:
     """Attack within eps 0."""
     batch, guides = runner.sample
@@ -48,6 +50,7 @@ def zero_budget(runner: AttackRunner) -> Verdict:
     return at_most(change, 0, 0, "gray levels", explanation)
 
 
+@check("within_budget", "A", "Are attacked images within the budget, also as PNG files?")
 def within_budget(runner: AttackRunner) -> Verdict:
     """Measure each attack's perturbations; for a sample also frames, channels and PNG files."""
     batch, clean = runner.sample[0], runner.sample[0]["images"]
@@ -66,6 +69,7 @@ def within_budget(runner: AttackRunner) -> Verdict:
     return at_most(excess[worst], ROUNDING, ROUNDING, "gray levels", explanation)
 
 
+@check("same_features", "A", "Is the attacked model the evaluated one?")
 def same_features(runner: AttackRunner) -> Verdict:
     """Compare the attacked forward pass with the features that the evaluator ranked."""
     if runner.forward_change() > DETERMINISTIC:
@@ -80,6 +84,7 @@ def same_features(runner: AttackRunner) -> Verdict:
     return at_most(change, SAME_FEATURE, OTHER_FEATURE, "of the feature's length", explanation)
 
 
+@check("no_side_effects", "A", "Does an attack leave model and batch unchanged?")
 def no_side_effects(runner: AttackRunner) -> Verdict:
     """Compare parameters, buffers, batch and gradients before and after an attack."""
     batch, guides = runner.sample
@@ -100,6 +105,7 @@ def no_side_effects(runner: AttackRunner) -> Verdict:
     return at_most(len(changed), 0, 0, "things", explanation)
 
 
+@check("right_gradient", "A", "Does the gradient match finite differences?")
 def right_gradient(runner: AttackRunner) -> Verdict:
     """Correlate autograd with finite differences of each row along random directions of the image.
 
@@ -156,6 +162,7 @@ def directional_derivatives(runner: AttackRunner) -> tuple[Tensor, Tensor]:
     return expected, torch.stack(measured)
 
 
+@check("budget_used", "A", "Did every attack use its budget?")
 def budget_used(runner: AttackRunner) -> Verdict:
     """Judge the mean perturbation of the attack that used least of its budget."""
     verdicts = []
@@ -170,6 +177,7 @@ def budget_used(runner: AttackRunner) -> Verdict:
     return min(verdicts, key=lambda pair: ((FAIL, WARN, PASS).index(pair[1].state), pair[0]))[1]
 
 
+@check("reach", "A", "Can every attack reach the edge of its budget?")
 def reach(runner: AttackRunner) -> Verdict:
     """Compare steps times step size with eps, for the attack with the shortest reach."""
     reaches = {
@@ -182,6 +190,7 @@ def reach(runner: AttackRunner) -> Verdict:
     return Verdict(state, explanation, reaches[least], "eps")
 
 
+@check("objective_rises", "A", "Does every attack raise its objective?")
 def objective_rises(runner: AttackRunner) -> Verdict:
     """Judge the share of queries whose objective rose or whose Rank-1 failed."""
     shares = {}

@@ -8,6 +8,7 @@ import itertools
 
 from torch import Tensor
 
+from plugins.robustness.checks.check import FEW, check
 from plugins.robustness.checks.harness import DETERMINISTIC
 from plugins.robustness.checks.strength import TOO_MUCH, gain, tolerance
 from plugins.robustness.checks.verdict import FAIL, PASS, WARN, Verdict, at_least, at_most, skipped
@@ -32,6 +33,7 @@ HOPS = 10
 BROKEN = 5.0
 
 
+@check("zero_gradients", "C", "Does every query have a gradient?")
 def zero_gradients(runner: AttackRunner) -> Verdict:
     """Judge the share of queries whose gradient is 0 at the start."""
     share = float(runner.run_on_all(REFERENCE_ATTACK).zero_gradient.double().mean())
@@ -39,6 +41,7 @@ def zero_gradients(runner: AttackRunner) -> Verdict:
     return at_most(share, NO_GRADIENT, MUCH_NO_GRADIENT, "share", explanation)
 
 
+@check("stronger_than_noise", "C", "Is the attack stronger than random noise?", queries=FEW)
 def stronger_than_noise(runner: AttackRunner) -> Verdict:
     """Compare the attack with random noise."""
     attack, samples = runner.make_attack(REFERENCE_ATTACK), runner.level.noise_samples
@@ -47,6 +50,9 @@ def stronger_than_noise(runner: AttackRunner) -> Verdict:
     return leads(runner, noise.margin, f"the worst of {samples} noise samples")
 
 
+@check(
+    "stronger_than_square", "C", "Is the attack stronger than random search (Square)?", queries=FEW
+)
 def stronger_than_square(runner: AttackRunner) -> Verdict:
     """Compare the attack with a random search that sees distances only."""
     if runner.threat.norm != "linf":
@@ -56,6 +62,11 @@ def stronger_than_square(runner: AttackRunner) -> Verdict:
     return leads(runner, square.margin, f"the Square attack ({queries} passes)")
 
 
+@check(
+    "stronger_than_hop_skip_jump",
+    "C",
+    "Is the attack stronger than a decision-based attack (HopSkipJump)?",
+)
 def stronger_than_hop_skip_jump(runner: AttackRunner) -> Verdict:
     """Compare the attack with HopSkipJump, which sees only the first item of each list."""
     number = runner.level.hsj_queries
@@ -71,6 +82,12 @@ def stronger_than_hop_skip_jump(runner: AttackRunner) -> Verdict:
     return leads(runner, stats.margin, "HopSkipJump", rows)
 
 
+@check(
+    "stronger_than_transfer",
+    "C",
+    "Is the attack stronger than transfer from an undefended model?",
+    queries=FEW,
+)
 def stronger_than_transfer(runner: AttackRunner) -> Verdict:
     """Compare the attack with images crafted on an undefended model, on which it must succeed."""
     transfer = runner.transferred()
@@ -109,6 +126,12 @@ def leads(runner: AttackRunner, margins: Tensor, words: str, rows: Tensor | None
     return at_least(share, LEADS, HARDLY_LEADS, "share", explanation)
 
 
+@check(
+    "chance_at_large_budget",
+    "C",
+    "Does Rank-1 drop to chance when the budget is very large?",
+    queries=FEW,
+)
 def chance_at_large_budget(runner: AttackRunner) -> Verdict:
     """Compare Rank-1 within a very large budget with that of a random list."""
     eps = large_budget(runner)
@@ -120,6 +143,7 @@ def chance_at_large_budget(runner: AttackRunner) -> Verdict:
     return at_most(points, passes, max(TOO_MUCH, 2 * passes), "points", explanation)
 
 
+@check("falls_with_eps", "C", "Does Rank-1 fall as the budget grows?", queries=FEW)
 def falls_with_eps(runner: AttackRunner) -> Verdict:
     """Judge the largest rise of Rank-1 from a budget of the curve to the next larger one."""
     stats = [runner.run_on_subset(REFERENCE_ATTACK, eps=eps) for eps in curve_budgets(runner)]
@@ -129,6 +153,7 @@ def falls_with_eps(runner: AttackRunner) -> Verdict:
     return gain(smaller, larger, "Largest rise of Rank-1 between consecutive budgets:")
 
 
+@check("deterministic", "C", "Is the forward pass deterministic?")
 def deterministic(runner: AttackRunner) -> Verdict:
     """Compare two forward passes of one batch."""
     change, eot = runner.forward_change(), runner.make_attack(REFERENCE_ATTACK).recipe.eot

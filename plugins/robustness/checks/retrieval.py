@@ -4,6 +4,7 @@ import torch
 
 from plugins.attacks.objectives import rank_margin
 from plugins.evaluation.distance import CHUNK
+from plugins.robustness.checks.check import check
 from plugins.robustness.checks.verdict import FAIL, PASS, WARN, Verdict, at_least, at_most, skipped
 from plugins.robustness.runner import AttackRunner
 from plugins.robustness.statistics import (
@@ -29,6 +30,7 @@ WIDE, UNEVEN = 10.0, 20.0
 ENOUGH = 10
 
 
+@check("feature_collapse", "D", "Do features differ in many directions?")
 def feature_collapse(runner: AttackRunner) -> Verdict:
     """Compute effective rank and mean pairwise cosine of the clean gallery."""
     gallery = runner.guides.compared_gallery
@@ -42,6 +44,7 @@ def feature_collapse(runner: AttackRunner) -> Verdict:
     return at_least(rank, DIVERSE, COLLAPSED, "directions", explanation)
 
 
+@check("ties", "D", "Are right answers right without ties?")
 def ties(runner: AttackRunner) -> Verdict:
     """Count right answers in which equal distances keep the gallery's order; ties are misses."""
     hits = runner.clean_scores.hit
@@ -50,6 +53,7 @@ def ties(runner: AttackRunner) -> Verdict:
     return at_most(share, TIES, MANY_TIES, "share", explanation)
 
 
+@check("clean_accuracy", "D", "Is there clean accuracy to defend?")
 def clean_accuracy(runner: AttackRunner) -> Verdict:
     """Compare clean Rank-1, ties being misses, with chance."""
     clean = 100 * float(strictly_right(runner).double().mean())
@@ -61,6 +65,7 @@ def clean_accuracy(runner: AttackRunner) -> Verdict:
     return at_least(clean - chance, USEFUL, USELESS, "points", explanation)
 
 
+@check("enough_people", "D", "Are there enough people?")
 def enough_people(runner: AttackRunner) -> Verdict:
     """Compute the 95 % interval of the worst case over people.
 
@@ -82,6 +87,7 @@ def enough_people(runner: AttackRunner) -> Verdict:
     return Verdict(PASS if width <= WIDE else WARN, explanation, width, "points")
 
 
+@check("cameras", "D", "Are the cameras about equally robust?")
 def cameras(runner: AttackRunner) -> Verdict:
     """Compare the query cameras with the highest and the lowest worst case."""
     shares = {

@@ -1,6 +1,7 @@
 """Group B: is the attack as strong as it can be made, or would a stronger one break more?"""
 
 from plugins.attacks.attack import SEEDS
+from plugins.robustness.checks.check import FEW, check
 from plugins.robustness.checks.verdict import PASS, WARN, Verdict, at_most
 from plugins.robustness.levels import REFERENCE_ATTACK
 from plugins.robustness.results import AttackStats, rank_1, worst_case
@@ -13,6 +14,7 @@ GAIN, TOO_MUCH = 1.0, 5.0
 STEP_SIZES = (0.1, 0.25, 0.5)
 
 
+@check("single_step", "B", "Are many steps at least as strong as one step?", queries=FEW)
 def single_step(runner: AttackRunner) -> Verdict:
     """Compare one step of eps with many steps, both along the sign of the gradient."""
     eps = runner.threat.eps
@@ -22,6 +24,7 @@ def single_step(runner: AttackRunner) -> Verdict:
     return gain(single, plain_ascent(runner, 0.25), "One step lowers Rank-1 further than many by")
 
 
+@check("more_steps", "B", "Has the attack converged (twice the steps)?", queries=FEW)
 def more_steps(runner: AttackRunner) -> Verdict:
     """Double the steps."""
     steps = 2 * runner.make_attack(REFERENCE_ATTACK).recipe.steps
@@ -30,6 +33,7 @@ def more_steps(runner: AttackRunner) -> Verdict:
     return gain(longer, runner.run_on_subset(REFERENCE_ATTACK), words)
 
 
+@check("more_restarts", "B", "Has the attack converged (more random starts)?", queries=FEW)
 def more_restarts(runner: AttackRunner) -> Verdict:
     """Start from more random points."""
     restarts = runner.make_attack(REFERENCE_ATTACK).recipe.restarts
@@ -39,6 +43,7 @@ def more_restarts(runner: AttackRunner) -> Verdict:
     return gain(more, runner.run_on_subset(REFERENCE_ATTACK), words)
 
 
+@check("other_seeds", "B", "Do other attack seeds agree?", queries=FEW)
 def other_seeds(runner: AttackRunner) -> Verdict:
     """Repeat the reference attack with random starts of other seeds."""
     attack, reference = runner.make_attack(REFERENCE_ATTACK), runner.run_on_subset(REFERENCE_ATTACK)
@@ -54,6 +59,7 @@ def other_seeds(runner: AttackRunner) -> Verdict:
     return at_most(gap, passes, max(TOO_MUCH, 2 * passes), "points", explanation)
 
 
+@check("step_sizes", "B", "Is APGD at least as strong as any step size?", queries=FEW)
 def step_sizes(runner: AttackRunner) -> Verdict:
     """Compare the best of several step sizes of plain gradient ascent with APGD."""
     ascents = {size: plain_ascent(runner, size) for size in STEP_SIZES}
@@ -62,12 +68,14 @@ def step_sizes(runner: AttackRunner) -> Verdict:
     return gain(ascents[best], runner.run_on_subset(REFERENCE_ATTACK), words)
 
 
+@check("stronger_than_fna", "B", "Is the rank margin at least as strong as FNA?", queries=FEW)
 def stronger_than_fna(runner: AttackRunner) -> Verdict:
     """Compare FNA, which papers report, with the reference attack."""
     words = f"FNA lowers Rank-1 further than {REFERENCE_ATTACK} by"
     return gain(runner.run_on_all("FNA"), runner.run_on_all(REFERENCE_ATTACK), words)
 
 
+@check("single_attack", "B", "Is one attack as strong as the worst case of all?")
 def single_attack(runner: AttackRunner) -> Verdict:
     """Compare the per-query worst case with the strongest single attack."""
     stats = runner.run_level()

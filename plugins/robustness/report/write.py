@@ -13,7 +13,7 @@ from plugins.data.datasets.tracklet import as_tracklet
 from plugins.engine.checkpoint import OPTIONAL_KEYS
 from plugins.engine.trainer import load_model
 from plugins.errors import InputError
-from plugins.robustness.checks.catalogue import warn_of_skipped
+from plugins.robustness.checks import warn_of_skipped
 from plugins.robustness.evaluator import evaluate_clean
 from plugins.robustness.levels import LEVELS, REFERENCE_ATTACK
 from plugins.robustness.report.card import make_card, write_card
