@@ -101,13 +101,12 @@ class RobustEvaluator(VVIEvaluator):
         super().__init__(cfg, dataset)
         self.attacks = {name: build_attack(name, cfg, "TEST.ATTACKS") for name in cfg.TEST.ATTACKS}
         self.saved = list(self.attacks) if cfg.ATTACK.SAVE_IMAGES else []
-        if self.saved:
-            make_folder(cfg.ATTACK.SAVE_IMAGES, "ATTACK.SAVE_IMAGES")
-            warn_of_fractions(cfg)
         self.adapter = Adapter(model, cfg)
         self.dataset, self.items = dataset, [*dataset.query, *dataset.gallery]
         if self.saved:
             require_outside("ATTACK.SAVE_IMAGES", cfg.ATTACK.SAVE_IMAGES, self.items)
+            make_folder(cfg.ATTACK.SAVE_IMAGES, "ATTACK.SAVE_IMAGES")
+            warn_of_fractions(cfg)
         self.cfg, self.clips, self.name = cfg, clips, name
 
     @classmethod

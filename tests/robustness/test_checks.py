@@ -184,7 +184,7 @@ def test_the_figure_of_seeds_is_their_range(tmp_path):
     lucky = runner_of(Undefended(), tmp_path, "ATTACK.EPS", "0.5", level=replace(TINY, seeds=8))
     verdict = strength.other_seeds(lucky)
     figures = [float(word) for word in verdict.explanation.split(": ")[1].rstrip(" %.").split(", ")]
-    assert len(figures) == 9 and figures[0] == round(rank_1(lucky.probe(REFERENCE_ATTACK)), 1)
+    assert len(figures) == 9 and figures[0] == round(rank_1(lucky.run_on_subset(REFERENCE_ATTACK)), 1)
     assert verdict.value == pytest.approx(max(figures) - min(figures))
 
 
@@ -242,7 +242,7 @@ def test_noise_that_leaves_frames_or_channels_is_outside(threat):
     batch = clips()
     noise = PerturbationSet(ThreatModel(), batch).random_point(0, 0)
     inside = (
-        RandomPerturbation(threat, draws=3)
+        RandomPerturbation(threat, samples=3)
         .run(features_of, batch, guides_of(batch))
         .batch["images"]
     )
@@ -435,14 +435,14 @@ def test_a_few_people_who_are_all_alike_are_not_enough(tmp_path, queries):
 
 def test_the_same_attack_is_made_once_and_after_a_stop_not_again(tmp_path):
     first = runner_of(Undefended(), tmp_path)
-    done = first.outcomes(REFERENCE_ATTACK)
-    assert first.outcomes(REFERENCE_ATTACK) is done and len(first.all_outcomes()) == 1
-    part = first.probe(REFERENCE_ATTACK)
-    assert len(first.all_outcomes()) == 1
+    done = first.run_on_all(REFERENCE_ATTACK)
+    assert first.run_on_all(REFERENCE_ATTACK) is done and len(first.all_stats()) == 1
+    part = first.run_on_subset(REFERENCE_ATTACK)
+    assert len(first.all_stats()) == 1
     assert torch.equal(part.margin, done.margin[torch.isin(done.rows, first.probes)])
-    again = runner_of(Undefended(), tmp_path).outcomes(REFERENCE_ATTACK)
+    again = runner_of(Undefended(), tmp_path).run_on_all(REFERENCE_ATTACK)
     assert again.seconds == done.seconds and torch.equal(again.features, done.features)
-    other = runner_of(Quantized(), tmp_path).outcomes(REFERENCE_ATTACK)
+    other = runner_of(Quantized(), tmp_path).run_on_all(REFERENCE_ATTACK)
     assert not torch.equal(other.features, done.features)
 
 
