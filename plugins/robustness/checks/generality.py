@@ -124,7 +124,9 @@ def patch(runner: AttackRunner) -> Verdict:
     recipe = runner.make_attack(REFERENCE_ATTACK).recipe
     attack = Patch(recipe, runner.cfg.ATTACK.SEED, runner.threat.infrared)
     attacked = runner.run("Patch", attack)
-    return compare(runner, rank_1(attacked), f"with a patch on {PATCH_SHARE:.0%} of the image")
+    return compare(
+        runner, rank_1(attacked), f"with a patch on {100 * PATCH_SHARE:g} % of the image"
+    )
 
 
 @check("illumination", "D", "Does Rank-1 hold in other illumination?")

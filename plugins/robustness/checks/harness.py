@@ -201,7 +201,7 @@ def objective_rises(runner: AttackRunner) -> Verdict:
     least = min(shares, key=lambda name: shares[name])
     explanation = (
         "Smallest share of queries whose objective rose or whose Rank-1 failed: "
-        f"{shares[least]:.1%} ({least})."
+        f"{100 * shares[least]:.1f} % ({least})."
     )
     return at_least(shares[least], RISES, HARDLY_RISES, "share", explanation)
 

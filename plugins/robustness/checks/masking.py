@@ -37,7 +37,7 @@ BROKEN = 5.0
 def zero_gradients(runner: AttackRunner) -> Verdict:
     """Judge the share of queries whose gradient is 0 at the start."""
     share = float(runner.run_on_all(REFERENCE_ATTACK).zero_gradient.double().mean())
-    explanation = f"Queries with a zero gradient at the start: {share:.1%}."
+    explanation = f"Queries with a zero gradient at the start: {100 * share:.1f} %."
     return at_most(share, NO_GRADIENT, MUCH_NO_GRADIENT, "share", explanation)
 
 
@@ -120,8 +120,8 @@ def leads(runner: AttackRunner, margins: Tensor, words: str, rows: Tensor | None
     share = float(ahead.double().mean())
     kept = 100 - 100 * float((margins > 0).double().mean())
     explanation = (
-        f"The attack reaches at least the rank margin of {words} on {share:.1%} of {len(ahead)} "
-        f"queries; Rank-1 is {rank_1(stats):.1f} % under the attack, {kept:.1f} % under the other."
+        f"The attack reaches at least the rank margin of {words} on {100 * share:.1f} % of "
+        f"{len(ahead)} queries; Rank-1 is {rank_1(stats):.1f} % under the attack, {kept:.1f} % under the other."
     )
     return at_least(share, LEADS, HARDLY_LEADS, "share", explanation)
 
@@ -150,7 +150,7 @@ def falls_with_eps(runner: AttackRunner) -> Verdict:
     smaller, larger = max(
         itertools.pairwise(stats), key=lambda pair: max(rank_1(pair[1]) - rank_1(pair[0]), 0.0)
     )
-    return gain(smaller, larger, "Largest rise of Rank-1 between consecutive budgets:")
+    return gain(smaller, larger, "Largest rise of Rank-1 between consecutive budgets: {} points")
 
 
 @check("deterministic", "C", "Is the forward pass deterministic?")

@@ -49,7 +49,7 @@ def ties(runner: AttackRunner) -> Verdict:
     """Count right answers in which equal distances keep the gallery's order; ties are misses."""
     hits = runner.clean_scores.hit
     share = float((hits & ~strictly_right(runner)).sum()) / max(int(hits.sum()), 1)
-    explanation = f"Right answers that rest on a tie between two people: {share:.1%}."
+    explanation = f"Right answers that rest on a tie between two people: {100 * share:.1f} %."
     return at_most(share, TIES, MANY_TIES, "share", explanation)
 
 

@@ -21,7 +21,9 @@ def single_step(runner: AttackRunner) -> Verdict:
     single = runner.run_on_subset(
         REFERENCE_ATTACK, optimizer="sign", steps=1, step_size=eps, restarts=1
     )
-    return gain(single, plain_ascent(runner, 0.25), "One step lowers Rank-1 further than many by")
+    return gain(
+        single, plain_ascent(runner, 0.25), "One step lowers Rank-1 by {} points more than many"
+    )
 
 
 @check("more_steps", "B", "Has the attack converged (twice the steps)?", queries=FEW)
@@ -29,7 +31,7 @@ def more_steps(runner: AttackRunner) -> Verdict:
     """Double the steps."""
     steps = 2 * runner.make_attack(REFERENCE_ATTACK).recipe.steps
     longer = runner.run_on_subset(REFERENCE_ATTACK, steps=steps)
-    words = f"Doubling the steps to {steps} lowers Rank-1 by"
+    words = f"Doubling the steps to {steps} lowers Rank-1 by {{}} points"
     return gain(longer, runner.run_on_subset(REFERENCE_ATTACK), words)
 
 
@@ -39,7 +41,7 @@ def more_restarts(runner: AttackRunner) -> Verdict:
     restarts = runner.make_attack(REFERENCE_ATTACK).recipe.restarts
     number = max(runner.level.more_restarts, 2 * restarts)
     more = runner.run_on_subset(REFERENCE_ATTACK, restarts=number)
-    words = f"Raising the random starts from {restarts} to {number} lowers Rank-1 by"
+    words = f"Raising the random starts from {restarts} to {number} lowers Rank-1 by {{}} points"
     return gain(more, runner.run_on_subset(REFERENCE_ATTACK), words)
 
 
@@ -64,14 +66,14 @@ def step_sizes(runner: AttackRunner) -> Verdict:
     """Compare the best of several step sizes of plain gradient ascent with APGD."""
     ascents = {size: plain_ascent(runner, size) for size in STEP_SIZES}
     best = min(ascents, key=lambda size: rank_1(ascents[size]))
-    words = f"Plain steps of {best:g} eps lower Rank-1 further than APGD by"
+    words = f"Plain steps of {best:g} eps lower Rank-1 by {{}} points more than APGD"
     return gain(ascents[best], runner.run_on_subset(REFERENCE_ATTACK), words)
 
 
 @check("stronger_than_fna", "B", "Is the rank margin at least as strong as FNA?", queries=FEW)
 def stronger_than_fna(runner: AttackRunner) -> Verdict:
     """Compare FNA, which papers report, with the reference attack."""
-    words = f"FNA lowers Rank-1 further than {REFERENCE_ATTACK} by"
+    words = f"FNA lowers Rank-1 by {{}} points more than {REFERENCE_ATTACK}"
     return gain(runner.run_on_all("FNA"), runner.run_on_all(REFERENCE_ATTACK), words)
 
 
@@ -103,11 +105,11 @@ def gain(stronger: AttackStats, reference: AttackStats, words: str) -> Verdict:
     Args:
         stronger: the attack that should not be stronger.
         reference: the attack it is compared with.
-        words: beginning of the explanation, before the number of points.
+        words: the explanation, with {} for the number of points.
     """
     passes = tolerance(reference)
     points = max(rank_1(reference) - rank_1(stronger), 0.0)
-    explanation = f"{words} {points:.3g} points ({int(reference.valid.sum())} queries)."
+    explanation = f"{words.format(f'{points:.3g}')} ({int(reference.valid.sum())} queries)."
     return at_most(points, passes, max(TOO_MUCH, 2 * passes), "points", explanation)
 
 
