@@ -121,7 +121,8 @@ def leads(runner: AttackRunner, margins: Tensor, words: str, rows: Tensor | None
     kept = 100 - 100 * float((margins > 0).double().mean())
     explanation = (
         f"The attack reaches at least the rank margin of {words} on {100 * share:.1f} % of "
-        f"{len(ahead)} queries; Rank-1 is {rank_1(stats):.1f} % under the attack, {kept:.1f} % under the other."
+        f"{len(ahead)} queries; Rank-1 is {rank_1(stats):.1f} % under the attack, {kept:.1f} % "
+        "under the other."
     )
     return at_least(share, LEADS, HARDLY_LEADS, "share", explanation)
 
