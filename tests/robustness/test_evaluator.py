@@ -341,7 +341,7 @@ def test_an_attack_that_cannot_reach_its_budget_is_told_and_for_l2_refused(caplo
     told = r"{}: 15 steps of 1 reach 15, less than ATTACK\.EPS {}; .*STEP_SIZE or ATTACK\.STEPS"
     for name in ("SMA", "FNA", "GOAT", "LTA", "TMA"):
         assert not check(name)
-        assert re.task(told.format(name, 16), check(name, "ATTACK.EPS", 16.0))
+        assert re.search(told.format(name, 16), check(name, "ATTACK.EPS", 16.0))
         assert not check(name, "ATTACK.EPS", 16.0, "ATTACK.STEPS", 16)
         far = ("ATTACK.NORM", "l2", "ATTACK.EPS", 300.0)
         with pytest.raises(InputError, match=told.format(name, 300)):
