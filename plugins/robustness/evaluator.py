@@ -1,7 +1,6 @@
 """Evaluates a model clean and under every attack of TEST.ATTACKS."""
 
 import logging
-import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from torch.utils.data import BatchSampler, SequentialSampler
 
 from plugins.attacks import Adapter, Attack, build_attack
 from plugins.attacks.attack import read_attack
-from plugins.attacks.budget import check_reach, warn_once
+from plugins.attacks.budget import check_reach
 from plugins.data import build_test_loader
 from plugins.data.build import build_test_clips
 from plugins.data.clips import ClipDataset
@@ -34,7 +33,7 @@ from plugins.evaluation.vvi_evaluator import EvaluatedSet, SearchedTrial
 from plugins.registry import EVALUATOR
 from plugins.robustness.attack_rows import attack_rows, reread_features
 from plugins.robustness.batches import RowBatches
-from plugins.robustness.export import AttackedSet
+from plugins.robustness.export import AttackedSet, row_of_files, warn_of_fractions
 from plugins.robustness.fingerprint import fingerprint
 from plugins.robustness.results import (
     AttackStats,
@@ -357,22 +356,6 @@ def _evaluate(
     evaluator = RobustEvaluator(cfg, data, model, loader.dataset, name)
     inference_on_dataset(viewed(model, cfg), loader, evaluator)
     return evaluator
-
-
-def row_of_files(attack: str) -> str:
-    """Name the row of an attack whose images come from the files they were saved in."""
-    return f"{attack} (files)"
-
-
-def warn_of_fractions(cfg: CfgNode) -> None:
-    """Warn, once, of a budget that files of whole gray levels cannot hold."""
-    eps = cfg.ATTACK.EPS
-    if cfg.ATTACK.NORM == "linf" and not float(eps).is_integer():
-        warn_once(
-            f"ATTACK.EPS: {eps:g} with ATTACK.SAVE_IMAGES: files hold whole gray levels, so that "
-            f"saved images differ by {math.floor(eps)} at most; the rows "
-            f"'{row_of_files('ATTACK')}' score the saved images"
-        )
 
 
 def attack_settings(attack: Attack) -> dict[str, Any]:

@@ -10,6 +10,7 @@ them.
 
 import csv
 import io
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -20,6 +21,7 @@ from fastreid.config import CfgNode
 from PIL import Image
 from torch import Tensor
 
+from plugins.attacks.budget import warn_once
 from plugins.attacks.projections import to_uint8
 from plugins.data.datasets.manifest import COLUMNS
 from plugins.data.datasets.tracklet import MODALITIES, as_tracklet, is_image
@@ -128,3 +130,19 @@ class AttackedSet:
     @staticmethod
     def _path(row: int, frame: int) -> str:
         return f"images/{row:06d}_{frame:04d}.png"
+
+
+def row_of_files(attack: str) -> str:
+    """Name the row of an attack whose images come from the files they were saved in."""
+    return f"{attack} (files)"
+
+
+def warn_of_fractions(cfg: CfgNode) -> None:
+    """Warn, once, of a budget that files of whole gray levels cannot hold."""
+    eps = cfg.ATTACK.EPS
+    if cfg.ATTACK.NORM == "linf" and not float(eps).is_integer():
+        warn_once(
+            f"ATTACK.EPS: {eps:g} with ATTACK.SAVE_IMAGES: files hold whole gray levels, so that "
+            f"saved images differ by {math.floor(eps)} at most; the rows "
+            f"'{row_of_files('ATTACK')}' score the saved images"
+        )
