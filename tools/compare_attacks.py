@@ -5,7 +5,7 @@ python tools/compare_attacks.py --config-file logs/run/config.yaml --out compari
     MODEL.WEIGHTS logs/run/model_final.pth TEST.ATTACKS "['SMA','FNA','RankMargin']"
 
 Writes comparison.md and comparison.json; each column has its own folder there, and in
-ATTACK.SAVE_IMAGES. The same command goes on after a stop.
+ATTACK.SAVE_IMAGES. The same command resumes an interrupted comparison.
 """
 
 import argparse
@@ -41,11 +41,13 @@ def parse_arguments() -> argparse.Namespace:
     return parse(parser)
 
 
-@command(parse_arguments, kept="what the attacks found is kept in --out; the same command goes on")
+@command(
+    parse_arguments, kept="the results of the attacks are kept in --out; the same command resumes"
+)
 def main(args: argparse.Namespace) -> None:
     """Compare, print the table."""
     from plugins.errors import InputError
-    from plugins.robustness.comparison import compare
+    from plugins.robustness.report import compare
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     columns, folders = {}, {}

@@ -1,10 +1,11 @@
-"""Attack a model in many ways, and say whether its robust figures may be believed.
+"""Attack a model in many ways, and check whether its robust accuracy can be trusted.
 
 python tools/robust_report.py --config-file logs/run/config.yaml --level quick --out report \
     MODEL.WEIGHTS logs/run/model_final.pth ATTACK.EPS 8.0
 
 Writes a card (JSON), its Markdown and one page of HTML for each direction of each test set.
-The same command goes on after a stop. Exit status: 0, whatever the verdict; 2 for bad input.
+The same command resumes an interrupted report. The exit status is 0, whatever the verdict, and 2
+for bad input.
 """
 
 import argparse
@@ -24,9 +25,14 @@ def parse_arguments() -> argparse.Namespace:
     add_config(parser, "config of the run, such as logs/run/config.yaml", required=True)
     parser.add_argument("--level", default="quick", help="quick, standard or full")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder to write")
-    parser.add_argument("--twin", default="", help="weights of the same model without its defence")
     parser.add_argument(
-        "--trainings",
+        "--undefended",
+        default="",
+        metavar="WEIGHTS",
+        help="weights of the same model without its defense",
+    )
+    parser.add_argument(
+        "--other-seeds",
         default=[],
         action="append",
         metavar="WEIGHTS",
@@ -35,14 +41,16 @@ def parse_arguments() -> argparse.Namespace:
     return parse(parser)
 
 
-@command(parse_arguments, kept="what the attacks found is kept in --out; the same command goes on")
+@command(
+    parse_arguments, kept="the results of the attacks are kept in --out; the same command resumes"
+)
 def main(args: argparse.Namespace) -> None:
-    """Load, report, print the path of each card and its worst case."""
+    """Write the reports; print the path, worst case and headline of each."""
     from plugins.config import setup_cfg
     from plugins.engine.checks import check_evaluation
     from plugins.engine.defaults import take_available_device
     from plugins.errors import InputError
-    from plugins.robustness.report import report
+    from plugins.robustness.report import write_reports
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     cfg = setup_cfg(args.config_file, args.opts, args.plugins)
@@ -52,9 +60,9 @@ def main(args: argparse.Namespace) -> None:
     cfg.MODEL.BACKBONE.PRETRAIN = False
     check_evaluation(cfg)
     cfg.freeze()
-    for path, card in report(cfg, args.level, args.out, args.twin, args.trainings):
+    for path, card in write_reports(cfg, args.level, args.out, args.undefended, args.other_seeds):
         worst = card["worst"]["Rank-1"]["value"]
-        print(f"{path}: {card['stamp']}; worst-case Rank-1 {worst:.1f} %")
+        print(f"{path}: worst-case Rank-1 {worst:.1f} %. {card['headline']}")
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ class VVIEvaluator(DatasetEvaluator):
         if not comm.is_main_process():
             return OrderedDict()
         assert shards, f"expected {self.num_items} items, found none: process() was never called"
-        self._gather_items(*concatenate(shards))
+        self.gather_items(*concatenate(shards))
         self._warn_of_ties()
 
         results: OrderedDict[str, Any] = OrderedDict()
@@ -170,7 +170,7 @@ class VVIEvaluator(DatasetEvaluator):
         results["metric"] = float(np.mean(plain))
         return results
 
-    def _gather_items(self, features: Tensor, pids: Tensor, camids: Tensor, rows: Tensor) -> None:
+    def gather_items(self, features: Tensor, pids: Tensor, camids: Tensor, rows: Tensor) -> None:
         """Set ``collected`` from the features, persons, cameras and rows of the clips."""
         counts = rows.bincount(minlength=self.num_items)
         number = int((counts > 0).sum()) if self.several_clips else len(rows)

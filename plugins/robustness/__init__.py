@@ -1,22 +1,23 @@
-"""Robustness: how a model searches when images are attacked."""
+"""Robustness: how well a model retrieves when images are attacked."""
 
+from plugins.robustness.attack_rows import attack_rows
 from plugins.robustness.batches import RowBatches
+from plugins.robustness.evaluator import RobustEvaluator
 from plugins.robustness.export import AttackedSet
-from plugins.robustness.outcomes import Attacked, Outcomes, Scores, worst_case
-from plugins.robustness.records import Record, fingerprint
-from plugins.robustness.robust_evaluator import RobustEvaluator
-from plugins.robustness.searches import Search, attack_search
+from plugins.robustness.fingerprint import fingerprint
+from plugins.robustness.results import AttackStats, Record, RowStats, Scores, worst_case
+from plugins.robustness.task import RetrievalTask
 
 __all__ = [
-    "Attacked",
+    "AttackStats",
     "AttackedSet",
-    "Outcomes",
     "Record",
+    "RetrievalTask",
     "RobustEvaluator",
     "RowBatches",
+    "RowStats",
     "Scores",
-    "Search",
-    "attack_search",
+    "attack_rows",
     "fingerprint",
     "worst_case",
 ]

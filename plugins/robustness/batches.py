@@ -12,7 +12,7 @@ class RowBatches(Dataset):
     """Reads the clips of chosen rows of query + gallery, a few rows at a time.
 
     Attributes:
-        rows: of each batch, int64, in the order given.
+        rows: rows of each batch, int64, in the order given.
     """
 
     def __init__(self, clips: ClipDataset, clip_rows: Tensor, rows: Tensor, size: int) -> None:
@@ -21,8 +21,8 @@ class RowBatches(Dataset):
         Args:
             clips: all test clips.
             clip_rows: (M,) int64, the row of each of them.
-            rows: to read.
-            size: rows in a batch; the last may have fewer.
+            rows: rows to read.
+            size: rows in a batch; the last batch may have fewer.
         """
         self.rows = list(rows.cpu().split(size))
         self._clips, self._clip_rows = clips, clip_rows
@@ -31,6 +31,6 @@ class RowBatches(Dataset):
         return len(self.rows)
 
     def __getitem__(self, number: int) -> dict:
-        """The batch of that number, on the CPU."""
+        """Return the batch of that number, on the CPU."""
         clips = torch.isin(self._clip_rows, self.rows[number]).nonzero().flatten().tolist()
         return collate([self._clips[clip] for clip in clips])

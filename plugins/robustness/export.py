@@ -1,16 +1,19 @@
-"""Attacked items as a data set of files that ``ManifestDataset`` reads.
+"""RowStats items as a data set of files that ``ManifestDataset`` reads.
 
-The images are what the network was given, at its input size: the attack was on these pixels, not on
-those of the camera. Evaluated at the same INPUT.SIZE_TEST, without INPUT.CROP and without a frame
-cache, they pass through the resize unchanged. What is left of the difference is the rounding to
-whole numbers, towards the clean pixel, and that a manifest knows one rule for junk (camera) and one
-CMC (items). Clips are stored in the order of INPUT.CLIP.SAMPLING segments, which reads them again
-whatever sampling took them.
+The images have the input size of the network: these pixels were attacked, not those of the camera.
+Evaluated at the same INPUT.SIZE_TEST, without INPUT.CROP and without a frame cache, they pass
+through the resize unchanged. Two differences remain: pixels are rounded to whole numbers, towards
+the clean pixel, and a manifest supports one junk rule (camera) and one CMC (items). Clips are
+stored in the order of INPUT.CLIP.SAMPLING segments, which reads them again whatever sampling took
+them.
 """
 
 import csv
 import io
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,12 +21,13 @@ from fastreid.config import CfgNode
 from PIL import Image
 from torch import Tensor
 
+from plugins.attacks.budget import warn_once
 from plugins.attacks.projections import to_uint8
 from plugins.data.datasets.manifest import COLUMNS
-from plugins.data.datasets.tracklet import MODALITIES, Tracklet, as_tracklet, is_image
+from plugins.data.datasets.tracklet import MODALITIES, as_tracklet, is_image
 from plugins.data.frames import read_frame
 from plugins.errors import InputError
-from plugins.robustness.searches import Search
+from plugins.robustness.task import RetrievalTask
 from plugins.utils.io import write_atomically, write_text
 
 
@@ -34,15 +38,15 @@ class AttackedSet:
     several clips (TEST.CLIPS) is stored such that the same TEST.CLIPS takes the same clips again.
 
     Attributes:
-        manifest: its file, which is written last.
+        manifest: path of the manifest, which is written last.
     """
 
     def __init__(self, folder: Path, cfg: CfgNode, items: Sequence[tuple], clip_rows: Tensor):
-        """Nothing is written yet.
+        """Prepare; nothing is written yet.
 
         Args:
-            folder: of this set; it is made.
-            cfg: INPUT.CLIP.LENGTH and TEST.CLIPS.
+            folder: folder of this set, which is made.
+            cfg: config, of which INPUT.CLIP.LENGTH and TEST.CLIPS are read.
             items: query + gallery.
             clip_rows: (M,) int64, the row of each test clip.
         """
@@ -54,44 +58,44 @@ class AttackedSet:
         self._clips = clip_rows.bincount(minlength=len(items)).tolist()
 
     def add(self, clean: dict, attacked: dict) -> None:
-        """Write the images of a batch of whole rows."""
+        """Write the attacked images of a batch of whole rows."""
         (self._folder / "images").mkdir(parents=True, exist_ok=True)
         pixels = to_uint8(attacked["images"], clean["images"])
         frames = pixels.reshape(-1, *pixels.shape[-3:])
         for path, frame in zip(self._files(clean["rows"]), frames, strict=True):
             image = Image.fromarray(frame.permute(1, 2, 0).numpy())
-            write_atomically(path, lambda file, image=image: image.save(file, format="PNG"))
+            write_atomically(path, partial(image.save, format="PNG"))
 
     def read(self, batch: dict) -> dict:
-        """The batch of whole rows with its images as their files hold them.
+        """Return the batch of whole rows with its images as their files hold them.
 
         Raises:
-            InputError: a file is gone or damaged.
+            InputError: a file is missing or damaged.
         """
         images = torch.stack([read_frame(str(path)) for path in self._files(batch["rows"])])
         return {**batch, "images": images.reshape(batch["images"].shape).to(batch["images"])}
 
     def _files(self, rows: Tensor) -> Iterator[Path]:
-        """The files of the frames of clips in rows (B,), B * T in that order."""
-        seen: dict[int, int] = {}
+        """Yield the files of the frames of clips in rows (B,), B * T in that order."""
+        counts: Counter[int] = Counter()
         for row in rows.tolist():
-            clip = seen[row] = seen.get(row, -1) + 1
-            for place in range(self._length):
-                yield self._folder / self._path(row, self._number(row, clip, place))
+            for index in range(self._length):
+                yield self._folder / self._path(row, self._number(row, counts[row], index))
+            counts[row] += 1
 
-    def write_manifest(self, search: Search, rows: Tensor) -> Path:
-        """List the search, the rows (A,) by their attacked images.
+    def write_manifest(self, task: RetrievalTask, rows: Tensor) -> Path:
+        """List the items of a task, the rows (A,) by their attacked images.
 
-        Queries that were not attacked, when others were, are left out.
+        When queries are attacked, the other queries are left out.
 
         Raises:
-            InputError: an image is gone.
+            InputError: an image is missing.
         """
         attacked = set(rows.tolist())
-        queries = rows if search.side == "query" else search.query_rows
+        queries = rows if task.side == "query" else task.query_rows
         table = [
             line
-            for split, ids in (("query", queries), ("gallery", search.gallery_rows))
+            for split, ids in (("query", queries), ("gallery", task.gallery_rows))
             for row in ids.tolist()
             for line in self._lines(row, split, row in attacked)
         ]
@@ -109,20 +113,36 @@ class AttackedSet:
         return self.manifest
 
     def _lines(self, row: int, split: str, attacked: bool) -> list[tuple]:
-        item: Tracklet = self._items[row]
+        item = self._items[row]
         paths = [str(Path(path).absolute()) for path in item.img_paths]
         if attacked:
             paths = [self._path(row, frame) for frame in range(self._clips[row] * self._length)]
         tracklet = "" if self._images else row
-        rest = (item.pid, item.camid, MODALITIES[item.modality], tracklet)
-        return [(path, *rest, frame, split) for frame, path in enumerate(paths)]
+        labels = (item.pid, item.camid, MODALITIES[item.modality], tracklet)
+        return [(path, *labels, frame, split) for frame, path in enumerate(paths)]
 
-    def _number(self, row: int, clip: int, place: int) -> int:
-        """Where a frame of a clip comes in its tracklet, see ``plugins.data.clips.test_clips``."""
+    def _number(self, row: int, clip: int, index: int) -> int:
+        """Number a frame of a clip within its tracklet, see ``plugins.data.clips.test_clips``."""
         if self._whole_tracklets:
-            return clip * self._length + place
-        return place * self._clips[row] + clip
+            return clip * self._length + index
+        return index * self._clips[row] + clip
 
     @staticmethod
     def _path(row: int, frame: int) -> str:
         return f"images/{row:06d}_{frame:04d}.png"
+
+
+def row_of_files(attack: str) -> str:
+    """Name the row of an attack whose images come from the files they were saved in."""
+    return f"{attack} (files)"
+
+
+def warn_of_fractions(cfg: CfgNode) -> None:
+    """Warn, once, of a budget that files of whole gray levels cannot hold."""
+    eps = cfg.ATTACK.EPS
+    if cfg.ATTACK.NORM == "linf" and not float(eps).is_integer():
+        warn_once(
+            f"ATTACK.EPS: {eps:g} with ATTACK.SAVE_IMAGES: files hold whole gray levels, so that "
+            f"saved images differ by {math.floor(eps)} at most; the rows "
+            f"'{row_of_files('ATTACK')}' score the saved images"
+        )

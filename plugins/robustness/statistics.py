@@ -1,4 +1,4 @@
-"""What a report counts beside Rank-1 and mAP: pure functions, tensors in, tensors out.
+"""Statistics of a report besides Rank-1 and mAP: pure functions, tensors in, tensors out.
 
 Legend: Q queries, C clusters of them, N features of length D.
 """
@@ -16,18 +16,18 @@ CONFIDENCE = 0.95
 
 
 def bootstrap_interval(values: Tensor, clusters: Tensor, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean, whole clusters being drawn with replacement.
+    """Compute the percentile bootstrap interval of a mean; whole clusters are resampled.
 
-    Queries of one person are alike, so an interval over queries alone is too narrow; drawn by
-    person it says what other people would give. Efron and Tibshirani, 1993, section 13.3.
+    Queries of one person are alike, so an interval over queries alone is too narrow; an interval
+    over people predicts the mean of other people. Efron and Tibshirani, 1993, section 13.3.
 
     Args:
         values: (Q,) one per query.
         clusters: (Q,) the person of each, or a number of its own to draw queries.
-        seed: of the draws.
+        seed: seed of the resampling.
 
     Returns:
-        The 95 % interval; of one cluster its mean twice; of no value NaN twice.
+        The 95 % interval; for one cluster its mean twice; without values NaN twice.
     """
     if not len(values):
         return float("nan"), float("nan")
@@ -42,7 +42,7 @@ def bootstrap_interval(values: Tensor, clusters: Tensor, seed: int = 0) -> tuple
 
 
 def resampled_counts(number: int, seed: int) -> Tensor:
-    """How often each of ``number`` clusters is drawn when as many are drawn with replacement.
+    """Draw ``number`` of ``number`` clusters with replacement; count how often each is drawn.
 
     Returns:
         (RESAMPLES, number) float64.
@@ -53,7 +53,7 @@ def resampled_counts(number: int, seed: int) -> Tensor:
 
 
 def wilson_interval(share: float, number: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a share of ``number`` people, 1 or more.
+    """Compute Wilson's 95 % score interval of a share of ``number`` people, 1 or more.
 
     Unlike a bootstrap it stays wide where few people are all alike. Wilson, JASA 1927.
 
@@ -61,14 +61,14 @@ def wilson_interval(share: float, number: int) -> tuple[float, float]:
     [0.0, 0.49]
     """
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    centre = (share + z**2 / (2 * number)) / (1 + z**2 / number)
-    spread = share * (1 - share) / number + z**2 / (4 * number**2)
-    half = z * spread**0.5 / (1 + z**2 / number)
-    return centre - half, centre + half
+    center = (share + z**2 / (2 * number)) / (1 + z**2 / number)
+    variance = share * (1 - share) / number + z**2 / (4 * number**2)
+    half = z * variance**0.5 / (1 + z**2 / number)
+    return center - half, center + half
 
 
 def mean_pairwise_cosine(features: Tensor) -> float:
-    """Mean cosine over all pairs of different rows of (N, D); 1 for a constant embedding."""
+    """Compute the mean cosine over all pairs of different rows of (N, D); 1 for equal rows."""
     units = F.normalize(features.double(), dim=1)
     number = len(units)
     total = units.sum(dim=0).square().sum() - units.square().sum()
@@ -76,24 +76,24 @@ def mean_pairwise_cosine(features: Tensor) -> float:
 
 
 def effective_rank(features: Tensor) -> float:
-    """Exponential of the entropy of the singular values of the centred features (N, D).
+    """Compute the exponential of the entropy of the centered features' singular values.
 
-    The number of directions in which the features differ: 0 where they do not, at most
-    min(N - 1, D). Roy and Vetterli, "The effective rank", EUSIPCO 2007.
+    This is the number of directions in which the features (N, D) differ: 0 where they do not, at
+    most min(N - 1, D). Roy and Vetterli, "The effective rank", EUSIPCO 2007.
     """
     features = features.double()
-    centred = features - features.mean(dim=0)
+    centered = features - features.mean(dim=0)
     scale = features.norm()
-    # What rounding in float32 leaves of a constant is no direction.
-    if centred.norm() <= 1e-6 * scale:
+    # The rounding of a constant in float32 is no direction.
+    if centered.norm() <= 1e-6 * scale:
         return 0.0
-    values = torch.linalg.svdvals(centred)
+    values = torch.linalg.svdvals(centered)
     shares = values / values.sum()
     return float(torch.special.entr(shares).sum().exp())
 
 
 def chance_of_rank_1(positives: Tensor, valid: Tensor) -> float:
-    """Rank-1 of a random list, a fraction: the mean share of positives in what a query sees.
+    """Compute Rank-1 of a random list: the mean share of positives among visible items, 0 to 1.
 
     Args:
         positives: (Q, G) bool.
@@ -108,7 +108,7 @@ def chance_of_rank_1(positives: Tensor, valid: Tensor) -> float:
 
 
 def area_under(points: list[tuple[float, float]]) -> float:
-    """Mean height of the curve through (eps, value), eps ascending, by the trapezoid rule.
+    """Compute the mean height of a curve (eps, value), eps ascending, by the trapezoid rule.
 
     >>> area_under([(0, 1.0), (2, 0.5), (4, 0.0)])
     0.5
@@ -119,7 +119,7 @@ def area_under(points: list[tuple[float, float]]) -> float:
 
 
 def share_by(groups: Tensor, hits: Tensor) -> dict[int, tuple[float, int]]:
-    """Mean of ``hits`` (Q,) and number of queries for each of ``groups`` (Q,), ascending."""
+    """Compute mean of ``hits`` (Q,) and number of queries for each of ``groups`` (Q,)."""
     return {
         int(group): (float(hits[groups == group].double().mean()), int((groups == group).sum()))
         for group in groups.unique()

@@ -10,13 +10,12 @@ import torch
 
 from plugins.balancing.generator import EDMGenerator
 from plugins.balancing.training import CHECKPOINT, GeneratorTraining
-from plugins.robustness.card import make_card
-from plugins.robustness.checks import ESTABLISHED
+from plugins.robustness.report.card import make_card
 from tests.engine.small import CONFIG, ROOT, train, train_and_kill
 from tests.engine.test_resume import checkpoint
 from tests.helpers.balancing_toys import SETTINGS, write_photographs
 from tests.helpers.defense_runs import SMALL
-from tests.robustness.subjects import TINY, Undefended, lab_of
+from tests.robustness.subjects import TINY, Undefended, runner_of
 
 DEFENCES = ROOT / "configs/Defense/synthetic"
 CONFIGS = {
@@ -36,7 +35,7 @@ def in_full_precision(monkeypatch):
 
 @pytest.fixture(params=CONFIGS)
 def small_run(request, datasets, market) -> dict:
-    """Arguments of a small run, of SADSTRM or of a defence."""
+    """Arguments of a small run, of SADSTRM or of a defense."""
     if request.param == "sadstrm":
         return {"datasets": datasets, "SOLVER__ADVERSARY__START_EPOCH": 0}
     return SMALL | {"datasets": market, "config": CONFIGS[request.param]}
@@ -101,8 +100,8 @@ def test_an_attacked_evaluation_finds_what_a_cpu_finds(small_run, tmp_path):
 
 def test_a_report_holds(market, tmp_path, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", str(market))
-    lab = lab_of(Undefended().cuda(), tmp_path, level=replace(TINY, hops=2))
-    assert make_card(lab, "tiny", "Market1501")["stamp"] == ESTABLISHED
+    runner = runner_of(Undefended().cuda(), tmp_path, level=replace(TINY, hsj_queries=2))
+    assert make_card(runner, "tiny", "Market1501")["established"]
 
 
 def test_the_generator_learns_and_draws_what_it_does_on_a_cpu(tmp_path):

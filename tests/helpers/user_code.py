@@ -7,7 +7,7 @@ from pathlib import Path
 
 from plugins import registry
 from plugins.config import SPECS
-from plugins.robustness.checks import catalogue
+from plugins.robustness.checks import CHECKS
 
 OWN_PARTS = Path(__file__).with_name("own_parts.py")
 USERS_PARTS = Path(__file__).with_name("users_parts.py")
@@ -19,7 +19,7 @@ def nothing_left_behind() -> Iterator[None]:
     registries = [part for part in vars(registry).values() if hasattr(part, "_obj_map")]
     parts = [dict(each._obj_map) for each in registries]
     modules, path, specs = set(sys.modules), list(sys.path), dict(SPECS)
-    checks = list(catalogue._ADDED)
+    checks = list(CHECKS)
     try:
         yield
     finally:
@@ -31,6 +31,6 @@ def nothing_left_behind() -> Iterator[None]:
             if file and str(Path(file).parent) in added:
                 del sys.modules[name]
         sys.path[:] = path
-        catalogue._ADDED[:] = checks
+        CHECKS[:] = checks
         SPECS.clear()
         SPECS.update(specs)

@@ -6,7 +6,7 @@ from torch import nn
 from plugins.config import Key, add_keys
 from plugins.modeling.losses import Loss
 from plugins.registry import ATTACK, LOSS, TEMPORAL
-from plugins.robustness.checks import PASS, Check, Verdict, add_check
+from plugins.robustness.checks import at_least, check
 
 
 def add_config(cfg):
@@ -64,9 +64,7 @@ class UsersAttack(ATTACK.get("FNA")):
     objective = staticmethod(away_from_the_person)
 
 
-def enough_probes(lab):
-    number = len(lab.probes)
-    return Verdict(PASS, f"The report attacks {number} queries.", number)
-
-
-add_check(Check("A", "Are there queries to attack?", enough_probes))
+@check("enough_queries", "A", "Are there queries to attack?")
+def enough_queries(runner):
+    number = len(runner.subset)
+    return at_least(number, 1, 1, "queries", f"The checks attack {number} queries.")

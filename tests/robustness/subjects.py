@@ -10,20 +10,21 @@ from torch import nn
 from plugins.config import setup_cfg
 from plugins.data import build_test_loader
 from plugins.robustness import RobustEvaluator
-from plugins.robustness.lab import FIELD, Lab, Level
+from plugins.robustness.levels import CORE_ATTACKS, Level
+from plugins.robustness.runner import AttackRunner
 
 TINY = Level(
     queries=24,
-    probes=8,
-    attacks=FIELD,
+    subset=8,
+    attacks=CORE_ATTACKS,
     steps=10,
     restarts=1,
     more_restarts=2,
-    curve=(0.5, 2.0),
-    draws=10,
-    searches=30,
+    eps_multipliers=(0.5, 2.0),
+    noise_samples=10,
+    square_queries=30,
     seeds=2,
-    hops=0,
+    hsj_queries=0,
 )
 HEIGHT, WIDTH, STRIPES = 32, 16, 8
 # How loud the grain is; the photographs have little of it, an attacker makes much.
@@ -50,14 +51,14 @@ class Undefended(nn.Module):
         return hues + grain.flatten(1) @ self.grain.T
 
 
-class Quantised(Undefended):
+class Quantized(Undefended):
     """Rounds its input: the gradient is 0 everywhere, and that is all that protects it."""
 
     def prepare(self, images):
         return (images / 16).round() * 16
 
 
-class Randomised(Undefended):
+class Randomized(Undefended):
     """Adds noise to its input, another at each pass."""
 
     def prepare(self, images):
@@ -92,5 +93,9 @@ def evaluated(cfg, model):
     return evaluator
 
 
-def lab_of(model, folder: Path, *opts: str, level: Level = TINY, twin=None) -> Lab:
-    return Lab(evaluated(tiny_cfg(folder, *opts), model), "Q2G", level, folder / "records", twin)
+def runner_of(
+    model, folder: Path, *opts: str, level: Level = TINY, undefended=None
+) -> AttackRunner:
+    return AttackRunner(
+        evaluated(tiny_cfg(folder, *opts), model), "Q2G", level, folder / "records", undefended
+    )

@@ -1,4 +1,4 @@
-"""Attacked sets on disk give the plain evaluator the figures of the attack."""
+"""RowStats sets on disk give the plain evaluator the figures of the attack."""
 
 import csv
 from types import SimpleNamespace
@@ -37,8 +37,8 @@ def test_the_plain_evaluator_finds_the_figures_again(
     attacked = Trainer.test(cfg, model)
 
     for direction in ("I2V", "V2I"):
-        search = direction + ("" if clips == 1 else f"+clips={clips}")
-        name = search + ("" if side == "query" else "+gallery")
+        task = direction + ("" if clips == 1 else f"+clips={clips}")
+        name = task + ("" if side == "query" else "+gallery")
         manifest = tmp_path / "sets" / f"HITSZVCM_{name}_FNA" / "manifest.csv"
         plain = setup_cfg(
             str(CONFIG),
@@ -50,13 +50,13 @@ def test_the_plain_evaluator_finds_the_figures_again(
             ),
         )
         found = Trainer.test(plain, model)
-        assert list(found) == [search, "metric"]
+        assert list(found) == [task, "metric"]
         files = attacked[f"{name}+FNA (files)"]
-        assert {metric: files[metric] for metric in found[search]} == found[search]
+        assert {metric: files[metric] for metric in found[task]} == found[task]
         assert "mAP-std" in files
         for metric in ("Rank-1", "mAP", "queries"):
-            assert found[search][metric] == pytest.approx(attacked[f"{name}+FNA"][metric], abs=0.5)
-        assert attacked[f"{name}+FNA"]["mAP"] < attacked[search]["mAP"] - 1
+            assert found[task][metric] == pytest.approx(attacked[f"{name}+FNA"][metric], abs=0.5)
+        assert attacked[f"{name}+FNA"]["mAP"] < attacked[task]["mAP"] - 1
 
         rows = list(csv.DictReader(manifest.open()))
         assert {row["path"].endswith(".png") for row in rows if row["split"] == side} == {True}
@@ -125,11 +125,11 @@ def test_an_image_that_is_gone_is_named_instead_of_listed(tmp_path):
     exported = AttackedSet(tmp_path / "set", cfg, items, rows)
     batch = {"images": torch.zeros(2, 3, 2, 2), "rows": rows}
     exported.add(batch, batch)
-    search = SimpleNamespace(side="query", query_rows=rows[:1], gallery_rows=rows[1:])
-    assert exported.write_manifest(search, rows[:1]).is_file()
+    task = SimpleNamespace(side="query", query_rows=rows[:1], gallery_rows=rows[1:])
+    assert exported.write_manifest(task, rows[:1]).is_file()
     (tmp_path / "set" / "images" / "000000_0000.png").unlink()
     with pytest.raises(InputError, match=r"000000_0000\.png: no such file; an image is saved only"):
-        exported.write_manifest(search, rows[:1])
+        exported.write_manifest(task, rows[:1])
 
 
 def rows_of(rows, split):
@@ -148,8 +148,8 @@ def test_frames_are_numbered_so_that_the_same_clips_are_taken_again(tmp_path, cl
     item = Tracklet(("frame.jpg",) * length, 5, 1, 0)
     rows = torch.zeros(len(taken), dtype=torch.int64)
     exported = AttackedSet(tmp_path, cfg, [item], rows)
-    grey = torch.tensor(taken).float()[..., None, None, None].expand(-1, -1, 3, 2, 2)
-    batch = {"images": grey, "rows": rows}
+    gray = torch.tensor(taken).float()[..., None, None, None].expand(-1, -1, 3, 2, 2)
+    batch = {"images": gray, "rows": rows}
 
     exported.add(batch, batch)
 

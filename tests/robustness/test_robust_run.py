@@ -40,7 +40,7 @@ def run(datasets: Path, *args, **changes) -> str:
 
 def outcomes(folder: Path) -> dict[str, dict]:
     found = sorted((folder / "robustness").glob("*.pt"))
-    return {path.stem: torch.load(path, weights_only=True)["outcomes"] for path in found}
+    return {path.stem: torch.load(path, weights_only=True)["stats"] for path in found}
 
 
 def assert_same(found: dict[str, dict], expected: dict[str, dict]) -> None:

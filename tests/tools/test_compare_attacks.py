@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from plugins.robustness.comparison import comparison_tables
+from plugins.robustness.report.comparison import comparison_tables
 from tests.engine.small import ROOT
 from tests.robustness.small import MARKET, render_market, save_weights
 

@@ -12,8 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from plugins.robustness.checks import CHECKS
+from plugins.robustness.checks import all_checks
+from plugins.robustness.report import read_card
 from tests.engine.small import ROOT, environment
+from tests.helpers.user_code import USERS_PARTS, nothing_left_behind
 from tests.robustness.small import MARKET as CONFIG
 from tests.robustness.small import render_market, save_weights
 
@@ -57,7 +59,8 @@ def here(monkeypatch, run_tool, datasets):
 
 def test_a_report_is_written_and_goes_on_where_it_was(here, datasets, weights, tmp_path):
     out = tmp_path / "report"
-    arguments = command(weights, "--level", "quick", "--out", str(out))
+    own = ("--plugins", str(USERS_PARTS))
+    arguments = command(weights, "--level", "quick", "--out", str(out), *own)
     done = subprocess.run(
         [sys.executable, *arguments],
         env=environment(datasets),
@@ -69,10 +72,14 @@ def test_a_report_is_written_and_goes_on_where_it_was(here, datasets, weights, t
     page = out / "Market1501_Q2G.html"
     card = json.loads((out / "Market1501_Q2G.json").read_text())
     # ATTACK.STEPS 2: an untrained network under hardly an attack.
-    assert card["stamp"] == "robustness not established"
-    assert f"{page}: robustness not established; worst-case Rank-1" in done.stdout
+    assert card["headline"].startswith("Robustness not established: ")
+    worst = card["worst"]["Rank-1"]["value"]
+    assert f"{page}: worst-case Rank-1 {worst:.1f} %. {card['headline']}\n" in done.stdout
+    assert read_card(out / "Market1501_Q2G.json") == card
     assert card["data"]["queries"] == 4 and card["level"]["name"] == "quick"
-    assert len(card["checks"]) == len(CHECKS)
+    ids = [check["id"] for check in card["checks"]]
+    ids.remove("enough_queries")  # of the user's module
+    assert ids == [check.id for check in all_checks()]
     groups = [check["group"] for check in card["checks"]]
     assert groups == sorted(groups)
     for name, attack in card["attacks"].items():
@@ -84,7 +91,8 @@ def test_a_report_is_written_and_goes_on_where_it_was(here, datasets, weights, t
     assert all(Image.open(BytesIO(base64.b64decode(png))).width > 300 for png in pictures)
 
     torch.set_num_threads(1)
-    status, _, errors = here(arguments)
+    with nothing_left_behind():
+        status, _, errors = here(arguments)
     assert status == 0, errors
     assert json.loads((out / "Market1501_Q2G.json").read_text()) == card
 
@@ -100,7 +108,7 @@ def test_a_report_is_written_and_goes_on_where_it_was(here, datasets, weights, t
         ((), {"ATTACK__SEED": 2**32}, "ATTACK.SEED: 4294967296; expected 0 to 4294967295"),
         ((), {"MODEL__WEIGHTS": "''"}, "MODEL.WEIGHTS"),
         ((), {"MODEL__WEIGHTS": "nowhere.pth"}, "nowhere.pth: no such file"),
-        (("--twin", "nobody.pth"), {}, "nobody.pth: no such file"),
+        (("--undefended", "nobody.pth"), {}, "nobody.pth: no such file"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_status_2(flags, changes, words, here, tmp_path, weights):
@@ -112,12 +120,12 @@ def test_bad_input_is_one_line_and_exit_status_2(flags, changes, words, here, tm
     assert not (tmp_path / "report").exists()
 
 
-def test_the_same_weights_are_no_twin_and_no_other_training(here, tmp_path, weights):
+def test_the_same_weights_are_no_undefended_model_and_no_other_seed(here, tmp_path, weights):
     copy = tmp_path / "copy.pth"
     torch.save(torch.load(weights), copy)  # another file
-    for flags in (("--twin", str(copy)), ("--trainings", str(weights))):
+    for flags in (("--undefended", str(copy)), ("--other-seeds", str(weights))):
         arguments = command(weights, "--out", str(tmp_path / "report"), *flags)
         status, _, errors = here(arguments)
         assert status == 2
-        assert f"error: {' '.join(flags)}: the very weights of MODEL.WEIGHTS {weights}" in errors
+        assert f"error: {' '.join(flags)}: the same weights as MODEL.WEIGHTS {weights}" in errors
     assert not (tmp_path / "report").exists()

@@ -129,11 +129,12 @@ def test_attacks(market, weights, tmp_path, tool):
     if tool == "compare_attacks":
         words += ["--column", "eps 4", "ATTACK.EPS 4.0", "TEST.ATTACKS", "['FNA']"]
     words += [*SMALL, "MODEL.WEIGHTS", weights, "ATTACK.QUERIES", 4, "ATTACK.STEPS", 1]
-    place = "plugins.robustness.searches:attack_batch"
+    place = "plugins.robustness.attack_rows:attack_batch"
     *log, said = run_signalled(tool, place, "SIGINT", *words, datasets=market)
     assert not [line for line in log if "nterrupt" in line]
     assert said == (
-        "interrupted by SIGINT: what the attacks found is kept in --out; the same command goes on"
+        "interrupted by SIGINT: the results of the attacks are kept in --out; the same command "
+        "resumes"
     )
 
 

@@ -1,28 +1,33 @@
-"""Checks: may the robust figures of a model be believed?"""
+"""Checks: can the robust accuracy of a report be trusted?
 
-from plugins.robustness.checks.catalogue import (
-    CHECKS,
-    GROUPS,
-    Check,
-    add_check,
-    all_checks,
-    run_checks,
-)
+A module of --plugins adds a check of its own to every report:
+
+    @check("enough_queries", "A", "Are there enough queries?")
+    def enough_queries(runner: AttackRunner) -> Verdict:
+        number = len(runner.subset)
+        return at_least(number, 32, 8, "queries", f"The checks attack {number} queries.")
+"""
+
+from plugins.robustness.checks import generality, harness, masking, retrieval, strength
+from plugins.robustness.checks.check import CHECKS, FEW, GROUPS, Check, all_checks, check
+from plugins.robustness.checks.run import run_checks, warn_of_skipped
 from plugins.robustness.checks.verdict import (
-    ESTABLISHED,
     FAIL,
     NOT_ESTABLISHED,
     PASS,
     SKIPPED,
     WARN,
     Verdict,
-    stamp,
+    at_least,
+    at_most,
+    headline,
+    skipped,
 )
 
 __all__ = [
     "CHECKS",
-    "ESTABLISHED",
     "FAIL",
+    "FEW",
     "GROUPS",
     "NOT_ESTABLISHED",
     "PASS",
@@ -30,8 +35,17 @@ __all__ = [
     "WARN",
     "Check",
     "Verdict",
-    "add_check",
     "all_checks",
+    "at_least",
+    "at_most",
+    "check",
+    "generality",
+    "harness",
+    "headline",
+    "masking",
+    "retrieval",
     "run_checks",
-    "stamp",
+    "skipped",
+    "strength",
+    "warn_of_skipped",
 ]

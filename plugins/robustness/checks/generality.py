@@ -1,162 +1,203 @@
-"""Group D: does the figure hold in circumstances that it was not measured in?
+"""Group D: does the robust accuracy generalize to circumstances in which it was not measured?
 
-A figure that does not is right all the same, so these checks warn and never fail.
+A number that does not generalize is still correct, so these checks warn but never fail.
 """
 
 from torch import Tensor
 
 from plugins.attacks.objectives import rank_margin
+from plugins.robustness.checks.check import check
 from plugins.robustness.checks.harness import changed_share
 from plugins.robustness.checks.retrieval import UNEVEN, WIDE
 from plugins.robustness.checks.verdict import PASS, WARN, Verdict, skipped
-from plugins.robustness.lab import MEASURE, Lab, rank_1
-from plugins.robustness.outcomes import Scores
-from plugins.robustness.scenes import Scene
-from plugins.robustness.threats import (
-    LIGHT,
+from plugins.robustness.levels import REFERENCE_ATTACK
+from plugins.robustness.probes import (
+    MAX_FACTOR,
     PATCH_SHARE,
-    Light,
+    IlluminationShift,
     Patch,
     SmallGallery,
     equal_volume_radius,
 )
+from plugins.robustness.results import rank_1
+from plugins.robustness.runner import AttackRunner, EvaluatedDirection
 
 # Shares of the gallery's other people.
 SHARES = (1 / 2, 1 / 4)
-# Trainings below which there is nothing to say about a way of training.
+# Least number of training seeds that say something about a method.
 TRAININGS = 3
-NOTHING = "clean Rank-1 is 0 %{}, so an attack has nothing to lower"
+NOTHING = "Clean Rank-1 is 0 %{}, so an attack has nothing to lower."
 
 
-def mirrors(lab: Lab) -> Verdict:
-    """Turn TEST.FLIP the other way round, and attack that anew."""
-    other = lab.scene.mirrored()
-    words = "without" if lab.cfg.TEST.FLIP.ENABLED else "with"
-    if nothing_to_lower(lab, lab.scene, other):
-        return skipped(NOTHING.format(" with and without mirror images"))
-    attacked = lab.run(MEASURE, lab.attack(MEASURE), scene=other)
-    return beside(
-        lab, rank_1(attacked), f"{words} mirror images, clean {clean_of(lab, other):.1f} %"
-    )
+@check("mirrored_images", "D", "Does Rank-1 hold with and without mirrored images?")
+def mirrored_images(runner: AttackRunner) -> Verdict:
+    """Invert TEST.FLIP, and attack that anew."""
+    other = runner.direction.mirrored()
+    if nothing_to_lower(runner, runner.direction, other):
+        return skipped(NOTHING.format(" with and without mirrored images"))
+    attacked = runner.run(REFERENCE_ATTACK, runner.make_attack(REFERENCE_ATTACK), direction=other)
+    words = "without" if runner.cfg.TEST.FLIP.ENABLED else "with"
+    clean = clean_rank_1(runner, other)
+    return compare(runner, rank_1(attacked), f"{words} mirrored images (clean {clean:.1f} %)")
 
 
-def reranking(lab: Lab) -> Verdict:
+@check("reranking", "D", "Does Rank-1 hold for re-ranked lists?")
+def reranking(runner: AttackRunner) -> Verdict:
     """Re-rank the lists of the attacked queries; the attack itself knows the plain lists only."""
-    options = lab.cfg.TEST.RERANK
+    options = runner.cfg.TEST.RERANK
     if not options.ENABLED:
-        return skipped("lists are not re-ranked: TEST.RERANK.ENABLED True")
-    parameters = {"k1": options.K1, "k2": options.K2, "lambda_value": options.LAMBDA}
-    attacked, plain = lab.outcomes(MEASURE), rank_1(lab.outcomes(MEASURE))
-    clean, found = (
-        100 * float(lab.search.reranked(lab.rows, features, **parameters).cmc[0])
-        for features in (lab.guides.clean, attacked.features)
+        return skipped("Lists are not re-ranked: set TEST.RERANK.ENABLED True.")
+    stats = runner.run_on_all(REFERENCE_ATTACK)
+    clean, attacked = (
+        100
+        * float(
+            runner.task.reranked(
+                runner.rows, features, k1=options.K1, k2=options.K2, lambda_value=options.LAMBDA
+            ).cmc[0]
+        )
+        for features in (runner.guides.clean, stats.features)
     )
     if clean == 0:
         return skipped(NOTHING.format(" in re-ranked lists"))
-    return beside(lab, found, f"re-ranked, clean {clean:.1f} %", plain)
+    return compare(runner, attacked, f"re-ranked (clean {clean:.1f} %)", rank_1(stats))
 
 
-def gallery_size(lab: Lab) -> Verdict:
+@check("gallery_size", "D", "Does Rank-1 hold for smaller galleries?")
+def gallery_size(runner: AttackRunner) -> Verdict:
     """Leave out gallery items of other people, and attack anew."""
-    if nothing_to_lower(lab, lab.scene):
+    if nothing_to_lower(runner, runner.direction):
         return skipped(NOTHING.format(""))
-    guides, found, words = lab.search.guides(lab.probes), [], []
+    guides, values, words = runner.task.guides(runner.subset), [], []
     for share in SHARES:
-        attack = SmallGallery(lab.attack(MEASURE), share)
-        clean = rank_1_of_margins(rank_margin(guides.clean, attack.set_target(guides, lab.probes)))
-        margins = lab.run(f"{MEASURE} in {share:g} of the gallery", attack).margin
-        found.append(rank_1_of_margins(margins))
-        words.append(f"{found[-1]:.1f} % with {share:g} of it, clean {clean:.1f} %")
-    own = rank_1(lab.probe(MEASURE))
-    gap = abs(found[-1] - own)
-    sentence = f"Rank-1 {own:.1f} % in the whole gallery, clean {clean_of(lab, lab.scene):.1f} %; "
-    return Verdict(PASS if gap <= UNEVEN else WARN, sentence + "; ".join(words), gap, "points")
+        attack = SmallGallery(runner.make_attack(REFERENCE_ATTACK), share)
+        margins = runner.run(f"{REFERENCE_ATTACK} in {share:g} of the gallery", attack).margin
+        clean = rank_margin(guides.clean, attack.set_target(guides, runner.subset))
+        values.append(rank_1_of_margins(margins))
+        words.append(
+            f"{values[-1]:.1f} % with {share:g} of it (clean {rank_1_of_margins(clean):.1f} %)"
+        )
+    whole = rank_1(runner.run_on_subset(REFERENCE_ATTACK))
+    gap = abs(values[-1] - whole)
+    explanation = (
+        f"Rank-1 under attack differs by {gap:.1f} points between the whole gallery and "
+        f"{SHARES[-1]:g} of it: {whole:.1f} % in the whole gallery "
+        f"(clean {clean_rank_1(runner, runner.direction):.1f} %), {', '.join(words)}."
+    )
+    return Verdict(PASS if gap <= UNEVEN else WARN, explanation, gap, "points")
 
 
-def seen_people(lab: Lab) -> Verdict:
-    """Search and attack people of the training set."""
-    seen = lab.scene.seen()
-    if seen is None:
-        return skipped("nobody of the training set has images of two cameras to be searched with")
-    rows = seen.search.draw(len(lab.probes), lab.cfg.ATTACK.SEED)
-    clean = rank_1(seen.search.score(rows, seen.search.features[rows]))
+@check("training_people", "D", "Does Rank-1 hold for people of the training set?")
+def training_people(runner: AttackRunner) -> Verdict:
+    """Evaluate and attack people of the training set."""
+    direction = runner.direction.training_people()
+    if direction is None:
+        return skipped("No training query has a positive from another camera.")
+    rows = direction.task.draw(len(runner.subset), runner.cfg.ATTACK.SEED)
+    clean = rank_1(direction.task.score(rows, direction.task.features[rows]))
     if clean == 0:
         return skipped(NOTHING.format(f" for the {len(rows)} queries of people seen in training"))
-    attacked = lab.run(MEASURE, lab.attack(MEASURE), rows, seen)
-    return beside(lab, rank_1(attacked), f"of people seen in training, clean {clean:.1f} %")
+    attack = runner.make_attack(REFERENCE_ATTACK)
+    attacked = runner.run(REFERENCE_ATTACK, attack, rows, direction)
+    return compare(runner, rank_1(attacked), f"for people seen in training (clean {clean:.1f} %)")
 
 
-def other_norm(lab: Lab) -> Verdict:
+@check("other_norm", "D", "Does Rank-1 hold in another norm?")
+def other_norm(runner: AttackRunner) -> Verdict:
     """Attack within the ball of the other norm that has the same volume."""
-    if nothing_to_lower(lab, lab.scene):
+    if nothing_to_lower(runner, runner.direction):
         return skipped(NOTHING.format(""))
-    batch, guides = lab.sample
-    pixels = round(batch["images"].numel() / len(guides.pids) * changed_share(lab))
+    batch, guides = runner.sample
+    pixels = round(batch["images"].numel() / len(guides.pids) * changed_share(runner))
     radius = equal_volume_radius(1.0, pixels)
-    norm, eps = "l2", lab.threat.eps * radius
-    if lab.threat.norm == "l2":
-        norm, eps = "linf", lab.threat.eps / radius
-    attacked = lab.probe(MEASURE, norm=norm, eps=eps)
-    return beside(lab, rank_1(attacked), f"within {norm} eps {eps:.4g}, a ball of the same volume")
+    norm, eps = "l2", runner.threat.eps * radius
+    if runner.threat.norm == "l2":
+        norm, eps = "linf", runner.threat.eps / radius
+    attacked = runner.run_on_subset(REFERENCE_ATTACK, norm=norm, eps=eps)
+    return compare(runner, rank_1(attacked), f"within {norm} eps {eps:.4g}, a ball of equal volume")
 
 
-def patch(lab: Lab) -> Verdict:
+@check("patch", "D", "Does Rank-1 hold against a printed patch?")
+def patch(runner: AttackRunner) -> Verdict:
     """Attack with any pixels inside a square."""
-    if nothing_to_lower(lab, lab.scene):
+    if nothing_to_lower(runner, runner.direction):
         return skipped(NOTHING.format(""))
-    recipe = lab.attack(MEASURE).recipe
-    attack = Patch(recipe, lab.cfg.ATTACK.SEED, lab.threat.infrared)
-    attacked = lab.run("Patch", attack)
-    return beside(lab, rank_1(attacked), f"with a patch on {PATCH_SHARE:.0%} of the image")
+    recipe = runner.make_attack(REFERENCE_ATTACK).recipe
+    attack = Patch(recipe, runner.cfg.ATTACK.SEED, runner.threat.infrared)
+    attacked = runner.run("Patch", attack)
+    return compare(
+        runner, rank_1(attacked), f"with a patch on {100 * PATCH_SHARE:g} % of the image"
+    )
 
 
-def light(lab: Lab) -> Verdict:
-    """Change the light."""
-    if nothing_to_lower(lab, lab.scene):
+@check("illumination", "D", "Does Rank-1 hold in other illumination?")
+def illumination(runner: AttackRunner) -> Verdict:
+    """Change the illumination."""
+    if nothing_to_lower(runner, runner.direction):
         return skipped(NOTHING.format(""))
-    recipe = lab.attack(MEASURE).recipe
-    attacked = lab.run("Light", Light(lab.level.draws, lab.cfg.ATTACK.SEED, recipe.eot))
-    words = f"in the worst of {lab.level.draws} lights, each channel by up to {LIGHT:.2f}"
-    return beside(lab, rank_1(attacked), words)
+    eot, samples = runner.make_attack(REFERENCE_ATTACK).recipe.eot, runner.level.noise_samples
+    probe = IlluminationShift(samples, runner.cfg.ATTACK.SEED, eot)
+    attacked = runner.run("IlluminationShift", probe)
+    words = f"in the worst of {samples} illuminations, channel factors up to {MAX_FACTOR:.2f}"
+    return compare(runner, rank_1(attacked), words)
 
 
-def trainings(lab: Lab) -> Verdict:
+@check("training_seeds", "D", "Does Rank-1 hold for other training seeds?")
+def training_seeds(runner: AttackRunner) -> Verdict:
     """Attack the same network trained with other seeds."""
-    number = 1 + len(lab.trainings)
+    number = 1 + len(runner.other_seeds)
     if number < TRAININGS:
         return skipped(
-            f"a way of training needs {TRAININGS} seeds, {number} given: --trainings WEIGHTS for "
-            "each other one"
+            f"Needs at least {TRAININGS} training seeds, got {number}; pass the other checkpoints "
+            "with --other-seeds."
         )
-    scenes = (lab.scene, *lab.trainings)
-    if nothing_to_lower(lab, *scenes):
-        return skipped(NOTHING.format(" for all trainings"))
-    found = [rank_1(lab.run(MEASURE, lab.attack(MEASURE), scene=scene)) for scene in scenes]
-    seen = ", ".join(f"{value:.1f}" for value in found)
-    gap = max(found) - min(found)
-    sentence = f"between the Rank-1 under attack of {number} trainings: {seen} %"
-    return Verdict(PASS if gap <= WIDE else WARN, sentence, gap, "points")
+    directions = (runner.direction, *runner.other_seeds)
+    if nothing_to_lower(runner, *directions):
+        return skipped(NOTHING.format(" for all training seeds"))
+    attack = runner.make_attack(REFERENCE_ATTACK)
+    values = [
+        rank_1(runner.run(REFERENCE_ATTACK, attack, direction=direction))
+        for direction in directions
+    ]
+    gap = max(values) - min(values)
+    explanation = (
+        f"Rank-1 under attack differs by {gap:.1f} points between {number} training seeds: "
+        f"{', '.join(f'{value:.1f}' for value in values)} %."
+    )
+    return Verdict(PASS if gap <= WIDE else WARN, explanation, gap, "points")
 
 
-def beside(lab: Lab, found: float, words: str, own: float | None = None) -> Verdict:
-    """By how many points the Rank-1 ``found`` elsewhere differs from the measure's own."""
-    own = rank_1(lab.probe(MEASURE)) if own is None else own
-    sentence = f"Rank-1 {found:.1f} % {words}; {own:.1f} % as measured"
-    gap = abs(found - own)
-    return Verdict(PASS if gap <= UNEVEN else WARN, sentence, gap, "points")
+def compare(
+    runner: AttackRunner, value: float, words: str, reference: float | None = None
+) -> Verdict:
+    """Judge by how many points Rank-1 differs from that of the reference attack.
+
+    Args:
+        runner: the attacks of the report.
+        value: Rank-1 under attack in other circumstances, percent.
+        words: those circumstances.
+        reference: Rank-1 to compare with; by default that of the reference attack on the subset.
+    """
+    if reference is None:
+        reference = rank_1(runner.run_on_subset(REFERENCE_ATTACK))
+    gap = abs(value - reference)
+    explanation = (
+        f"Rank-1 under attack differs by {gap:.1f} points: {value:.1f} % {words}; "
+        f"{reference:.1f} % as measured."
+    )
+    return Verdict(PASS if gap <= UNEVEN else WARN, explanation, gap, "points")
 
 
-def nothing_to_lower(lab: Lab, *scenes: Scene) -> bool:
-    """Tell whether no clean probe finds its person first in any of the scenes."""
-    return all(clean_of(lab, scene) == 0 for scene in scenes)
+def nothing_to_lower(runner: AttackRunner, *directions: EvaluatedDirection) -> bool:
+    """Tell whether clean Rank-1 of the subset is 0 in all of the directions."""
+    return all(clean_rank_1(runner, direction) == 0 for direction in directions)
 
 
-def clean_of(lab: Lab, scene: Scene) -> float:
-    """Rank-1 of the clean probes, percent."""
-    found: Scores = scene.search.score(lab.probes, scene.search.features[lab.probes])
-    return rank_1(found)
+def clean_rank_1(runner: AttackRunner, direction: EvaluatedDirection) -> float:
+    """Compute Rank-1 of the clean subset, percent."""
+    task = direction.task
+    return rank_1(task.score(runner.subset, task.features[runner.subset]))
 
 
 def rank_1_of_margins(margins: Tensor) -> float:
-    """Rank-1 in percent of rank margins (R,)."""
+    """Compute Rank-1 in percent of rank margins (R,)."""
     return 100 * float((margins <= 0).double().mean())

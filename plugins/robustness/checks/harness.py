@@ -10,9 +10,11 @@ from torch import Tensor
 from plugins.attacks import PerturbationSet
 from plugins.attacks.features import attacking, row_groups
 from plugins.attacks.projections import to_uint8
+from plugins.robustness.checks.check import check
 from plugins.robustness.checks.verdict import FAIL, PASS, WARN, Verdict, at_least, at_most, skipped
-from plugins.robustness.lab import MEASURE, Lab, relative_change
-from plugins.robustness.records import hash_weights
+from plugins.robustness.fingerprint import hash_weights
+from plugins.robustness.levels import REFERENCE_ATTACK
+from plugins.robustness.runner import AttackRunner, relative_change
 from plugins.utils.images import decode_image
 
 # float32 holds 255 to 1.5e-5, and a norm over 1e6 pixels to some 1e-3.
@@ -22,90 +24,123 @@ ROUNDING = 1e-3
 SAME_FEATURE, OTHER_FEATURE = 1e-4, 1e-2
 # Correlation of two gradients: float32 leaves .999 and more of a right one.
 RIGHT_GRADIENT, WRONG_GRADIENT = 0.98, 0.9
-# Lengths of finite differences, grey levels: with a short one rounding disturbs, with a long one
-# the model's curvature. A right gradient agrees at one of them, a wrong one at none.
+# Lengths of finite differences in gray levels: rounding disturbs a short one, the curvature of the
+# model a long one. A right gradient agrees at one of the lengths, a wrong one at none.
 LENGTHS = (0.01, 0.05, 0.2, 0.5, 1.0)
 DIRECTIONS = 8
 # Below half of the budget the attack hardly used it; below a tenth it did not attack.
-MOVED, UNMOVED = 0.5, 0.1
-# Noise that is uniform within an L-inf budget moves pixels by half of it; and what the steps of an
-# attack that begins there must add.
+USED, UNUSED = 0.5, 0.1
+# Uniform noise within an L-inf budget has a mean perturbation of half of it. The steps of an attack
+# that starts there must add ADDED.
 NOISE, ADDED, NOT_ADDED = 0.5, 0.1, 0.02
 RISES, HARDLY_RISES = 0.95, 0.5
-# Random forward passes are told apart from rounding.
+# Largest change of a feature that is rounding and no random draw.
 DETERMINISTIC = 1e-5
+RANDOM = "The forward pass is random; see the check 'deterministic'."
 
 
-def zero_budget(lab: Lab) -> Verdict:
+@check("zero_budget", "A", "Does an attack with eps 0 change nothing?")
+def zero_budget(runner: AttackRunner) -> Verdict:
     """Attack within eps 0."""
-    batch, guides = lab.sample
-    attacked = lab.attack(MEASURE, eps=0.0, steps=3, restarts=1).run(lab.adapter, batch, guides)
+    batch, guides = runner.sample
+    attack = runner.make_attack(REFERENCE_ATTACK, eps=0.0, steps=3, restarts=1)
+    attacked = attack.run(runner.adapter, batch, guides)
     change = float((attacked.images - batch["images"]).abs().max())
-    return at_most(change, 0, 0, "grey levels", "largest change of a pixel with eps 0")
+    explanation = f"Largest change of a pixel with eps 0: {change:.3g} gray levels."
+    return at_most(change, 0, 0, "gray levels", explanation)
 
 
-def budget(lab: Lab) -> Verdict:
-    """Measure each attack's perturbations; of a few images also their frames, channels and PNGs."""
-    batch, clean = lab.sample[0], lab.sample[0]["images"]
-    beyond = {}
-    for name, outcomes in lab.attacks().items():
-        attacked = lab.attack(name, restarts=1).run(lab.adapter, *lab.sample).images
+@check("within_budget", "A", "Are attacked images within the budget, also as PNG files?")
+def within_budget(runner: AttackRunner) -> Verdict:
+    """Measure each attack's perturbations; for a sample also frames, channels and PNG files."""
+    batch, clean = runner.sample[0], runner.sample[0]["images"]
+    excess = {}
+    for name, stats in runner.run_level().items():
+        attacked = runner.make_attack(name, restarts=1).run(runner.adapter, *runner.sample).images
         written = through_png(to_uint8(attacked, clean.round())).to(clean)
-        sizes = [size_of(lab, batch, images) for images in (attacked, written)]
-        excess = max(*sizes, float(outcomes.reached.max())) - lab.threat.eps
-        beyond[name] = max(excess, outside(lab, batch, attacked), 0.0)
-    most = max(beyond, key=beyond.get)
-    sentence = f"beyond the budget is a perturbation of {most}, before and after PNG files"
-    return at_most(beyond[most], ROUNDING, ROUNDING, "grey levels", sentence)
+        sizes = [size_of(runner, batch, images) for images in (attacked, written)]
+        largest = max(*sizes, float(stats.max_perturbation.max()))
+        excess[name] = max(largest - runner.threat.eps, outside(runner, batch, attacked), 0.0)
+    worst = max(excess, key=lambda name: excess[name])
+    explanation = (
+        f"Largest excess over the budget, before and after saving as PNG: {excess[worst]:.3g} gray "
+        f"levels ({worst})."
+    )
+    return at_most(excess[worst], ROUNDING, ROUNDING, "gray levels", explanation)
 
 
-def same_forward(lab: Lab) -> Verdict:
+@check("same_features", "A", "Is the attacked model the evaluated one?")
+def same_features(runner: AttackRunner) -> Verdict:
     """Compare the attacked forward pass with the features that the evaluator ranked."""
-    if lab.forward_change() > DETERMINISTIC:
-        return skipped("the model's forward pass is random, so no two agree")
-    batch, guides = lab.sample
+    if runner.forward_change() > DETERMINISTIC:
+        return skipped(RANDOM)
+    batch, guides = runner.sample
     with torch.no_grad():
-        change = relative_change(lab.adapter(batch), guides.clean)
-    sentence = "relative difference between the attacked model's features and the ranked ones"
-    return at_most(change, SAME_FEATURE, OTHER_FEATURE, "of the feature's length", sentence)
+        change = relative_change(runner.adapter(batch), guides.clean)
+    explanation = (
+        "Largest relative difference between the attacked model's features and the ranked ones: "
+        f"{change:.2g}."
+    )
+    return at_most(change, SAME_FEATURE, OTHER_FEATURE, "of the feature's length", explanation)
 
 
-def untouched(lab: Lab) -> Verdict:
-    """Hash parameters and buffers before and after an attack, compare the batch, look for grads."""
-    batch, guides = lab.sample
-    model, before = lab.adapter.model, hash_weights(lab.adapter.model)
+@check("no_side_effects", "A", "Does an attack leave model and batch unchanged?")
+def no_side_effects(runner: AttackRunner) -> Verdict:
+    """Compare parameters, buffers, batch and gradients before and after an attack."""
+    batch, guides = runner.sample
+    model, before = runner.adapter.model, hash_weights(runner.adapter.model)
     copies = {key: value.clone() for key, value in batch.items() if torch.is_tensor(value)}
-    lab.attack(MEASURE, steps=2, restarts=1).run(lab.adapter, batch, guides)
-    changed = [
-        name
-        for name, same in (
-            ("parameters or buffers", hash_weights(model) == before),
-            ("the batch", all(torch.equal(batch[key], copies[key]) for key in copies)),
-            ("parameter gradients", all(p.grad is None for p in model.parameters())),
-        )
-        if not same
-    ]
-    sentence = "changed by an attack: " + (", ".join(changed) or "nothing")
-    return at_most(len(changed), 0, 0, "things", sentence)
+    attack = runner.make_attack(REFERENCE_ATTACK, steps=2, restarts=1)
+    attack.run(runner.adapter, batch, guides)
+    unchanged = {
+        "parameters or buffers": hash_weights(model) == before,
+        "the batch": all(torch.equal(batch[key], copies[key]) for key in copies),
+        "parameter gradients": all(p.grad is None for p in model.parameters()),
+    }
+    changed = [name for name, same in unchanged.items() if not same]
+    explanation = (
+        f"An attack changed {len(changed)} of {len(unchanged)} things that it must not change "
+        f"({', '.join(changed or unchanged)})."
+    )
+    return at_most(len(changed), 0, 0, "things", explanation)
 
 
-def gradient(lab: Lab) -> Verdict:
+@check("right_gradient", "A", "Does the gradient match finite differences?")
+def right_gradient(runner: AttackRunner) -> Verdict:
     """Correlate autograd with finite differences of each row along random directions of the image.
 
-    What is derived is a random direction of the feature, so that no objective is involved. A model
-    that rounds or otherwise prepares its input has another gradient than its finite differences.
+    The differentiated value is a random direction of the feature, so that no objective is involved.
+    A model that rounds or otherwise prepares its input has another gradient than its finite
+    differences.
     """
-    if lab.forward_change() > DETERMINISTIC:
-        return skipped("the model's forward pass is random; see the group C check")
-    batch, guides = lab.sample
-    generator = torch.Generator().manual_seed(lab.cfg.ATTACK.SEED)
-    towards = torch.randn(guides.clean.shape, generator=generator).double()
+    if runner.forward_change() > DETERMINISTIC:
+        return skipped(RANDOM)
+    expected, measured = directional_derivatives(runner)
+    if not expected.any() and not measured.any():
+        explanation = "The feature does not depend on the image at all: correlation 0."
+        return Verdict(FAIL, explanation, 0.0, "correlation")
+    correlation = max(-1.0, *(cosine(expected, differences) for differences in measured))
+    explanation = f"Correlation of autograd with finite differences: {correlation:.4f}."
+    if correlation < WRONG_GRADIENT:
+        explanation += " The model's input stage is not differentiable: use BPDA."
+    return at_least(correlation, RIGHT_GRADIENT, WRONG_GRADIENT, "correlation", explanation)
+
+
+def directional_derivatives(runner: AttackRunner) -> tuple[Tensor, Tensor]:
+    """Differentiate a random direction of the feature along random directions of the image.
+
+    Returns:
+        By autograd (V,) for V values, and by finite differences (LENGTHS, V), one row a length.
+    """
+    batch, guides = runner.sample
+    generator = torch.Generator().manual_seed(runner.cfg.ATTACK.SEED)
+    weights = torch.randn(guides.clean.shape, generator=generator).double()
     images = batch["images"].float()
 
-    def values(of: Tensor) -> Tensor:
-        return (lab.adapter({**batch, "images": of}).cpu().double() * towards).sum(dim=1)
+    def values(images: Tensor) -> Tensor:
+        return (runner.adapter({**batch, "images": images}).cpu().double() * weights).sum(dim=1)
 
-    with attacking(lab.adapter.model):
+    with attacking(runner.adapter.model):
         leaf = images.clone().requires_grad_()
         (slope,) = torch.autograd.grad(values(leaf).sum(), leaf)
         slope = slope.double()
@@ -116,60 +151,63 @@ def gradient(lab: Lab) -> Verdict:
         ]
         sums = torch.stack([(slope * d).flatten(1).sum(dim=1) for d in directions]).cpu()
         groups = row_groups(batch)[0]
-        expected = sums.new_zeros(DIRECTIONS, len(towards)).index_add_(1, groups, sums).flatten()
-        agreement, found = -1.0, 0.0
+        expected = sums.new_zeros(DIRECTIONS, len(weights)).index_add_(1, groups, sums).flatten()
+        measured = []
         with torch.no_grad():
             for length in LENGTHS:
                 gaps = [
                     values(images + length * d) - values(images - length * d) for d in directions
                 ]
-                seen = torch.cat(gaps).to(expected) / (2 * length)
-                found = max(found, float(seen.abs().max()))
-                agreement = max(agreement, cosine(expected, seen))
-    if found == 0 and not expected.any():
-        return Verdict(FAIL, "the feature does not depend on the image at all", 0.0, "correlation")
-    sentence = "correlation of autograd with finite differences"
-    if agreement < WRONG_GRADIENT:
-        sentence += "; the way through the model's input stage is not differentiable: use BPDA"
-    return at_least(agreement, RIGHT_GRADIENT, WRONG_GRADIENT, "correlation", sentence)
+                measured.append(torch.cat(gaps).to(expected) / (2 * length))
+    return expected, torch.stack(measured)
 
 
-def moved(lab: Lab) -> Verdict:
-    """The mean perturbation of the attack that moved least."""
+@check("budget_used", "A", "Did every attack use its budget?")
+def budget_used(runner: AttackRunner) -> Verdict:
+    """Judge the mean perturbation of the attack that used least of its budget."""
     verdicts = []
-    for name, outcomes in lab.attacks().items():
-        used = float(outcomes.moved.double().mean()) / changed_share(lab)
-        sentence = f"of eps is the mean perturbation of {name}"
-        if lab.attack(name).recipe.random_start and lab.threat.norm == "linf":
-            sentence += f", of which a random start makes {NOISE}"
-            verdicts.append(at_least(used, NOISE + ADDED, NOISE + NOT_ADDED, "eps", sentence))
-        else:
-            verdicts.append(at_least(used, MOVED, UNMOVED, "eps", sentence))
-    return min(verdicts, key=lambda one: ((FAIL, WARN, PASS).index(one.state), one.figure))
+    for name, stats in runner.run_level().items():
+        used = float(stats.mean_perturbation.double().mean()) / changed_share(runner)
+        explanation = f"Smallest mean perturbation: {used:.2f} eps ({name})"
+        limits = USED, UNUSED
+        if runner.make_attack(name).recipe.random_start and runner.threat.norm == "linf":
+            explanation += f"; a random start alone gives {NOISE} eps"
+            limits = NOISE + ADDED, NOISE + NOT_ADDED
+        verdicts.append((used, at_least(used, *limits, "eps", f"{explanation}.")))
+    return min(verdicts, key=lambda pair: ((FAIL, WARN, PASS).index(pair[1].state), pair[0]))[1]
 
 
-def long_enough(lab: Lab) -> Verdict:
-    """Steps times step size, in eps, of the attack that reaches least far."""
-    reach = {name: lab.attack(name).recipe.reach / lab.threat.eps for name in lab.level.attacks}
-    least = min(reach, key=reach.get)
-    state = PASS if reach[least] >= 1 else WARN
-    return Verdict(state, f"the steps of {least} together", reach[least], "eps")
+@check("reach", "A", "Can every attack reach the edge of its budget?")
+def reach(runner: AttackRunner) -> Verdict:
+    """Compare steps times step size with eps, for the attack with the shortest reach."""
+    reaches = {
+        name: runner.make_attack(name).recipe.reach / runner.threat.eps
+        for name in runner.level.attacks
+    }
+    least = min(reaches, key=lambda name: reaches[name])
+    state = PASS if reaches[least] >= 1 else WARN
+    explanation = f"Shortest reach, all steps together: {reaches[least]:.3g} eps ({least})."
+    return Verdict(state, explanation, reaches[least], "eps")
 
 
-def rises(lab: Lab) -> Verdict:
-    """The share of queries for which the objective rose or Rank-1 failed, of the worst attack."""
+@check("objective_rises", "A", "Does every attack raise its objective?")
+def objective_rises(runner: AttackRunner) -> Verdict:
+    """Judge the share of queries whose objective rose or whose Rank-1 failed."""
     shares = {}
-    for name, outcomes in lab.attacks().items():
-        broken = lab.clean.hit & (outcomes.margin > 0)
-        rose = (outcomes.objective > outcomes.start) | broken
+    for name, stats in runner.run_level().items():
+        broken = runner.clean_scores.hit & (stats.margin > 0)
+        rose = (stats.objective > stats.start) | broken
         shares[name] = float(rose.double().mean())
-    least = min(shares, key=shares.get)
-    sentence = f"of the queries saw the objective of {least} rise from where it began"
-    return at_least(shares[least], RISES, HARDLY_RISES, "share", sentence)
+    least = min(shares, key=lambda name: shares[name])
+    explanation = (
+        "Smallest share of queries whose objective rose or whose Rank-1 failed: "
+        f"{100 * shares[least]:.1f} % ({least})."
+    )
+    return at_least(shares[least], RISES, HARDLY_RISES, "share", explanation)
 
 
 def through_png(images: Tensor) -> Tensor:
-    """Images (..., 3, H, W) uint8, written as PNG and read again."""
+    """Write images (..., 3, H, W) uint8 as PNG, and read them again."""
     read = []
     for image in images.flatten(0, -4):
         file = io.BytesIO()
@@ -178,30 +216,30 @@ def through_png(images: Tensor) -> Tensor:
     return torch.stack(read).view(images.shape)
 
 
-def size_of(lab: Lab, batch: dict, images: Tensor) -> float:
-    """Largest perturbation of a batch in the threat's norm."""
-    allowed = PerturbationSet(lab.threat, batch)
+def size_of(runner: AttackRunner, batch: dict, images: Tensor) -> float:
+    """Compute the largest perturbation of a batch in the threat's norm."""
+    allowed = PerturbationSet(runner.threat, batch)
     delta = images.view(allowed.clean.shape) - allowed.clean
-    if lab.threat.norm == "linf":
+    if runner.threat.norm == "linf":
         return float(delta.abs().max())
     return float(allowed.row_norms(delta).max())
 
 
-def outside(lab: Lab, batch: dict, images: Tensor) -> float:
-    """How far a pixel is from what frames, channels and budget allow, grey levels."""
-    allowed = PerturbationSet(lab.threat, batch)
+def outside(runner: AttackRunner, batch: dict, images: Tensor) -> float:
+    """Compute how far a pixel leaves the allowed frames, channels and budget, in gray levels."""
+    allowed = PerturbationSet(runner.threat, batch)
     clips = images.view(allowed.clean.shape)
     if not allowed.frames_selected:
         allowed = allowed.select_frames(clips - allowed.clean)
     return float((allowed.project(clips) - clips).abs().max())
 
 
-def changed_share(lab: Lab) -> float:
-    """Share of a clip's frames that an attack may change."""
-    frames = PerturbationSet(lab.threat, lab.sample[0]).clean.shape[1]
-    return min(lab.threat.sparse_frames / frames, 1) if lab.threat.frames == "sparse" else 1.0
+def changed_share(runner: AttackRunner) -> float:
+    """Return the share of a clip's frames that an attack may change."""
+    frames = PerturbationSet(runner.threat, runner.sample[0]).clean.shape[1]
+    return min(runner.threat.sparse_frames / frames, 1) if runner.threat.frames == "sparse" else 1.0
 
 
 def cosine(first: Tensor, second: Tensor) -> float:
-    """Cosine of two vectors; 0 if one of them is 0."""
+    """Compute the cosine of two vectors; 0 if one of them is 0."""
     return float(first @ second / (first.norm() * second.norm()).clamp_min(1e-30))

@@ -8,21 +8,24 @@ import itertools
 
 from torch import Tensor
 
+from plugins.robustness.checks.check import FEW, check
 from plugins.robustness.checks.harness import DETERMINISTIC
 from plugins.robustness.checks.strength import TOO_MUCH, gain, tolerance
 from plugins.robustness.checks.verdict import FAIL, PASS, WARN, Verdict, at_least, at_most, skipped
-from plugins.robustness.lab import MEASURE, Lab, rank_1, select_rows
+from plugins.robustness.levels import REFERENCE_ATTACK
+from plugins.robustness.probes import HopSkipJump, RandomPerturbation
+from plugins.robustness.results import rank_1
+from plugins.robustness.runner import AttackRunner
 from plugins.robustness.statistics import chance_of_rank_1
-from plugins.robustness.threats import HopSkipJump, Noise
 
-# Where no person could tell who it is: an attack that still fails is no attack. In 0-255 units; for
-# L2, whose budget grows with the image, in eps.
+# A budget within which no person could recognize anybody, so that every attack must succeed: in
+# gray levels; for L2, whose budget grows with the image, in eps.
 FAR_LINF, FAR_L2 = 64.0, 8.0
 # Share of queries without a gradient.
 NO_GRADIENT, MUCH_NO_GRADIENT = 0.01, 0.05
-# Share of queries on which the gradient leads further than blind search.
+# Share of queries on which the attack is at least as strong as one without gradients.
 LEADS, HARDLY_LEADS = 0.95, 0.75
-# Passes over which the gradient of a random model is averaged at least: Athalye et al., section 5.
+# Least number of passes that average the gradient of a random model: Athalye et al., section 5.
 EOT = 10
 # Steps of HopSkipJump, some 2500 passes of a query.
 HOPS = 10
@@ -30,116 +33,149 @@ HOPS = 10
 BROKEN = 5.0
 
 
-def zero_gradients(lab: Lab) -> Verdict:
-    """The share of queries whose gradient is 0 at the start."""
-    outcomes = lab.outcomes(MEASURE)
-    share = float(outcomes.stuck.double().mean())
-    sentence = "of the queries have no gradient at the start"
-    return at_most(share, NO_GRADIENT, MUCH_NO_GRADIENT, "share", sentence)
+@check("zero_gradients", "C", "Does every query have a gradient?")
+def zero_gradients(runner: AttackRunner) -> Verdict:
+    """Judge the share of queries whose gradient is 0 at the start."""
+    share = float(runner.run_on_all(REFERENCE_ATTACK).zero_gradient.double().mean())
+    explanation = f"Queries with a zero gradient at the start: {100 * share:.1f} %."
+    return at_most(share, NO_GRADIENT, MUCH_NO_GRADIENT, "share", explanation)
 
 
-def better_than_noise(lab: Lab) -> Verdict:
-    """The attack against as many draws of noise as the level says."""
-    attack, draws = lab.attack(MEASURE), lab.level.draws
-    noise = lab.run("Noise", Noise(lab.threat, draws, attack.seed, attack.recipe.eot))
-    return leads(lab, noise.margin, f"the best of {draws} draws of noise")
+@check("stronger_than_noise", "C", "Is the attack stronger than random noise?", queries=FEW)
+def stronger_than_noise(runner: AttackRunner) -> Verdict:
+    """Compare the attack with random noise."""
+    attack, samples = runner.make_attack(REFERENCE_ATTACK), runner.level.noise_samples
+    probe = RandomPerturbation(runner.threat, samples, attack.seed, attack.recipe.eot)
+    noise = runner.run("RandomPerturbation", probe)
+    return leads(runner, noise.margin, f"the worst of {samples} noise samples")
 
 
-def better_than_squares(lab: Lab) -> Verdict:
-    """The attack against a random search that sees distances only."""
-    if lab.threat.norm != "linf":
-        return skipped("the Square attack knows L-inf budgets only")
-    squares = lab.probe("Square", steps=lab.level.searches)
-    return leads(lab, squares.margin, f"{lab.level.searches} passes of the Square attack")
+@check(
+    "stronger_than_square", "C", "Is the attack stronger than random search (Square)?", queries=FEW
+)
+def stronger_than_square(runner: AttackRunner) -> Verdict:
+    """Compare the attack with a random search that sees distances only."""
+    if runner.threat.norm != "linf":
+        return skipped("The Square attack supports L-inf budgets only.")
+    queries = runner.level.square_queries
+    square = runner.run_on_subset("Square", steps=queries)
+    return leads(runner, square.margin, f"the Square attack ({queries} passes)")
 
 
-def better_than_hops(lab: Lab) -> Verdict:
-    """The attack against HopSkipJump, which sees only who is found first."""
-    number = lab.level.hops
+@check(
+    "stronger_than_hop_skip_jump",
+    "C",
+    "Is the attack stronger than a decision-based attack (HopSkipJump)?",
+)
+def stronger_than_hop_skip_jump(runner: AttackRunner) -> Verdict:
+    """Compare the attack with HopSkipJump, which sees only the first item of each list."""
+    number = runner.level.hsj_queries
     if not number:
-        return skipped("HopSkipJump takes some thousand passes of a query: --level full")
-    if lab.cfg.TEST.CLIPS != 1:
-        return skipped("HopSkipJump knows one clip of an item: TEST.CLIPS 1")
+        return skipped("HopSkipJump takes some thousand passes of a query: use --level full.")
+    if runner.cfg.TEST.CLIPS != 1:
+        return skipped("HopSkipJump supports one clip of an item: set TEST.CLIPS 1.")
     if importlib.util.find_spec("foolbox") is None:
-        return skipped("HopSkipJump needs foolbox: pip install foolbox==3.3.4")
-    rows = lab.probes[:: max(len(lab.probes) // number, 1)][:number]
-    found = lab.run("HopSkipJump", HopSkipJump(lab.threat, HOPS, lab.cfg.ATTACK.SEED), rows)
-    return leads(lab, found.margin, "HopSkipJump", rows)
+        return skipped("HopSkipJump needs foolbox: pip install foolbox==3.3.4.")
+    rows = runner.subset[:: max(len(runner.subset) // number, 1)][:number]
+    probe = HopSkipJump(runner.threat, HOPS, runner.cfg.ATTACK.SEED)
+    stats = runner.run("HopSkipJump", probe, rows)
+    return leads(runner, stats.margin, "HopSkipJump", rows)
 
 
-def better_than_transfer(lab: Lab) -> Verdict:
-    """The attack against images made on an undefended twin, on which it must succeed."""
-    made = lab.transferred()
-    if made is None:
-        return skipped("no undefended twin was given: --twin WEIGHTS")
-    alone, carried = made
-    if rank_1(alone) > max(BROKEN, 2 * tolerance(alone)):
-        sentence = "Rank-1 of the twin under attack: it is no undefended one, or the attack fails"
-        return Verdict(FAIL, sentence, rank_1(alone), "%")
-    return leads(lab, carried.margin, "images made on the twin")
+@check(
+    "stronger_than_transfer",
+    "C",
+    "Is the attack stronger than transfer from an undefended model?",
+    queries=FEW,
+)
+def stronger_than_transfer(runner: AttackRunner) -> Verdict:
+    """Compare the attack with images crafted on an undefended model, on which it must succeed."""
+    transfer = runner.transferred()
+    if transfer is None:
+        return skipped("No undefended model was given: add --undefended WEIGHTS.")
+    on_surrogate, carried = transfer
+    kept = rank_1(on_surrogate)
+    if kept > max(BROKEN, 2 * tolerance(on_surrogate)):
+        explanation = (
+            f"The undefended model keeps a Rank-1 of {kept:.1f} % under attack: it is not "
+            "undefended, or the attack fails."
+        )
+        return Verdict(FAIL, explanation, kept, "%")
+    return leads(runner, carried.margin, "images crafted on the undefended model")
 
 
-def leads(lab: Lab, blind: Tensor, words: str, rows: Tensor | None = None) -> Verdict:
-    """The share of probes on which the measure's margin is no smaller than that of blind search.
+def leads(runner: AttackRunner, margins: Tensor, words: str, rows: Tensor | None = None) -> Verdict:
+    """Judge the share of queries on which the attack is at least as strong as another one.
 
     Args:
-        lab: the lab.
-        blind: (R,) margins of blind search.
-        words: what it was.
-        rows: (R,) of these probes; None for all.
+        runner: the attacks of the report.
+        margins: (R,) rank margins of an attack without the model's gradient.
+        words: name of that attack.
+        rows: (R,) its rows; None for the whole subset.
     """
-    outcomes = lab.probe(MEASURE)
+    stats = runner.run_on_subset(REFERENCE_ATTACK)
     if rows is not None:
-        outcomes = select_rows(outcomes, rows)
-    ahead = outcomes.margin >= blind.to(outcomes.margin)
-    broken = 100 * float((blind > 0).double().mean())
-    sentence = (
-        f"of {len(ahead)} queries are moved at least as far as by {words}, "
-        f"which leaves Rank-1 at {100 - broken:.1f} %, the attack at {rank_1(outcomes):.1f} %"
+        stats = stats.select(rows)
+    ahead = stats.margin >= margins.to(stats.margin)
+    share = float(ahead.double().mean())
+    kept = 100 - 100 * float((margins > 0).double().mean())
+    explanation = (
+        f"The attack reaches at least the rank margin of {words} on {100 * share:.1f} % of "
+        f"{len(ahead)} queries; Rank-1 is {rank_1(stats):.1f} % under the attack, {kept:.1f} % "
+        "under the other."
     )
-    return at_least(float(ahead.double().mean()), LEADS, HARDLY_LEADS, "share", sentence)
+    return at_least(share, LEADS, HARDLY_LEADS, "share", explanation)
 
 
-def falls_to_chance(lab: Lab) -> Verdict:
-    """Rank-1 with a budget beyond all sense, above that of a random list."""
-    eps = far(lab)
-    outcomes = lab.probe(MEASURE, eps=eps)
-    chance = 100 * chance_of_rank_1(lab.guides.positives, lab.guides.valid)
-    figure = max(rank_1(outcomes) - chance, 0.0)
-    sentence = f"Rank-1 above chance ({chance:.1f} %) at eps {eps:g}"
-    passes = tolerance(outcomes)
-    return at_most(figure, passes, max(TOO_MUCH, 2 * passes), "points", sentence)
+@check(
+    "chance_at_large_budget",
+    "C",
+    "Does Rank-1 drop to chance when the budget is very large?",
+    queries=FEW,
+)
+def chance_at_large_budget(runner: AttackRunner) -> Verdict:
+    """Compare Rank-1 within a very large budget with that of a random list."""
+    eps = large_budget(runner)
+    stats = runner.run_on_subset(REFERENCE_ATTACK, eps=eps)
+    chance = 100 * chance_of_rank_1(runner.guides.positives, runner.guides.valid)
+    points = max(rank_1(stats) - chance, 0.0)
+    passes = tolerance(stats)
+    explanation = f"Rank-1 exceeds chance ({chance:.1f} %) by {points:.3g} points at eps {eps:g}."
+    return at_most(points, passes, max(TOO_MUCH, 2 * passes), "points", explanation)
 
 
-def falls_with_eps(lab: Lab) -> Verdict:
-    """The largest rise of Rank-1 from a budget of the curve to the next larger one."""
-    outcomes = [lab.probe(MEASURE, eps=eps) for eps in curve_budgets(lab)]
-    verdicts = [
-        gain(smaller, larger, "Rank-1 rises from one budget of the curve to a larger one")
-        for smaller, larger in itertools.pairwise(outcomes)
-    ]
-    return max(verdicts, key=lambda verdict: verdict.figure)
+@check("falls_with_eps", "C", "Does Rank-1 fall as the budget grows?", queries=FEW)
+def falls_with_eps(runner: AttackRunner) -> Verdict:
+    """Judge the largest rise of Rank-1 from a budget of the curve to the next larger one."""
+    stats = [runner.run_on_subset(REFERENCE_ATTACK, eps=eps) for eps in curve_budgets(runner)]
+    smaller, larger = max(
+        itertools.pairwise(stats), key=lambda pair: max(rank_1(pair[1]) - rank_1(pair[0]), 0.0)
+    )
+    return gain(smaller, larger, "Largest rise of Rank-1 between consecutive budgets: {} points")
 
 
-def deterministic(lab: Lab) -> Verdict:
-    """Two forward passes of one batch."""
-    change, eot = lab.forward_change(), lab.attack(MEASURE).recipe.eot
+@check("deterministic", "C", "Is the forward pass deterministic?")
+def deterministic(runner: AttackRunner) -> Verdict:
+    """Compare two forward passes of one batch."""
+    change, eot = runner.forward_change(), runner.make_attack(REFERENCE_ATTACK).recipe.eot
+    explanation = f"Relative difference of two forward passes: {change:.2g}."
     if change <= DETERMINISTIC:
-        return Verdict(PASS, "two forward passes give the same features", change, "relative")
+        return Verdict(PASS, explanation, change, "relative")
     if eot >= EOT:
-        sentence = f"the forward pass is random; gradients are averaged over {eot} passes"
-        return Verdict(WARN, sentence, change, "relative")
-    sentence = f"the forward pass is random: attack its expectation, ATTACK.EOT {EOT} or more"
-    return Verdict(FAIL, sentence, change, "relative")
+        explanation += f" The pass is random; gradients are averaged over {eot} passes."
+        return Verdict(WARN, explanation, change, "relative")
+    explanation += f" The pass is random: attack its expectation, ATTACK.EOT {EOT} or more."
+    return Verdict(FAIL, explanation, change, "relative")
 
 
-def far(lab: Lab) -> float:
-    """A budget beyond all sense."""
-    beyond = FAR_LINF if lab.threat.norm == "linf" else FAR_L2 * lab.threat.eps
-    return max(beyond, 2 * lab.threat.eps)
+def large_budget(runner: AttackRunner) -> float:
+    """Return a budget far beyond that of the threat model."""
+    beyond = FAR_LINF if runner.threat.norm == "linf" else FAR_L2 * runner.threat.eps
+    return max(beyond, 2 * runner.threat.eps)
 
 
-def curve_budgets(lab: Lab) -> list[float]:
-    """Budgets of the curve, ascending: the level's, eps and one far beyond."""
-    eps = lab.threat.eps
-    return sorted({*(share * eps for share in lab.level.curve), eps, far(lab)})
+def curve_budgets(runner: AttackRunner) -> list[float]:
+    """List the budgets of the curve, ascending: the level's, eps and one far beyond."""
+    eps = runner.threat.eps
+    multiples = (multiplier * eps for multiplier in runner.level.eps_multipliers)
+    return sorted({*multiples, eps, large_budget(runner)})

@@ -1,11 +1,12 @@
-"""Group D: is there a search left to attack, and for whom does the figure hold?"""
+"""Group D: does the model retrieve at all, and for whom does its robust accuracy hold?"""
 
 import torch
 
 from plugins.attacks.objectives import rank_margin
 from plugins.evaluation.distance import CHUNK
+from plugins.robustness.checks.check import check
 from plugins.robustness.checks.verdict import FAIL, PASS, WARN, Verdict, at_least, at_most, skipped
-from plugins.robustness.lab import Lab
+from plugins.robustness.runner import AttackRunner
 from plugins.robustness.statistics import (
     bootstrap_interval,
     chance_of_rank_1,
@@ -15,9 +16,9 @@ from plugins.robustness.statistics import (
     wilson_interval,
 )
 
-# Directions in which the features differ: a line tells no people apart.
-SPREAD, COLLAPSED = 5.0, 2.0
-# Features closer than that are one point.
+# Directions in which the features differ: a line distinguishes no people.
+DIVERSE, COLLAPSED = 5.0, 2.0
+# Mean cosine above which all features are practically one point.
 ONE_POINT = 0.999
 # Share of queries whose Rank-1 is right by the gallery's order alone.
 TIES, MANY_TIES = 0.0, 0.01
@@ -29,70 +30,84 @@ WIDE, UNEVEN = 10.0, 20.0
 ENOUGH = 10
 
 
-def collapse(lab: Lab) -> Verdict:
-    """Effective rank and mean pairwise cosine of the clean gallery."""
-    gallery = lab.guides.compared_gallery
+@check("feature_collapse", "D", "Do features differ in many directions?")
+def feature_collapse(runner: AttackRunner) -> Verdict:
+    """Compute effective rank and mean pairwise cosine of the clean gallery."""
+    gallery = runner.guides.compared_gallery
     rank, cosine = effective_rank(gallery), mean_pairwise_cosine(gallery)
-    sentence = f"effective rank of the gallery's features, mean pairwise cosine {cosine:.4f}"
+    explanation = (
+        f"Effective rank of the gallery's features: {rank:.1f} directions; mean pairwise cosine "
+        f"{cosine:.4f}."
+    )
     if cosine > ONE_POINT:
-        return Verdict(FAIL, f"{sentence}: the embedding has collapsed", rank, "directions")
-    return at_least(rank, SPREAD, COLLAPSED, "directions", sentence)
+        return Verdict(FAIL, f"{explanation} The embedding has collapsed.", rank, "directions")
+    return at_least(rank, DIVERSE, COLLAPSED, "directions", explanation)
 
 
-def ties(lab: Lab) -> Verdict:
-    """Queries right only because equal distances keep the gallery's order; those are misses."""
-    by_order = lab.clean.hit & ~strictly_right(lab)
-    share = float(by_order.sum()) / max(int(lab.clean.hit.sum()), 1)
-    sentence = "of the right answers rest on a tie between two people"
-    return at_most(share, TIES, MANY_TIES, "share", sentence)
+@check("ties", "D", "Are right answers right without ties?")
+def ties(runner: AttackRunner) -> Verdict:
+    """Count right answers in which equal distances keep the gallery's order; ties are misses."""
+    hits = runner.clean_scores.hit
+    share = float((hits & ~strictly_right(runner)).sum()) / max(int(hits.sum()), 1)
+    explanation = f"Right answers that rest on a tie between two people: {100 * share:.1f} %."
+    return at_most(share, TIES, MANY_TIES, "share", explanation)
 
 
-def useful(lab: Lab) -> Verdict:
-    """Clean Rank-1 above chance, ties being misses."""
-    clean = 100 * float(strictly_right(lab).double().mean())
-    chance = 100 * chance_of_rank_1(lab.guides.positives, lab.guides.valid)
-    sentence = f"clean Rank-1 with ties as misses, {clean:.1f} %, above chance, {chance:.1f} %"
-    return at_least(clean - chance, USEFUL, USELESS, "points", sentence)
+@check("clean_accuracy", "D", "Is there clean accuracy to defend?")
+def clean_accuracy(runner: AttackRunner) -> Verdict:
+    """Compare clean Rank-1, ties being misses, with chance."""
+    clean = 100 * float(strictly_right(runner).double().mean())
+    chance = 100 * chance_of_rank_1(runner.guides.positives, runner.guides.valid)
+    explanation = (
+        f"Clean Rank-1 minus chance, ties being misses: {clean:.1f} % - {chance:.1f} % = "
+        f"{clean - chance:.1f} points."
+    )
+    return at_least(clean - chance, USEFUL, USELESS, "points", explanation)
 
 
-def people(lab: Lab) -> Verdict:
-    """The 95 % interval of the worst case over people: the wider one of bootstrap and Wilson."""
-    hits, pids = lab.worst().hit.double(), lab.guides.pids.cpu()
+@check("enough_people", "D", "Are there enough people?")
+def enough_people(runner: AttackRunner) -> Verdict:
+    """Compute the 95 % interval of the worst case over people.
+
+    The wider of two intervals counts, bootstrap and Wilson, as the bootstrap interval of one person
+    or of people who are all alike has no width.
+    """
+    hits, pids = runner.worst_scores().hit.double(), runner.guides.pids.cpu()
     shares = [share for share, _ in share_by(pids, hits).values()]
     deviation = 100 * float(torch.tensor(shares).std(correction=0))
-    # A bootstrap of people who are all alike, or of one, has no width.
     intervals = (
-        bootstrap_interval(hits, pids, lab.cfg.ATTACK.SEED),
+        bootstrap_interval(hits, pids, runner.cfg.ATTACK.SEED),
         wilson_interval(float(hits.mean()), len(shares)),
     )
     width = 100 * max(high - low for low, high in intervals)
-    state = PASS if width <= WIDE else WARN
-    sentence = (
-        f"wide is the 95 % interval of Rank-1 over {len(shares)} people, whose own figures have a "
-        f"standard deviation of {deviation:.1f}"
+    explanation = (
+        f"The 95 % interval of Rank-1 is {width:.1f} points wide ({len(shares)} people; per-person "
+        f"std {deviation:.1f})."
     )
-    return Verdict(state, sentence, width, "points")
+    return Verdict(PASS if width <= WIDE else WARN, explanation, width, "points")
 
 
-def cameras(lab: Lab) -> Verdict:
-    """The gap between the query cameras with the highest and the lowest worst case."""
+@check("cameras", "D", "Are the cameras about equally robust?")
+def cameras(runner: AttackRunner) -> Verdict:
+    """Compare the query cameras with the highest and the lowest worst case."""
     shares = {
         camera: share
-        for camera, (share, number) in share_by(lab.camids, lab.worst().hit).items()
+        for camera, (share, number) in share_by(runner.camids, runner.worst_scores().hit).items()
         if number >= ENOUGH
     }
     if len(shares) < 2:
-        return skipped(f"fewer than two cameras have {ENOUGH} queries")
-    low, high = min(shares, key=shares.get), max(shares, key=shares.get)
+        return skipped(f"Fewer than two cameras have {ENOUGH} queries.")
+    low = min(shares, key=lambda camera: shares[camera])
+    high = max(shares, key=lambda camera: shares[camera])
     gap = 100 * (shares[high] - shares[low])
-    state = PASS if gap <= UNEVEN else WARN
-    return Verdict(state, f"worst-case Rank-1 of camera {high} above camera {low}", gap, "points")
+    explanation = f"Worst-case Rank-1 differs by {gap:.1f} points between cameras {low} and {high}."
+    return Verdict(PASS if gap <= UNEVEN else WARN, explanation, gap, "points")
 
 
-def strictly_right(lab: Lab) -> torch.Tensor:
-    """(Q,) bool, the nearest positive is nearer than the nearest negative, not as near."""
+def strictly_right(runner: AttackRunner) -> torch.Tensor:
+    """Return (Q,) bool: the nearest positive is nearer than the nearest negative, not as near."""
     parts = []
-    for rows in lab.rows.split(CHUNK):
-        guides = lab.search.guides(rows)
+    for rows in runner.rows.split(CHUNK):
+        guides = runner.task.guides(rows)
         parts.append(rank_margin(guides.clean, guides).cpu() < 0)
     return torch.cat(parts)

@@ -1,94 +1,119 @@
-"""Group B: is the attack as strong as it can be made, or would more of it break more?"""
+"""Group B: is the attack as strong as it can be made, or would a stronger one break more?"""
 
 from plugins.attacks.attack import SEEDS
+from plugins.robustness.checks.check import FEW, check
 from plugins.robustness.checks.verdict import PASS, WARN, Verdict, at_most
-from plugins.robustness.lab import MEASURE, Lab, rank_1
-from plugins.robustness.outcomes import Outcomes, worst_case
+from plugins.robustness.levels import REFERENCE_ATTACK
+from plugins.robustness.results import AttackStats, rank_1, worst_case
+from plugins.robustness.runner import AttackRunner
 
 # Points of Rank-1 that a sound attack may still gain: those of Carlini et al., "On Evaluating
-# Adversarial Robustness", arXiv 1902.06705, and what says that the figure is simply wrong.
+# Adversarial Robustness", arXiv 1902.06705; and the gain at which Rank-1 is simply wrong.
 GAIN, TOO_MUCH = 1.0, 5.0
-# Step sizes of the plain climb, in eps.
+# Step sizes of plain gradient ascent, in eps.
 STEP_SIZES = (0.1, 0.25, 0.5)
 
 
-def single_step(lab: Lab) -> Verdict:
-    """One step of eps against many, both along the sign of the gradient."""
-    one = lab.probe(MEASURE, optimizer="sign", steps=1, step_size=lab.threat.eps, restarts=1)
-    many = plain_climb(lab, 0.25)
-    return gain(one, many, "Rank-1 after one step lower than after many")
-
-
-def more_steps(lab: Lab) -> Verdict:
-    """Twice the steps."""
-    steps = lab.attack(MEASURE).recipe.steps
-    longer = lab.probe(MEASURE, steps=2 * steps)
-    return gain(longer, lab.probe(MEASURE), f"Rank-1 lower after {2 * steps} steps than {steps}")
-
-
-def more_restarts(lab: Lab) -> Verdict:
-    """More random starts."""
-    restarts = lab.attack(MEASURE).recipe.restarts
-    number = max(lab.level.more_restarts, 2 * restarts)
-    more = lab.probe(MEASURE, restarts=number)
-    words = f"Rank-1 lower with {number} starts than with {restarts}"
-    return gain(more, lab.probe(MEASURE), words)
-
-
-def other_seeds(lab: Lab) -> Verdict:
-    """The range of the measure's Rank-1 over random starts of other seeds."""
-    attack, own = lab.attack(MEASURE), lab.probe(MEASURE)
-    found = [rank_1(own)]
-    for offset in range(1, lab.level.seeds + 1):
-        other = type(attack)(attack.threat, attack.recipe, (attack.seed + offset) % SEEDS)
-        found.append(rank_1(lab.run(MEASURE, other)))
-    passes, seen = tolerance(own), ", ".join(f"{value:.1f}" for value in found)
-    sentence = f"between the Rank-1 of {len(found)} seeds of the attack: {seen} %"
-    figure = max(found) - min(found)
-    return at_most(figure, passes, max(TOO_MUCH, 2 * passes), "points", sentence)
-
-
-def step_sizes(lab: Lab) -> Verdict:
-    """The best of several step sizes of the plain climb against APGD's own."""
-    climbs = {size: plain_climb(lab, size) for size in STEP_SIZES}
-    best = min(climbs, key=lambda size: rank_1(climbs[size]))
-    words = f"Rank-1 lower by plain steps of {best:g} eps than by APGD"
-    return gain(climbs[best], lab.probe(MEASURE), words)
-
-
-def order(lab: Lab) -> Verdict:
-    """The field's attack, which aims at the furthest identity, against the measure."""
+@check("single_step", "B", "Are many steps at least as strong as one step?", queries=FEW)
+def single_step(runner: AttackRunner) -> Verdict:
+    """Compare one step of eps with many steps, both along the sign of the gradient."""
+    eps = runner.threat.eps
+    single = runner.run_on_subset(
+        REFERENCE_ATTACK, optimizer="sign", steps=1, step_size=eps, restarts=1
+    )
     return gain(
-        lab.outcomes("FNA"), lab.outcomes(MEASURE), f"Rank-1 lower by FNA than by {MEASURE}"
+        single, plain_ascent(runner, 0.25), "One step lowers Rank-1 by {} points more than many"
     )
 
 
-def one_attack_is_enough(lab: Lab) -> Verdict:
-    """The per-query worst case against the strongest single attack."""
-    outcomes = lab.attacks()
-    worst, wins = worst_case({"clean": lab.clean, **outcomes})
-    strongest = min(outcomes, key=lambda name: rank_1(outcomes[name]))
-    gap = rank_1(outcomes[strongest]) - worst["Rank-1"]
-    alone = ", ".join(f"{name} {number}" for name, number in wins.items() if name in outcomes)
-    state = PASS if gap <= tolerance(outcomes[strongest]) else WARN
-    sentence = f"worst case below {strongest} alone; queries that one attack alone breaks: {alone}"
-    return Verdict(state, sentence, gap, "points")
+@check("more_steps", "B", "Has the attack converged (twice the steps)?", queries=FEW)
+def more_steps(runner: AttackRunner) -> Verdict:
+    """Double the steps."""
+    steps = 2 * runner.make_attack(REFERENCE_ATTACK).recipe.steps
+    longer = runner.run_on_subset(REFERENCE_ATTACK, steps=steps)
+    words = f"Doubling the steps to {steps} lowers Rank-1 by {{}} points"
+    return gain(longer, runner.run_on_subset(REFERENCE_ATTACK), words)
 
 
-def plain_climb(lab: Lab, step_size: float) -> Outcomes:
-    """The measure on the probes by steps of one length, in eps."""
-    return lab.probe(MEASURE, optimizer="sign", step_size=step_size * lab.threat.eps, restarts=1)
+@check("more_restarts", "B", "Has the attack converged (more random starts)?", queries=FEW)
+def more_restarts(runner: AttackRunner) -> Verdict:
+    """Start from more random points."""
+    restarts = runner.make_attack(REFERENCE_ATTACK).recipe.restarts
+    number = max(runner.level.more_restarts, 2 * restarts)
+    more = runner.run_on_subset(REFERENCE_ATTACK, restarts=number)
+    words = f"Raising the random starts from {restarts} to {number} lowers Rank-1 by {{}} points"
+    return gain(more, runner.run_on_subset(REFERENCE_ATTACK), words)
 
 
-def gain(stronger: Outcomes, than: Outcomes, words: str) -> Verdict:
-    """By how many points of Rank-1 what should not be stronger is."""
-    passes = tolerance(than)
-    figure = max(rank_1(than) - rank_1(stronger), 0.0)
-    sentence = f"{words}; {int(than.valid.sum())} queries"
-    return at_most(figure, passes, max(TOO_MUCH, 2 * passes), "points", sentence)
+@check("other_seeds", "B", "Do other attack seeds agree?", queries=FEW)
+def other_seeds(runner: AttackRunner) -> Verdict:
+    """Repeat the reference attack with random starts of other seeds."""
+    attack, reference = runner.make_attack(REFERENCE_ATTACK), runner.run_on_subset(REFERENCE_ATTACK)
+    values = [rank_1(reference)]
+    for offset in range(1, runner.level.seeds + 1):
+        other = type(attack)(attack.threat, attack.recipe, (attack.seed + offset) % SEEDS)
+        values.append(rank_1(runner.run(REFERENCE_ATTACK, other)))
+    passes, gap = tolerance(reference), max(values) - min(values)
+    explanation = (
+        f"Rank-1 differs by {gap:.1f} points between {len(values)} seeds of the attack: "
+        f"{', '.join(f'{value:.1f}' for value in values)} %."
+    )
+    return at_most(gap, passes, max(TOO_MUCH, 2 * passes), "points", explanation)
 
 
-def tolerance(outcomes: Outcomes) -> float:
-    """Points of Rank-1 that are no difference: ``GAIN``, or one query where they are few."""
-    # The one query is what its share comes to in floating point.
-    return max(GAIN, 100 / max(int(outcomes.valid.sum()), 1) + 1e-9)
+@check("step_sizes", "B", "Is APGD at least as strong as any step size?", queries=FEW)
+def step_sizes(runner: AttackRunner) -> Verdict:
+    """Compare the best of several step sizes of plain gradient ascent with APGD."""
+    ascents = {size: plain_ascent(runner, size) for size in STEP_SIZES}
+    best = min(ascents, key=lambda size: rank_1(ascents[size]))
+    words = f"Plain steps of {best:g} eps lower Rank-1 by {{}} points more than APGD"
+    return gain(ascents[best], runner.run_on_subset(REFERENCE_ATTACK), words)
+
+
+@check("stronger_than_fna", "B", "Is the rank margin at least as strong as FNA?", queries=FEW)
+def stronger_than_fna(runner: AttackRunner) -> Verdict:
+    """Compare FNA, which papers report, with the reference attack."""
+    words = f"FNA lowers Rank-1 by {{}} points more than {REFERENCE_ATTACK}"
+    return gain(runner.run_on_all("FNA"), runner.run_on_all(REFERENCE_ATTACK), words)
+
+
+@check("single_attack", "B", "Is one attack as strong as the worst case of all?")
+def single_attack(runner: AttackRunner) -> Verdict:
+    """Compare the per-query worst case with the strongest single attack."""
+    stats = runner.run_level()
+    worst, wins = worst_case({"clean": runner.clean_scores, **stats})
+    strongest = min(stats, key=lambda name: rank_1(stats[name]))
+    gap = rank_1(stats[strongest]) - worst["Rank-1"]
+    alone = ", ".join(f"{name} {number}" for name, number in wins.items() if name in stats)
+    explanation = (
+        f"The worst case is {gap:.1f} points of Rank-1 below {strongest} alone; queries that only "
+        f"one attack breaks: {alone}."
+    )
+    state = PASS if gap <= tolerance(stats[strongest]) else WARN
+    return Verdict(state, explanation, gap, "points")
+
+
+def plain_ascent(runner: AttackRunner, step_size: float) -> AttackStats:
+    """Run the reference attack on the subset with steps of one length, in eps."""
+    length = step_size * runner.threat.eps
+    return runner.run_on_subset(REFERENCE_ATTACK, optimizer="sign", step_size=length, restarts=1)
+
+
+def gain(stronger: AttackStats, reference: AttackStats, words: str) -> Verdict:
+    """Judge by how many points an attack that should not be stronger lowers Rank-1 further.
+
+    Args:
+        stronger: the attack that should not be stronger.
+        reference: the attack it is compared with.
+        words: the explanation, with {} for the number of points.
+    """
+    passes = tolerance(reference)
+    points = max(rank_1(reference) - rank_1(stronger), 0.0)
+    explanation = f"{words.format(f'{points:.3g}')} ({int(reference.valid.sum())} queries)."
+    return at_most(points, passes, max(TOO_MUCH, 2 * passes), "points", explanation)
+
+
+def tolerance(stats: AttackStats) -> float:
+    """Return the points of Rank-1 that are no difference: ``GAIN``, or one of few queries."""
+    # The share of one query, with the rounding of floating point.
+    return max(GAIN, 100 / max(int(stats.valid.sum()), 1) + 1e-9)

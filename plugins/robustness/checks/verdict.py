@@ -1,4 +1,4 @@
-"""What a check says, and what all of them together say."""
+"""The verdict of one check, and the headline of all of them."""
 
 import math
 from collections.abc import Iterable
@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 PASS, WARN, FAIL, SKIPPED = "PASS", "WARN", "FAIL", "SKIPPED"
 
-ESTABLISHED = "no check failed: the robust figures hold for the threat model below"
-NOT_ESTABLISHED = "robustness not established"
+NOT_ESTABLISHED = "Robustness not established"
 
 
 @dataclass(frozen=True)
@@ -15,44 +14,53 @@ class Verdict:
     """The answer of a check.
 
     Attributes:
-        state: PASS; WARN, a person should look; FAIL, the robust figures mean nothing; SKIPPED.
-        sentence: what was seen, or why the check was skipped.
-        figure: the number that decided; None if skipped.
-        unit: of the figure, such as "points" of Rank-1.
+        state: PASS; WARN, a person should look; FAIL, the robust accuracy means nothing; SKIPPED.
+        explanation: one sentence with the value in it, true in every state; or why the check was
+            skipped.
+        value: the number that decided; None if skipped.
+        unit: unit of the value, such as "points" of Rank-1.
     """
 
     state: str
-    sentence: str
-    figure: float | None = None
+    explanation: str
+    value: float | None = None
     unit: str = ""
 
     def __post_init__(self) -> None:
         assert self.state in (PASS, WARN, FAIL, SKIPPED), self.state
-        assert (self.figure is None) == (self.state == SKIPPED), self
-        assert self.figure is None or not math.isnan(self.figure), self.sentence
+        assert (self.value is None) == (self.state == SKIPPED), self
+        assert self.value is None or not math.isnan(self.value), self.explanation
 
 
-def at_most(figure: float, passes: float, warns: float, unit: str, sentence: str) -> Verdict:
-    """PASS up to ``passes``, WARN up to ``warns``, FAIL above.
+def at_most(value: float, passes: float, warns: float, unit: str, explanation: str) -> Verdict:
+    """Return PASS up to ``passes``, WARN up to ``warns``, FAIL above.
 
-    >>> at_most(3.0, 1, 5, "points", "...").state
+    >>> at_most(3.0, 1, 5, "points", "Rank-1 differs by 3 points.").state
     'WARN'
     """
-    state = PASS if figure <= passes else WARN if figure <= warns else FAIL
-    return Verdict(state, sentence, float(figure), unit)
+    state = PASS if value <= passes else WARN if value <= warns else FAIL
+    return Verdict(state, explanation, float(value), unit)
 
 
-def at_least(figure: float, passes: float, warns: float, unit: str, sentence: str) -> Verdict:
-    """PASS from ``passes`` on, WARN from ``warns`` on, FAIL below."""
-    state = PASS if figure >= passes else WARN if figure >= warns else FAIL
-    return Verdict(state, sentence, float(figure), unit)
+def at_least(value: float, passes: float, warns: float, unit: str, explanation: str) -> Verdict:
+    """Return PASS from ``passes`` on, WARN from ``warns`` on, FAIL below."""
+    state = PASS if value >= passes else WARN if value >= warns else FAIL
+    return Verdict(state, explanation, float(value), unit)
 
 
 def skipped(why: str) -> Verdict:
-    """SKIPPED, with its reason."""
+    """Return SKIPPED, with its reason."""
     return Verdict(SKIPPED, why)
 
 
-def stamp(states: Iterable[str]) -> str:
-    """The report's headline: one FAIL is enough to say "robustness not established"."""
-    return NOT_ESTABLISHED if FAIL in states else ESTABLISHED
+def headline(states: Iterable[str]) -> str:
+    """Summarize all states in a sentence or two; one FAIL is enough to question the report."""
+    states = list(states)
+    failed, warned = states.count(FAIL), states.count(WARN)
+    if failed:
+        noun = "check" if failed == 1 else "checks"
+        return f"{NOT_ESTABLISHED}: {failed} {noun} failed, {warned} warned."
+    return (
+        f"No check failed, {warned} warned. Robust accuracy under these attacks is an upper bound "
+        "for this threat model."
+    )

@@ -1,6 +1,6 @@
-"""Attacks that only a report makes: noise, a patch, another light, fewer others, HopSkipJump.
+"""Attacks that only a report makes: noise, illumination, a patch, a smaller gallery, HopSkipJump.
 
-Each aims at the rank margin, as the report's measure does.
+Each maximizes the rank margin, as the report's reference attack does.
 
 Legend: B clips of T frames of 3 x H x W, R rows they belong to, G gallery items.
 """
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from plugins.attacks import (
+    Attack,
     AttackResult,
     BestTracker,
     Guides,
@@ -27,14 +28,14 @@ from plugins.utils.random import item_generator
 
 # Share of the image that the patch covers.
 PATCH_SHARE = 0.05
-# A channel of the light grows or shrinks by at most this factor.
-LIGHT = 4 / 3
-# Numbers of the draws of noise: far from those of restarts, which are drawn alike.
+# Largest factor by which a channel is multiplied or divided.
+MAX_FACTOR = 4 / 3
+# Number of the first random sample: far from the numbers of restarts, which are drawn alike.
 FIRST_DRAW = 1000
 
 
 def equal_volume_radius(eps: float, dimensions: int) -> float:
-    """Radius of the L2 ball whose volume is that of the L-inf ball, the cube of half side eps.
+    """Compute the radius of the L2 ball with the volume of the L-inf ball of radius eps.
 
     About 0.48 eps sqrt(dimensions). Neither ball contains the other.
 
@@ -46,15 +47,15 @@ def equal_volume_radius(eps: float, dimensions: int) -> float:
 
 
 class PatchSet(PerturbationSet):
-    """Any pixels, but only inside a square at the middle of each frame."""
+    """Images that differ from the clean ones only inside a square at the middle of each frame."""
 
     def average_tied(self, clips: Tensor) -> Tensor:
-        """As ``PerturbationSet.average_tied``, and 0 outside the square."""
+        """Average as ``PerturbationSet.average_tied`` does; return 0 outside the square."""
         return super().average_tied(clips) * square_mask(*clips.shape[-2:]).to(clips)
 
 
 def square_mask(height: int, width: int) -> Tensor:
-    """(H, W) of 0 and 1: a square of PATCH_SHARE of the image, at its middle."""
+    """Return an (H, W) mask, 1 in a square at the middle that covers PATCH_SHARE of the image."""
     side = min(max(round(math.sqrt(PATCH_SHARE * height * width)), 1), height, width)
     mask = torch.zeros(height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -63,10 +64,10 @@ def square_mask(height: int, width: int) -> Tensor:
 
 
 class Patch(RankMargin):
-    """A printed square: Brown et al., "Adversarial Patch", 2017; here each image has its own."""
+    """A printed square: Brown et al., "Adversarial Patch", 2017; each image has its own here."""
 
     def __init__(self, recipe: Recipe, seed: int = 0, infrared: str = "free") -> None:
-        """Climb by ``recipe``."""
+        """Attack by ``recipe``, with any pixels inside the square."""
         super().__init__(ThreatModel("linf", 255.0, infrared=infrared), recipe, seed)
 
     def perturbation_set(self, batch: dict) -> PatchSet:
@@ -74,90 +75,90 @@ class Patch(RankMargin):
         return PatchSet(self.threat, batch)
 
 
-class Blind(RankMargin):
-    """The worst of images that are drawn, not sought."""
+class Probe(RankMargin):
+    """Evaluates images that do not depend on the gradient, and keeps the worst of them."""
 
-    def draws(self, allowed: PerturbationSet) -> Iterator[Tensor]:
-        """Images (B, T, 3, H, W), one draw after the other."""
+    def candidates(self, allowed: PerturbationSet) -> Iterator[Tensor]:
+        """Yield images (B, T, 3, H, W) to evaluate; a subclass overrides this."""
         raise NotImplementedError
 
     def search(self, tracker: BestTracker) -> None:
-        """Evaluate all draws."""
-        for images in self.draws(tracker.allowed):
+        """Evaluate all candidates."""
+        for images in self.candidates(tracker.allowed):
             tracker.evaluate(images)
 
 
-class Noise(Blind):
-    """Noise within the threat model."""
+class RandomPerturbation(Probe):
+    """Draws noise within the threat model."""
 
-    def __init__(self, threat: ThreatModel, draws: int, seed: int = 0, eot: int = 1) -> None:
-        """Draw so often for each row."""
-        super().__init__(threat, Recipe("noise", steps=draws, eot=eot), seed)
+    def __init__(self, threat: ThreatModel, samples: int, seed: int = 0, eot: int = 1) -> None:
+        """Draw ``samples`` times for each row."""
+        super().__init__(threat, Recipe("noise", steps=samples, eot=eot), seed)
 
-    def draws(self, allowed: PerturbationSet) -> Iterator[Tensor]:
-        """Each in frames of its own, where only some may be changed."""
-        for draw in range(self.recipe.steps):
-            noise = allowed.random_point(self.seed, FIRST_DRAW + draw)
+    def candidates(self, allowed: PerturbationSet) -> Iterator[Tensor]:
+        """Yield noisy images; each sample chooses its own frames where only some may change."""
+        for sample in range(self.recipe.steps):
+            noise = allowed.random_point(self.seed, FIRST_DRAW + sample)
             if allowed.frames_selected:
                 yield allowed.project(noise)
             else:
                 yield allowed.select_frames(noise - allowed.clean).project(noise)
 
 
-class Light(Blind):
-    """Another light: each channel times its own factor (von Kries).
+class IlluminationShift(Probe):
+    """Multiplies each channel by its own random factor (von Kries).
 
-    Infrared images, whose channels are one, have one factor. Nothing is drawn first, the images as
-    they are.
+    The three channels of an infrared image are equal and share one factor. The first candidate is
+    the clean image.
     """
 
-    def __init__(self, draws: int, seed: int = 0, eot: int = 1) -> None:
-        """Draw so many lights for each row."""
-        super().__init__(ThreatModel("linf", 255.0), Recipe("light", steps=draws, eot=eot), seed)
+    def __init__(self, samples: int, seed: int = 0, eot: int = 1) -> None:
+        """Draw ``samples`` illuminations for each row."""
+        super().__init__(ThreatModel("linf", 255.0), Recipe("light", steps=samples, eot=eot), seed)
 
-    def draws(self, allowed: PerturbationSet) -> Iterator[Tensor]:
-        """The images as they are, then in each light."""
+    def candidates(self, allowed: PerturbationSet) -> Iterator[Tensor]:
+        """Yield the clean images, then the images under each illumination."""
         clean = allowed.clean
         yield clean
         infrared = allowed.batch.get("modalities", torch.zeros(len(clean))) == 1
-        for draw in range(self.recipe.steps):
-            lights = torch.stack(
+        for sample in range(self.recipe.steps):
+            exponents = torch.stack(
                 [
-                    torch.rand(3, generator=item_generator(self.seed, row, draw))
+                    torch.rand(3, generator=item_generator(self.seed, row, sample))
                     for row in allowed.rows.tolist()
                 ]
             )
-            factors = LIGHT ** (2 * lights.to(clean) - 1)[allowed.groups]  # (B, 3)
+            factors = MAX_FACTOR ** (2 * exponents.to(clean) - 1)[allowed.groups]  # (B, 3)
             factors = torch.where(infrared[:, None].to(factors.device), factors[:, :1], factors)
             yield (clean * factors[:, None, :, None, None]).clamp(0, 255)
 
 
 class HopSkipJump(RankMargin):
-    """``hop_skip_jump``, called as an attack."""
+    """Calls ``hop_skip_jump`` as an attack."""
 
     def __init__(self, threat: ThreatModel, steps: int, seed: int = 0) -> None:
-        """Search so many steps."""
+        """Search for ``steps`` steps."""
         super().__init__(threat, Recipe("hops", steps=steps), seed)
 
     def run(self, features_of: FeaturesOf, batch: dict, guides: Guides) -> AttackResult:
-        """See ``hop_skip_jump``; several persons should be in the batch."""
+        """Attack as ``hop_skip_jump`` does; the batch should hold several persons."""
         steps, seed = self.recipe.steps, self.seed
         return hop_skip_jump(features_of, batch, guides, self.threat, steps=steps, seed=seed)
 
 
 class SmallGallery(RankMargin):
-    """The measure in a smaller gallery: of each row's positives all, of the others a share.
+    """Attacks in a smaller gallery, which keeps all positives of a row and a share of the others.
 
-    Its margin is that of the smaller gallery.
+    The rank margin is that of the smaller gallery.
     """
 
-    def __init__(self, attack: RankMargin, share: float) -> None:
-        """As ``attack``, with a share of the others; of two shares the larger has all of both."""
+    def __init__(self, attack: Attack, share: float) -> None:
+        """Attack as ``attack``; of two shares the larger one keeps all items of the smaller."""
         super().__init__(attack.threat, attack.recipe, attack.seed)
         self.share = share
 
     def set_target(self, guides: Guides, rows: Tensor) -> Guides:
-        """The guides without those who are left out."""
+        """Return the guides without the items that are left out."""
         generator = torch.Generator().manual_seed(self.seed)
         kept = torch.rand(len(guides.gallery), generator=generator) < self.share
         return replace(

@@ -23,7 +23,7 @@ from plugins.evaluation import evaluate_ranking
 from plugins.evaluation.vvi_evaluator import scores
 from plugins.protocol import Direction, Trial
 from plugins.robustness import RobustEvaluator
-from plugins.robustness.outcomes import person_deviation
+from plugins.robustness.results import person_deviation
 from tests.engine.small import CONFIG, options
 
 ROWS = ["", "+SMA", "+FNA", "+worst"]
@@ -47,7 +47,7 @@ def evaluate(datasets, weights, monkeypatch):
 
 
 def outcomes(folder: Path, name: str) -> dict:
-    return torch.load(folder / "robustness" / f"HITSZVCM_{name}.pt", weights_only=True)["outcomes"]
+    return torch.load(folder / "robustness" / f"HITSZVCM_{name}.pt", weights_only=True)["stats"]
 
 
 def test_rows_come_clean_first_and_worst_last(evaluate, tmp_path):
@@ -138,8 +138,8 @@ def test_of_several_trials_the_first_is_attacked_and_clean_is_their_mean(
         mean = (each[0][metric] + each[1][metric]) / 2
         assert results["I2V"][metric] == pytest.approx(mean)
         assert results["I2V+clean"][metric] == pytest.approx(each[0][metric])
-    found = evaluator.outcomes["I2V"]["FNA"]
-    guides = evaluator.search("I2V").guides(found.rows)
+    found = evaluator.attack_stats["I2V"]["FNA"]
+    guides = evaluator.task("I2V").guides(found.rows)
     assert len(guides.gallery) == 6
     queries = items.select(found.rows).with_features(found.features)
     sides = queries, items.select(torch.arange(12, 24, 2))
@@ -155,7 +155,7 @@ def test_no_budget_changes_nothing(evaluate, tmp_path):
 
     for name in ("I2V_SMA", "I2V_FNA", "V2I_SMA", "V2I_FNA"):
         assert results[name.replace("_", "+")] == pytest.approx(results[name[:3]])
-        assert outcomes(tmp_path, name)["reached"].max() == 0
+        assert outcomes(tmp_path, name)["max_perturbation"].max() == 0
 
 
 @pytest.mark.parametrize("norm, eps", [("linf", 4.0), ("l2", 60.0)])
@@ -165,8 +165,8 @@ def test_the_budget_is_kept_and_used(evaluate, tmp_path, norm, eps):
 
     for name in ("I2V_FNA", "V2I_FNA"):
         found = outcomes(tmp_path, name)
-        assert found["reached"].max() <= eps * (1 + 1e-5)
-        assert found["moved"].min() > 0.5
+        assert found["max_perturbation"].max() <= eps * (1 + 1e-5)
+        assert found["mean_perturbation"].min() > 0.5
 
 
 def test_a_seed_decides_all_draws(evaluate, tmp_path):
@@ -216,8 +216,8 @@ def test_an_attack_that_must_know_all_rows_first_is_prepared(evaluate, tmp_path,
     stem = "I2V" if side == "query" else "I2V+gallery"
     assert results[f"{stem}+{name}"]["queries"] == 12
     found = outcomes(tmp_path, f"{stem}_{name}")
-    assert found["moved"].max() > 0.1
-    assert found["reached"].max() <= 8 + 1e-4
+    assert found["mean_perturbation"].max() > 0.1
+    assert found["max_perturbation"].max() <= 8 + 1e-4
 
 
 def test_cmps_learns_from_both_sides_of_a_direction(evaluate, tmp_path, monkeypatch):
@@ -241,8 +241,8 @@ def test_several_clips_and_mirror_images_are_attacked_as_they_are_ranked(evaluat
     changes |= {"TEST__ATTACKS": "['FNA']", "ATTACK__STEPS": 1, "ATTACK__QUERIES": 3}
     results = evaluate(tmp_path, ATTACK__BATCH=2, **changes)
 
-    for search in ("I2V+flip+clips=2", "V2I+flip+clips=2"):
-        assert results[f"{search}+FNA"] == pytest.approx(results[f"{search}+clean"])
+    for task in ("I2V+flip+clips=2", "V2I+flip+clips=2"):
+        assert results[f"{task}+FNA"] == pytest.approx(results[f"{task}+clean"])
 
 
 def test_what_was_attacked_is_read_and_what_has_changed_is_not(evaluate, tmp_path, caplog):
@@ -309,7 +309,9 @@ def test_a_damaged_record_is_named(evaluate, tmp_path):
     evaluate(tmp_path, **few)
     record = tmp_path / "robustness" / "HITSZVCM_I2V_FNA.pt"
     record.write_bytes(record.read_bytes()[:500])
-    with pytest.raises(InputError, match=r"HITSZVCM_I2V_FNA\.pt: not a whole record.*delete it"):
+    with pytest.raises(
+        InputError, match=r"HITSZVCM_I2V_FNA\.pt: not a whole attack record.*delete it"
+    ):
         evaluate(tmp_path, **few)
 
 

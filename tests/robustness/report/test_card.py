@@ -4,34 +4,45 @@ import json
 import re
 from html.parser import HTMLParser
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from plugins.robustness.card import figure_rows, markdown, write_card
-from plugins.robustness.html import page
-from plugins.robustness.pictures import draw_attacks, draw_curve, draw_people
+from plugins.errors import InputError
+from plugins.robustness.checks import all_checks
+from plugins.robustness.report import read_card, write_card
+from plugins.robustness.report.html import page
+from plugins.robustness.report.markdown import markdown, result_rows
+from plugins.robustness.report.pictures import plot_attacks, plot_curve, plot_people
+
+FIRST_FORMAT = Path(__file__).with_name("card_format_1.json")
 
 
 def block(value):
-    ends = {"over people": [value - 5, value + 5], "over queries": [value - 3, value + 3]}
+    ends = {
+        "interval_over_people": [value - 5, value + 5],
+        "interval_over_queries": [value - 3, value + 3],
+    }
     return {metric: {"value": value, **ends} for metric in ("Rank-1", "mAP")}
 
 
-def check(group, state, figure):
+def check(group, state, value):
     return {
-        "group": group, "name": "moved", "question": "Is 1 < 2 & so on?", "state": state,
-        "sentence": "what <was> seen", "figure": figure, "unit": "points",
+        "id": "budget_used", "group": group, "question": "Is 1 < 2 & so on?", "state": state,
+        "explanation": f"The <value> is {value} points.", "value": value, "unit": "points",
     }  # fmt: skip
 
 
 @pytest.fixture
 def card():
     recipe = {"restarts": 1, "steps": 15, "optimizer": "sign"}
-    counts = {"unique wins": 3, "moved": 0.75, "backwards": 360, "recipe": recipe}
+    counts = {"unique_wins": 3, "mean_perturbation": 0.75, "backwards": 360, "recipe": recipe}
     return {
-        "format": 1,
-        "stamp": "robustness not established",
+        "schema": "fastreid-plugins/robustness-card",
+        "version": 2,
+        "headline": "Robustness not established: 1 check failed, 0 warned.",
+        "established": False,
         "level": {"name": "quick"},
         "model": {"architecture": "Baseline", "sha256": "c0ffee"},
         "code": {"torch": "2"},
@@ -48,7 +59,7 @@ def card():
         "people": [{"id": 7, "queries": 3, "clean": 100.0, "worst": 0.0}],
         "cameras": [{"id": 1, "queries": 3, "clean": 100.0, "worst": 0.0}],
         "checks": [check("A", "PASS", 0.0), check("C", "FAIL", 12.5), check("D", "SKIPPED", None)],
-        "bill": {"forwards": 10, "backwards": 10, "seconds": 1.5},
+        "cost": {"forwards": 10, "backwards": 10, "seconds": 1.5},
     }  # fmt: skip
 
 
@@ -70,7 +81,7 @@ class Reader(HTMLParser):
 
 
 def test_the_page_is_whole_and_needs_no_other_file(card):
-    pictures = {"one & two": draw_curve(card), "people": draw_people(card)}
+    pictures = {"one & two": plot_curve(card), "people": plot_people(card)}
     text = page(card, pictures)
     reader = Reader()
     reader.feed(text)
@@ -79,36 +90,39 @@ def test_the_page_is_whole_and_needs_no_other_file(card):
     assert all(link.startswith("data:image/png;base64,") for link in reader.links)
     assert not reader.tags & {"script", "link", "iframe"}
     assert "url(" not in text and "@import" not in text and "http" not in text
-    assert "Is 1 &lt; 2 &amp; so on?" in text and "what &lt;was&gt; seen" in text
-    assert '<div class="stamp FAIL">robustness not established</div>' in text
+    assert "Is 1 &lt; 2 &amp; so on?" in text and "The &lt;value&gt; is 12.5 points." in text
+    assert (
+        '<div class="headline FAIL">Robustness not established: 1 check failed, 0 warned.</div>'
+        in text
+    )
     assert '<td class="verdict SKIPPED">SKIPPED</td>' in text
     assert "prefers-color-scheme: dark" in text and "@media print" in text
 
 
 def test_markdown_and_page_say_the_same(card):
-    rows = figure_rows(card)
+    rows = result_rows(card)
     assert [row[0] for row in rows] == ["clean", "SMA", "FNA", "worst case"]
     assert rows[1][1:5] == ("40.0 [35.0, 45.0]", "40.0 [35.0, 45.0]", "3", "0.75")
     written, shown = markdown(card), page(card, {})
     for row in rows:
         for text in filter(None, row):
             assert text in written and text in shown
-    assert "**robustness not established**" in written
+    assert "**Robustness not established: 1 check failed, 0 warned.**" in written
     assert re.search(r"\| C No gradient masking +\| FAIL +\|.*12.5 points", written)
 
 
 def test_the_json_gives_the_card_back_and_the_markdown_depends_on_it_alone(card, tmp_path):
     paths = write_card(card, tmp_path / "set_Q2G+flip")
     assert [path.name for path in paths] == ["set_Q2G+flip.json", "set_Q2G+flip.md"]
-    read = json.loads(paths[0].read_text())
-    assert read == card
+    read = read_card(paths[0])
+    assert read == card == json.loads(paths[0].read_text())
     assert markdown(read) == paths[1].read_text()
     card["worst"] = block(float("nan"))
     with pytest.raises(ValueError):
         write_card(card, tmp_path / "nan")
 
 
-@pytest.mark.parametrize("draw", [draw_curve, draw_attacks, draw_people])
+@pytest.mark.parametrize("draw", [plot_curve, plot_attacks, plot_people])
 def test_pictures_are_the_same_for_the_same_numbers(draw, card):
     png = draw(card)
     assert png == draw(card)
@@ -119,3 +133,33 @@ def test_pictures_are_the_same_for_the_same_numbers(draw, card):
     other["curve"] = {**card["curve"], "points": [{"eps": 0.0, "Rank-1": 50.0},
                                                   {"eps": 8.0, "Rank-1": 40.0}]}  # fmt: skip
     assert draw(other) != png
+
+
+def test_a_card_of_the_first_format_loads_in_todays_terms():
+    old = json.loads(FIRST_FORMAT.read_text())
+    card = read_card(FIRST_FORMAT)
+    assert [check["id"] for check in card["checks"]] == [check.id for check in all_checks()]
+    assert card["worst"]["Rank-1"]["value"] == old["worst"]["Rank-1"]["value"]
+    assert card["cost"] == old["bill"] and card["level"]["subset"] == old["level"]["probes"]
+    used = next(check for check in card["checks"] if check["id"] == "budget_used")
+    assert (
+        used["explanation"]
+        == "0.672 eps: of eps is the mean perturbation of SMA, of which a random start makes 0.5"
+    )
+    assert not card["established"] and card["headline"].startswith("Robustness not established: ")
+    for text in (markdown(card), page(card, {"budgets": plot_curve(card)})):
+        assert card["headline"] in text and used["explanation"] in text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[1]", "no card of a report; expected schema fastreid-plugins/robustness-card"),
+        ('{"schema": "fastreid-plugins/robustness-card", "version": 9}', "version 9; expected 2"),
+    ],
+)
+def test_what_is_no_card_is_named(text, message, tmp_path):
+    (tmp_path / "card.json").write_text(text)
+    with pytest.raises(InputError, match=rf"card\.json: .*{message}"):
+        read_card(tmp_path / "card.json")

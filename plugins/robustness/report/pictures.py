@@ -13,12 +13,13 @@ from torch import Tensor
 from plugins.attacks.features import row_groups
 from plugins.data.datasets.tracklet import Tracklet
 from plugins.evaluation import Side, ranked_lists
-from plugins.robustness.lab import MEASURE, Lab
+from plugins.robustness.levels import REFERENCE_ATTACK
+from plugins.robustness.runner import AttackRunner
 from plugins.utils.pictures import FRAME, INK, RIGHT, WRONG, clip_strip
 
 EXAMPLES = 3
 LIST_LENGTH = 5
-MAGNIFIED = 20  # times the perturbation, around mid-grey
+MAGNIFIED = 20  # times the perturbation, around mid-gray
 CLEAN, ATTACKED, FAINT = "#7b8794", "#2f6db5", "#cbd2d9"
 INCH = 120  # pixels
 
@@ -28,11 +29,11 @@ class Example:
     """A query before and after an attack.
 
     Attributes:
-        query: its item.
-        clean: (3, H, W) its first frame, 0-255.
-        attacked: likewise.
-        before: the gallery items that the clean query finds, nearest first.
-        after: those that the attacked one finds.
+        query: item of the query.
+        clean: (3, H, W) first clean frame, 0 to 255.
+        attacked: (3, H, W) first attacked frame.
+        before: gallery items in the list of the clean query, nearest first.
+        after: gallery items in the list of the attacked query.
     """
 
     query: Tracklet
@@ -42,56 +43,58 @@ class Example:
     after: Sequence[Tracklet]
 
 
-def find_examples(lab: Lab, items: Sequence[Tracklet]) -> list[Example]:
-    """Queries whose Rank-1 the measure broke, then such as it did not; ``EXAMPLES`` of them.
+def find_examples(runner: AttackRunner, items: Sequence[Tracklet]) -> list[Example]:
+    """Choose ``EXAMPLES`` queries, first those whose Rank-1 the reference attack broke.
 
     Args:
-        lab: of the report.
+        runner: the attacks of the report.
         items: query + gallery.
     """
-    hit = lab.outcomes(MEASURE).hit
-    kinds = (lab.clean.hit & ~hit, lab.clean.hit & hit, ~lab.clean.hit)
+    clean, attacked = runner.clean_scores.hit, runner.run_on_all(REFERENCE_ATTACK).hit
+    kinds = (clean & ~attacked, clean & attacked, ~clean)
     broken, survived, wrong = (kind.nonzero().flatten().tolist() for kind in kinds)
     few = EXAMPLES - 1
-    places = sorted((broken[:few] + survived[:1] + broken[few:] + survived[1:] + wrong)[:EXAMPLES])
-    rows = lab.rows[torch.tensor(places, device=lab.rows.device)]
+    indices = sorted((broken[:few] + survived[:1] + broken[few:] + survived[1:] + wrong)[:EXAMPLES])
+    rows = runner.rows[torch.tensor(indices, device=runner.rows.device)]
+    attack = runner.make_attack(REFERENCE_ATTACK)
     examples = []
-    for batch, guides in lab.batches(rows):
-        attacked = lab.attack(MEASURE).run(lab.adapter, batch, guides).batch
-        groups, own = row_groups(batch)
+    for batch, guides in runner.batches(rows):
+        both = batch, attack.run(runner.adapter, batch, guides).batch
+        groups, batch_rows = row_groups(batch)
         with torch.no_grad():
-            lists = [_ranked(lab, own, lab.adapter(one)) for one in (batch, attacked)]
-        for place, row in enumerate(own.tolist()):
-            clip = int((groups == place).nonzero()[0])
-            frames = (_first_frame(one["images"][clip]) for one in (batch, attacked))
-            found = ([items[item] for item in ranked[place] if item >= 0] for ranked in lists)
-            examples.append(Example(items[row], *frames, *found))
+            lists = [_ranked(runner, batch_rows, runner.adapter(each)) for each in both]
+        for index, row in enumerate(batch_rows.tolist()):
+            clip = int((groups == index).nonzero()[0])
+            frames = [_first_frame(each["images"][clip]) for each in both]
+            before, after = (
+                [items[item] for item in ranked[index] if item >= 0] for ranked in lists
+            )
+            examples.append(Example(items[row], frames[0], frames[1], before, after))
     return examples
 
 
-def _ranked(lab: Lab, rows: Tensor, features: Tensor) -> list[list[int]]:
-    """The first rows of query + gallery that each of ``rows`` finds with these features."""
-    search = lab.search
-    gallery = search.gallery_rows
-    items = Side(search.features, search.pids, search.camids)
+def _ranked(runner: AttackRunner, rows: Tensor, features: Tensor) -> list[list[int]]:
+    """Return the first rows of query + gallery in the list of each row, -1 where it ends."""
+    task = runner.task
+    items = Side(task.features, task.pids, task.camids)
     queries = items.select(rows.to(items.pids.device)).with_features(features.to(items.features))
     columns, _ = ranked_lists(
         queries,
-        items.select(gallery),
+        items.select(task.gallery_rows),
         length=LIST_LENGTH,
-        metric=search.metric,
-        junk=search.junk,
+        metric=task.metric,
+        junk=task.junk,
     )
-    found = gallery[columns.clamp_min(0).to(gallery.device)].cpu()
-    return found.masked_fill(columns.cpu() < 0, -1).tolist()
+    ranked = task.gallery_rows[columns.clamp_min(0).to(task.gallery_rows.device)].cpu()
+    return ranked.masked_fill(columns.cpu() < 0, -1).tolist()
 
 
 def _first_frame(clip: Tensor) -> Tensor:
     return clip.detach().cpu().reshape(-1, *clip.shape[-3:])[0]
 
 
-def draw_example(example: Example) -> bytes:
-    """The query, its perturbation, the attacked query, and what both find."""
+def plot_example(example: Example) -> bytes:
+    """Draw the query, its perturbation, the attacked query, and the lists of both."""
     delta = example.attacked - example.clean
     images = (
         ("query", example.clean, INK),
@@ -100,38 +103,38 @@ def draw_example(example: Example) -> bytes:
     )
     figure = Figure(figsize=((4 + LIST_LENGTH) * 0.95, 4.3), layout="constrained")
     grid = figure.add_gridspec(2, 4 + LIST_LENGTH, width_ratios=[1, 1, 1, 0.25] + [1] * LIST_LENGTH)
-    for column, (title, image, colour) in enumerate(images):
+    for column, (title, image, color) in enumerate(images):
         pixels = image.clamp(0, 255).permute(1, 2, 0).byte().numpy()
-        _show(figure.add_subplot(grid[:, column]), pixels, title, colour)
-    for line, (when, found) in enumerate((("before", example.before), ("after", example.after))):
-        for rank, item in enumerate(found):
+        _show(figure.add_subplot(grid[:, column]), pixels, title, color)
+    for line, (when, ranked) in enumerate((("before", example.before), ("after", example.after))):
+        for rank, item in enumerate(ranked):
             pixels = np.asarray(clip_strip(item.img_paths, frames=1))
             right = item.pid == example.query.pid
             title = f"{when}: 1" if rank == 0 else str(rank + 1)
             axes = figure.add_subplot(grid[line, 4 + rank])
             _show(axes, pixels, title, RIGHT if right else WRONG)
-            # Not by colour alone.
+            # Not by color alone.
             axes.set_xlabel("same person" if right else "another", fontsize=7, color=INK)
     return _png(figure)
 
 
-def _show(axes: Axes, pixels: np.ndarray, title: str, colour: str) -> None:
+def _show(axes: Axes, pixels: np.ndarray, title: str, color: str) -> None:
     axes.imshow(pixels, aspect=FRAME[1] / FRAME[0] * pixels.shape[1] / pixels.shape[0])
     axes.set_title(title, fontsize=8, color=INK)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
-        spine.set(color=colour, linewidth=2.5)
+        spine.set(color=color, linewidth=2.5)
 
 
-def draw_curve(card: dict) -> bytes:
-    """Rank-1 by budget."""
+def plot_curve(card: dict) -> bytes:
+    """Plot Rank-1 by budget."""
     points = [(point["eps"], point["Rank-1"]) for point in card["curve"]["points"]]
     figure = Figure(figsize=(5.6, 3.4), layout="constrained")
     axes = figure.add_subplot()
     axes.axvline(card["threat"]["eps"], color=FAINT, linewidth=1, zorder=0)
     axes.annotate(
-        "the threat's eps",
+        "eps of the threat model",
         (card["threat"]["eps"], 101),
         (3, -2),
         textcoords="offset points",
@@ -153,50 +156,56 @@ def draw_curve(card: dict) -> bytes:
     axes.set_xscale("symlog", linthresh=max(points[1][0], 1e-3), base=2)
     axes.set_xticks([eps for eps, _ in points], [f"{eps:g}" for eps, _ in points], fontsize=8)
     axes.minorticks_off()
-    axes.set(xlabel=f"eps, grey levels, {card['threat']['norm']}", ylabel="Rank-1, %")
+    axes.set(xlabel=f"eps, gray levels, {card['threat']['norm']}", ylabel="Rank-1, %")
     axes.set_ylim(0, 110)
     _bare(axes)
     return _png(figure)
 
 
-def draw_attacks(card: dict) -> bytes:
-    """Rank-1 and mAP, clean, by attack and at worst, with intervals over people."""
+def plot_attacks(card: dict) -> bytes:
+    """Plot Rank-1 and mAP, clean, by attack and at worst, with intervals over people."""
     blocks = {"clean": card["clean"], **card["attacks"], "worst case": card["worst"]}
     figure = Figure(figsize=(7.4, 0.9 + 0.36 * len(blocks)), layout="constrained")
-    places = range(len(blocks))
+    positions = range(len(blocks))
     for axes, metric in zip(figure.subplots(1, 2, sharey=True), ("Rank-1", "mAP"), strict=True):
         values = [block[metric]["value"] for block in blocks.values()]
-        ends = np.array([block[metric]["over people"] for block in blocks.values()]).T
-        reach = np.maximum([values - ends[0], ends[1] - values], 0)
-        colours = [CLEAN, *[ATTACKED] * (len(blocks) - 2), INK]
-        axes.barh(places, values, color=colours, height=0.62)
-        axes.errorbar(values, places, xerr=reach, fmt="none", ecolor="#9aa5b1", capsize=3)
-        for place, value, end in zip(places, values, ends[1], strict=True):
+        ends = np.array([block[metric]["interval_over_people"] for block in blocks.values()]).T
+        margins = np.maximum([values - ends[0], ends[1] - values], 0)
+        colors = [CLEAN, *[ATTACKED] * (len(blocks) - 2), INK]
+        axes.barh(positions, values, color=colors, height=0.62)
+        axes.errorbar(values, positions, xerr=margins, fmt="none", ecolor="#9aa5b1", capsize=3)
+        for position, value, end in zip(positions, values, ends[1], strict=True):
             axes.annotate(
                 f"{value:.1f}",
-                (max(value, end), place),
+                (max(value, end), position),
                 (5, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize=8,
                 color=INK,
             )
-        axes.set_yticks(places, list(blocks), fontsize=9)
+        axes.set_yticks(positions, list(blocks), fontsize=9)
         axes.set(xlabel=f"{metric}, %", xlim=(0, 118), xticks=range(0, 101, 25))
         _bare(axes)
     axes.invert_yaxis()
     return _png(figure)
 
 
-def draw_people(card: dict) -> bytes:
-    """Rank-1 of each person, clean and at worst, in the order of the latter."""
+def plot_people(card: dict) -> bytes:
+    """Plot clean and worst-case Rank-1 of each person, in the order of the worst case."""
     people = card["people"]
     figure = Figure(figsize=(5.6, 3.0), layout="constrained")
     axes = figure.add_subplot()
-    places = np.arange(len(people))
-    axes.bar(places, [one["clean"] for one in people], width=0.9, color=FAINT, label="clean")
+    positions = np.arange(len(people))
     axes.bar(
-        places, [one["worst"] for one in people], width=0.9, color=ATTACKED, label="worst case"
+        positions, [person["clean"] for person in people], width=0.9, color=FAINT, label="clean"
+    )
+    axes.bar(
+        positions,
+        [person["worst"] for person in people],
+        width=0.9,
+        color=ATTACKED,
+        label="worst case",
     )
     axes.set(xlabel=f"{len(people)} people, least robust first", ylabel="Rank-1, %")
     axes.set(ylim=(0, 105), xticks=[], xlim=(-0.6, len(people) - 0.4))

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from plugins.attacks import Recipe, ThreatModel
 from plugins.attacks.objectives import rank_margin
 from plugins.attacks.per_query import RankMargin
-from plugins.robustness.threats import (
-    LIGHT,
-    Light,
+from plugins.robustness.probes import (
+    MAX_FACTOR,
+    IlluminationShift,
     Patch,
     SmallGallery,
     equal_volume_radius,
@@ -65,14 +65,14 @@ def test_a_light_multiplies_channels_and_the_worst_is_kept():
     guides = guides_of(batch)
     margins = []
     for draws in (0, 1, 8):
-        outcome = Light(draws).run(features_of, batch, guides)
+        outcome = IlluminationShift(draws).run(features_of, batch, guides)
         margins.append(outcome.margin)
     assert torch.equal(margins[0], rank_margin(guides.clean, guides))
     assert (margins[1] >= margins[0]).all() and (margins[2] >= margins[1]).all()
     assert (margins[2] > margins[0]).any() and not outcome.zero_gradient.any()
     factors = (outcome.batch["images"] / batch["images"]).transpose(1, 2).flatten(2)  # (B, 3, P)
     torch.testing.assert_close(factors, factors[..., :1].expand_as(factors))
-    assert factors.min() >= 1 / LIGHT and factors.max() <= LIGHT
+    assert factors.min() >= 1 / MAX_FACTOR and factors.max() <= MAX_FACTOR
     infrared = factors[batch["modalities"] == 1]
     torch.testing.assert_close(infrared, infrared[:, :1].expand_as(infrared))
     assert not torch.allclose(factors, factors[:, :1].expand_as(factors))

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from plugins.robustness import Attacked, Outcomes, Scores, worst_case
-from plugins.robustness.lab import select_rows
-from plugins.robustness.outcomes import join, person_deviation
+from plugins.robustness import AttackStats, RowStats, Scores, worst_case
+from plugins.robustness.results import join, person_deviation
 
 
 def scores_of(valid, hits, precisions):
@@ -74,24 +73,26 @@ def test_batches_are_joined_in_order_and_their_costs_added():
         column = torch.tensor(rows, dtype=torch.float32)
         bits = column > 2
         features = column[:, None].expand(-1, 3)
-        return Attacked(column.long(), *[column] * 5, bits, features, len(rows), 2 * len(rows), 0.5)
+        return RowStats(column.long(), *[column] * 5, bits, features, len(rows), 2 * len(rows), 0.5)
 
     whole = join([part(1, 2), part(5)])
 
     assert whole.rows.tolist() == [1, 2, 5]
-    assert whole.stuck.tolist() == [False, False, True]
+    assert whole.zero_gradient.tolist() == [False, False, True]
     assert whole.features.shape == (3, 3)
     assert (whole.forwards, whole.backwards, whole.seconds) == (3, 6, 1.0)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_rows_are_selected_also_by_ids_on_a_gpu(device):
-    """Outcomes are on the CPU, a search is where the model is; fake tensors need no GPU."""
+    """AttackStats are on the CPU, a search is where the model is; fake tensors need no GPU."""
     with FakeTensorMode(shape_env=ShapeEnv()):
         bits, numbers = torch.zeros(4, dtype=torch.bool), torch.zeros(4)
         scores = {"valid": bits, "hit": bits, "ap": numbers}
-        columns = dict.fromkeys(("objective", "start", "margin", "moved", "reached"), numbers)
-        columns |= {"rows": torch.arange(4), "stuck": bits, "features": torch.zeros(4, 2)}
-        whole = Outcomes(**scores, **columns, forwards=0, backwards=0, seconds=0.0)
-        some = select_rows(whole, torch.arange(2, device=device))
+        columns = dict.fromkeys(
+            ("objective", "start", "margin", "mean_perturbation", "max_perturbation"), numbers
+        )
+        columns |= {"rows": torch.arange(4), "zero_gradient": bits, "features": torch.zeros(4, 2)}
+        whole = AttackStats(**scores, **columns, forwards=0, backwards=0, seconds=0.0)
+        some = whole.select(torch.arange(2, device=device))
         assert some.rows.device.type == "cpu" and some.features.shape[1] == 2

@@ -1,4 +1,4 @@
-"""A search's scores and guides, against slow twins."""
+"""A task's scores and guides, against slow twins."""
 
 from dataclasses import replace
 
@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 from plugins.attacks import Guides, ThreatModel, build_attack
 from plugins.evaluation import distances
-from plugins.robustness import Search
-from plugins.robustness.searches import attack_search, budget_used
+from plugins.robustness import RetrievalTask
+from plugins.robustness.attack_rows import attack_rows, budget_used
 from tests.evaluation.brute_force import brute_force
 from tests.robustness.subjects import Undefended, evaluated, tiny_cfg
 
 QUERIES, ITEMS = 9, 30
 
 
-def search_of(seed=0, metric="cosine", junk="camera", cmc="item", whole=False):
-    """A search with distractors, junk, queries without a positive, and with ``whole`` ties."""
+def task_of(seed=0, metric="cosine", junk="camera", cmc="item", whole=False):
+    """A task with distractors, junk, queries without a positive, and with ``whole`` ties."""
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(ITEMS, 5, generator=generator)
     if whole:
@@ -28,7 +28,9 @@ def search_of(seed=0, metric="cosine", junk="camera", cmc="item", whole=False):
     camids = torch.randint(3, (ITEMS,), generator=generator)
     camids[0], camids[-1] = 0, 1
     rows = torch.arange(ITEMS)
-    return Search("I2V", rows[:QUERIES], rows[QUERIES:], features, pids, camids, metric, junk, cmc)
+    return RetrievalTask(
+        "I2V", rows[:QUERIES], rows[QUERIES:], features, pids, camids, metric, junk, cmc
+    )
 
 
 SIDES = st.sampled_from(["query", "gallery"])
@@ -45,22 +47,22 @@ RULES = st.sampled_from(["camera", "none", "sysu"])
     ties=st.booleans(),
 )
 def test_scores_are_those_of_a_search_with_attacked_features(seed, metric, side, junk, cmc, ties):
-    search = search_of(seed, metric, junk, cmc, ties)
-    queries = search.valid_queries()
-    search = search.swapped() if side == "gallery" else search
-    rows = search.draw(5, seed=1)
+    task = task_of(seed, metric, junk, cmc, ties)
+    queries = task.valid_queries()
+    task = task.swapped() if side == "gallery" else task
+    rows = task.draw(5, seed=1)
     features = torch.randn(len(rows), 5, generator=torch.Generator().manual_seed(seed + 1))
     if ties:
         features = features.round()
 
-    scores, ranking = search.score(rows, features), search.ranking(rows, features)
+    scores, ranking = task.score(rows, features), task.ranking(rows, features)
 
     queries = rows if side == "query" else queries
-    changed = search.features.clone()
+    changed = task.features.clone()
     changed[rows] = features
-    matrix = distances(changed[queries], changed[search.gallery_rows], metric).tolist()
-    pids, camids = search.pids.tolist(), search.camids.tolist()
-    gallery = search.gallery_rows.tolist()
+    matrix = distances(changed[queries], changed[task.gallery_rows], metric).tolist()
+    pids, camids = task.pids.tolist(), task.camids.tolist()
+    gallery = task.gallery_rows.tolist()
     labels = [[ids[row] for row in side] for ids in (pids, camids) for side in (queries, gallery)]
     counted, precisions, _, lists = brute_force(matrix, *labels, junk=junk, cmc=cmc)
     assert scores.valid.all()
@@ -73,12 +75,12 @@ def test_scores_are_those_of_a_search_with_attacked_features(seed, metric, side,
 
 
 def test_a_query_without_a_positive_is_told():
-    search = search_of()
-    lost = search.query_rows[~torch.isin(search.query_rows, search.valid_queries())]
+    task = task_of()
+    lost = task.query_rows[~torch.isin(task.query_rows, task.valid_queries())]
     assert len(lost), "the sample has no such query"
-    rows = search.query_rows
+    rows = task.query_rows
 
-    scores = search.score(rows, search.features[rows])
+    scores = task.score(rows, task.features[rows])
 
     assert rows[~scores.valid].tolist() == lost.tolist()
     assert scores.ap[~scores.valid].isnan().all() and not scores.hit[~scores.valid].any()
@@ -86,14 +88,14 @@ def test_a_query_without_a_positive_is_told():
 
 @given(seed=st.integers(0, 2**20), junk=RULES)
 def test_guides_of_queries_are_those_of_the_search(seed, junk):
-    search = search_of(seed, junk=junk)
+    task = task_of(seed, junk=junk)
     rows = torch.tensor([1, 4, 5])
-    sides = rows, search.gallery_rows
-    labels = [values[ids] for values in (search.pids, search.camids) for ids in sides]
-    features = [search.features[ids] for ids in sides]
+    sides = rows, task.gallery_rows
+    labels = [values[ids] for values in (task.pids, task.camids) for ids in sides]
+    features = [task.features[ids] for ids in sides]
     expected = Guides.from_features(*features, *labels, metric="cosine", junk=junk)
 
-    guides = search.guides(rows)
+    guides = task.guides(rows)
 
     for name in ("pids", "clean", "gallery", "gallery_pids", "valid"):
         assert torch.equal(getattr(guides, name), getattr(expected, name)), name
@@ -102,14 +104,14 @@ def test_guides_of_queries_are_those_of_the_search(seed, junk):
 
 @given(seed=st.integers(0, 2**20), junk=RULES)
 def test_guides_of_gallery_items_are_the_queries_under_the_same_rule(seed, junk):
-    search = search_of(seed, junk=junk)
-    by_query = search.guides(search.query_rows)
+    task = task_of(seed, junk=junk)
+    by_query = task.guides(task.query_rows)
 
-    guides = search.swapped().guides(search.gallery_rows)
+    guides = task.swapped().guides(task.gallery_rows)
 
-    assert torch.equal(guides.valid, by_query.valid.T), "the rule is that of the search"
-    assert torch.equal(guides.gallery, search.features[search.query_rows])
-    assert torch.equal(guides.pids, search.pids[search.gallery_rows])
+    assert torch.equal(guides.valid, by_query.valid.T), "the rule is that of the task"
+    assert torch.equal(guides.gallery, task.features[task.query_rows])
+    assert torch.equal(guides.pids, task.pids[task.gallery_rows])
     assert guides.source == "query"
 
 
@@ -123,41 +125,41 @@ def test_items_that_no_query_looks_for_stay_where_an_attack_starts(
     monkeypatch.setenv("FASTREID_DATASETS", str(market))
     cfg = tiny_cfg(tmp_path, "ATTACK.SIDE", "gallery", "ATTACK.STEPS", "2")
     evaluator = evaluated(cfg, Undefended())
-    search = evaluator.search("Q2G")
-    search = replace(search, query_rows=search.query_rows[:1])
-    rows = search.draw(0, seed=0)
-    sought = search.guides(rows).positives.any(dim=1)
+    task = evaluator.task("Q2G")
+    task = replace(task, query_rows=task.query_rows[:1])
+    rows = task.draw(0, seed=0)
+    sought = task.guides(rows).positives.any(dim=1)
     rows = torch.cat([rows[sought][:2], rows[~sought][:6]]).sort().values
-    lonely = ~search.guides(rows).positives.any(dim=1)
+    lonely = ~task.guides(rows).positives.any(dim=1)
     assert lonely.sum() == 6 and len(rows) == 8
     attack = build_attack(name, cfg, "TEST.ATTACKS")
-    found = attack_search(attack, evaluator.adapter, search, evaluator.batches(rows))
-    assert set(found.stuck[lonely].int().tolist()) == {stuck}
-    assert set((found.moved[lonely] > 0).int().tolist()) == {moved}
+    found = attack_rows(attack, evaluator.adapter, task, evaluator.batches(rows))
+    assert set(found.zero_gradient[lonely].int().tolist()) == {stuck}
+    assert set((found.mean_perturbation[lonely] > 0).int().tolist()) == {moved}
 
 
 def test_gallery_features_are_picked_once():
-    search = search_of()
-    first, second = (search.guides(torch.tensor([row])) for row in (0, 1))
+    task = task_of()
+    first, second = (task.guides(torch.tensor([row])) for row in (0, 1))
     assert first.gallery is second.gallery
 
 
 @given(seed=st.integers(0, 2**20), number=st.integers(0, QUERIES + 2), side=SIDES)
 def test_a_draw_is_of_candidates_and_repeats(seed, number, side):
-    search = search_of(3)
-    search = search.swapped() if side == "gallery" else search
-    candidates = set(search.candidates().tolist())
+    task = task_of(3)
+    task = task.swapped() if side == "gallery" else task
+    candidates = set(task.candidates().tolist())
 
-    rows = search.draw(number, seed).tolist()
+    rows = task.draw(number, seed).tolist()
 
     assert rows == sorted(set(rows)) and set(rows) <= candidates
     assert len(rows) == min(number or len(candidates), len(candidates))
-    assert search.draw(number, seed).tolist() == rows
+    assert task.draw(number, seed).tolist() == rows
 
 
 def test_another_seed_draws_others():
-    search = search_of().swapped()
-    assert len({tuple(search.draw(5, seed).tolist()) for seed in range(5)}) > 1
+    task = task_of().swapped()
+    assert len({tuple(task.draw(5, seed).tolist()) for seed in range(5)}) > 1
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

@@ -1,19 +1,20 @@
-"""The card as one page of HTML that needs nothing else: a pure function of JSON and pictures."""
+"""The card as one page of HTML without other files: a pure function of JSON and pictures."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 
-from plugins.robustness.card import (
+from plugins.robustness.report.markdown import (
     CHECK_COLUMNS,
-    FIGURE_COLUMNS,
+    RESULT_COLUMNS,
+    SETTING_COLUMNS,
+    Rows,
     check_rows,
-    fact_rows,
-    figure_rows,
+    result_rows,
+    setting_rows,
     subtitle,
     title,
 )
-from plugins.robustness.checks import NOT_ESTABLISHED
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2933; --paper: #ffffff; --faint: #5f6c7b;
@@ -23,7 +24,7 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
   max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2.2rem; }
-.stamp { display: inline-block; font-weight: 600; padding: .3rem .8rem; border-radius: .3rem;
+.headline { display: inline-block; font-weight: 600; padding: .3rem .8rem; border-radius: .3rem;
   border: 2px solid; margin: .8rem 0; }
 p.faint, figcaption { color: var(--faint); }
 .wide { overflow-x: auto; }
@@ -40,49 +41,50 @@ tr { break-inside: avoid; }
 """
 
 
-def page(card: dict, pictures: Mapping[str, bytes]) -> str:
-    """A page of HTML.
+def page(card: Mapping, pictures: Mapping[str, bytes]) -> str:
+    """Write a page of HTML.
 
     Args:
         card: see ``make_card``.
-        pictures: caption -> PNG file; they become part of the page.
+        pictures: caption -> PNG file; the pictures become part of the page.
     """
-    state = "FAIL" if card["stamp"] == NOT_ESTABLISHED else "PASS"
+    state = "PASS" if card["established"] else "FAIL"
     parts = [
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(title(card))}</title><style>{STYLE}</style></head><body>",
         f"<h1>{escape(title(card))}</h1>",
-        f'<div class="stamp {state}">{escape(card["stamp"])}</div>',
+        f'<div class="headline {state}">{escape(card["headline"])}</div>',
         f"<p>{escape(subtitle(card))}</p>",
-        "<h2>Figures</h2>",
-        '<p class="faint">Percent, with 95 % bootstrap intervals over people.</p>',
-        table(FIGURE_COLUMNS, figure_rows(card)),
+        "<h2>Results</h2>",
+        '<p class="faint">Percent, with 95 % bootstrap intervals over people; mean perturbation in '
+        "eps.</p>",
+        table(RESULT_COLUMNS, result_rows(card)),
         *(figure(caption, png) for caption, png in pictures.items()),
         "<h2>Checks</h2>",
         table(CHECK_COLUMNS, check_rows(card)),
-        "<h2>What was measured</h2>",
-        table(("setting", "value"), fact_rows(card)),
+        "<h2>Settings</h2>",
+        table(SETTING_COLUMNS, setting_rows(card)),
         "</body></html>",
     ]
     return "\n".join(parts) + "\n"
 
 
-def table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A table; the cells of the column "verdict" have its colour."""
+def table(columns: Sequence[str], rows: Rows) -> str:
+    """Write a table; the cells of the column "verdict" have its color."""
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join(f"<tr>{''.join(map(cell, columns, row))}</tr>" for row in rows)
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
 def cell(column: str, text: str) -> str:
-    """One cell."""
+    """Write one cell."""
     kind = f' class="verdict {text}"' if column == "verdict" else ""
     return f"<td{kind}>{escape(text)}</td>"
 
 
 def figure(caption: str, png: bytes) -> str:
-    """A picture inside the page."""
+    """Write a picture inside the page."""
     data = base64.b64encode(png).decode()
     return (
         f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'

@@ -1,0 +1,61 @@
+"""What a check is, and the list of all checks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from plugins.errors import InputError
+from plugins.robustness.checks.verdict import Verdict
+from plugins.robustness.runner import AttackRunner
+
+Answer = TypeVar("Answer", bound=Callable[[AttackRunner], Verdict])
+
+# With fewer queries one query weighs too much for a check to fail.
+FEW = 8
+GROUPS = {"A": "Harness", "B": "Strength", "C": "No gradient masking", "D": "Retrieval"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """A question about a report, and the function that answers it.
+
+    Attributes:
+        id: stable identifier in cards, such as "zero_budget".
+        group: key of ``GROUPS``.
+        question: one sentence; "yes" is good.
+        answer: function from the attacks of a report to a verdict.
+        queries: fewest queries of the subset that can answer it.
+    """
+
+    id: str
+    group: str
+    question: str
+    answer: Callable[[AttackRunner], Verdict]
+    queries: int = 1
+
+
+# In the order in which they were added.
+CHECKS: list[Check] = []
+
+
+def check(id: str, group: str, question: str, queries: int = 1) -> Callable[[Answer], Answer]:
+    """Add the decorated function to the checks of every report; see ``Check``.
+
+    Raises:
+        InputError: there is no such group, or another check has the id.
+    """
+    if group not in GROUPS:
+        raise InputError(f"check {id}: no group '{group}'; known: {', '.join(GROUPS)}")
+    if id in [each.id for each in CHECKS]:
+        raise InputError(f"check {id}: there is one of this id; expected another id")
+
+    def add(answer: Answer) -> Answer:
+        CHECKS.append(Check(id, group, question, answer, queries))
+        return answer
+
+    return add
+
+
+def all_checks() -> list[Check]:
+    """List all checks by group; within a group, in the order in which they were added."""
+    return sorted(CHECKS, key=lambda each: each.group)

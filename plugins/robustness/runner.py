@@ -1,0 +1,281 @@
+"""The attacks of one report: each made once, on one model and one retrieval task.
+
+Legend: Q attacked queries, R of them in a batch or in the subset.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from plugins.attacks import Adapter, Attack, Guides, build_attack
+from plugins.attacks.black_box.transfer import Transferred
+from plugins.attacks.features import preserved_random_state
+from plugins.data.datasets.tracklet import as_tracklet
+from plugins.data.datasets.training_people import TrainingPeople
+from plugins.robustness.attack_rows import GuidedBatches, RunsOnBatches, attack_rows
+from plugins.robustness.batches import RowBatches
+from plugins.robustness.evaluator import RobustEvaluator, evaluate_clean, evaluate_set
+from plugins.robustness.fingerprint import fingerprint
+from plugins.robustness.levels import REFERENCE_ATTACK, Level
+from plugins.robustness.results import AttackStats, Record, Scores, worst_scores
+from plugins.robustness.task import RetrievalTask
+
+# Rows of the batch on which the harness is tried.
+SAMPLE = 4
+
+
+class SetWithTraining(Protocol):
+    """The part of a data set that holds its training items."""
+
+    train: Sequence[tuple]
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluatedDirection:
+    """One direction of an evaluated set, with variants that the checks attack.
+
+    Attributes:
+        evaluator: evaluator after its ``evaluate``.
+        name: name of a direction of its set.
+    """
+
+    evaluator: RobustEvaluator
+    name: str
+
+    @property
+    def adapter(self) -> Adapter:
+        """The model as it is ranked."""
+        return self.evaluator.adapter
+
+    @cached_property
+    def task(self) -> RetrievalTask:
+        """The retrieval task, with clean features."""
+        return self.evaluator.task(self.name)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of settings, model, items and task."""
+        return fingerprint(
+            self.evaluator.cfg, self.adapter.model, self.evaluator.items, **self.task.settings
+        )
+
+    def batches(self, rows: Tensor) -> RowBatches:
+        """Return the clips of rows, in batches."""
+        return self.evaluator.batches(rows)
+
+    def mirrored(self) -> "EvaluatedDirection":
+        """Evaluate the same direction with TEST.FLIP inverted."""
+        cfg = self.evaluator.cfg.clone()
+        cfg.defrost()
+        cfg.TEST.FLIP.ENABLED = not cfg.TEST.FLIP.ENABLED
+        again = evaluate_clean(cfg, self.adapter.model, self.evaluator.name)
+        return EvaluatedDirection(again, self.name)
+
+    def training_people(self) -> "EvaluatedDirection | None":
+        """Evaluate people of the training set by the same rules.
+
+        As many people, drawn by ATTACK.SEED, as the task has, so that the galleries are about
+        equally large.
+
+        Returns:
+            The direction; None if no training query has a positive.
+        """
+        evaluator, task = self.evaluator, self.task
+        items = [as_tracklet(item) for item in evaluator.items]
+        data = TrainingPeople(
+            self.name,
+            evaluator.directions[self.name],
+            cast(SetWithTraining, evaluator.dataset).train,
+            query_modalities={items[row].modality for row in task.query_rows.tolist()},
+            gallery_modalities={items[row].modality for row in task.gallery_rows.tolist()},
+            people=len(task.pids[task.query_rows].unique()),
+            seed=evaluator.cfg.ATTACK.SEED,
+        )
+        if not data.searchable:
+            return None
+        again = evaluate_set(evaluator.cfg, self.adapter.model, data, f"{evaluator.name} seen")
+        return EvaluatedDirection(again, self.name)
+
+
+class AttackRunner:
+    """Runs attacks on one model and one retrieval task.
+
+    Each result is cached, also on disk, so that an interrupted report resumes.
+
+    Attributes:
+        cfg: config whose ATTACK section is the threat model.
+        adapter: the model as it is ranked.
+        task: the retrieval task.
+        level: how much is attacked.
+        rows: (Q,) attacked rows of query + gallery, ascending; each has a positive.
+        guides: guides of these rows.
+        clean_scores: scores of these queries without an attack.
+        subset: (R,) some of the rows, for checks that vary an attack.
+        threat: the threat model.
+        direction: model and task together.
+        other_seeds: the same direction with models of other training seeds.
+    """
+
+    def __init__(
+        self,
+        evaluator: RobustEvaluator,
+        direction: str,
+        level: Level,
+        folder: Path,
+        undefended: RobustEvaluator | None = None,
+        other_seeds: Sequence[RobustEvaluator] = (),
+    ) -> None:
+        """Choose the queries.
+
+        Args:
+            evaluator: evaluator after its ``evaluate``.
+            direction: name of a direction of its data set.
+            level: how much to attack; ATTACK.QUERIES overrides its number of queries.
+            folder: folder for the records of the attacks.
+            undefended: evaluator of the same model without its defense, after its ``evaluate``.
+            other_seeds: evaluators of models with the same config and other training seeds.
+        """
+        self.cfg, self.adapter, self.level = evaluator.cfg, evaluator.adapter, level
+        self.direction = EvaluatedDirection(evaluator, direction)
+        self.task = self.direction.task
+        self.rows = self.task.draw(self.cfg.ATTACK.QUERIES or level.queries, self.cfg.ATTACK.SEED)
+        self.guides = self.task.guides(self.rows)
+        self.clean_scores = self.task.score(self.rows, self.guides.clean)
+        indices = torch.linspace(0, len(self.rows) - 1, min(level.subset, len(self.rows)))
+        self.subset = self.rows[indices.long()]
+        self.threat = self.make_attack(REFERENCE_ATTACK).threat
+        self.other_seeds = [EvaluatedDirection(each, direction) for each in other_seeds]
+        self._folder = folder
+        self._undefended = EvaluatedDirection(undefended, direction) if undefended else None
+        self._stats: dict[str, AttackStats] = {}
+
+    def make_attack(
+        self, name: str, eps: float | None = None, norm: str | None = None, **recipe: Any
+    ) -> Attack:
+        """Build the attack of that name, with another budget or recipe where given.
+
+        ATTACK.STEPS and RESTARTS make the reference attack stronger than the level does, never
+        weaker.
+        """
+        attack = build_attack(name, self.cfg, "TEST.ATTACKS")
+        if name == REFERENCE_ATTACK:
+            steps = max(self.level.steps, self.cfg.ATTACK.STEPS)
+            restarts = max(self.level.restarts, self.cfg.ATTACK.RESTARTS)
+            recipe = {"steps": steps, "restarts": restarts} | recipe
+        threat = replace(
+            attack.threat,
+            eps=attack.threat.eps if eps is None else eps,
+            norm=attack.threat.norm if norm is None else norm,
+        )
+        return type(attack)(threat, replace(attack.recipe, **recipe), attack.seed)
+
+    def run_on_all(self, name: str, **changes: Any) -> AttackStats:
+        """Run an attack of ``make_attack`` on all queries."""
+        return self.run(name, self.make_attack(name, **changes), self.rows)
+
+    def run_on_subset(self, name: str, **changes: Any) -> AttackStats:
+        """Run an attack on the subset; a run on all queries is not repeated."""
+        attack = self.make_attack(name, **changes)
+        stats = self._stats.get(self._key(name, attack, self.rows, self.direction))
+        return stats.select(self.subset) if stats else self.run(name, attack)
+
+    def run(
+        self,
+        name: str,
+        attack: RunsOnBatches,
+        rows: Tensor | None = None,
+        direction: EvaluatedDirection | None = None,
+    ) -> AttackStats:
+        """Run any attack, or return its cached result.
+
+        Args:
+            name: name that, with threat, recipe and seed, distinguishes the attack from others.
+            attack: the attack.
+            rows: rows to attack; by default the subset.
+            direction: model and task to attack; by default those of the report.
+        """
+        rows = self.subset if rows is None else rows
+        direction = direction or self.direction
+        key = self._key(name, attack, rows, direction)
+        if key not in self._stats:
+            record = Record(self._folder, f"{name}_{key[:12]}".replace(" ", "_"), key)
+            stats = record.read()
+            if stats is None:
+                task, batches = direction.task, direction.batches(rows)
+                row_stats = attack_rows(attack, direction.adapter, task, batches, record)
+                stats = task.with_scores(row_stats)
+                record.keep(stats, describe_run(name, attack, task, rows))
+            self._stats[key] = stats
+        return self._stats[key]
+
+    def transferred(self) -> tuple[AttackStats, AttackStats] | None:
+        """Craft images on the undefended model for the subset; score them on both models."""
+        surrogate = self._undefended
+        if surrogate is None:
+            return None
+        attack = self.make_attack(REFERENCE_ATTACK)
+        carried = Transferred(attack, surrogate.adapter, surrogate.task.guides)
+        name = f"{REFERENCE_ATTACK} from undefended {surrogate.fingerprint[:12]}"
+        return self.run(REFERENCE_ATTACK, attack, direction=surrogate), self.run(name, carried)
+
+    def run_level(self) -> dict[str, AttackStats]:
+        """Run the attacks of the level on all queries, the reference attack last."""
+        return {name: self.run_on_all(name) for name in (*self.level.attacks, REFERENCE_ATTACK)}
+
+    def worst_scores(self) -> Scores:
+        """Return the per-query worst of the clean scores and all attacks of the level."""
+        return worst_scores({"clean": self.clean_scores, **self.run_level()})
+
+    def batches(self, rows: Tensor) -> GuidedBatches:
+        """Return the clips of rows, in batches, with their guides."""
+        return GuidedBatches(self.adapter, self.task, self.direction.batches(rows))
+
+    @cached_property
+    def sample(self) -> tuple[dict, Guides]:
+        """A few queries of the subset in one batch, with their guides."""
+        return next(iter(self.batches(self.subset[:: max(len(self.subset) // SAMPLE, 1)][:SAMPLE])))
+
+    @property
+    def camids(self) -> Tensor:
+        """(Q,) cameras of the rows, on the CPU."""
+        return self.task.camids[self.rows].cpu()
+
+    def forward_change(self) -> float:
+        """Compare two forward passes of one batch; return 0 for a deterministic model."""
+        batch, _ = self.sample
+        with torch.no_grad(), preserved_random_state():
+            return relative_change(self.adapter(batch), self.adapter(batch))
+
+    def all_stats(self) -> list[AttackStats]:
+        """Return the statistics of everything that was run, for the cost of the report."""
+        return list(self._stats.values())
+
+    def _key(
+        self, name: str, attack: RunsOnBatches, rows: Tensor, direction: EvaluatedDirection
+    ) -> str:
+        parts = (direction.fingerprint, direction.task.name, name, attack.threat, attack.recipe)
+        return hashlib.sha256(repr((*parts, attack.seed, rows.tolist())).encode()).hexdigest()
+
+
+def describe_run(name: str, attack: RunsOnBatches, task: RetrievalTask, rows: Tensor) -> dict:
+    """Describe one run by plain values."""
+    return {
+        "attack": name,
+        "task": task.name,
+        "rows": len(rows),
+        "threat": asdict(attack.threat),
+        "recipe": asdict(attack.recipe),
+        "seed": attack.seed,
+    }
+
+
+def relative_change(features: Tensor, others: Tensor) -> float:
+    """Compute the largest |a - b| / |b| over the rows of (R, D) and (R, D)."""
+    gaps = (features.cpu() - others.cpu()).norm(dim=1)
+    return float((gaps / others.cpu().norm(dim=1).clamp_min(1e-12)).max())
