@@ -272,6 +272,7 @@ def check_progress(path: str, checkpoint: dict) -> None:
             raise InputError(
                 f"{path}: cannot resume from it: its {name} is {value!r}; expected a number"
             )
+    assert isinstance(epoch, int)
     if epoch < -1:  # -1: interrupted in the first epoch
         raise InputError(
             f"{path}: cannot resume from it: its epoch is {epoch}; expected -1 or more"

@@ -78,8 +78,9 @@ def compare_runs(
         first, second = sides[: len(ours)], sides[len(ours) :]
         for metric in metrics or _default_metrics(sides[0]):
             about = {"row": row, "against": against, "dataset": dataset, "metric": metric}
+            differences = numbers(*compare(first, second, metric))
             means = {"ours": _mean(first, metric), "theirs": _mean(second, metric)}
-            entries.append({**about, **means, **numbers(*compare(first, second, metric))})
+            entries.append({**about, **means, **differences})
     return entries, remarks
 
 

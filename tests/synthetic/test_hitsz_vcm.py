@@ -213,7 +213,7 @@ def test_the_command_renders_counts_and_shows_from_any_folder(tmp_path):
     ("option", "complaint"),
     [
         ("--seed=5", "error: .*seed 0 .asked for: 5"),
-        ("--sede=5", "unrecognized arguments: --sede"),
+        ("--sede=5", "error: no argument --sede=5; did you mean --seed"),
         ("--sheet=people", "error: --sheet people: expected a file [*][.]png"),
         (f"--out={TOOL}/x", "error: --out .*make_synthetic.py is a file; expected a folder"),
         ("--workers=0", "error: --workers 0: expected 1 or more"),

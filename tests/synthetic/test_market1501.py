@@ -137,7 +137,8 @@ def test_another_layout_is_not_overwritten(root):
     folder = root / "Market-1501-v15.09.15"
     before = sorted(folder.rglob("*"))
     with pytest.raises(InputError, match=r"layout market1501 \(asked for: hitsz-vcm\).*folder$"):
-        render_layout(HITSZ_VCM, folder, SETTINGS, overwrite=True)
+        settings = dataclasses.replace(SETTINGS, imbalance=0.0)
+        render_layout(HITSZ_VCM, folder, settings, overwrite=True)
     assert sorted(folder.rglob("*")) == before
 
 

@@ -93,15 +93,16 @@ def test_a_mistake_is_one_line(cache_data, tmp_path, monkeypatch, words, message
 
 
 @pytest.fixture
-def unreadable(datasets, tmp_path):
+def unreadable(tmp_path):
     """A file that is no whole image, and the options of a set that lists it."""
-    (tmp_path / "HITSZ-VCM").symlink_to(datasets / "HITSZ-VCM")
-    broken = tmp_path / "broken.jpg"
+    root = tmp_path / "own"
+    root.mkdir()
+    broken = root / "broken.jpg"
     broken.write_bytes(b"\xff\xd8")
     rows = "path,person,camera,modality,tracklet,frame,split\nbroken.jpg,1,1,visible,1,1,train\n"
-    (tmp_path / "manifest.csv").write_text(rows)
+    (root / "manifest.csv").write_text(rows)
     options = ["DATASETS.NAMES", "['ManifestDataset']"]
-    return broken, [*options, "DATASETS.MANIFEST.FILE", str(tmp_path / "manifest.csv")]
+    return broken, [*options, "DATASETS.MANIFEST.FILE", str(root / "manifest.csv")]
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
@@ -122,7 +123,7 @@ def test_a_command_that_fails_ends_with_its_workers(datasets, tmp_path, unreadab
         env=environment(datasets),
         capture_output=True,
         text=True,
-        timeout=300,  # the workers of one that did not end them would wait for ever
+        timeout=300,  # the workers of one that did not end them would wait forever
     )
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(f"error: {broken}: not a whole image")

@@ -55,8 +55,8 @@ def test_wrong_dataset_name(datasets, tmp_path):
 
 
 def test_missing_data_names_folder_variable_source_and_stand_in(tmp_path):
-    text = message(train(datasets=tmp_path / "none", output=tmp_path))
-    assert str(tmp_path / "none" / "HITSZ-VCM") in text
+    text = message(train(datasets=tmp_path, output=tmp_path / "run"))
+    assert str(tmp_path / "HITSZ-VCM") in text
     assert "FASTREID_DATASETS" in text
     assert "https://github.com/VCM-project233/MITML" in text
     assert "python tools/make_synthetic.py --preset quick --out" in text
@@ -125,7 +125,7 @@ def test_flags_and_values_in_any_order(datasets, tmp_path):
 def test_an_output_folder_that_cannot_be_is_told_before_the_work(tmp_path):
     (tmp_path / "file").touch()
     output = tmp_path / "file/below"
-    failed = train(datasets=tmp_path / "none", output=output)
+    failed = train(datasets=tmp_path, output=output)
     assert message(failed) == (
         f"error: OUTPUT_DIR {output}: {output.parent} is a file; expected a folder"
     )
