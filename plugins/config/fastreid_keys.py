@@ -117,10 +117,18 @@ FASTREID_KEYS: dict[str, Key] = {
     "MODEL.LOSSES.COSFACE.SCALE": Key(1.0, "Weight of Cosface.", least=0),
     # ---- input -----------------------------------------------------------------------------------
     "INPUT.SIZE_TRAIN": Key(
-        [256, 128], "Height and width of training images, in pixels.", least=1, lengths=(2,)
+        [256, 128],
+        "Height and width of training images, in pixels.",
+        least=1,
+        most=4096,
+        lengths=(2,),
     ),
     "INPUT.SIZE_TEST": Key(
-        [256, 128], "Height and width of test images, in pixels.", least=1, lengths=(2,)
+        [256, 128],
+        "Height and width of test images, in pixels.",
+        least=1,
+        most=4096,
+        lengths=(2,),
     ),
     "INPUT.CROP.ENABLED": Key(False, "Whether training crops a random part and resizes it."),
     "INPUT.CROP.SIZE": Key(
