@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from plugins.attacks.black_box.square import square
+from plugins.attacks.square import square
 from plugins.attacks.tracker import BestTracker
 
 # APGD: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse

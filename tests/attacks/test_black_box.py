@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from plugins.attacks import Guides, Recipe, ThreatModel, Transferred, hop_skip_jump
-from plugins.attacks.black_box.square import square_share
+from plugins.attacks.square import square_share
 from plugins.attacks.dataset_level import UAP
 from plugins.attacks.objectives import rank_margin
 from plugins.attacks.per_query import FNA, RankMargin, Square

@@ -1,1 +1,1 @@
-"""Attacks that need no gradient of the attacked model."""
+"""Attacks by decisions or transfer, which need no gradient of the attacked model."""
