@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from plugins.attacks import Guides, Recipe, ThreatModel, Transferred, hop_skip_jump
-from plugins.attacks.square import square_share
 from plugins.attacks.dataset_level import UAP
 from plugins.attacks.objectives import rank_margin
 from plugins.attacks.per_query import FNA, RankMargin, Square
+from plugins.attacks.square import square_share
 from plugins.errors import InputError
 from tests.helpers.attack_toys import clips, features_of, guides_of, part
 
