@@ -3,6 +3,8 @@
 Registered names are class or function names, so a name in a YAML file can be grepped.
 """
 
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastreid.data.datasets import DATASET_REGISTRY as DATASET
@@ -45,16 +47,18 @@ def known(registry: Registry) -> list[str]:
     return sorted(registry._obj_map)
 
 
-def lookup(registry: Registry, name: str, key: str) -> Any:
+def lookup(registry: Registry, name: str, key: str, *arguments: str) -> Any:
     """Return the object registered as ``name``.
 
     Args:
         registry: where to look.
         name: the registered name.
         key: the config key that holds the name, for the message.
+        *arguments: names of what the object will be called with; none leaves that unchecked.
 
     Raises:
-        InputError: nothing has that name; the three nearest of the known names are listed.
+        InputError: nothing has that name, and the three nearest of the known names are listed; or
+            the object takes other arguments.
     """
     if name not in registry._obj_map:
         choices = list_names(closest_names(name[:60], known(registry)))
@@ -62,4 +66,30 @@ def lookup(registry: Registry, name: str, key: str) -> Any:
             f"{key}: no {registry._name} is named {shortened(name)}; known: {choices}; "
             "--plugins brings parts of your own"
         )
-    return registry.get(name)
+    part = registry.get(name)
+    configurable = hasattr(getattr(part, "__init__", None), "__wrapped__")  # takes a config, too
+    if arguments and not configurable:
+        check_call(part, name, key, arguments)
+    return part
+
+
+def check_call(method: Callable, name: str, key: str, arguments: Sequence[str]) -> None:
+    """Raise InputError if a callable does not take the arguments that it will be called with.
+
+    Args:
+        method: such as a class or a forward function.
+        name: of the callable, for the message.
+        key: the config key that names the part, for the message.
+        arguments: names of the arguments, passed by position.
+    """
+    try:
+        signature = inspect.signature(method)
+    except ValueError:  # a built-in function tells no signature
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        called = name.rpartition(".")[2]
+        raise InputError(
+            f"{key}: {name}{signature}: {error}; expected {called}({', '.join(arguments)})"
+        ) from None

@@ -91,7 +91,8 @@ class Trainer(StoppableLoop, DefaultTrainer):
         self._tests = self.build_tests(cfg, self.deployed)
         optimizer = self.build_optimizer(cfg, model)
         # DefaultTrainer reads model, data_loader, optimizer and grad_scaler from this attribute.
-        step = lookup(STEP, cfg.SOLVER.STEP, "SOLVER.STEP")
+        taken = ("cfg", "model", "data_loader", "optimizer")
+        step = lookup(STEP, cfg.SOLVER.STEP, "SOLVER.STEP", *taken)
         self._trainer = step(cfg, model, data_loader, optimizer)
         check_branches(cfg, self._trainer.branches())
         self.scheduler = self.build_lr_scheduler(cfg, optimizer, self.iters_per_epoch)

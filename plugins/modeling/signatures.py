@@ -1,13 +1,12 @@
 """Check that the parts of a model take the arguments that the model passes to them."""
 
-import inspect
 from collections.abc import Callable, Iterator
 
 from torch import nn
 
-from plugins.errors import InputError
 from plugins.modeling.losses.base import FunctionLoss, Loss
 from plugins.modeling.temporal.base import CenteredPart
+from plugins.registry import check_call
 
 LOSSES = ("loss_functions", "relation_losses", "frame_losses")  # attributes of VVIBaseline
 
@@ -19,16 +18,8 @@ def check_calls(model: nn.Module) -> None:
         model: a model of this package, or of fastreid, which has a head alone.
     """
     for key, part, method, arguments in calls(model):
-        try:
-            inspect.signature(method).bind(*arguments)
-        except TypeError as error:
-            name, expected = getattr(method, "__name__", "__call__"), ", ".join(arguments)
-            raise InputError(
-                f"{key}: {type(part).__name__}.{name}{inspect.signature(method)}: {error}; "
-                f"expected {name}({expected})"
-            ) from None
-        except ValueError:  # a built-in function tells no signature
-            continue
+        name = f"{type(part).__name__}.{getattr(method, '__name__', '__call__')}"
+        check_call(method, name, key, arguments)
 
 
 def calls(model: nn.Module) -> Iterator[tuple[str, object, Callable, tuple[str, ...]]]:

@@ -48,6 +48,13 @@ class NeedsMore(nn.Module):
         return maps.mean(dim=(1, 3, 4))
 
 
+class WithoutConfig(Loss):
+    key = "loss_two"
+
+    def __init__(self):
+        super().__init__()
+
+
 class HeadWithoutTargets(VideoHead):
     def forward(self, features):
         return features
@@ -64,6 +71,7 @@ class Fits(TwoArguments):
         (LOSS, "MODEL.LOSSES.NAME", TwoArguments, r"\.forward\(outputs, targets\): too many "),
         (LOSS, "MODEL.LOSSES.NAME", TwoValues, r"\.value\(outputs, targets\): too many positional"),
         (LOSS, "MODEL.LOSSES.NAME", PlainFunction, r"\.__call__\(outputs\): too many positional"),
+        (LOSS, "MODEL.LOSSES.NAME", WithoutConfig, r"\(\): too many positional arguments"),
         (TEMPORAL, "MODEL.TEMPORAL.NAME", NeedsMore, r"\.forward\(maps, modalities\): missing "),
         (HEADS, "MODEL.HEADS.NAME", HeadWithoutTargets, r"\.forward\(features\): too many positi"),
     ],

@@ -30,7 +30,7 @@ def build_losses(
     losses = nn.ModuleList()
     names: dict[str, str] = {}  # names of the losses by their keys
     for name in cfg.MODEL.LOSSES.NAME if listed is None else listed:
-        loss = as_loss(name, lookup(LOSS, name, key)(cfg))
+        loss = as_loss(name, lookup(LOSS, name, key, "cfg")(cfg))
         if key_of(loss) in names:
             raise InputError(
                 f"{key}: {names[key_of(loss)]} and {name} are both called '{key_of(loss)}'; "

@@ -102,7 +102,7 @@ class VVIBaseline(nn.Module):
                 f"MODEL.BACKBONE.NAME: {cls.__name__} needs a stem per modality; "
                 f"found {model.BACKBONE.NAME}, expected build_two_stream_backbone"
             )
-        temporal = lookup(TEMPORAL, model.TEMPORAL.NAME, "MODEL.TEMPORAL.NAME")(cfg)
+        temporal = lookup(TEMPORAL, model.TEMPORAL.NAME, "MODEL.TEMPORAL.NAME", "cfg")(cfg)
         relation_dim = getattr(temporal, "relation_dim", 0)
         head = lookup(HEADS, model.HEADS.NAME, "MODEL.HEADS.NAME")
         if not (isinstance(head, type) and issubclass(head, VideoHead)):
