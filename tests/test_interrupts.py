@@ -37,6 +37,7 @@ def ended(pid: str) -> bool:
 @pytest.fixture(autouse=True)
 def _handlers():
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
