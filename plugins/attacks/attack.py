@@ -143,6 +143,9 @@ class Attack:
     ) -> dict[str, Any]:
         """Attack a batch of queries, guided by a gallery; return the batch with attacked images.
 
+        A call is not thread-safe: it sets the mode of the model, freezes its parameters and seeds
+        the global random generators. It restores all of them afterwards.
+
         Warns, once, of a budget below one gray level, such as 8/255, and of steps that do not reach
         the budget.
 
@@ -207,6 +210,8 @@ class Attack:
 
     def run(self, features_of: FeaturesOf, batch: dict, guides: Guides) -> AttackResult:
         """Attack one batch, and restore random states and, for an ``Adapter``, the model.
+
+        A call is not thread-safe, see ``__call__``.
 
         Images of whole numbers, such as uint8, and of half precision are attacked as float32.
 
