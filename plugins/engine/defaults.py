@@ -42,6 +42,8 @@ from plugins.utils.locks import hold
 
 logger = logging.getLogger(__name__)
 
+SCHEMA, VERSION = "fastreid-plugins/results", 1  # of results.json and evaluation.json
+
 
 def read_cfg(args: argparse.Namespace) -> CfgNode:
     """Read the run's config, frozen, and check it before any process starts.
@@ -261,9 +263,9 @@ def same_folder(first: Path, second: Path) -> bool:
 
 
 def save_results(cfg: CfgNode, results: dict, queries: Evaluation, eval_only: bool) -> None:
-    """Write ``{"epochs": SOLVER.MAX_EPOCH, "results": {data set: {direction: ...}}}`` as JSON.
+    """Write SCHEMA, VERSION, ``"epochs": SOLVER.MAX_EPOCH`` and ``"results"`` as JSON.
 
-    With ``eval_only`` "weights" instead of "epochs", into a file of its own: the folder may be that
+    Results are {data set: {row: {metric: percent}}}. With ``eval_only`` "weights" instead of "epochs", into a file of its own: the folder may be that
     of the training. What each query found goes into a file beside it, and first, so that whoever
     finds results finds it too.
     """
@@ -273,4 +275,5 @@ def save_results(cfg: CfgNode, results: dict, queries: Evaluation, eval_only: bo
         name, queries_name, about = RESULTS, QUERIES, {"epochs": cfg.SOLVER.MAX_EPOCH}
     labeled = Evaluation(queries.rows, {**queries.run, **about})
     write_queries(Path(cfg.OUTPUT_DIR, queries_name), labeled)
-    write_json(Path(cfg.OUTPUT_DIR, name), {**about, "results": results})
+    document = {"schema": SCHEMA, "version": VERSION, **about, "results": results}
+    write_json(Path(cfg.OUTPUT_DIR, name), document)

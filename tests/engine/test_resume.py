@@ -188,7 +188,9 @@ def test_eval_only_prints_the_very_numbers_of_training(uninterrupted, datasets, 
     trained = json.loads((uninterrupted / "results.json").read_text())
     found = json.loads((tmp_path / "evaluation.json").read_text())
     weights = str(uninterrupted / "model_final.pth")
-    assert found == {"weights": weights, "results": trained["results"]}
+    about = {"schema": "fastreid-plugins/results", "version": 1}
+    assert found == {**about, "weights": weights, "results": trained["results"]}
+    assert trained == {**about, "epochs": trained["epochs"], "results": found["results"]}
 
 
 def test_saved_config_is_enough_to_evaluate(uninterrupted, datasets, tmp_path):
