@@ -265,9 +265,9 @@ def same_folder(first: Path, second: Path) -> bool:
 def save_results(cfg: CfgNode, results: dict, queries: Evaluation, eval_only: bool) -> None:
     """Write SCHEMA, VERSION, ``"epochs": SOLVER.MAX_EPOCH`` and ``"results"`` as JSON.
 
-    Results are {data set: {row: {metric: percent}}}. With ``eval_only`` "weights" instead of "epochs", into a file of its own: the folder may be that
-    of the training. What each query found goes into a file beside it, and first, so that whoever
-    finds results finds it too.
+    The results are {data set: {row: {metric: percent}}}. With ``eval_only`` the document holds
+    "weights" instead of "epochs", and has a file of its own, as the folder may be that of the
+    training. A file beside it, written first, holds what each query found.
     """
     if eval_only:
         name, queries_name, about = EVALUATION, EVALUATION_QUERIES, {"weights": cfg.MODEL.WEIGHTS}
