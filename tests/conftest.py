@@ -1,3 +1,5 @@
+import contextlib
+import ctypes
 import gc
 import multiprocessing
 from pathlib import Path
@@ -34,9 +36,14 @@ def _each_test_ends_its_workers():
 
 @pytest.fixture(autouse=True, scope="module")
 def _each_module_frees_its_memory():
-    """Trainers are cycles of few objects and much memory: Python alone would wait for long."""
+    """Trainers are cycles of few objects and much memory: Python alone would wait for long.
+
+    The C library keeps gigabytes of it, which each later fork would share and then copy.
+    """
     yield
     gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")
