@@ -36,11 +36,13 @@ def main(args: argparse.Namespace) -> int:
     """Convert, print what was lost and what was written."""
     from plugins.config import setup_cfg
     from plugins.data.conversion import convert
+    from plugins.data.datasets.build import check_root
     from plugins.errors import require_output
 
     require_output("--out", args.out)
     if args.root:
         os.environ["FASTREID_DATASETS"] = args.root
+        check_root("--root")
     cfg = setup_cfg(args.config_file, args.opts, args.plugins)
     done = convert(args.name, args.to, args.out, cfg, args.frames)
     for loss in done.losses:

@@ -25,12 +25,12 @@ def datasets_root() -> str:
     return os.getenv("FASTREID_DATASETS", "datasets")
 
 
-def check_root() -> None:
-    """Raise InputError if FASTREID_DATASETS names no folder."""
+def check_root(option: str = "FASTREID_DATASETS") -> None:
+    """Raise InputError if FASTREID_DATASETS, which the user gave as ``option``, is no folder."""
     root = os.getenv("FASTREID_DATASETS")
     if root and not os.path.isdir(root):
         what = "a file" if os.path.exists(root) else "no such folder"
-        raise InputError(f"FASTREID_DATASETS {root}: {what}; expected the folder of all data sets")
+        raise InputError(f"{option} {root}: {what}; expected the folder of all data sets")
 
 
 def build_dataset(
