@@ -17,7 +17,7 @@ from plugins.data.datasets import HITSZVCM
 from plugins.data.loaders import DeviceLoader, collate, loader_workers, to_device
 from plugins.errors import InputError
 from plugins.registry import DATASET
-from tests.data.hitsz_tree import TEST, Walk, write_tree
+from tests.helpers.hitsz_tree import TEST, Walk, write_tree
 
 
 def take(loader, count):

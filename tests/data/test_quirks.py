@@ -10,7 +10,7 @@ import torch
 from plugins.data.datasets import HITSZVCM, BUPTCampus, ManifestDataset
 from plugins.errors import InputError
 from plugins.evaluation.ranking import evaluate_distances
-from tests.data.hitsz_tree import edit_line, write_tree
+from tests.helpers.hitsz_tree import edit_line, write_tree
 from tests.helpers.sides import labeled
 from tests.helpers.trees import SETS, contents, write_bupt, write_manifest
 

@@ -7,9 +7,9 @@ from fastreid.utils import comm
 
 from plugins.config import setup_cfg
 from plugins.engine import Trainer
-from tests.engine.small import ROOT, options
-from tests.engine.test_distributed import in_two_processes
 from tests.helpers.defense_runs import SMALL, assert_resumes
+from tests.helpers.small_runs import ROOT, options
+from tests.helpers.two_processes import in_two_processes
 
 CONFIG = ROOT / "configs/Defense/synthetic/adv_train.yml"
 

@@ -11,12 +11,12 @@ from fastreid.utils.events import EventStorage
 from plugins.defense.universal_step import UniversalStep
 from plugins.engine.steps import SimpleStep
 from plugins.errors import InputError
-from tests.engine.small import ROOT
-from tests.engine.test_distributed import in_two_processes
 from tests.helpers.attack_models import batch_for, built
 from tests.helpers.defense_runs import assert_resumes
 from tests.helpers.defense_toys import Loader, run, step_of, tiny, tiny_batch, tiny_cfg
-from tests.modeling.samples import copied, differing, state
+from tests.helpers.small_models import copied, differing, state
+from tests.helpers.small_runs import ROOT
+from tests.helpers.two_processes import in_two_processes
 
 PLAIN = ("DEFENSE.CLEAN_WEIGHT", 0.0, "DEFENSE.STEP_SIZE", 3.0)
 

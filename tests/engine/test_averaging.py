@@ -20,9 +20,9 @@ from plugins.engine.averaging import WeightAverage, build_average
 from plugins.engine.checkpoint import Checkpointer
 from plugins.engine.defaults import setup_run
 from plugins.errors import InputError
-from tests.engine.small import CONFIG, options, train_and_kill
-from tests.engine.test_distributed import in_two_processes
-from tests.engine.test_resume import assert_same, checkpoint
+from tests.helpers.checkpoints import assert_same, checkpoint
+from tests.helpers.small_runs import CONFIG, options, train_and_kill
+from tests.helpers.two_processes import in_two_processes
 
 DECAY = 0.7
 SHORT = {"SOLVER__MAX_EPOCH": 2, "TEST__EVAL_PERIOD": 2, "SEED": 0}

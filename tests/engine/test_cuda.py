@@ -11,11 +11,11 @@ import torch
 from plugins.balancing.generator import EDMGenerator
 from plugins.balancing.training import CHECKPOINT, GeneratorTraining
 from plugins.robustness.report.card import make_card
-from tests.engine.small import CONFIG, ROOT, train, train_and_kill
-from tests.engine.test_resume import checkpoint
 from tests.helpers.balancing_toys import SETTINGS, write_photographs
+from tests.helpers.checkpoints import checkpoint
 from tests.helpers.defense_runs import SMALL
-from tests.robustness.subjects import TINY, Undefended, runner_of
+from tests.helpers.robust_subjects import TINY, Undefended, runner_of
+from tests.helpers.small_runs import CONFIG, ROOT, train, train_and_kill
 
 DEFENCES = ROOT / "configs/Defense/synthetic"
 CONFIGS = {

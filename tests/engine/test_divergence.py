@@ -11,8 +11,8 @@ from plugins.config import setup_cfg
 from plugins.engine import Trainer
 from plugins.engine.divergence import last_good_checkpoint
 from plugins.errors import RunFailed
-from tests.engine.small import CONFIG, options, train
-from tests.engine.test_distributed import in_two_processes
+from tests.helpers.small_runs import CONFIG, options, train
+from tests.helpers.two_processes import in_two_processes
 
 HUGE = {"SOLVER__OPT": "SGD", "SOLVER__BASE_LR": 1e30, "SOLVER__WARMUP_EPOCHS": 0}
 

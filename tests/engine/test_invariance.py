@@ -14,8 +14,8 @@ from plugins.data import build_test_loader
 from plugins.data.datasets import HITSZVCM
 from plugins.engine import Trainer
 from plugins.evaluation import VVIEvaluator, ranked_lists
-from tests.engine.small import CONFIG, options
-from tests.engine.test_distributed import in_two_processes
+from tests.helpers.small_runs import CONFIG, options
+from tests.helpers.two_processes import in_two_processes
 
 
 def evaluate(datasets: str, folder: Path, batch_size: int) -> None:

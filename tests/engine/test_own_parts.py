@@ -9,8 +9,8 @@ from plugins.config import setup_cfg
 from plugins.engine import Trainer
 from plugins.engine.checkpoint import read_checkpoint
 from plugins.engine.trainer import load_model
-from tests.engine.small import CONFIG, options
-from tests.engine.test_distributed import in_two_processes
+from tests.helpers.small_runs import CONFIG, options
+from tests.helpers.two_processes import in_two_processes
 from tests.helpers.user_code import OWN_PARTS, nothing_left_behind
 
 OWN = {

@@ -13,8 +13,8 @@ from plugins.engine import Trainer
 from plugins.engine.checkpoint import Checkpointer
 from plugins.engine.queries import item_names
 from plugins.evaluation import Evaluation, pack_queries, read_queries
-from tests.engine.small import CONFIG, ROOT, options, train
-from tests.robustness.small import save_weights
+from tests.helpers.small_market import save_weights
+from tests.helpers.small_runs import CONFIG, ROOT, options, train
 
 
 def means(block: dict) -> dict:

@@ -18,8 +18,8 @@ from plugins.experiments import (
 )
 from plugins.experiments.differences import read_differences, read_runs
 from plugins.experiments.results import read_results, recorded_queries
-from tests.experiments.test_ablation import write
-from tests.experiments.test_several_sets import SEVERAL, rows_of
+from tests.helpers.ablation_files import SEVERAL, write
+from tests.helpers.query_rows import rows_of
 
 SEEDS = range(6)
 GAIN = 0.08  # of the row "margin" in average precision, everywhere

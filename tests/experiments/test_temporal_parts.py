@@ -28,8 +28,8 @@ from plugins.modeling.meta_arch import VVIBaseline
 from plugins.synthetic import SyntheticSettings
 from plugins.synthetic.frame import render_walk
 from plugins.synthetic.plan import VISIBLE, Walk
-from tests.engine.small import ROOT
-from tests.modeling.samples import small_cfg
+from tests.helpers.small_models import small_cfg
+from tests.helpers.small_runs import ROOT
 
 SMALL = [
     "MODEL.LOSSES.NAME", "('CrossEntropyLoss', 'TripletLoss')",

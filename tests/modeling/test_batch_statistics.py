@@ -7,8 +7,8 @@ from fastreid.utils import comm
 from torch import nn
 
 from plugins.modeling.batch_statistics import BatchStatistics, over_ranks
-from tests.engine.test_distributed import in_two_processes
-from tests.modeling.samples import differing, state
+from tests.helpers.small_models import differing, state
+from tests.helpers.two_processes import in_two_processes
 
 
 def net_of(norm="BN"):

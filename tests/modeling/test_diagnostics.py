@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from plugins.modeling.diagnostics import accuracy, mean_distances
 from plugins.modeling.meta_arch import SADSTRM, VVIBaseline
 from plugins.modeling.self_attack import ATTACKERS
-from tests.modeling.samples import small_batch, small_cfg
+from tests.helpers.small_models import small_batch, small_cfg
 
 
 def slow_mean_distances(features, labels):

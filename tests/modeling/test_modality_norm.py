@@ -15,8 +15,8 @@ from plugins.modeling.batch_statistics import BatchStatistics
 from plugins.modeling.dual_norm import add_dual_norm, attacked_branch
 from plugins.modeling.freeze import frozen_statistics
 from plugins.modeling.temporal.modality_norm import ModalityNorm
-from tests.engine.test_distributed import in_two_processes
-from tests.modeling.samples import differing, dual_cfg, small_cfg, state
+from tests.helpers.small_models import differing, dual_cfg, small_cfg, state
+from tests.helpers.two_processes import in_two_processes
 
 CELLS, CHANNELS = 2, 3
 

@@ -9,7 +9,7 @@ from plugins.modeling.temporal import TemporalMean
 from plugins.modeling.temporal.base import CenteredPart
 from plugins.modeling.temporal.modality_norm import ModalityNorm
 from plugins.registry import TEMPORAL, known
-from tests.modeling.samples import awaken, maps_of, small_cfg
+from tests.helpers.small_models import awaken, maps_of, small_cfg
 
 CHANNELS = 32
 # What each aggregation promises; a new one is tested as soon as it says what it promises.

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from plugins.evaluation import read_queries
-from tests.engine.small import CONFIG, ROOT
 from tests.helpers.ablations import TREE
+from tests.helpers.small_runs import CONFIG, ROOT
 
 TOOL = ROOT / "tools/ablate.py"
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from plugins.engine import read_cfg, run
-from tests.engine.small import CONFIG, ROOT, environment, options
+from tests.helpers.small_runs import CONFIG, ROOT, environment, options
 from tools.train_net import parse_arguments
 
 TOOL = ROOT / "tools/cache_data.py"

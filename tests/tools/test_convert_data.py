@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from plugins.data.datasets import HITSZVCM, ManifestDataset
-from tests.engine.small import ROOT
+from tests.helpers.small_runs import ROOT
 
 TOOL = str(ROOT / "tools" / "convert_data.py")
 

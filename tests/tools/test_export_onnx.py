@@ -13,7 +13,7 @@ from plugins.engine import onnx_export
 from plugins.engine.checkpoint import Checkpointer
 from plugins.engine.onnx_export import example_inputs
 from plugins.modeling.meta_arch import SADSTRM
-from tests.modeling.samples import small_batch, small_cfg
+from tests.helpers.small_models import small_batch, small_cfg
 
 TOOL = Path(__file__).parents[2] / "tools/export_onnx.py"
 

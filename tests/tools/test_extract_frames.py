@@ -1,4 +1,3 @@
-import csv
 import os
 import re
 import socket
@@ -13,29 +12,13 @@ import numpy as np
 import pytest
 
 from plugins.data.conversion.videos import decode, extract_frames, find_gap
-from plugins.data.datasets.manifest import COLUMNS, ManifestDataset
+from plugins.data.datasets.manifest import ManifestDataset
 from plugins.data.frames import read_frame
 from plugins.errors import InputError
 from plugins.utils.locks import hold
+from tests.helpers.videos import SHADES, write_table, write_video
 
 TOOL = Path(__file__).parents[2] / "tools/extract_frames.py"
-SHADES = (20, 80, 140, 200, 240)
-
-
-def write_video(path, shades=SHADES):
-    """A grey video without loss, a frame for each shade."""
-    with av.open(path, "w") as container:
-        stream = container.add_stream("ffv1", rate=5)
-        stream.width, stream.height, stream.pix_fmt = 32, 64, "bgr0"
-        for shade in shades:
-            pixels = np.full((64, 32, 3), shade, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode())
-
-
-def write_table(folder, *rows):
-    with open(folder / "videos.csv", "w", newline="") as file:
-        csv.writer(file).writerows([COLUMNS, *rows])
 
 
 def run(folder, *words):
