@@ -363,7 +363,7 @@ def test_to_device_moves_tensors_and_leaves_the_batch_as_it_was():
     assert batch["images"].device.type == "cpu"
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_gpu_gets_the_batches_of_the_cpu(cfg, workers):
     cfg.DATALOADER.NUM_WORKERS = workers

@@ -52,6 +52,7 @@ for name, root in zip(sys.argv[1::2], sys.argv[2::2]):
 """
 
 
+@pytest.mark.slow
 def test_tracklets_and_labels_are_the_same_in_every_process(roots):
     """Two public loaders number people in the order of a set, another one in each process."""
     found = subprocess.run(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from fastreid.utils import comm
 
@@ -10,6 +11,8 @@ from plugins.engine import Trainer
 from tests.helpers.defense_runs import SMALL, assert_resumes
 from tests.helpers.small_runs import ROOT, options
 from tests.helpers.two_processes import in_two_processes
+
+pytestmark = pytest.mark.slow
 
 CONFIG = ROOT / "configs/Defense/synthetic/adv_train.yml"
 

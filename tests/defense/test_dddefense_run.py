@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from fastreid.utils import comm
 
@@ -9,6 +10,8 @@ from tests.helpers.defense_runs import assert_resumes
 from tests.helpers.defense_toys import GAME, META, dd_step, pair_of, tiny_batch
 from tests.helpers.small_runs import ROOT
 from tests.helpers.two_processes import in_two_processes
+
+pytestmark = pytest.mark.slow
 
 CONFIG = ROOT / "configs/Defense/synthetic/dddefense.yml"
 

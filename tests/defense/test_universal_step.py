@@ -175,12 +175,14 @@ def train_a_rank(folder: Path) -> None:
     torch.save(step.crafter.delta.detach(), folder / f"{rank}.pth")
 
 
+@pytest.mark.slow
 def test_ranks_share_one_perturbation(tmp_path):
     in_two_processes(train_a_rank, tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1))
     assert torch.equal(first, second) and first.any()
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_bit_identical(market, tmp_path):
     config = ROOT / "configs/Defense/synthetic/free_uap.yml"
     saved, _ = assert_resumes(market, tmp_path, config, "universal")

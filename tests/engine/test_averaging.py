@@ -150,6 +150,7 @@ def test_the_averaged_network_is_what_was_evaluated_and_what_any_reader_gets(ave
     assert Trainer.test(cfg, model) != results
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_bit_identical(averaged, datasets, tmp_path):
     train_and_kill(datasets=datasets, output=tmp_path, **AVERAGED)
     resumed = start(tmp_path, resume=True, **AVERAGED)
@@ -204,6 +205,7 @@ def train_and_save(datasets: str, folder: Path) -> None:
     torch.save(networks, folder / f"rank{comm.get_rank()}.pth")
 
 
+@pytest.mark.slow
 def test_averages_of_two_processes_are_equal_and_saved(datasets, tmp_path):
     in_two_processes(train_and_save, str(datasets), tmp_path)
     (first, live), (second, _) = (torch.load(tmp_path / f"rank{rank}.pth") for rank in (0, 1))

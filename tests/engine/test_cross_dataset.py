@@ -15,6 +15,8 @@ from plugins.synthetic import MARKET1501, SyntheticSettings, render_layout
 from tests.helpers.image_trees import write_sysu
 from tests.helpers.small_runs import CONFIG, ROOT, command, environment, options
 
+pytestmark = pytest.mark.slow
+
 STOCK = ROOT / "configs/Defense/synthetic/vanilla.yml"
 SHORT = {
     "SOLVER__MAX_EPOCH": 1,

@@ -18,6 +18,8 @@ from plugins.errors import InputError
 from tests.helpers.small_runs import CONFIG, ROOT, command, environment, options, train
 from tests.helpers.two_processes import in_two_processes
 
+pytestmark = pytest.mark.slow
+
 
 def exchange(folder: Path) -> None:
     rank = comm.get_rank()

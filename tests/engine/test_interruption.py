@@ -20,6 +20,8 @@ from tests.helpers.defense_runs import SMALL
 from tests.helpers.small_runs import CONFIG, ROOT, options
 from tests.helpers.two_processes import in_two_processes
 
+pytestmark = pytest.mark.slow
+
 TIMES = {"time", "data_time", "eta_seconds"}
 FILE = "model_interrupted.pth"
 VVI = {"SOLVER__EMA_DECAY": 0.9, "TEST__EVAL_PERIOD": 2, "SOLVER__CHECKPOINT_PERIOD": 2}

@@ -59,6 +59,7 @@ def reference(datasets, tmp_path_factory) -> list[dict]:
     return torch.load(folder / "32_1.pth", weights_only=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "processes"), [(1, 1), (7, 1), (7, 2)])
 def test_features_and_ranks_stay(reference, datasets, tmp_path, batch_size, processes):
     arguments = (str(datasets), tmp_path, batch_size)

@@ -139,6 +139,7 @@ def train_and_save(folder: Path, datasets: str) -> None:
     torch.save((before, own(trainer.model)), folder / f"rank{comm.get_rank()}.pth")
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model_of_them(tmp_path, datasets):
     in_two_processes(train_and_save, tmp_path, str(datasets))
     ranks = [torch.load(tmp_path / f"rank{rank}.pth") for rank in (0, 1)]

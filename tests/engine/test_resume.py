@@ -13,6 +13,8 @@ from plugins.utils.locks import hold
 from tests.helpers.checkpoints import assert_same, checkpoint
 from tests.helpers.small_runs import ROOT, environment, train, train_and_kill
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def uninterrupted(datasets, tmp_path_factory) -> Path:

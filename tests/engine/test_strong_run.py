@@ -10,6 +10,8 @@ import pytest
 from tests.helpers.checkpoints import assert_same, checkpoint
 from tests.helpers.small_runs import ROOT, environment, train
 
+pytestmark = pytest.mark.slow
+
 CONFIG = ROOT / "configs/VVI/synthetic/strong_sadstrm.yml"
 LOSSES = "CrossEntropyLoss CrossModalAlignment FrameSeparation CenterAlignment ModalityConfusion"
 CHANGES = {

@@ -7,6 +7,8 @@ import pytest
 from tests.helpers.small_market import save_weights
 from tests.helpers.small_runs import CONFIG, options, train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):

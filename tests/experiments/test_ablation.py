@@ -445,6 +445,7 @@ def test_an_interrupted_run_goes_on_in_its_folder_and_names_both_commits_and_mac
     assert not (one.folder / "model_0000.pth").exists()
 
 
+@pytest.mark.slow
 def test_end_leaves_no_grandchild(tmp_path):
     parent = tmp_path / "parent.py"
     parent.write_text(

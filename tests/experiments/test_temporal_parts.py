@@ -213,6 +213,7 @@ def test_mistakes_in_a_file_are_named(tmp_path):
     assert read().against == {"stig": "mean", "stig_shuffled": "stig"}
 
 
+@pytest.mark.slow
 def test_the_command_writes_and_prints_what_it_found(folder, tmp_path):
     file = tmp_path / "grid.yml"
     file.write_text(yaml.safe_dump(GRID, sort_keys=False))

@@ -274,6 +274,7 @@ def ranks(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pth") for rank in (0, 1)]
 
 
+@pytest.mark.slow
 def test_synchronized_statistics_are_those_of_all_ranks_batches(ranks):
     values, modalities = clips_of(count=10)
     norm = ModalityNorm(CELLS, CHANNELS)
@@ -287,6 +288,7 @@ def test_synchronized_statistics_are_those_of_all_ranks_batches(ranks):
         torch.testing.assert_close(variance, norm.running_var)
 
 
+@pytest.mark.slow
 def test_statistics_that_are_not_synchronized_are_averaged_over_the_ranks(ranks):
     whole = ModalityNorm(CELLS, CHANNELS)
     whole(*clips_of(count=10))

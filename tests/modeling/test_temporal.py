@@ -143,7 +143,7 @@ def test_gradients_in_evaluation_mode_are_those_of_training(name):
 
 
 @every
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="cuDNN is what is asked about")
+@pytest.mark.gpu  # cuDNN is what is asked about
 def test_gradients_in_evaluation_mode_on_cuda_are_those_on_a_cpu(name):
     aggregate = awaken(fresh(name)).eval()
     on_cpu, on_cuda = trunk_maps().requires_grad_(), trunk_maps().cuda().requires_grad_()

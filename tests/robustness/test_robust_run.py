@@ -12,6 +12,8 @@ import torch
 from tests.helpers.small_market import MARKET
 from tests.helpers.small_runs import CONFIG, command, environment
 
+pytestmark = pytest.mark.slow
+
 ATTACKS = {
     "TEST__ATTACKS": "['SMA','FNA']",
     "ATTACK__STEPS": 2,

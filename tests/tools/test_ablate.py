@@ -50,6 +50,7 @@ def alive(folder: Path) -> list[str]:
     return [line for line in processes.stdout.splitlines() if f"--config-file {folder}" in line]
 
 
+@pytest.mark.slow
 def test_a_stopped_grid_goes_on_and_has_each_run_once(ablate, tmp_path):
     # A config of its own, so that its processes can be told from others'.
     base = tmp_path / "base.yml"

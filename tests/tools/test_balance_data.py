@@ -106,6 +106,7 @@ def test_a_manifest_that_is_not_whole_is_told(balance_data, folder, caplog):
         assert (f"half/manifest.csv: 1 of the {len(slots)} slots" in caplog.text) == told
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_weights(balance_data, folder):
     steps = ["DATASETS.BALANCE.GENERATOR.STEPS", "20"]
     assert balance_data("train", "DATASETS.BALANCE.DIR", "whole", *steps)[0] == 0

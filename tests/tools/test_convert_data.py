@@ -12,6 +12,7 @@ from tests.helpers.small_runs import ROOT
 TOOL = str(ROOT / "tools" / "convert_data.py")
 
 
+@pytest.mark.slow
 def test_a_set_is_converted_from_any_folder(datasets, tmp_path):
     options = "--from HITSZVCM --to manifest --out new/mine --frames symlink --root"
     done = subprocess.run(

@@ -40,6 +40,7 @@ def videos(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "shades"), [((), SHADES), (("--every", "2"), SHADES[::2])])
 def test_every_video_becomes_a_tracklet_of_its_frames(videos, words, shades):
     done = run(videos, *words)
@@ -57,6 +58,7 @@ def test_every_video_becomes_a_tracklet_of_its_frames(videos, words, shades):
         assert all(frame.shape == (3, 64, 32) for frame in frames)
 
 
+@pytest.mark.slow
 def test_a_video_filmed_upright_with_a_turned_phone_stands_upright(tmp_path):
     """Its pixels lie, and its header says by how much."""
     lying = tmp_path / "lying.mp4"
@@ -80,6 +82,7 @@ def test_a_video_filmed_upright_with_a_turned_phone_stands_upright(tmp_path):
     assert frame[:, :28].min() > 200 and frame[:, 36:].max() < 50
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_line_and_leaves_nothing(videos):
     table = (videos / "videos.csv").read_text()
     cases = {
@@ -284,6 +287,7 @@ def test_a_pipe_or_a_playlist_fetches_nothing(tmp_path):
             server.accept()
 
 
+@pytest.mark.slow
 def test_a_film_that_ends_early_stops_the_command_and_leaves_nothing(videos):
     film = videos / "my clips" / "b.mkv"
     film.write_bytes(film.read_bytes()[:-300])

@@ -14,6 +14,8 @@ from plugins.engine.checkpoint import read_checkpoint
 from tests.helpers.ablations import TREE
 from tests.helpers.small_runs import CONFIG, ROOT, environment, options
 
+pytestmark = pytest.mark.slow
+
 NAMES = {
     "MODEL__LOSSES__NAME": "('CrossEntropyLoss','UsersCenterLoss')",
     "MODEL__LOSSES__USERS_CENTER__WEIGHT": 0.5,

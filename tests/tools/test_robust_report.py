@@ -57,6 +57,7 @@ def here(monkeypatch, run_tool, datasets):
     return lambda arguments: run_tool(*arguments)
 
 
+@pytest.mark.slow
 def test_a_report_is_written_and_goes_on_where_it_was(here, datasets, weights, tmp_path):
     out = tmp_path / "report"
     own = ("--plugins", str(USERS_PARTS))

@@ -14,6 +14,8 @@ from tests.helpers.small_models import small_cfg
 from tests.helpers.small_runs import CONFIG, ROOT, environment, options
 from tests.helpers.videos import write_table, write_video
 
+pytestmark = pytest.mark.slow
+
 DRIVER = Path(__file__).with_name("signalled.py")
 SMALL = ["INPUT.SIZE_TEST", "[32,16]", "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "2"]
 SIZES = ["INPUT.SIZE_TRAIN", "[32,16]", "INPUT.SIZE_TEST", "[32,16]"]

@@ -11,6 +11,8 @@ import torch
 from tests.helpers.small_market import save_weights
 from tests.helpers.small_runs import CONFIG, ROOT, environment, options, train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def own(datasets: Path, tmp_path: Path) -> Path:
