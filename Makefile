@@ -1,5 +1,5 @@
-# make demo: from nothing to a trained and evaluated model. make test: every check. make soak: a long
-# trial of what may go wrong.
+# make demo: from nothing to a trained and evaluated model. make check: what to run while working.
+# make test: every check. make soak: a long trial of what may go wrong.
 PYTHON ?= python3
 VENV   ?= .venv
 DATA   ?= datasets
@@ -9,18 +9,25 @@ OPTIONS ?=
 
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test soak setup
+.PHONY: demo check test lint soak setup
 
 demo: setup
 	$(VENV)/bin/python tools/make_synthetic.py --preset demo --out $(DATA)/HITSZ-VCM
 	FASTREID_DATASETS=$(DATA) $(VENV)/bin/python tools/train_net.py \
 		--config-file configs/VVI/synthetic/sadstrm.yml --overwrite OUTPUT_DIR $(RUN) $(OPTIONS)
 
-test: setup
+# Style, imports, types, and the tests that are not marked slow or gpu.
+check: lint
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m "not slow and not gpu"
+
+test: lint
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+
+lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+	$(VENV)/bin/mypy
 
 # Kills, damage, hostile inputs: about 20 minutes; figures go to soak.json.
 soak: setup

@@ -17,6 +17,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["plugins", "plugins.*"]),
+    package_data={"plugins": ["py.typed"]},
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",
@@ -41,6 +42,10 @@ setup(
         "diffusion": ["diffusers>=0.42"],  # tools/balance_data.py
         "checks": ["foolbox>=3.3.4"],  # HopSkipJump in plugins/attacks
         "onnx": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],  # tools/export_onnx.py
-        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff", "import-linter>=2"],
+        "test": [
+            *("pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"),
+            *("ruff", "import-linter>=2", "mypy>=1.16"),
+            *("types-PyYAML", "types-tabulate", "types-tqdm"),
+        ],
     },
 )

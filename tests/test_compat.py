@@ -45,6 +45,7 @@ def test_nothing_stays_patched():
     assert "torch._six" not in sys.modules
 
 
+@pytest.mark.slow
 def test_lent_names_are_still_needed():
     code = "from plugins import compat; compat.import_torchvision(); import fastreid.data"
     stripped = "import sys; sys.modules['plugins'] = type(sys)('plugins'); " + (
@@ -68,6 +69,7 @@ def test_names_are_taken_back_after_a_failed_import():
     test_nothing_stays_patched()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torchvision_fits(), reason="torchvision was built for this torch")
 def test_torchvision_of_another_build_is_repaired():
     assert "torchvision::nms does not exist" in python("import torchvision").stderr
@@ -78,12 +80,14 @@ def test_torchvision_of_another_build_is_repaired():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_torchvision_that_fails_otherwise_is_not_hidden(tmp_path):
     (tmp_path / "torchvision.py").write_text("raise RuntimeError('broken driver')")
     failed = python("import plugins", PYTHONPATH=str(tmp_path))
     assert "broken driver" in failed.stderr
 
 
+@pytest.mark.slow
 def test_another_fastreid_is_refused_in_one_sentence(tmp_path):
     folder = tmp_path / "fastreid-9.9.dist-info"
     folder.mkdir()
@@ -126,6 +130,7 @@ def test_fastreid_still_needs_cuda_to_launch_and_for_mixed_precision():
         AMPTrainer(model, [], None, None).run_step()
 
 
+@pytest.mark.slow
 def test_fastreid_still_compiles_to_evaluate():
     """Row 6: the reason for plugins.evaluation.ranking."""
     failed = python(

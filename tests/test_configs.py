@@ -23,8 +23,8 @@ from plugins.evaluation.views import options_suffix
 from plugins.experiments import read_ablation
 from plugins.registry import DATASET, SAMPLER, known
 from plugins.synthetic import BUPT_CAMPUS, MARKET1501, SyntheticSettings, render_layout
-from tests.data.hitsz_tree import write_frame
-from tests.data.image_trees import write_llcm, write_regdb, write_sysu
+from tests.helpers.hitsz_tree import write_frame
+from tests.helpers.image_trees import write_llcm, write_regdb, write_sysu
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FILES = {str(path.relative_to(CONFIGS)): path for path in sorted(CONFIGS.rglob("*.yml"))}

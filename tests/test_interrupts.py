@@ -14,6 +14,8 @@ from plugins import interrupts
 from plugins.errors import InputError, RunFailed, user_errors
 from plugins.interrupts import Interrupted, StopSignals
 
+pytestmark = pytest.mark.slow
+
 HEAD = f"""
 import importlib.util, multiprocessing, os, signal, sys, time
 spec = importlib.util.spec_from_file_location("interrupts", {interrupts.__file__!r})

@@ -79,6 +79,7 @@ def shortened(command: str) -> list[str]:
     return [sys.executable, *words[1:]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "text"), STEPS)
 def test_step_of_the_readme_works(checkout, kind, text):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

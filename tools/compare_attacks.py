@@ -50,7 +50,8 @@ def main(args: argparse.Namespace) -> None:
     from plugins.robustness.report import compare
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    columns, folders = {}, {}
+    columns = {}
+    folders: dict[str, str] = {}
     for name, words in args.column:
         folder = re.sub(r"\W+", "_", name)
         if folder in folders:

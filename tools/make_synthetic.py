@@ -56,8 +56,9 @@ def parse_arguments() -> argparse.Namespace:
 def add_option(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
     """Add the option of one setting, with its documented meaning and its value by preset."""
     meaning = re.search(
-        rf"^ +{field.name}: (.*?)(?=^ +\w+: |\Z)", SyntheticSettings.__doc__, re.M | re.S
+        rf"^ +{field.name}: (.*?)(?=^ +\w+: |\Z)", SyntheticSettings.__doc__ or "", re.M | re.S
     )
+    assert meaning, f"SyntheticSettings does not document {field.name}"
     values = {name: getattr(PRESETS[name], field.name) for name in PRESETS}
     default = ", ".join(f"{name} {value}" for name, value in values.items())
     default = f"{field.default} by default" if len(set(values.values())) == 1 else default

@@ -17,7 +17,7 @@ from plugins.registry import ATTACK, known
 from tests.helpers.attack_models import batch_for, built, differing_entries, everything
 from tests.helpers.attack_toys import clips, features_of, guides_of, part
 from tests.helpers.sides import sides_of
-from tests.modeling.samples import copied
+from tests.helpers.small_models import copied
 
 NAMES = known(ATTACK) + [f"{name}-strong" for name in ("SMA", "RankMargin")]
 

@@ -9,7 +9,7 @@ from plugins.attacks import Adapter, Guides, Recipe, ThreatModel
 from plugins.attacks.objectives import rank_margin
 from plugins.attacks.per_query import FNA
 from tests.helpers.attack_models import built
-from tests.modeling.samples import small_batch
+from tests.helpers.small_models import small_batch
 
 EPS, FRAMES = 6.0, 4
 MODES = {

@@ -21,7 +21,7 @@ from tests.helpers.attack_models import (
     differing_entries,
     everything,
 )
-from tests.modeling.samples import copied
+from tests.helpers.small_models import copied
 
 
 def ranked(model, cfg, batch):

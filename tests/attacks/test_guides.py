@@ -7,7 +7,7 @@ from plugins.attacks.guides import Guides, compared
 from plugins.attacks.objectives import nearest_push_pull, rank_margin
 from plugins.errors import InputError
 from plugins.protocol import JUNK
-from tests.evaluation.brute_force import is_junk
+from tests.helpers.brute_force import is_junk
 from tests.helpers.retrieval_toys import METRICS, guides_of, search_of, seeds
 
 

@@ -14,7 +14,7 @@ from plugins.attacks import objectives
 from plugins.attacks.guides import Guides
 from plugins.evaluation import distances, evaluate_ranking, ranked_lists
 from plugins.protocol import JUNK
-from tests.evaluation.brute_force import brute_force
+from tests.helpers.brute_force import brute_force
 from tests.helpers.retrieval_toys import METRICS, guides_of, search_of, seeds
 from tests.helpers.sides import sides_of
 

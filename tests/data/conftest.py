@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from plugins.config import setup_cfg
-from tests.data.hitsz_tree import write_tree
+from tests.helpers.hitsz_tree import write_tree
 
 
 @pytest.fixture(scope="session")

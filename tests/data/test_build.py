@@ -17,7 +17,7 @@ from plugins.data.datasets import HITSZVCM
 from plugins.data.loaders import DeviceLoader, collate, loader_workers, to_device
 from plugins.errors import InputError
 from plugins.registry import DATASET
-from tests.data.hitsz_tree import TEST, Walk, write_tree
+from tests.helpers.hitsz_tree import TEST, Walk, write_tree
 
 
 def take(loader, count):
@@ -363,7 +363,7 @@ def test_to_device_moves_tensors_and_leaves_the_batch_as_it_was():
     assert batch["images"].device.type == "cpu"
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_gpu_gets_the_batches_of_the_cpu(cfg, workers):
     cfg.DATALOADER.NUM_WORKERS = workers

@@ -205,6 +205,7 @@ print([(dataset[i]["targets"], dataset[i]["camids"]) for i in range(23)])
 """
 
 
+@pytest.mark.slow
 def test_labels_are_the_same_in_every_process(data):
     """Ids are strings here: their order in a set depends on the process."""
     names = sorted(f"market1501_{i}" for i in range(23))

@@ -31,8 +31,8 @@ from plugins.synthetic import (
     SyntheticSettings,
     render_layout,
 )
-from tests.data.hitsz_tree import write_tree
-from tests.data.image_trees import write_llcm, write_regdb, write_sysu
+from tests.helpers.hitsz_tree import write_tree
+from tests.helpers.image_trees import write_llcm, write_regdb, write_sysu
 
 SPLITS = ("train", "query", "gallery")
 READERS = {"hitsz-vcm": "HITSZVCM", "bupt-campus": "BUPTCampus", "manifest": "ManifestDataset"}

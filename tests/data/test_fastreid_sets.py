@@ -15,8 +15,8 @@ from plugins.data.datasets import ImageSet
 from plugins.data.datasets.fastreid_sets import check_names
 from plugins.errors import InputError
 from plugins.registry import DATASET
-from tests.data.fastreid_trees import MARKET, TREES, write_fastreid
-from tests.data.hitsz_tree import write_frame
+from tests.helpers.fastreid_trees import MARKET, TREES, write_fastreid
+from tests.helpers.hitsz_tree import write_frame
 from tests.helpers.trees import run_tool
 
 TRAIN = {

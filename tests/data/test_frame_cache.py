@@ -24,7 +24,7 @@ from plugins.data.transforms import build_clip_transforms
 from plugins.errors import InputError
 from plugins.utils.digests import digest
 from plugins.utils.locks import hold
-from tests.data.hitsz_tree import write_frame, write_tree
+from tests.helpers.hitsz_tree import write_frame, write_tree
 
 SIZE = (16, 8)
 

@@ -18,8 +18,8 @@ from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet, as_track
 from plugins.errors import InputError
 from plugins.evaluation import VVIEvaluator
 from plugins.protocol import Direction
-from tests.data.hitsz_tree import write_frame
-from tests.data.image_trees import SYSU_COUNTS, write_sysu
+from tests.helpers.hitsz_tree import write_frame
+from tests.helpers.image_trees import SYSU_COUNTS, write_sysu
 
 # Training images of Market-1501 by person and camera. One camera saw 5; of 6 there is one image
 # under each; of 7 and 8 there is one under camera 2.

@@ -6,7 +6,7 @@ import pytest
 
 from plugins.data.datasets import HITSZVCM, INFRARED, VISIBLE
 from plugins.errors import InputError
-from tests.data.hitsz_tree import TEST, TRAIN, Walk, edit_line, write_tree
+from tests.helpers.hitsz_tree import TEST, TRAIN, Walk, edit_line, write_tree
 
 NAMES, ROWS = "info/train_name.txt", "info/track_train_info.txt"
 TEST_ROWS, QUERIES = "info/track_test_info.txt", "info/query_IDX.txt"

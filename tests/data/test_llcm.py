@@ -7,8 +7,8 @@ from plugins.config import setup_cfg
 from plugins.data import build_dataset
 from plugins.data.datasets import INFRARED, LLCM, VISIBLE
 from plugins.errors import InputError
-from tests.data.hitsz_tree import edit_line
-from tests.data.image_trees import LLCM_CAMERAS, llcm_image, write_llcm
+from tests.helpers.hitsz_tree import edit_line
+from tests.helpers.image_trees import LLCM_CAMERAS, llcm_image, write_llcm
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["vis/<id>", "test_vis/cam<k>"])

@@ -10,7 +10,7 @@ import torch
 from plugins.data.datasets import HITSZVCM, BUPTCampus, ManifestDataset
 from plugins.errors import InputError
 from plugins.evaluation.ranking import evaluate_distances
-from tests.data.hitsz_tree import edit_line, write_tree
+from tests.helpers.hitsz_tree import edit_line, write_tree
 from tests.helpers.sides import labeled
 from tests.helpers.trees import SETS, contents, write_bupt, write_manifest
 
@@ -52,6 +52,7 @@ for name, root in zip(sys.argv[1::2], sys.argv[2::2]):
 """
 
 
+@pytest.mark.slow
 def test_tracklets_and_labels_are_the_same_in_every_process(roots):
     """Two public loaders number people in the order of a set, another one in each process."""
     found = subprocess.run(

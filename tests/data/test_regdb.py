@@ -5,8 +5,8 @@ from plugins.config import setup_cfg
 from plugins.data import build_dataset
 from plugins.data.datasets import INFRARED, VISIBLE, RegDB, Tracklet
 from plugins.errors import InputError
-from tests.data.hitsz_tree import edit_line
-from tests.data.image_trees import REGDB_SPLITS, regdb_image, write_regdb
+from tests.helpers.hitsz_tree import edit_line
+from tests.helpers.image_trees import REGDB_SPLITS, regdb_image, write_regdb
 
 
 @pytest.fixture(scope="module")

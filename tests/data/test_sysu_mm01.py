@@ -9,7 +9,7 @@ from plugins.config import setup_cfg
 from plugins.data import build_dataset, build_test_loader, build_train_loader
 from plugins.data.datasets import INFRARED, SYSUMM01
 from plugins.errors import InputError
-from tests.data.image_trees import SYSU_COUNTS, write_permutations, write_sysu
+from tests.helpers.image_trees import SYSU_COUNTS, write_permutations, write_sysu
 
 GALLERY = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
 

@@ -24,7 +24,7 @@ from plugins.data.datasets.unlisted import (
 )
 from plugins.errors import InputError
 from plugins.registry import DATASET
-from tests.data.fastreid_trees import MARKET, TREES, VARIANTS, fastreid_names, write_fastreid
+from tests.helpers.fastreid_trees import MARKET, TREES, VARIANTS, fastreid_names, write_fastreid
 from tests.helpers.trees import SETS, run_tool, write_people
 
 # A picture that each of our sets should tell, below its folder of all data sets.

@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from fastreid.utils import comm
 
 from plugins.config import setup_cfg
 from plugins.engine import Trainer
-from tests.engine.small import ROOT, options
-from tests.engine.test_distributed import in_two_processes
 from tests.helpers.defense_runs import SMALL, assert_resumes
+from tests.helpers.small_runs import ROOT, options
+from tests.helpers.two_processes import in_two_processes
+
+pytestmark = pytest.mark.slow
 
 CONFIG = ROOT / "configs/Defense/synthetic/adv_train.yml"
 

@@ -13,7 +13,7 @@ from plugins.errors import InputError
 from plugins.modeling.dual_norm import add_dual_norm
 from tests.helpers.attack_models import batch_for, built
 from tests.helpers.defense_toys import pair_of, run, step_of, tiny, tiny_batch, tiny_cfg
-from tests.modeling.samples import copied, differing, state
+from tests.helpers.small_models import copied, differing, state
 
 
 @pytest.mark.parametrize("name", ["Baseline", "VVIBaseline", "SADSTRM"])

@@ -21,7 +21,7 @@ from tests.helpers.defense_toys import (
     tiny_cfg,
     unit,
 )
-from tests.modeling.samples import differing, state
+from tests.helpers.small_models import differing, state
 
 ACT = ("DEFENSE.INNER", "AntiCollapse")
 TRAINED = (*ACT, "DEFENSE.TRIPLET_WEIGHT", 2.0, "DEFENSE.CLEAN_WEIGHT", 0.0)

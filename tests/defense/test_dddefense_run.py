@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from fastreid.utils import comm
 
-from tests.engine.small import ROOT
-from tests.engine.test_distributed import in_two_processes
 from tests.helpers.defense_runs import assert_resumes
 from tests.helpers.defense_toys import GAME, META, dd_step, pair_of, tiny_batch
+from tests.helpers.small_runs import ROOT
+from tests.helpers.two_processes import in_two_processes
+
+pytestmark = pytest.mark.slow
 
 CONFIG = ROOT / "configs/Defense/synthetic/dddefense.yml"
 

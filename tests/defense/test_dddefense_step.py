@@ -29,7 +29,7 @@ from tests.helpers.defense_toys import (
     tiny,
     tiny_batch,
 )
-from tests.modeling.samples import copied, differing, state
+from tests.helpers.small_models import copied, differing, state
 
 FNES = ("DEFENSE.FNES.ENABLED", True)
 BANK = ("DEFENSE.CENTROIDS.SOURCE", "bank")

@@ -17,7 +17,7 @@ from plugins.utils.random import derive_seed
 from tests.helpers.attack_models import batch_for, built, differing_entries, everything
 from tests.helpers.attack_toys import clips, features_of, guides_of
 from tests.helpers.defense_toys import tiny, tiny_batch, tiny_cfg
-from tests.modeling.samples import copied
+from tests.helpers.small_models import copied
 
 
 def crafter_of(*opts):

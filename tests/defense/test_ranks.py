@@ -8,7 +8,9 @@ from fastreid.utils import comm
 
 from plugins.defense.centroids import CentroidBank
 from plugins.defense.discriminator import Discriminator
-from tests.engine.test_distributed import in_two_processes
+from tests.helpers.two_processes import in_two_processes
+
+pytestmark = pytest.mark.slow
 
 BATCHES = [[0, 0, 3, 3], [3, 5, 5, 1], [0, 1, 1, 3], [1, 1, 1, 1]]
 

@@ -16,7 +16,7 @@ from plugins.defense.discriminator import Discriminator
 from plugins.defense.self_meta import add_gradients, meta_gradients, split_identities
 from plugins.errors import InputError
 from plugins.modeling.meta_arch import VVIBaseline
-from tests.modeling.samples import copied, small_batch, small_cfg
+from tests.helpers.small_models import copied, small_batch, small_cfg
 
 ALPHA = 0.1
 # Rounding leaves some 1e-16 / h and curvature some h^2 of a derivative near 1: at 1e-6 both are

@@ -11,12 +11,12 @@ from fastreid.utils.events import EventStorage
 from plugins.defense.universal_step import UniversalStep
 from plugins.engine.steps import SimpleStep
 from plugins.errors import InputError
-from tests.engine.small import ROOT
-from tests.engine.test_distributed import in_two_processes
 from tests.helpers.attack_models import batch_for, built
 from tests.helpers.defense_runs import assert_resumes
 from tests.helpers.defense_toys import Loader, run, step_of, tiny, tiny_batch, tiny_cfg
-from tests.modeling.samples import copied, differing, state
+from tests.helpers.small_models import copied, differing, state
+from tests.helpers.small_runs import ROOT
+from tests.helpers.two_processes import in_two_processes
 
 PLAIN = ("DEFENSE.CLEAN_WEIGHT", 0.0, "DEFENSE.STEP_SIZE", 3.0)
 
@@ -175,12 +175,14 @@ def train_a_rank(folder: Path) -> None:
     torch.save(step.crafter.delta.detach(), folder / f"{rank}.pth")
 
 
+@pytest.mark.slow
 def test_ranks_share_one_perturbation(tmp_path):
     in_two_processes(train_a_rank, tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1))
     assert torch.equal(first, second) and first.any()
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_bit_identical(market, tmp_path):
     config = ROOT / "configs/Defense/synthetic/free_uap.yml"
     saved, _ = assert_resumes(market, tmp_path, config, "universal")

@@ -20,9 +20,9 @@ from plugins.engine.averaging import WeightAverage, build_average
 from plugins.engine.checkpoint import Checkpointer
 from plugins.engine.defaults import setup_run
 from plugins.errors import InputError
-from tests.engine.small import CONFIG, options, train_and_kill
-from tests.engine.test_distributed import in_two_processes
-from tests.engine.test_resume import assert_same, checkpoint
+from tests.helpers.checkpoints import assert_same, checkpoint
+from tests.helpers.small_runs import CONFIG, options, train_and_kill
+from tests.helpers.two_processes import in_two_processes
 
 DECAY = 0.7
 SHORT = {"SOLVER__MAX_EPOCH": 2, "TEST__EVAL_PERIOD": 2, "SEED": 0}
@@ -150,6 +150,7 @@ def test_the_averaged_network_is_what_was_evaluated_and_what_any_reader_gets(ave
     assert Trainer.test(cfg, model) != results
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_bit_identical(averaged, datasets, tmp_path):
     train_and_kill(datasets=datasets, output=tmp_path, **AVERAGED)
     resumed = start(tmp_path, resume=True, **AVERAGED)
@@ -204,6 +205,7 @@ def train_and_save(datasets: str, folder: Path) -> None:
     torch.save(networks, folder / f"rank{comm.get_rank()}.pth")
 
 
+@pytest.mark.slow
 def test_averages_of_two_processes_are_equal_and_saved(datasets, tmp_path):
     in_two_processes(train_and_save, str(datasets), tmp_path)
     (first, live), (second, _) = (torch.load(tmp_path / f"rank{rank}.pth") for rank in (0, 1))

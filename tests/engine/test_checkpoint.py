@@ -54,6 +54,7 @@ def test_round_trip_restores_weights_and_points_at_the_newest(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_killed_while_writing_leaves_the_previous_checkpoint(tmp_path):
     path = saved(tmp_path)
     before = path.read_bytes()

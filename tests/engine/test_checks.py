@@ -11,7 +11,7 @@ from plugins.engine.checks import check_evaluation, check_run, frame_size
 from plugins.errors import InputError
 from plugins.modeling.dry_build import build_dry, check_model
 from plugins.registry import STEP
-from tests.engine.small import CONFIG, ROOT, options
+from tests.helpers.small_runs import CONFIG, ROOT, options
 from tools.train_net import parse_arguments
 
 STOCK = ROOT / "configs/Defense/synthetic/vanilla.yml"

@@ -12,8 +12,10 @@ from plugins.engine import Trainer
 from plugins.engine.checkpoint import Checkpointer, read_checkpoint
 from plugins.errors import InputError
 from plugins.synthetic import MARKET1501, SyntheticSettings, render_layout
-from tests.data.image_trees import write_sysu
-from tests.engine.small import CONFIG, ROOT, command, environment, options
+from tests.helpers.image_trees import write_sysu
+from tests.helpers.small_runs import CONFIG, ROOT, command, environment, options
+
+pytestmark = pytest.mark.slow
 
 STOCK = ROOT / "configs/Defense/synthetic/vanilla.yml"
 SHORT = {

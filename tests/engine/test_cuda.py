@@ -6,16 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from plugins.balancing.generator import EDMGenerator
 from plugins.balancing.training import CHECKPOINT, GeneratorTraining
 from plugins.robustness.report.card import make_card
-from tests.engine.small import CONFIG, ROOT, train, train_and_kill
-from tests.engine.test_resume import checkpoint
 from tests.helpers.balancing_toys import SETTINGS, write_photographs
+from tests.helpers.checkpoints import checkpoint
 from tests.helpers.defense_runs import SMALL
-from tests.robustness.subjects import TINY, Undefended, runner_of
+from tests.helpers.robust_subjects import TINY, Undefended, runner_of
+from tests.helpers.small_runs import CONFIG, ROOT, train, train_and_kill
 
 DEFENCES = ROOT / "configs/Defense/synthetic"
 CONFIGS = {
@@ -25,7 +24,7 @@ CONFIGS = {
 }
 HALF = {"SOLVER__AMP__ENABLED": True}
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """Two real gloo processes."""
 
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,14 +15,10 @@ from plugins.engine import Trainer, launch
 from plugins.engine.distributed import average_buffers, average_gradients, broadcast_model
 from plugins.engine.launch import world_size
 from plugins.errors import InputError
-from tests.engine.small import CONFIG, ROOT, command, environment, options, train
+from tests.helpers.small_runs import CONFIG, ROOT, command, environment, options, train
+from tests.helpers.two_processes import in_two_processes
 
-
-def in_two_processes(worker, *args) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    launch(worker, 2, 1, 0, url, "cpu", args)
+pytestmark = pytest.mark.slow
 
 
 def exchange(folder: Path) -> None:

@@ -11,12 +11,13 @@ from plugins.config import setup_cfg
 from plugins.engine import Trainer
 from plugins.engine.divergence import last_good_checkpoint
 from plugins.errors import RunFailed
-from tests.engine.small import CONFIG, options, train
-from tests.engine.test_distributed import in_two_processes
+from tests.helpers.small_runs import CONFIG, options, train
+from tests.helpers.two_processes import in_two_processes
 
 HUGE = {"SOLVER__OPT": "SGD", "SOLVER__BASE_LR": 1e30, "SOLVER__WARMUP_EPOCHS": 0}
 
 
+@pytest.mark.slow
 def test_a_rate_that_is_too_high_ends_in_one_line_and_leaves_its_batch(datasets, tmp_path):
     failed = train(datasets=datasets, output=tmp_path, **HUGE)
     assert failed.returncode == 1
@@ -94,6 +95,7 @@ def diverge(datasets: str, folder: Path) -> None:
     (folder / f"rank{comm.get_rank()}.txt").write_text(told)
 
 
+@pytest.mark.slow
 def test_ranks_end_together_with_the_batch_of_the_one_that_diverged(datasets, tmp_path):
     in_two_processes(diverge, str(datasets), tmp_path)
     first, second = ((tmp_path / f"rank{rank}.txt").read_text() for rank in (0, 1))

@@ -15,10 +15,12 @@ from plugins.engine import Trainer
 from plugins.engine.trainer import load_model
 from plugins.errors import InputError, RunFailed
 from plugins.interrupts import Interrupted
-from tests.engine.small import CONFIG, ROOT, options
-from tests.engine.test_distributed import in_two_processes
-from tests.engine.test_resume import assert_same, checkpoint
+from tests.helpers.checkpoints import assert_same, checkpoint
 from tests.helpers.defense_runs import SMALL
+from tests.helpers.small_runs import CONFIG, ROOT, options
+from tests.helpers.two_processes import in_two_processes
+
+pytestmark = pytest.mark.slow
 
 TIMES = {"time", "data_time", "eta_seconds"}
 FILE = "model_interrupted.pth"

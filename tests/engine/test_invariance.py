@@ -14,8 +14,8 @@ from plugins.data import build_test_loader
 from plugins.data.datasets import HITSZVCM
 from plugins.engine import Trainer
 from plugins.evaluation import VVIEvaluator, ranked_lists
-from tests.engine.small import CONFIG, options
-from tests.engine.test_distributed import in_two_processes
+from tests.helpers.small_runs import CONFIG, options
+from tests.helpers.two_processes import in_two_processes
 
 
 def evaluate(datasets: str, folder: Path, batch_size: int) -> None:
@@ -59,6 +59,7 @@ def reference(datasets, tmp_path_factory) -> list[dict]:
     return torch.load(folder / "32_1.pth", weights_only=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "processes"), [(1, 1), (7, 1), (7, 2)])
 def test_features_and_ranks_stay(reference, datasets, tmp_path, batch_size, processes):
     arguments = (str(datasets), tmp_path, batch_size)

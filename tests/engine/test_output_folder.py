@@ -14,7 +14,9 @@ from plugins.engine.output_folder import (
     run_files,
     saved_files,
 )
-from tests.engine.small import train
+from tests.helpers.small_runs import train
+
+pytestmark = pytest.mark.slow
 
 SHORT = {"SOLVER__MAX_EPOCH": 1, "SOLVER__STEPS": "[]", "TEST__EVAL_PERIOD": 1}
 SHORT |= {"SOLVER__ADVERSARY__START_EPOCH": 0, "TEST__RANK_PICTURE": 1}

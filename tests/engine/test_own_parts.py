@@ -9,8 +9,8 @@ from plugins.config import setup_cfg
 from plugins.engine import Trainer
 from plugins.engine.checkpoint import read_checkpoint
 from plugins.engine.trainer import load_model
-from tests.engine.small import CONFIG, options
-from tests.engine.test_distributed import in_two_processes
+from tests.helpers.small_runs import CONFIG, options
+from tests.helpers.two_processes import in_two_processes
 from tests.helpers.user_code import OWN_PARTS, nothing_left_behind
 
 OWN = {
@@ -139,6 +139,7 @@ def train_and_save(folder: Path, datasets: str) -> None:
     torch.save((before, own(trainer.model)), folder / f"rank{comm.get_rank()}.pth")
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model_of_them(tmp_path, datasets):
     in_two_processes(train_and_save, tmp_path, str(datasets))
     ranks = [torch.load(tmp_path / f"rank{rank}.pth") for rank in (0, 1)]

@@ -13,8 +13,8 @@ from plugins.engine import Trainer
 from plugins.engine.checkpoint import Checkpointer
 from plugins.engine.queries import item_names
 from plugins.evaluation import Evaluation, pack_queries, read_queries
-from tests.engine.small import CONFIG, ROOT, options, train
-from tests.robustness.small import save_weights
+from tests.helpers.small_market import save_weights
+from tests.helpers.small_runs import CONFIG, ROOT, options, train
 
 
 def means(block: dict) -> dict:
@@ -37,6 +37,7 @@ def assert_tells(evaluation: Evaluation, results: dict[str, dict]) -> None:
         assert expected.keys() >= {"Rank-1", "mAP", "metric", "queries"}
 
 
+@pytest.mark.slow
 def test_training_and_eval_only_leave_files_that_tell_their_tables(datasets, tmp_path):
     short = {"SOLVER__MAX_EPOCH": 1, "SOLVER__WARMUP_EPOCHS": 0, "TEST__EVAL_PERIOD": 1, "SEED": 3}
     changes = {**short, "TEST__RERANK__ENABLED": True, "TEST__FLIP__ENABLED": True}

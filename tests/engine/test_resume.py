@@ -10,32 +10,10 @@ import pytest
 import torch
 
 from plugins.utils.locks import hold
-from tests.engine.small import ROOT, environment, train, train_and_kill
+from tests.helpers.checkpoints import assert_same, checkpoint
+from tests.helpers.small_runs import ROOT, environment, train, train_and_kill
 
-
-def checkpoint(folder: Path, name: str = "model_final.pth") -> dict:
-    return torch.load(folder / name, weights_only=True)
-
-
-def flat(tree, prefix: str = "") -> dict:
-    """Leaves of nested dicts and lists by path."""
-    if isinstance(tree, dict):
-        items = tree.items()
-    elif isinstance(tree, (list, tuple)):
-        items = enumerate(tree)
-    else:
-        return {prefix: tree}
-    return {k: v for key, value in items for k, v in flat(value, f"{prefix}/{key}").items()}
-
-
-def assert_same(first: dict, second: dict) -> None:
-    first, second = flat(first), flat(second)
-    assert first.keys() == second.keys()
-    for key, value in first.items():
-        if isinstance(value, torch.Tensor):
-            assert torch.equal(value, second[key]), key
-        else:
-            assert value == second[key], key
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

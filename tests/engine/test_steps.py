@@ -12,7 +12,7 @@ from plugins.engine import Trainer
 from plugins.engine.hooks import LayerFreeze
 from plugins.engine.steps import mixed_precision
 from plugins.errors import InputError
-from tests.engine.small import CONFIG, options
+from tests.helpers.small_runs import CONFIG, options
 
 FROZEN = {
     "MODEL__FREEZE_LAYERS": "['backbone']",

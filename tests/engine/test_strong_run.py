@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.small import ROOT, environment, train
-from tests.engine.test_resume import assert_same, checkpoint
+from tests.helpers.checkpoints import assert_same, checkpoint
+from tests.helpers.small_runs import ROOT, environment, train
+
+pytestmark = pytest.mark.slow
 
 CONFIG = ROOT / "configs/VVI/synthetic/strong_sadstrm.yml"
 LOSSES = "CrossEntropyLoss CrossModalAlignment FrameSeparation CenterAlignment ModalityConfusion"

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from tests.engine.small import CONFIG, options, train
-from tests.robustness.small import save_weights
+from tests.helpers.small_market import save_weights
+from tests.helpers.small_runs import CONFIG, options, train
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

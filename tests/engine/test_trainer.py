@@ -10,7 +10,7 @@ from plugins.config import setup_cfg
 from plugins.engine import Trainer
 from plugins.engine.defaults import read_cfg, setup_run, tell_where_it_goes_on
 from plugins.errors import InputError
-from tests.engine.small import CONFIG, options
+from tests.helpers.small_runs import CONFIG, options
 from tools.train_net import parse_arguments
 
 

@@ -17,7 +17,7 @@ from plugins.evaluation.ranking import (
 )
 from plugins.evaluation.ranks import sort_keys
 from plugins.protocol import CMC, JUNK, Direction, Trial
-from tests.evaluation.brute_force import brute_force
+from tests.helpers.brute_force import brute_force
 from tests.helpers.sides import labeled, sides_of
 
 

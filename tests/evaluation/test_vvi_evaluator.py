@@ -20,7 +20,7 @@ from plugins.evaluation.views import FlipAverage
 from plugins.evaluation.vvi_evaluator import VVIEvaluator, check_finite, scores
 from plugins.protocol import Direction, Trial
 from plugins.registry import EVALUATOR, lookup
-from tests.evaluation.brute_force import brute_force
+from tests.helpers.brute_force import brute_force
 from tests.helpers.evaluated import (
     DIRECTIONS,
     GALLERY,

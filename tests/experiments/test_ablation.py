@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from plugins.errors import InputError
 from plugins.experiments import (
@@ -32,31 +31,8 @@ from plugins.experiments.plan import difference
 from plugins.experiments.processes import current_commit, device_name, start
 from plugins.experiments.runs import LOG, MARKER, RunError
 from plugins.experiments.stages import spelt
-from tests.engine.small import CONFIG, ROOT
-
-TREE = {
-    "config": str(CONFIG),
-    "dataset": {"name": "tiny", "render": {"preset": "quick", "train_ids": 6}},
-    "metrics": ["I2V/Rank-1", "V2I/mAP"],
-    "seeds": [0, 1, 2],
-    "options": {"SOLVER.MAX_EPOCH": 2},
-    "rows": {
-        "baseline": {"description": "the skeleton"},
-        "margin": {"description": "another margin", "overrides": {"MODEL.SELF_ATTACK.MARGIN": 0.5}},
-    },
-}
-
-
-def write(folder: Path, **changes) -> Path:
-    file = folder / "ablation.yml"
-    file.write_text(yaml.safe_dump({**TREE, **changes}, sort_keys=False))
-    return file
-
-
-def result(ablation, row: str, seed: int, rank_1: float, mean_ap: float) -> dict:
-    metrics = {"I2V": {"Rank-1": rank_1}, "V2I": {"mAP": mean_ap}}
-    about = {"row": row, "seed": seed, "commit": "abc", "metrics": metrics, "epochs": 2}
-    return about | ablation.wanted(ablation.rows[row])
+from tests.helpers.ablation_files import TREE, result, write
+from tests.helpers.small_runs import CONFIG, ROOT
 
 
 def cells(text: str, row: str) -> list[str]:
@@ -469,6 +445,7 @@ def test_an_interrupted_run_goes_on_in_its_folder_and_names_both_commits_and_mac
     assert not (one.folder / "model_0000.pth").exists()
 
 
+@pytest.mark.slow
 def test_end_leaves_no_grandchild(tmp_path):
     parent = tmp_path / "parent.py"
     parent.write_text(

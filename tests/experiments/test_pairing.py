@@ -11,18 +11,12 @@ from scipy import stats
 from plugins.errors import InputError
 from plugins.evaluation import Evaluation, QueryResults
 from plugins.experiments import DatasetResults, by_dataset, compare
-from tests.experiments.test_several_sets import rows_of
+from tests.helpers.query_rows import chosen, rows_of
 
 
 def results(rows: list[QueryResults], label: str = "A") -> DatasetResults:
     (found,) = by_dataset(label, Evaluation(rows)).values()
     return found
-
-
-def chosen(row: QueryResults, places) -> QueryResults:
-    """The row's queries at ``places``, in that order."""
-    columns = {k: v[places] for k, v in vars(row).items() if isinstance(v, np.ndarray)}
-    return replace(row, **columns)
 
 
 def slowly(ours: list[list[QueryResults]], theirs: list[list[QueryResults]], metric) -> float:

@@ -11,7 +11,7 @@ import pytest
 from plugins.data.datasets import HITSZVCM
 from plugins.engine.queries import item_names
 from plugins.errors import InputError
-from plugins.evaluation import Evaluation, QueryResults, read_queries, write_queries
+from plugins.evaluation import Evaluation, read_queries, write_queries
 from plugins.experiments import (
     execute,
     plan_runs,
@@ -25,31 +25,9 @@ from plugins.experiments.gather import attack_names
 from plugins.experiments.processes import start
 from plugins.experiments.results import recorded_queries
 from plugins.synthetic import HITSZ_VCM, SyntheticSettings, render_layout
-from tests.engine.small import ROOT
-from tests.experiments.test_ablation import write
-
-SITE = {"preset": "quick", "train_ids": 2, "test_ids": 2, "height": 32, "width": 16}
-TESTS = {
-    "same-site": {"render": {**SITE, "seed": "{seed+7}"}},
-    "other-sites": {"render": [{**SITE, "seed": 11}, {**SITE, "seed": 12}]},
-    "noisy": {"options": {"TEST.FLIP.ENABLED": True}},
-}
-SEVERAL = {
-    "dataset": {"name": "tiny", "render": {**SITE, "seed": "{seed}"}},
-    "tests": TESTS,
-    "metrics": ["tiny/I2V/mAP", "other-sites/I2V/mAP", "other-sites/V2I/mAP"],
-    "options": {
-        "SOLVER.MAX_EPOCH": 2,
-        "MODEL.BACKBONE.PRETRAIN_PATH": "logs/trunk/seed{seed}/model_final.pth",
-        "DATASETS.HELD_OUT.SEED": "{seed+100}",
-    },
-    "rows": {
-        "baseline": {"seeds": [0, 1, 2]},
-        "margin": {"overrides": {"MODEL.SELF_ATTACK.MARGIN": 0.5}},
-    },
-    "seeds": [0, 1],
-    "primary": [{"row": "margin", "dataset": "other-sites", "metric": "mAP"}],
-}
+from tests.helpers.ablation_files import SEVERAL, SITE, TESTS, write
+from tests.helpers.query_rows import rows_of
+from tests.helpers.small_runs import ROOT
 
 
 def test_each_row_has_its_seeds_and_each_seed_its_values(tmp_path):
@@ -166,32 +144,6 @@ if not tested:
     (folder / "config.yaml").touch()
     (folder / "model_final.pth").touch()
 """
-
-
-def rows_of(seed: int, dataset: str = "HITSZVCM") -> list[QueryResults]:
-    """Both directions of a small set: 6 people, 3 queries each, one of them without a positive."""
-    generator = np.random.default_rng(seed)
-    rows = []
-    for direction in ("I2V", "V2I"):
-        positives = np.full(18, 4)
-        positives[5] = 0
-        first = np.where(positives, generator.integers(1, 9, 18), 0)
-        rows.append(
-            QueryResults(
-                dataset,
-                direction,
-                True,
-                trial=np.zeros(18, np.int64),
-                path=np.array([f"{direction}/{number}.jpg" for number in range(18)]),
-                person=np.array([str(number // 3) for number in range(18)]),
-                camera=np.array(["1"] * 18),
-                average_precision=np.where(positives, generator.random(18), np.nan),
-                first_rank=first,
-                last_rank=np.where(positives, first + 5, 0),
-                positives=positives,
-            )
-        )
-    return rows
 
 
 @pytest.fixture

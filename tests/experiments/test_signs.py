@@ -7,7 +7,7 @@ import pytest
 from plugins.errors import InputError
 from plugins.experiments import read_ablation, table
 from plugins.experiments.signs import gather_signs, signs_table
-from tests.experiments.test_ablation import result, write
+from tests.helpers.ablation_files import result, write
 
 LINES = [
     {"iteration": 0, "temporal/gate_over_clips": 0.5, "self_attack/feature_distance_eval": 0.25},

@@ -28,8 +28,8 @@ from plugins.modeling.meta_arch import VVIBaseline
 from plugins.synthetic import SyntheticSettings
 from plugins.synthetic.frame import render_walk
 from plugins.synthetic.plan import VISIBLE, Walk
-from tests.engine.small import ROOT
-from tests.modeling.samples import small_cfg
+from tests.helpers.small_models import small_cfg
+from tests.helpers.small_runs import ROOT
 
 SMALL = [
     "MODEL.LOSSES.NAME", "('CrossEntropyLoss', 'TripletLoss')",
@@ -213,6 +213,7 @@ def test_mistakes_in_a_file_are_named(tmp_path):
     assert read().against == {"stig": "mean", "stig_shuffled": "stig"}
 
 
+@pytest.mark.slow
 def test_the_command_writes_and_prints_what_it_found(folder, tmp_path):
     file = tmp_path / "grid.yml"
     file.write_text(yaml.safe_dump(GRID, sort_keys=False))

@@ -1,7 +1,7 @@
 """A small ablation: two rows of one epoch each, on a rendered set, tested on another one."""
 
 from plugins.experiments.checks import OWN_KEYS
-from tests.engine.small import CONFIG, OPTIONS
+from tests.helpers.small_runs import CONFIG, OPTIONS
 
 TREE = {
     "config": str(CONFIG),

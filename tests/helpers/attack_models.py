@@ -1,4 +1,4 @@
-"""Shared by tests."""
+"""Models of every kind that attacks meet, their batches, and all that an attack must restore."""
 
 import random
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from plugins.registry import META_ARCH
-from tests.modeling.samples import differing, small_batch, small_cfg
+from tests.helpers.small_models import differing, small_batch, small_cfg
 
 STOCK = (
     "MODEL.BACKBONE.NAME", "build_resnet_backbone",

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tests.engine.small import train, train_and_kill
-from tests.engine.test_resume import assert_same, checkpoint
+from tests.helpers.checkpoints import assert_same, checkpoint
+from tests.helpers.small_runs import train, train_and_kill
 
 SMALL = {
     "DEFENSE__STEPS": 1,
@@ -25,7 +25,7 @@ def assert_resumes(
         folder: for both runs.
         config: of the run.
         *more: entries of the checkpoint to compare, besides those of every run.
-        **changes: config keys, as for ``tests.engine.small.options``.
+        **changes: config keys, as for ``tests.helpers.small_runs.options``.
 
     Returns:
         The last checkpoint and the metrics file of the run that was not killed.

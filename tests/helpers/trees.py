@@ -12,8 +12,8 @@ from PIL import Image
 
 from plugins.data import ClipDataset, build_dataset
 from plugins.data.datasets.manifest import COLUMNS
-from tests.data.hitsz_tree import write_tree
-from tests.data.image_trees import write_llcm, write_regdb, write_sysu
+from tests.helpers.hitsz_tree import write_tree
+from tests.helpers.image_trees import write_llcm, write_regdb, write_sysu
 
 CHECK_DATA = str(Path(__file__).parents[2] / "tools" / "check_data.py")
 

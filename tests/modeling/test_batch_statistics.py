@@ -7,8 +7,8 @@ from fastreid.utils import comm
 from torch import nn
 
 from plugins.modeling.batch_statistics import BatchStatistics, over_ranks
-from tests.engine.test_distributed import in_two_processes
-from tests.modeling.samples import differing, state
+from tests.helpers.small_models import differing, state
+from tests.helpers.two_processes import in_two_processes
 
 
 def net_of(norm="BN"):
@@ -157,6 +157,7 @@ def gather(folder):
     torch.save((values, over_ranks(mean, variance, len(values))), folder / f"{rank}.pth")
 
 
+@pytest.mark.slow
 def test_statistics_over_ranks_are_those_of_all_their_values(tmp_path):
     in_two_processes(gather, tmp_path)
     (first, found), (second, same) = (torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1))

@@ -13,7 +13,7 @@ from plugins.modeling.temporal.cells import (
     with_first,
 )
 from plugins.registry import BACKBONE
-from tests.modeling.samples import small_cfg
+from tests.helpers.small_models import small_cfg
 
 
 @settings(max_examples=25, deadline=None)

@@ -5,7 +5,7 @@ import torch
 
 from plugins.modeling.cross_modal_attention import CrossModalAttention
 from plugins.modeling.meta_arch import SADSTRM, VVIBaseline
-from tests.modeling.samples import awaken, differing, small_batch, small_cfg, state
+from tests.helpers.small_models import awaken, differing, small_batch, small_cfg, state
 
 TARGETS = torch.tensor([0, 0, 0, 1, 1, 2, 2, 3])
 MODALITIES = torch.tensor([0, 1, 1, 1, 0, 0, 0, 1])

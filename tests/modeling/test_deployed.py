@@ -4,7 +4,7 @@ import torch
 from plugins.modeling.deployed import Deployed
 from plugins.modeling.meta_arch import SADSTRM
 from plugins.registry import TEMPORAL, known
-from tests.modeling.samples import small_batch, small_cfg
+from tests.helpers.small_models import small_batch, small_cfg
 
 STRONG = (
     "MODEL.BACKBONE.SHARED_STEM", True,

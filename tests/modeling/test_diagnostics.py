@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from plugins.modeling.diagnostics import accuracy, mean_distances
 from plugins.modeling.meta_arch import SADSTRM, VVIBaseline
 from plugins.modeling.self_attack import ATTACKERS
-from tests.modeling.samples import small_batch, small_cfg
+from tests.helpers.small_models import small_batch, small_cfg
 
 
 def slow_mean_distances(features, labels):
@@ -92,6 +92,7 @@ def test_defense_logs_the_attack_s_norm_and_success_for_all_kinds(kind):
     assert {f"distance/{pair}" for pair in ("visible", "infrared", "cross", "other")} <= set(logged)
 
 
+@pytest.mark.slow
 def test_an_attack_that_takes_every_right_answer_has_success_1():
     torch.manual_seed(0)
     model, batch = SADSTRM(small_cfg()), small_batch()

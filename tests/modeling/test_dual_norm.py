@@ -16,9 +16,9 @@ from plugins.engine.optimizer import build_optimizer
 from plugins.errors import InputError
 from plugins.modeling.dual_norm import BRANCHES, add_dual_norm, attacked_branch
 from plugins.modeling.freeze import frozen_statistics
-from tests.attacks.test_features import batch_for, built
+from tests.helpers.attack_models import batch_for, built
 from tests.helpers.defense_toys import tiny, tiny_batch, tiny_cfg
-from tests.modeling.samples import differing, dual_cfg, state
+from tests.helpers.small_models import differing, dual_cfg, state
 
 NORMS = {
     "BN": lambda: get_norm("BN", 4),

@@ -7,7 +7,7 @@ from plugins.config import setup_cfg
 from plugins.engine.checkpoint import Checkpointer
 from plugins.errors import InputError
 from plugins.modeling.meta_arch import VVIBaseline
-from tests.modeling.samples import small_cfg, state
+from tests.helpers.small_models import small_cfg, state
 
 # Keys of earlier versions, as a config.yaml of theirs holds them.
 EARLIER_KEYS = """

@@ -144,6 +144,7 @@ def run(*words):
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_the_command_writes_weights_that_a_backbone_takes(trained, file, tmp_path):
     folder = tmp_path / "people"
     (folder / "ann").mkdir(parents=True)

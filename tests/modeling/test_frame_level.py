@@ -12,7 +12,7 @@ from plugins.modeling.pooling import build_pooling
 from plugins.modeling.self_attack.losses import feature_distances
 from plugins.modeling.style_variation import style_factors
 from plugins.registry import TEMPORAL, known
-from tests.modeling.samples import awaken, differing, maps_of, small_batch, small_cfg, state
+from tests.helpers.small_models import awaken, differing, maps_of, small_batch, small_cfg, state
 
 FRAME_LEVEL = ("MODEL.HEADS.NECK_LEVEL", "frame", "MODEL.HEADS.NECK_FEAT", "after")
 RECIPE = (

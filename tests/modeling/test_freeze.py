@@ -4,7 +4,7 @@ from fastreid.layers import get_norm
 from torch import nn
 
 from plugins.modeling.freeze import frozen_parameters, frozen_statistics
-from tests.modeling.samples import differing, state
+from tests.helpers.small_models import differing, state
 
 
 @pytest.mark.parametrize("norm", ["BN", "GhostBN", "FrozenBN", "GN"])

@@ -23,7 +23,7 @@ from plugins.modeling.losses.functional import (
 )
 from plugins.modeling.meta_arch import VVIBaseline
 from plugins.registry import LOSS, known
-from tests.modeling.samples import small_batch, small_cfg
+from tests.helpers.small_models import small_batch, small_cfg
 
 KEYS = {
     "CenterAlignment": "loss_center_alignment",

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from plugins.modeling.losses import ModalityConfusion
-from tests.modeling.samples import small_cfg
+from tests.helpers.small_models import small_cfg
 
 DIM = 16
 

@@ -15,8 +15,8 @@ from plugins.modeling.batch_statistics import BatchStatistics
 from plugins.modeling.dual_norm import add_dual_norm, attacked_branch
 from plugins.modeling.freeze import frozen_statistics
 from plugins.modeling.temporal.modality_norm import ModalityNorm
-from tests.engine.test_distributed import in_two_processes
-from tests.modeling.samples import differing, dual_cfg, small_cfg, state
+from tests.helpers.small_models import differing, dual_cfg, small_cfg, state
+from tests.helpers.two_processes import in_two_processes
 
 CELLS, CHANNELS = 2, 3
 
@@ -274,6 +274,7 @@ def ranks(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pth") for rank in (0, 1)]
 
 
+@pytest.mark.slow
 def test_synchronized_statistics_are_those_of_all_ranks_batches(ranks):
     values, modalities = clips_of(count=10)
     norm = ModalityNorm(CELLS, CHANNELS)
@@ -287,6 +288,7 @@ def test_synchronized_statistics_are_those_of_all_ranks_batches(ranks):
         torch.testing.assert_close(variance, norm.running_var)
 
 
+@pytest.mark.slow
 def test_statistics_that_are_not_synchronized_are_averaged_over_the_ranks(ranks):
     whole = ModalityNorm(CELLS, CHANNELS)
     whole(*clips_of(count=10))

@@ -4,7 +4,7 @@ from fastreid.layers.pooling import GeneralizedMeanPoolingP
 
 from plugins.errors import InputError
 from plugins.modeling.pooling import GeMPooling, MaxPooling, MeanPooling, build_pooling
-from tests.modeling.samples import maps_of, small_cfg
+from tests.helpers.small_models import maps_of, small_cfg
 
 KINDS = {"mean": MeanPooling, "gem": GeMPooling, "max": MaxPooling}
 

@@ -9,7 +9,7 @@ from plugins.engine import Trainer
 from plugins.errors import InputError
 from plugins.modeling.backbones import pretrained
 from plugins.modeling.backbones.two_stream import build_two_stream_backbone
-from tests.modeling.samples import small_cfg
+from tests.helpers.small_models import small_cfg
 
 
 @pytest.fixture(scope="module")

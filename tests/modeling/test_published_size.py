@@ -12,6 +12,8 @@ from plugins.config import setup_cfg
 from plugins.modeling.meta_arch import SADSTRM
 from plugins.modeling.self_attack import build_self_attack, relative_norm
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(__file__).parents[2] / "configs/VVI/sadstrm.yml"
 FRAMES, HEIGHT, WIDTH, PEOPLE = 6, 288, 144, 2
 LEARNED = "MODEL.SELF_ATTACK.KIND", "learned", "MODEL.SELF_ATTACK.EPS", 0.3

@@ -6,7 +6,7 @@ import torch
 from fastreid.utils.events import EventStorage
 
 from plugins.modeling.meta_arch import SADSTRM, VVIBaseline
-from tests.modeling.samples import copied, differing, small_batch, small_cfg, state
+from tests.helpers.small_models import copied, differing, small_batch, small_cfg, state
 
 PLAIN = [
     "loss_cls",

@@ -16,7 +16,7 @@ from plugins.modeling.self_attack.base import map_gradient
 from plugins.modeling.self_attack.channel_statistics import clip_statistics, restyle
 from plugins.modeling.self_attack.partners import partner_candidates
 from plugins.modeling.self_attack.style_worst import partner_changes
-from tests.modeling.samples import (
+from tests.helpers.small_models import (
     differing,
     rendered_batch,
     small_batch,

@@ -10,7 +10,7 @@ from plugins.modeling.heads import VideoHead
 from plugins.modeling.losses import Loss
 from plugins.modeling.signatures import calls
 from plugins.registry import HEADS, LOSS, TEMPORAL
-from tests.engine.small import CONFIG
+from tests.helpers.small_runs import CONFIG
 
 
 class TwoArguments(nn.Module):

@@ -13,7 +13,7 @@ from plugins.modeling.heads import VideoHead
 from plugins.modeling.losses import build_losses
 from plugins.modeling.temporal.base import CenteredPart
 from plugins.registry import TEMPORAL
-from tests.modeling.samples import small_cfg
+from tests.helpers.small_models import small_cfg
 
 CHANNELS, PEOPLE, PHASES = 32, 8, 8
 # Length of the common mean, distance of two people, distance of the modalities.

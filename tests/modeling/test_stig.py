@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from plugins.errors import InputError
 from plugins.modeling.temporal import STIG
-from tests.modeling.samples import (
+from tests.helpers.small_models import (
     awaken,
     lstm_by_hand,
     maps_of,

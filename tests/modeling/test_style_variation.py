@@ -3,7 +3,7 @@ import torch
 
 from plugins.errors import InputError
 from plugins.modeling.style_variation import StyleVariation, style_factors
-from tests.modeling.samples import small_cfg
+from tests.helpers.small_models import small_cfg
 
 MODALITIES = torch.tensor([0, 1, 0, 1])
 

@@ -9,7 +9,7 @@ from plugins.modeling.temporal import TemporalMean
 from plugins.modeling.temporal.base import CenteredPart
 from plugins.modeling.temporal.modality_norm import ModalityNorm
 from plugins.registry import TEMPORAL, known
-from tests.modeling.samples import awaken, maps_of, small_cfg
+from tests.helpers.small_models import awaken, maps_of, small_cfg
 
 CHANNELS = 32
 # What each aggregation promises; a new one is tested as soon as it says what it promises.
@@ -143,7 +143,7 @@ def test_gradients_in_evaluation_mode_are_those_of_training(name):
 
 
 @every
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="cuDNN is what is asked about")
+@pytest.mark.gpu  # cuDNN is what is asked about
 def test_gradients_in_evaluation_mode_on_cuda_are_those_on_a_cpu(name):
     aggregate = awaken(fresh(name)).eval()
     on_cpu, on_cuda = trunk_maps().requires_grad_(), trunk_maps().cuda().requires_grad_()

@@ -18,7 +18,7 @@ from plugins.modeling.temporal import (
 from plugins.modeling.temporal.gem import generalized_mean
 from plugins.modeling.temporal.modality_norm import ModalityNorm
 from plugins.modeling.temporal.transformer import sinusoids
-from tests.modeling.samples import awaken, lstm_by_hand, maps_of, parameters_of, small_cfg
+from tests.helpers.small_models import awaken, lstm_by_hand, maps_of, parameters_of, small_cfg
 
 MODALITIES = torch.tensor([0, 1])
 

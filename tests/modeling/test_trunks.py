@@ -20,7 +20,7 @@ from plugins.modeling.backbones.two_stream import build_two_stream_backbone
 from plugins.modeling.backbones.weight_names import mobilenet_names
 from plugins.modeling.meta_arch import SADSTRM
 from plugins.registry import BACKBONE
-from tests.modeling.samples import small_batch, small_cfg
+from tests.helpers.small_models import small_batch, small_cfg
 
 ALL = [(kind, depth) for kind in KINDS for depth in kind.channels]
 SMALLEST = [(RESNET, "18x"), (MOBILENET, "0.1x"), (OSNET, "x0_25")]

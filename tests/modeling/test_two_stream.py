@@ -3,7 +3,7 @@ import torch
 
 from plugins.errors import InputError
 from plugins.modeling.backbones.two_stream import build_two_stream_backbone, by_modality
-from tests.modeling.samples import small_cfg
+from tests.helpers.small_models import small_cfg
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from plugins.modeling.heads import VideoHead
-from tests.modeling.samples import small_cfg
+from tests.helpers.small_models import small_cfg
 
 
 def features_of(count=6):

@@ -5,7 +5,7 @@ from fastreid.utils.events import EventStorage
 
 from plugins.errors import InputError
 from plugins.modeling.meta_arch import VVIBaseline
-from tests.modeling.samples import copied, differing, small_batch, small_cfg, state
+from tests.helpers.small_models import copied, differing, small_batch, small_cfg, state
 
 
 @pytest.fixture(scope="module")

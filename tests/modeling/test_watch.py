@@ -11,7 +11,7 @@ from plugins.modeling.temporal.watch import (
     deviation_over_clips,
     deviation_over_frames,
 )
-from tests.modeling.samples import small_batch, small_cfg
+from tests.helpers.small_models import small_batch, small_cfg
 
 MODALITIES = torch.tensor([0, 1, 0, 1, 0])
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.small import CONFIG, options
-from tests.robustness.small import MARKET, render_market, save_weights
+from tests.helpers.small_market import MARKET, render_market, save_weights
+from tests.helpers.small_runs import CONFIG, options
 
 
 @pytest.fixture(scope="session")

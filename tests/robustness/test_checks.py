@@ -31,8 +31,7 @@ from plugins.robustness.probes import RandomPerturbation, equal_volume_radius
 from plugins.robustness.results import rank_1
 from plugins.robustness.runner import AttackRunner, EvaluatedDirection
 from tests.helpers.attack_toys import clips, features_of, guides_of
-from tests.robustness.small import render_market
-from tests.robustness.subjects import (
+from tests.helpers.robust_subjects import (
     TINY,
     Constant,
     Quantized,
@@ -42,6 +41,7 @@ from tests.robustness.subjects import (
     runner_of,
     tiny_cfg,
 )
+from tests.helpers.small_market import render_market
 
 torch.set_num_threads(1)
 

@@ -24,7 +24,7 @@ from plugins.evaluation.vvi_evaluator import scores
 from plugins.protocol import Direction, Trial
 from plugins.robustness import RobustEvaluator
 from plugins.robustness.results import person_deviation
-from tests.engine.small import CONFIG, options
+from tests.helpers.small_runs import CONFIG, options
 
 ROWS = ["", "+SMA", "+FNA", "+worst"]
 NAMES = ["Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP", "metric", "queries"]

@@ -14,8 +14,8 @@ from plugins.engine import Trainer
 from plugins.engine.checkpoint import Checkpointer
 from plugins.errors import InputError
 from plugins.robustness import AttackedSet
-from tests.engine.small import CONFIG, options
-from tests.robustness.small import MARKET
+from tests.helpers.small_market import MARKET
+from tests.helpers.small_runs import CONFIG, options
 
 
 @pytest.mark.parametrize("side, clips", [("query", 1), ("gallery", 2)])

@@ -6,7 +6,7 @@ from torch import nn
 from plugins.modeling.losses import Loss
 from plugins.modeling.meta_arch import VVIBaseline
 from plugins.robustness.fingerprint import hash_weights, without_losses
-from tests.modeling.samples import small_cfg
+from tests.helpers.small_models import small_cfg
 
 
 class Centers(Loss):

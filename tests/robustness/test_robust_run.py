@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.engine.small import CONFIG, command, environment
-from tests.robustness.small import MARKET
+from tests.helpers.small_market import MARKET
+from tests.helpers.small_runs import CONFIG, command, environment
+
+pytestmark = pytest.mark.slow
 
 ATTACKS = {
     "TEST__ATTACKS": "['SMA','FNA']",

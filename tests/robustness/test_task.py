@@ -11,8 +11,8 @@ from plugins.attacks import Guides, ThreatModel, build_attack
 from plugins.evaluation import distances
 from plugins.robustness import RetrievalTask
 from plugins.robustness.attack_rows import attack_rows, budget_used
-from tests.evaluation.brute_force import brute_force
-from tests.robustness.subjects import Undefended, evaluated, tiny_cfg
+from tests.helpers.brute_force import brute_force
+from tests.helpers.robust_subjects import Undefended, evaluated, tiny_cfg
 
 QUERIES, ITEMS = 9, 30
 

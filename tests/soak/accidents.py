@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from plugins.engine.checkpoint import read_checkpoint
-from tests.engine.small import command, environment
+from tests.helpers.small_runs import command, environment
 
 LONGEST = 600.0
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from tests.engine.small import CONFIG, OPTIONS, ROOT, command, environment
+from tests.helpers.small_runs import CONFIG, OPTIONS, ROOT, command, environment
 
 LONGEST = 600.0  # seconds for one process
 LOG = "printed.log"

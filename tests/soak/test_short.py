@@ -9,6 +9,8 @@ from tests.soak.inputs import hostile_inputs
 from tests.soak.kills import kill_and_resume, subjects
 from tests.soak.mutations import mutate_checkpoints
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", ["SADSTRM", "DDDefense", "generator", "ablation"])
 def test_killed_runs_end_as_one_that_was_not_killed(name, datasets, market, tmp_path):

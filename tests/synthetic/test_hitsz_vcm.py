@@ -179,6 +179,7 @@ def test_a_damaged_record_is_named(tmp_path):
         render_hitsz_vcm(tmp_path, SETTINGS)
 
 
+@pytest.mark.slow
 def test_the_command_renders_counts_and_shows_from_any_folder(tmp_path):
     sizes = {"train-ids": 2, "test-ids": 2, "height": 32, "width": 16, "max-frames": 12}
     options = [f"--{name}={value}" for name, value in sizes.items()]

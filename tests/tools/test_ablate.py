@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from plugins.evaluation import read_queries
-from tests.engine.small import CONFIG, ROOT
 from tests.helpers.ablations import TREE
+from tests.helpers.small_runs import CONFIG, ROOT
 
 TOOL = ROOT / "tools/ablate.py"
 
@@ -50,6 +50,7 @@ def alive(folder: Path) -> list[str]:
     return [line for line in processes.stdout.splitlines() if f"--config-file {folder}" in line]
 
 
+@pytest.mark.slow
 def test_a_stopped_grid_goes_on_and_has_each_run_once(ablate, tmp_path):
     # A config of its own, so that its processes can be told from others'.
     base = tmp_path / "base.yml"

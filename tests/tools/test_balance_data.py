@@ -19,34 +19,9 @@ from plugins.balancing.tables import MANIFEST, PLAN, Outcome, read_table, write_
 from plugins.config import setup_cfg
 from plugins.engine import Trainer
 from plugins.synthetic import MARKET1501, SyntheticSettings, render_layout
+from tests.helpers.balance_configs import CONFIG, TEACHER
 
 TOOL = Path(__file__).resolve().parents[2] / "tools/balance_data.py"
-CONFIG = """
-SEED: 0
-MODEL: {DEVICE: cpu}
-DATASETS:
-  BALANCE:
-    DELTA2: 0.4
-    CANDIDATES: 2
-    TOP: 1
-    TEACHER: {CONFIG_FILE: teacher.yaml, WEIGHTS: teacher.pth}
-    GENERATOR:
-      SIZE: [32, 16]
-      CHANNELS: [8, 8]
-      LAYERS: 1
-      BATCH: 2
-      STEPS: 8
-      CHECKPOINT_PERIOD: 1
-      SAMPLING_STEPS: 2
-"""
-TEACHER = """
-MODEL:
-  META_ARCHITECTURE: Baseline
-  DEVICE: cpu
-  BACKBONE: {NAME: build_resnet_backbone, DEPTH: 18x, FEAT_DIM: 512, PRETRAIN: False}
-  HEADS: {NAME: EmbeddingHead, WITH_BNNECK: True, NUM_CLASSES: 2}
-INPUT: {SIZE_TEST: [32, 16]}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +106,7 @@ def test_a_manifest_that_is_not_whole_is_told(balance_data, folder, caplog):
         assert (f"half/manifest.csv: 1 of the {len(slots)} slots" in caplog.text) == told
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_weights(balance_data, folder):
     steps = ["DATASETS.BALANCE.GENERATOR.STEPS", "20"]
     assert balance_data("train", "DATASETS.BALANCE.DIR", "whole", *steps)[0] == 0

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from plugins.engine import read_cfg, run
-from tests.engine.small import CONFIG, ROOT, environment, options
+from tests.helpers.small_runs import CONFIG, ROOT, environment, options
 from tools.train_net import parse_arguments
 
 TOOL = ROOT / "tools/cache_data.py"
@@ -115,6 +115,7 @@ def test_an_unreadable_frame_is_one_line_and_no_cache(cache_data, tmp_path, unre
     assert os.listdir(cache) == []
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_ends_with_its_workers(datasets, tmp_path, unreadable):
     broken, options = unreadable
     out = ["--out", str(tmp_path / "cache"), "--workers", "2"]
@@ -129,6 +130,7 @@ def test_a_command_that_fails_ends_with_its_workers(datasets, tmp_path, unreadab
     assert done.stderr.splitlines()[-1].startswith(f"error: {broken}: not a whole image")
 
 
+@pytest.mark.slow
 def test_a_killed_packing_leaves_nothing_that_looks_whole(datasets, cache_data, tmp_path):
     """The frames are enlarged, so that packing takes a while."""
     cache = tmp_path / "cache"

@@ -7,8 +7,8 @@ import logging
 import pytest
 
 from plugins.robustness.report.comparison import comparison_tables
-from tests.engine.small import ROOT
-from tests.robustness.small import MARKET, render_market, save_weights
+from tests.helpers.small_market import MARKET, render_market, save_weights
+from tests.helpers.small_runs import ROOT
 
 TOOL = ROOT / "tools/compare_attacks.py"
 OPTIONS = ["INPUT.SIZE_TEST", "[32,16]", "DATALOADER.NUM_WORKERS", "0"]

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from plugins.evaluation import Evaluation, write_queries
-from tests.engine.small import ROOT
-from tests.experiments.test_pairing import chosen
-from tests.experiments.test_several_sets import rows_of
+from tests.helpers.query_rows import chosen, rows_of
+from tests.helpers.small_runs import ROOT
 
 TOOL = ROOT / "tools/compare_runs.py"
 

@@ -7,11 +7,12 @@ import sys
 import pytest
 
 from plugins.data.datasets import HITSZVCM, ManifestDataset
-from tests.engine.small import ROOT
+from tests.helpers.small_runs import ROOT
 
 TOOL = str(ROOT / "tools" / "convert_data.py")
 
 
+@pytest.mark.slow
 def test_a_set_is_converted_from_any_folder(datasets, tmp_path):
     options = "--from HITSZVCM --to manifest --out new/mine --frames symlink --root"
     done = subprocess.run(

@@ -13,7 +13,7 @@ from plugins.engine import onnx_export
 from plugins.engine.checkpoint import Checkpointer
 from plugins.engine.onnx_export import example_inputs
 from plugins.modeling.meta_arch import SADSTRM
-from tests.modeling.samples import small_batch, small_cfg
+from tests.helpers.small_models import small_batch, small_cfg
 
 TOOL = Path(__file__).parents[2] / "tools/export_onnx.py"
 
@@ -38,6 +38,7 @@ def export(folder, *opts):
     return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.slow
 def test_the_file_gives_the_models_features_and_holds_no_attacker(run):
     folder, model = run
     uncounted = ["MODEL.SELF_ATTACK.CAM_WEIGHT", "0.1"]
@@ -76,6 +77,7 @@ def test_it_is_exported_with_images_of_the_size_that_is_evaluated(crop):
     assert images[0].shape == clip.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("opts", "message"),
     [

@@ -1,4 +1,3 @@
-import csv
 import os
 import re
 import socket
@@ -13,29 +12,13 @@ import numpy as np
 import pytest
 
 from plugins.data.conversion.videos import decode, extract_frames, find_gap
-from plugins.data.datasets.manifest import COLUMNS, ManifestDataset
+from plugins.data.datasets.manifest import ManifestDataset
 from plugins.data.frames import read_frame
 from plugins.errors import InputError
 from plugins.utils.locks import hold
+from tests.helpers.videos import SHADES, write_table, write_video
 
 TOOL = Path(__file__).parents[2] / "tools/extract_frames.py"
-SHADES = (20, 80, 140, 200, 240)
-
-
-def write_video(path, shades=SHADES):
-    """A grey video without loss, a frame for each shade."""
-    with av.open(path, "w") as container:
-        stream = container.add_stream("ffv1", rate=5)
-        stream.width, stream.height, stream.pix_fmt = 32, 64, "bgr0"
-        for shade in shades:
-            pixels = np.full((64, 32, 3), shade, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode())
-
-
-def write_table(folder, *rows):
-    with open(folder / "videos.csv", "w", newline="") as file:
-        csv.writer(file).writerows([COLUMNS, *rows])
 
 
 def run(folder, *words):
@@ -57,6 +40,7 @@ def videos(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "shades"), [((), SHADES), (("--every", "2"), SHADES[::2])])
 def test_every_video_becomes_a_tracklet_of_its_frames(videos, words, shades):
     done = run(videos, *words)
@@ -74,6 +58,7 @@ def test_every_video_becomes_a_tracklet_of_its_frames(videos, words, shades):
         assert all(frame.shape == (3, 64, 32) for frame in frames)
 
 
+@pytest.mark.slow
 def test_a_video_filmed_upright_with_a_turned_phone_stands_upright(tmp_path):
     """Its pixels lie, and its header says by how much."""
     lying = tmp_path / "lying.mp4"
@@ -97,6 +82,7 @@ def test_a_video_filmed_upright_with_a_turned_phone_stands_upright(tmp_path):
     assert frame[:, :28].min() > 200 and frame[:, 36:].max() < 50
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_line_and_leaves_nothing(videos):
     table = (videos / "videos.csv").read_text()
     cases = {
@@ -301,6 +287,7 @@ def test_a_pipe_or_a_playlist_fetches_nothing(tmp_path):
             server.accept()
 
 
+@pytest.mark.slow
 def test_a_film_that_ends_early_stops_the_command_and_leaves_nothing(videos):
     film = videos / "my clips" / "b.mkv"
     film.write_bytes(film.read_bytes()[:-300])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from plugins.config import setup_cfg
 from plugins.errors import InputError
-from tests.engine.small import ROOT
+from tests.helpers.small_runs import ROOT
 from tools.head import add_config, new_parser, parse
 from tools.train_net import parse_arguments, run_parser, take_stray
 

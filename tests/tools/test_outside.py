@@ -6,7 +6,7 @@ import pytest
 
 from plugins.data.outside import require_outside, set_folders
 from plugins.errors import InputError
-from tests.engine.small import CONFIG, ROOT
+from tests.helpers.small_runs import CONFIG, ROOT
 
 
 @pytest.fixture

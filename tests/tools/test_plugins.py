@@ -11,8 +11,10 @@ import torch
 import yaml
 
 from plugins.engine.checkpoint import read_checkpoint
-from tests.engine.small import CONFIG, ROOT, environment, options
 from tests.helpers.ablations import TREE
+from tests.helpers.small_runs import CONFIG, ROOT, environment, options
+
+pytestmark = pytest.mark.slow
 
 NAMES = {
     "MODEL__LOSSES__NAME": "('CrossEntropyLoss','UsersCenterLoss')",

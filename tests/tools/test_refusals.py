@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.engine.small import ROOT
+from tests.helpers.small_runs import ROOT
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from PIL import Image
 
 from plugins.robustness.checks import all_checks
 from plugins.robustness.report import read_card
-from tests.engine.small import ROOT, environment
+from tests.helpers.small_market import MARKET as CONFIG
+from tests.helpers.small_market import render_market, save_weights
+from tests.helpers.small_runs import ROOT, environment
 from tests.helpers.user_code import USERS_PARTS, nothing_left_behind
-from tests.robustness.small import MARKET as CONFIG
-from tests.robustness.small import render_market, save_weights
 
 OPTIONS = {
     "MODEL.DEVICE": "cpu",
@@ -57,6 +57,7 @@ def here(monkeypatch, run_tool, datasets):
     return lambda arguments: run_tool(*arguments)
 
 
+@pytest.mark.slow
 def test_a_report_is_written_and_goes_on_where_it_was(here, datasets, weights, tmp_path):
     out = tmp_path / "report"
     own = ("--plugins", str(USERS_PARTS))

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.small import CONFIG, ROOT, environment, options
-from tests.modeling.samples import small_cfg
-from tests.robustness.small import MARKET, save_weights
-from tests.tools.test_balance_data import CONFIG as BALANCE
-from tests.tools.test_extract_frames import write_table, write_video
+from tests.helpers.balance_configs import CONFIG as BALANCE
+from tests.helpers.small_market import MARKET, save_weights
+from tests.helpers.small_models import small_cfg
+from tests.helpers.small_runs import CONFIG, ROOT, environment, options
+from tests.helpers.videos import write_table, write_video
+
+pytestmark = pytest.mark.slow
 
 DRIVER = Path(__file__).with_name("signalled.py")
 SMALL = ["INPUT.SIZE_TEST", "[32,16]", "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "2"]

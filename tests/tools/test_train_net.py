@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.engine.small import CONFIG, ROOT, environment, options, train
-from tests.robustness.small import save_weights
+from tests.helpers.small_market import save_weights
+from tests.helpers.small_runs import CONFIG, ROOT, environment, options, train
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -82,6 +82,7 @@ class TestWriting:
         assert (tmp_path / "a").read_bytes() in contents
         assert names(tmp_path) == ["a"]
 
+    @pytest.mark.slow
     def test_what_a_killed_writer_left_goes_with_the_next_write(self, tmp_path):
         code = (
             "import os, signal\n"

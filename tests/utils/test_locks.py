@@ -44,6 +44,7 @@ def take(folder: Path, task: str = "training") -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_folder_in_use_is_refused_and_its_holder_named(holder, tmp_path):
     with pytest.raises(InputError) as caught:
         take(tmp_path)
@@ -54,6 +55,7 @@ def test_a_folder_in_use_is_refused_and_its_holder_named(holder, tmp_path):
     take(tmp_path, "evaluation")  # tasks of other names do not exclude each other
 
 
+@pytest.mark.slow
 def test_a_killed_holder_gives_the_folder_back_although_its_children_live(holder, tmp_path):
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()

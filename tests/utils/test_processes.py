@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 HEAD = """
 import multiprocessing, os, signal, sys, time
 from plugins import interrupts as it

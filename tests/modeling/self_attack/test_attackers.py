@@ -17,7 +17,7 @@ from plugins.modeling.self_attack import (
     relative_norm,
 )
 from plugins.modeling.self_attack.losses import other_class_loss
-from tests.modeling.samples import small_cfg
+from tests.helpers.small_models import small_cfg
 
 
 def maps_of(count=4, seed=0, channels=64):

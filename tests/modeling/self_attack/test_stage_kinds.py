@@ -23,7 +23,7 @@ from plugins.modeling.self_attack.channel_statistics import (
 )
 from plugins.modeling.self_attack.partners import partner_candidates
 from plugins.modeling.self_attack.statistics import steepest_corner
-from tests.modeling.samples import small_cfg
+from tests.helpers.small_models import small_cfg
 
 FRAMES, CHANNELS, SIZE = 3, 6, (8, 4)
 # 3 people, each by two cameras in each modality.

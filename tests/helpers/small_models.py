@@ -1,4 +1,4 @@
-"""Small configs and batches for the tests of this folder."""
+"""Small configs, models and batches."""
 
 import functools
 

@@ -7,7 +7,7 @@ import torch
 from plugins.config import setup_cfg
 from plugins.engine import Trainer
 from plugins.synthetic import MARKET1501, SyntheticSettings, render_layout
-from tests.engine.small import ROOT
+from tests.helpers.small_runs import ROOT
 
 MARKET = ROOT / "configs/Defense/synthetic/vanilla.yml"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
-from tests.data.hitsz_tree import write_frame
+from tests.helpers.hitsz_tree import write_frame
 
 # Images of SYSU-MM01 by camera and person. People 2 and 30 train, 7 validates, the others test; 4
 # is on camera 2 and 3 only, 112 is never on camera 1 or 2.
