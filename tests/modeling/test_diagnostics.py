@@ -92,7 +92,6 @@ def test_defense_logs_the_attack_s_norm_and_success_for_all_kinds(kind):
     assert {f"distance/{pair}" for pair in ("visible", "infrared", "cross", "other")} <= set(logged)
 
 
-@pytest.mark.slow
 def test_an_attack_that_takes_every_right_answer_has_success_1():
     torch.manual_seed(0)
     model, batch = SADSTRM(small_cfg()), small_batch()
