@@ -136,7 +136,13 @@ def train_one_batch(cfg: CfgNode) -> float:
         return trainer.storage.history("total_loss").latest()
 
 
-@pytest.mark.parametrize("name", RUNS)
+def slow_if_deep(name: str) -> object:
+    """The name, marked slow where an attack of many steps goes through a ResNet-50."""
+    deep = name.startswith("Defense/") and not name.startswith("Defense/synthetic/")
+    return pytest.param(name, marks=pytest.mark.slow) if deep else name
+
+
+@pytest.mark.parametrize("name", map(slow_if_deep, RUNS))
 def test_every_config_trains_a_batch_and_will_print_the_results_that_it_expects(
     name, root, tmp_path, monkeypatch
 ):
