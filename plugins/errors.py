@@ -1,5 +1,6 @@
 """Errors of one line: what a user reads when a command ends before its work is done."""
 
+import errno
 import functools
 import logging
 import re
@@ -14,6 +15,8 @@ from plugins.interrupts import Interrupted, StopSignals, tell_interrupted
 LOADER_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? (\d+(?:, \d+)*)\)")
 # Characters of a message; those of a word leave a path of a usual length whole.
 LONGEST, LONGEST_WORD = 3000, 500
+# What a disk answers to any write: it is full, a quota or a limit is reached, or it is read-only.
+DISK_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 KEPT = "what was saved before is kept; the same command starts anew"
 
 
@@ -85,7 +88,8 @@ class RunFailed(RuntimeError):
 def user_errors(main: Callable | None = None, *, kept: str = KEPT) -> Callable:
     """Decorate a command's ``main``, so that an error or a signal becomes one line on stderr.
 
-    An InputError gives exit status 2, a RunFailed its own, SIGINT 130 and SIGTERM 143.
+    An InputError gives exit status 2, as does a disk that is full or read-only; a RunFailed gives
+    its own, SIGINT 130 and SIGTERM 143.
 
     Args:
         main: function of the command; a SystemExit that it raises passes.
@@ -112,6 +116,10 @@ def user_errors(main: Callable | None = None, *, kept: str = KEPT) -> Callable:
                 if not error.reported:
                     sys.stderr.write(f"error: {error}\n")
                 sys.exit(error.status)
+            if isinstance(error, OSError) and error.errno in DISK_REFUSALS:
+                file = f"{error.filename}: " if error.filename else ""
+                sys.stderr.write(f"error: {file}cannot be written: {error.strerror}; {kept}\n")
+                sys.exit(2)
             raise
 
     return reporting

@@ -1,8 +1,12 @@
 """A message is one line that can be read, whatever the user gave."""
 
+import errno
+import os
 import pickle
 
-from plugins.errors import InputError, message_of
+import pytest
+
+from plugins.errors import InputError, message_of, user_errors
 
 
 def test_a_message_is_one_line_of_a_length_that_can_be_read():
@@ -22,3 +26,25 @@ def test_a_message_survives_pickling_and_the_traceback_of_a_worker():
     assert message_of(InputError(f"{worker}plugins.errors.InputError: a.jpg: empty")) == (
         "a.jpg: empty"
     )
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EFBIG, errno.EDQUOT])
+def test_a_disk_that_takes_no_more_is_one_line(capsys, number):
+    @user_errors(kept="all is kept")
+    def main():
+        raise OSError(number, os.strerror(number), "out/a.png")
+
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    said = f"error: out/a.png: cannot be written: {os.strerror(number)}; all is kept\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_defect_keeps_its_traceback():
+    @user_errors
+    def main():
+        raise OSError(errno.EBADF, "a bad file descriptor")
+
+    with pytest.raises(OSError, match="a bad file"):
+        main()

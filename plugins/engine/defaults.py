@@ -29,6 +29,7 @@ from plugins.engine.output_folder import (
     RESULTS,
     remove,
     require_apart,
+    require_regular,
     require_unused,
     run_files,
     tell_appended,
@@ -108,8 +109,9 @@ def goes_on(args: argparse.Namespace, cfg: CfgNode) -> bool:
 
 
 def check_output(cfg: CfgNode, args: argparse.Namespace) -> None:
-    """Raise InputError if a new training would replace files of another one that is saved there."""
+    """Raise InputError if a run cannot write there, or would replace what another one saved."""
     folder = Path(cfg.OUTPUT_DIR)
+    require_regular(folder)
     if args.overwrite:
         require_apart(folder, "MODEL.WEIGHTS", cfg.MODEL.WEIGHTS)
         require_apart(folder, "MODEL.BACKBONE.PRETRAIN_PATH", cfg.MODEL.BACKBONE.PRETRAIN_PATH)
@@ -119,8 +121,10 @@ def check_output(cfg: CfgNode, args: argparse.Namespace) -> None:
 
 def starts_anew(cfg: CfgNode, args: argparse.Namespace) -> bool:
     """Tell whether a run writes into OUTPUT_DIR and does not go on with the training there."""
-    if args.eval_only or args.resume is True:
+    if args.eval_only:
         return False
+    if args.resume is True:
+        return not goes_on(args, cfg)
     return not (args.resume and same_folder(Path(args.resume).parent, Path(cfg.OUTPUT_DIR)))
 
 

@@ -7,6 +7,7 @@ A training holds the folder while it runs, see ``plugins.utils.locks``. An evalu
 import logging
 import os
 import re
+import stat
 from pathlib import Path
 
 from plugins.errors import InputError
@@ -27,6 +28,8 @@ METRICS = "metrics.json"
 # Files that a new training appends to, or that would stay beside its own and tell of another one.
 OTHERS = re.compile(r"metrics\.json|diverged_\d{7}(_rank\d+)?\.pth|events\.out\.tfevents\..+")
 OF_EVALUATIONS = (EVALUATION, EVALUATION_QUERIES)
+WRITTEN = (*SAVED, *OF_EVALUATIONS, "config.yaml")
+APPENDED = re.compile(r"log\.txt(\.rank\d+)?|metrics\.json")
 
 
 def saved_files(folder: Path) -> list[Path]:
@@ -55,8 +58,29 @@ def require_unused(folder: Path) -> None:
         names = ", ".join(path.name for path in saved[:3]) + (", ..." if saved[3:] else "")
         raise InputError(
             f"OUTPUT_DIR {folder}: holds a training ({names}), which a new one would replace; "
-            "expected --resume to go on with it, --overwrite to remove it, or another OUTPUT_DIR"
+            "expected --resume or --resume FILE to go on with it, --overwrite to remove it, or "
+            "another OUTPUT_DIR"
         )
+
+
+def require_regular(folder: Path) -> None:
+    """Raise InputError if a name that a run writes to is no file, before the run works for it.
+
+    A file that a run appends to may be no link either: fastreid would write through it.
+    """
+    names = os.listdir(folder) if folder.is_dir() else []
+    for path in (folder / name for name in sorted(names)):
+        if APPENDED.fullmatch(path.name):
+            fits = stat.S_ISREG(path.lstat().st_mode)
+        elif path.name in WRITTEN or CHECKPOINT.fullmatch(path.name):
+            fits = path.is_file() or path.is_symlink()  # a link is replaced
+        else:
+            continue
+        if not fits:
+            raise InputError(
+                f"OUTPUT_DIR {folder}: {path.name} is no regular file, and a run writes to that "
+                "name; move it away, or name another OUTPUT_DIR"
+            )
 
 
 def require_apart(folder: Path, key: str, path: str) -> None:

@@ -260,6 +260,14 @@ def test_a_damaged_frame_is_found_by_verifying(store):
     assert "the first is that of set/2.png;" in message
 
 
+def test_a_damaged_frame_is_refused_when_it_is_read(store, frames):
+    cache = opened(store)
+    overwrite(store / "frames.bin", 2 * BYTES // 3)
+    cache.read(frames[0])
+    message = refusal(store, lambda _: cache.read(frames[2]))
+    assert message.startswith(f"{store / 'frames.bin'}: the frame of {frames[2]} is not as packed;")
+
+
 @pytest.mark.parametrize("change", ["size", "time", "gone"])
 def test_a_file_that_changed_is_named_and_the_others_are_read(store, frames, change):
     path = Path(frames[1])
@@ -381,6 +389,31 @@ def test_a_folder_that_no_packing_left_is_left_alone(store, frames):
     with pytest.raises(InputError, match=r"16x8\.part: it is there already, and no packing has"):
         pack_frames(str(store.parent), SIZE, frames, str(Path(frames[0]).parents[1]), workers=0)
     assert other.exists()
+
+
+@pytest.mark.parametrize("name", ["16x8", "16x8.old"])
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_what_is_no_store_is_not_replaced(store, frames, name, kind, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    place = store.with_name(name)
+    shutil.rmtree(place, ignore_errors=True)
+    if kind == "folder":
+        shutil.copytree(mine, place)
+        (place / "a.jpg").touch()
+    else:
+        place.touch() if kind == "file" else place.symlink_to(mine)
+    before = sorted(tmp_path.rglob("*"))
+    said = "a.jpg" if kind == "folder" else name
+    with pytest.raises(InputError, match=rf"^--out {place}: {said} is there, which is no part of"):
+        pack_frames(str(store.parent), SIZE, frames, str(Path(frames[0]).parents[1]), workers=0)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_damaged_store_is_replaced(store, frames):
+    (store / "header.json").unlink()
+    pack_frames(str(store.parent), SIZE, frames, str(Path(frames[0]).parents[1]), workers=0)
+    opened(store).verify()
 
 
 def test_a_disk_without_room_is_told_before_packing(frames, tmp_path):

@@ -1,6 +1,7 @@
 """A folder that holds a training: a new one is refused, or starts anew without older files."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from plugins.engine.output_folder import (
     EVALUATION_PICTURES,
     PICTURES,
     remove,
+    require_regular,
     run_files,
     saved_files,
 )
+from plugins.errors import InputError
 from tests.helpers.small_runs import train
 
 pytestmark = pytest.mark.slow
@@ -56,13 +59,42 @@ def test_a_new_training_in_a_used_folder_is_refused_and_changes_nothing(datasets
     line = refusal(train(datasets=datasets, output=used, **SHORT))
     assert line == (
         f"error: OUTPUT_DIR {used}: holds a training (last_checkpoint, model_best.pth, "
-        "model_final.pth, ...), which a new one would replace; expected --resume to go on with "
-        "it, --overwrite to remove it, or another OUTPUT_DIR"
+        "model_final.pth, ...), which a new one would replace; expected --resume or "
+        "--resume FILE to go on with it, --overwrite to remove it, or another OUTPUT_DIR"
     )
     checkpoint = str(shutil.copy(used / "model_final.pth", tmp_path))
     line = refusal(train("--resume", checkpoint, datasets=datasets, output=used, **SHORT))
     assert f"OUTPUT_DIR {used}: holds a training" in line, "going on from elsewhere"
     assert contents(used) == before
+
+
+def test_a_resume_without_a_checkpoint_to_go_on_from_replaces_no_results(datasets, used):
+    for path in [used / "last_checkpoint", *used.glob("model_[!b]*.pth")]:
+        path.unlink()
+    before = contents(used)
+    assert "model_best.pth" in before
+    line = refusal(train("--resume", datasets=datasets, output=used, **SHORT))
+    assert f"OUTPUT_DIR {used}: holds a training (model_best.pth, queries.npz, res" in line
+    assert contents(used) == before
+
+
+@pytest.mark.parametrize("name", ["log.txt", "metrics.json", "model_final.pth", "results.json"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+def test_a_name_that_takes_no_file_is_refused_before_the_run(tmp_path, name, kind):
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    place = tmp_path / "run" / name
+    place.parent.mkdir()
+    if kind == "link":
+        place.symlink_to(precious)
+    else:
+        (Path.mkdir if kind == "folder" else os.mkfifo)(place)
+    if kind == "link" and name in ("model_final.pth", "results.json"):  # replaced, not followed
+        require_regular(place.parent)
+    else:
+        with pytest.raises(InputError, match=rf"^OUTPUT_DIR .*/run: {name} is no regular file"):
+            require_regular(place.parent)
+    assert precious.read_text() == "kept"
 
 
 def test_overwrite_starts_anew_and_leaves_what_is_not_a_runs(datasets, used):

@@ -32,6 +32,7 @@ from plugins.errors import InputError
 from plugins.interrupts import shield_loader_worker, start_workers
 from plugins.utils.digests import digest, file_state
 from plugins.utils.drafts import draft_of
+from plugins.utils.io import make_folder, write_errors
 
 BATCH = 8  # frames that a worker hands over together, in shared memory, which may be small
 
@@ -102,17 +103,19 @@ def pack_frames(
         InputError: a frame cannot be read, the disk lacks room, another packing is filling the
             store, or a killed one left it.
     """
+    store = Path(folder, store_name(size))
+    old = store.with_name(f"{store.name}.old")
+    for replaced in (store, old):
+        require_store(replaced)
     names = {frame_name(path, root): path for path in paths}
     order = sorted(names)
-    os.makedirs(folder, exist_ok=True)
+    make_folder(folder, "--out")
     needed, free = len(order) * size[0] * size[1] * 3, shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
             f"{folder}: {len(order)} frames of {store_name(size)} take {needed / 1e9:.1f} GB, but "
             f"the disk has {free / 1e9:.1f} GB left"
         )
-    store = Path(folder, store_name(size))
-    old = store.with_name(f"{store.name}.old")
     with draft_of(store, "--out", "packing") as draft:
         files = SourceFrames([names[name] for name in order], size, read)
         records = _write_frames(draft / FRAMES, files, store.name, workers)
@@ -122,6 +125,19 @@ def pack_frames(
             store.rename(old)
     shutil.rmtree(old, ignore_errors=True)
     return store
+
+
+def require_store(path: Path) -> None:
+    """Raise InputError if there is anything at ``path`` but files of a store, damaged or not."""
+    if not os.path.lexists(path):
+        return
+    folder = path.is_dir() and not path.is_symlink()
+    others = sorted({*os.listdir(path)} - {FRAMES, HEADER, INDEX}) if folder else [path.name]
+    if others:
+        raise InputError(
+            f"--out {path}: {others[0]} is there, which is no part of packed frames, and packing "
+            "would replace it; move it away, or name another folder"
+        )
 
 
 class SourceFrames(Dataset):
@@ -159,6 +175,7 @@ def _write_frames(file: Path, frames: SourceFrames, store: str, workers: int) ->
     )
     records: list[Record] = []
     with (
+        write_errors(file),
         open(file, "wb") as output,
         tqdm(total=len(frames), unit="frame", desc=f"packing {store}") as progress,
     ):

@@ -43,8 +43,8 @@ class FrameCache:
     """Reads frames of one size.
 
     A file is compared with its record when its frame is read: one stat, which is cheap compared
-    with decoding, and which also notices a file that changes during a run. Opening does not check
-    the files.
+    with decoding, and which also notices a file that changes during a run. A frame is compared with
+    its digest when the process reads it for the first time. Opening checks neither.
     """
 
     def __init__(self, folder: str, size: Size, root: str) -> None:
@@ -73,6 +73,7 @@ class FrameCache:
         self._index = self._open_index(header)
         self._paths = self._index["path"]
         self._frames = self._open_frames((len(self._index), *size, 3))
+        self._compared = bytearray(len(self._index))  # whether a frame was, with its digest
         if header.get("made_with") != (here := made_with()):
             logger.warning(
                 "%s was packed with %s, here is %s: frames may differ from decoded ones by a gray "
@@ -96,7 +97,8 @@ class FrameCache:
             (3, H, W) uint8, RGB, as ``resize_frame(read_frame(path), size)`` gives it.
 
         Raises:
-            InputError: the file was not packed, is gone or has changed since.
+            InputError: the file was not packed, is gone or has changed since; or the frame is not
+                as it was packed.
         """
         row = self._find(path)
         record, (size, mtime_ns) = self._index[row], file_state(path)
@@ -106,7 +108,14 @@ class FrameCache:
                 f"modified at {mtime_ns} ns; packed: {record['size']}, {record['mtime_ns']}); "
                 f"{self._remedy}"
             )
-        return torch.from_numpy(np.array(self._frames[row])).permute(2, 0, 1)
+        frame = np.array(self._frames[row])
+        if not self._compared[row]:
+            if digest(frame) != record["digest"]:
+                raise InputError(
+                    f"{self._store / FRAMES}: the frame of {path} is not as packed; {self._remedy}"
+                )
+            self._compared[row] = True
+        return torch.from_numpy(frame).permute(2, 0, 1)
 
     def verify(self) -> None:
         """Read every frame and compare it with its digest.
