@@ -73,11 +73,14 @@ class EpochSampler(Sampler):
         smaller = min(sum(len(group[side]) for group in self.groups) for side in range(self.sides))
         self.batches_per_epoch = smaller // (self._people * num_instances)
         if len(self.groups) < self._people or self.batches_per_epoch == 0:
+            of_each = " of each modality" if self.sides > 1 else ""
+            remedy = "lower it or DATALOADER.NUM_INSTANCE"
+            if self.sides > 1 and not self.groups:
+                remedy = "a set of one modality needs DATALOADER.SAMPLER_TRAIN IdentitySampler"
             raise InputError(
                 f"SOLVER.IMS_PER_BATCH {batch_size * world_size}: {type(self).__name__} needs "
-                f"{self._people} people and {self._people * num_instances} clips on each side, the "
-                f"training set has {len(self.groups)} and {smaller}; lower it or "
-                "DATALOADER.NUM_INSTANCE"
+                f"{self._people} people and {self._people * num_instances} items{of_each}, the "
+                f"training set has {len(self.groups)} and {smaller}; {remedy}"
             )
 
     @classmethod

@@ -55,6 +55,11 @@ class WithoutConfig(Loss):
         super().__init__()
 
 
+class WithoutInit(nn.Module):
+    def forward(self, maps):
+        return maps.mean(dim=(1, 3, 4))
+
+
 class HeadWithoutTargets(VideoHead):
     def forward(self, features):
         return features
@@ -72,6 +77,7 @@ class Fits(TwoArguments):
         (LOSS, "MODEL.LOSSES.NAME", TwoValues, r"\.value\(outputs, targets\): too many positional"),
         (LOSS, "MODEL.LOSSES.NAME", PlainFunction, r"\.__call__\(outputs\): too many positional"),
         (LOSS, "MODEL.LOSSES.NAME", WithoutConfig, r"\(\): too many positional arguments"),
+        (TEMPORAL, "MODEL.TEMPORAL.NAME", WithoutInit, r"\(\): too many positional arguments"),
         (TEMPORAL, "MODEL.TEMPORAL.NAME", NeedsMore, r"\.forward\(maps, modalities\): missing "),
         (HEADS, "MODEL.HEADS.NAME", HeadWithoutTargets, r"\.forward\(features\): too many positi"),
     ],
