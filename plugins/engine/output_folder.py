@@ -68,7 +68,7 @@ def require_regular(folder: Path) -> None:
 
     A file that a run appends to may be no link either: fastreid would write through it.
     """
-    names = os.listdir(folder) if folder.is_dir() else []
+    names = os.listdir(folder) if os.path.isdir(folder) else []
     for path in (folder / name for name in sorted(names)):
         if APPENDED.fullmatch(path.name):
             fits = stat.S_ISREG(path.lstat().st_mode)

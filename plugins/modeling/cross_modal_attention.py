@@ -5,11 +5,11 @@ the test feature through the weights of the network. It works on clip features, 
 TEMPORAL part returns one feature per clip, and a person has several clips to attend to.
 """
 
-import torch
 from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
 from plugins.modeling.losses.functional import masked_softmax
+from plugins.modeling.precision import no_autocast
 
 
 class CrossModalAttention(nn.Module):
@@ -45,7 +45,7 @@ class CrossModalAttention(nn.Module):
     def forward(self, features: Tensor, targets: Tensor, modalities: Tensor) -> Tensor:
         """Relate features (B, C) of persons (B,) in modalities (B,); same shape, float32."""
         partner = (targets[:, None] == targets) & (modalities[:, None] != modalities)
-        with torch.autocast(features.device.type, enabled=False):
+        with no_autocast(features.device):
             features = features.float()
             query, key, value = self.query(features), self.key(features), self.value(features)
             weights = masked_softmax(query @ key.T / key.shape[1] ** 0.5, partner)  # (B, B)

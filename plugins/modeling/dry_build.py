@@ -95,9 +95,31 @@ def check_model(cfg: CfgNode, sizes: Mapping[str, tuple[int, int]], batch: int) 
                 f"{key}: frames of {size[0]} x {size[1]} are too small for {name}; expected "
                 f"{smallest}"
             )
+    if isinstance(model, VVIBaseline):
+        for size in sizes.values():
+            check_clips(model, cfg.INPUT.CLIP.LENGTH, size)
     if batch:
         check_batch(model.train(), cfg, batch, sizes["INPUT.SIZE_TRAIN"])
     return model
+
+
+@torch.no_grad()
+def check_clips(model: VVIBaseline, frames: int, size: tuple[int, int]) -> None:
+    """Raise InputError if the temporal part refuses the maps, or gives no vector for each clip.
+
+    Args:
+        model: a model on the meta device, in evaluation mode.
+        frames: of a clip.
+        size: height and width of a frame.
+    """
+    clips = torch.empty(3 * frames, 3, *size, device="meta")
+    modalities = torch.zeros(3, dtype=torch.long, device="meta")
+    try:
+        model.extract(model.backbone.stems[0](clips), frames, modalities)
+    except InputError:
+        raise
+    except Exception as error:  # an operation without shapes
+        logger.debug("no shapes on the meta device: %s", error)
 
 
 def check_batch(model: nn.Module, cfg: CfgNode, batch: int, size: tuple[int, int]) -> None:

@@ -8,6 +8,7 @@ from fastreid.config import CfgNode
 from torch import Tensor, nn
 
 from plugins.config import check_value
+from plugins.modeling.precision import no_autocast
 from plugins.modeling.temporal.gem import P_MAX, P_MIN, generalized_mean
 
 
@@ -45,7 +46,7 @@ class GeMPooling(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Turn maps (B, T, C, h, w), not negative, into features (B, T, C), float32."""
         # Half precision would round x^p to 0 or to 1.
-        with torch.autocast(maps.device.type, enabled=False):
+        with no_autocast(maps.device):
             cells = maps.float().flatten(0, 1).flatten(2).transpose(1, 2)  # (B T, h w, C)
             pooled = generalized_mean(cells, self.p.clamp(P_MIN, P_MAX))
         return pooled.unflatten(0, maps.shape[:2])

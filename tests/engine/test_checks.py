@@ -172,6 +172,7 @@ def test_a_loss_that_fastreids_own_architecture_would_pass_over_is_refused():
 def test_a_size_is_refused_if_and_only_if_the_real_network_cannot_take_it(backbone, size):
     config, name, depth = backbone
     opts = ["MODEL.BACKBONE.NAME", name, "MODEL.BACKBONE.DEPTH", depth, "MODEL.DEVICE", "cpu"]
+    opts += ["MODEL.TEMPORAL.NAME", "TemporalMean"]  # which takes maps of any size
     cfg = setup_cfg(str(config), [*opts, "MODEL.BACKBONE.PRETRAIN", "False"])
     backbone = build_model(with_counts(cfg)).backbone.eval()
     arguments = (torch.zeros(2),) if name == "build_two_stream_backbone" else ()

@@ -1,5 +1,7 @@
 """A part of a user's own that takes other arguments is told before any data is read."""
 
+import re
+
 import pytest
 from torch import nn
 
@@ -88,6 +90,44 @@ def test_a_part_that_takes_other_arguments_is_named(registry, key, part, message
     cfg = setup_cfg(str(CONFIG), [*changes, key, part.__name__])
     with pytest.raises(InputError, match=rf"^{key}: {part.__name__}.*{message}.*; expected \w+\("):
         check_model(cfg, {}, 0)
+
+
+class OfFrames(nn.Module):
+    def __init__(self, cfg):
+        super().__init__()
+
+    def forward(self, maps):
+        return maps.mean(dim=(3, 4))
+
+
+class OfBatch(OfFrames):
+    def forward(self, maps):
+        return maps.mean(dim=(0, 1, 3, 4))
+
+
+class Number(OfFrames):
+    def forward(self, maps):
+        return 3
+
+
+@pytest.mark.parametrize(
+    ("part", "found"), [(OfFrames, "(3, 4, 512)"), (OfBatch, "(512,)"), (Number, "int")]
+)
+def test_a_temporal_part_that_gives_no_vector_for_each_clip_is_named(part, found, monkeypatch):
+    monkeypatch.setitem(TEMPORAL._obj_map, part.__name__, part)
+    changes = ["MODEL.META_ARCHITECTURE", "VVIBaseline", "INPUT.CLIP.LENGTH", "4"]
+    cfg = setup_cfg(str(CONFIG), [*changes, "MODEL.TEMPORAL.NAME", part.__name__])
+    message = rf"^MODEL.TEMPORAL.NAME {part.__name__}: gives {re.escape(found)} for maps \(3, 4, "
+    with pytest.raises(InputError, match=message + r".*; expected \(3, 512\)$"):
+        check_model(cfg, {"INPUT.SIZE_TRAIN": (64, 32)}, 0)
+
+
+def test_cells_that_do_not_fit_in_a_map_are_told():
+    cfg = setup_cfg(
+        str(CONFIG), ["MODEL.TEMPORAL.NAME", "STIG", "MODEL.TEMPORAL.STIG.STRIPES", "40"]
+    )
+    with pytest.raises(InputError, match=r"STRIPES: 40 stripes do not fit in maps of 4 rows"):
+        check_model(cfg, {"INPUT.SIZE_TRAIN": (64, 32)}, 0)
 
 
 def test_parts_that_fit_are_left_alone(monkeypatch):

@@ -13,6 +13,7 @@ from fastreid.config import CfgNode, configurable
 from fastreid.modeling.heads import EmbeddingHead
 from torch import Tensor, nn
 
+from plugins.modeling.precision import no_autocast
 from plugins.registry import HEADS
 
 # Prefixes of the names of the relation's and of the frames' training outputs.
@@ -151,7 +152,7 @@ class VideoHead(EmbeddingHead):
             In training the dict above, (B, classes) and (B, C or R); else (B, D). All float32.
         """
         # The margin classifiers take an arc cosine, which half precision turns into NaN.
-        with torch.autocast(features.device.type, enabled=False):
+        with no_autocast(features.device):
             features = features.float()
             if features.dim() == 3:
                 assert targets is not None, "frames are classified in training only"

@@ -9,6 +9,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from plugins.errors import InputError
 from plugins.modeling.backbones.two_stream import STAGES, TwoStreamBackbone
 from plugins.modeling.temporal.base import CenteredPart
 
@@ -43,6 +44,9 @@ def aggregate(
 
     Returns:
         (B, C + R), or (B, T, C + R).
+
+    Raises:
+        InputError: a temporal part gives something else.
     """
     source = temporal.source if isinstance(temporal, CenteredPart) else LAST
     stages = dict(earlier or {})
@@ -59,6 +63,25 @@ def aggregate(
     method = temporal.frame_features if per_frame else temporal
     part = cast(Callable[..., Tensor], method)
     if not isinstance(temporal, CenteredPart):
-        return part(last_maps)
+        return _checked(part(last_maps), last_maps, temporal, 2 if per_frame else 1)
     assert modalities is not None, f"{type(temporal).__name__} needs the modalities of the clips"
     return part(last_maps, modalities, source_maps)
+
+
+def _checked(features: object, maps: Tensor, temporal: nn.Module, leading: int) -> Tensor:
+    """Return the features of a part, which may be a user's, if they are one vector for each clip.
+
+    Args:
+        features: what the part gave.
+        maps: (B, T, C, h, w), which it took.
+        temporal: the part.
+        leading: 1 for vectors of clips, 2 for those of frames.
+    """
+    if isinstance(features, Tensor) and features.shape[:-1] == maps.shape[:leading]:
+        return features
+    found = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+    raise InputError(
+        f"MODEL.TEMPORAL.NAME {type(temporal).__name__}: gives {found} for maps "
+        f"{tuple(maps.shape)} of (clips, frames, channels, height, width); expected "
+        f"{(*maps.shape[:leading], maps.shape[2])}"
+    )

@@ -21,6 +21,7 @@ from plugins.modeling.losses.base import key_of
 from plugins.modeling.meta_arch.aggregate import aggregate
 from plugins.modeling.meta_arch.frame_level import check_frame_level, frame_batch
 from plugins.modeling.pooling import MeanPooling, build_pooling
+from plugins.modeling.precision import no_autocast
 from plugins.modeling.style_variation import StyleVariation
 from plugins.registry import BACKBONE, HEADS, META_ARCH, TEMPORAL, lookup
 
@@ -251,7 +252,7 @@ class VVIBaseline(nn.Module):
             for name, output in outputs.items()
             if name.startswith(RELATION)
         }
-        with torch.autocast(self.device.type, enabled=False):
+        with no_autocast(self.device):
             losses: dict[str, Tensor] = {
                 key_of(loss): loss(outputs, targets, modalities) for loss in self.loss_functions
             }

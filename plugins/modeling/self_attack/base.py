@@ -9,6 +9,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from plugins.modeling.precision import no_autocast
 from plugins.modeling.self_attack.labels import Labels
 
 # L_A by name, of attacked maps.
@@ -103,6 +104,6 @@ def map_gradient(maps: Tensor, losses: Losses) -> Tensor:
     """Compute the gradient of the sum of the losses at maps (N, C, h, w); same shape, float32."""
     point = maps.detach().float().requires_grad_(True)
     # In float32: half precision rounds gradients this small to 0.
-    with torch.enable_grad(), torch.autocast(maps.device.type, enabled=False):
+    with torch.enable_grad(), no_autocast(maps.device):
         (gradient,) = torch.autograd.grad(cast(Tensor, sum(losses(point).values())), point)
     return gradient

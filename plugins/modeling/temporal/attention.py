@@ -1,9 +1,9 @@
 """Temporal attention, after Gao and Nevatia, arXiv 1805.02104: some frames weigh more."""
 
-import torch
 from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
+from plugins.modeling.precision import no_autocast
 from plugins.modeling.temporal.base import CenteredPart
 from plugins.modeling.temporal.modality_norm import ModalityNorm
 from plugins.modeling.temporal.watch import Watch
@@ -42,7 +42,7 @@ class TemporalAttention(CenteredPart):
         self, maps: Tensor, modalities: Tensor, source_maps: Tensor | None = None
     ) -> Tensor:
         """Turn maps (B, T, C, h, w) of clips of modalities (B,) into (B, T, C), float32."""
-        with torch.autocast(maps.device.type, enabled=False):
+        with no_autocast(maps.device):
             frames, centered = self.centered_frames(maps, modalities)
             weights = self.score(centered).softmax(dim=1) * frames.shape[1]  # (B, T, 1), mean 1
             if self.is_watched:

@@ -5,6 +5,7 @@ from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
 from plugins.config import check_value
+from plugins.modeling.precision import no_autocast
 from plugins.registry import TEMPORAL
 
 # At 100 the result is at least 0.98 of the maximum for clips of up to 7 frames.
@@ -55,6 +56,6 @@ class TemporalGeM(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Turn maps (B, T, C, h, w), not negative, into features (B, C), float32."""
         # Half precision would round x^p to 0 or to 1.
-        with torch.autocast(maps.device.type, enabled=False):
+        with no_autocast(maps.device):
             frames = maps.float().mean(dim=(-2, -1))  # (B, T, C)
             return generalized_mean(frames, self.p.clamp(P_MIN, P_MAX))

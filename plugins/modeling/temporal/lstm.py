@@ -4,6 +4,7 @@ import torch
 from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
+from plugins.modeling.precision import no_autocast
 from plugins.modeling.temporal.base import CenteredPart
 from plugins.modeling.temporal.modality_norm import ModalityNorm
 from plugins.modeling.temporal.watch import Watch
@@ -52,7 +53,7 @@ class TemporalLSTM(CenteredPart):
         self, maps: Tensor, modalities: Tensor, source_maps: Tensor | None = None
     ) -> Tensor:
         """Turn maps (B, T, C, h, w) of clips of modalities (B,) into (B, T, C), float32."""
-        with torch.autocast(maps.device.type, enabled=False):
+        with no_autocast(maps.device):
             frames, centered = self.centered_frames(maps, modalities)
             residual = self.residual(run_lstm(self.lstm, centered))
             if self.is_watched:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from plugins.errors import InputError
 from plugins.modeling.diagnostics import log_scalar
+from plugins.modeling.precision import no_autocast
 from plugins.modeling.temporal.base import CenteredPart
 from plugins.modeling.temporal.cells import cell_means, frame_changes, source_channels, with_first
 from plugins.modeling.temporal.lstm import run_lstm
@@ -158,7 +159,7 @@ class STIG(CenteredPart):
     ) -> Tensor:
         """See CenteredPart; returns (B, T, C + R), float32."""
         # Differences of neighboring frames are small: half precision would round them away.
-        with torch.autocast(maps.device.type, enabled=False):
+        with no_autocast(maps.device):
             source_maps = maps if source_maps is None else source_maps
             cells = cell_means(source_maps.float(), self.rows, self.columns)
             changes = self.described_changes(cells, modalities)  # (B, T, K, D)

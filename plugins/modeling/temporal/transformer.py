@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from plugins.config import check_value
 from plugins.errors import InputError
+from plugins.modeling.precision import no_autocast
 from plugins.modeling.temporal.base import CenteredPart
 from plugins.modeling.temporal.modality_norm import ModalityNorm
 from plugins.modeling.temporal.watch import Watch
@@ -85,7 +86,7 @@ class TemporalTransformer(CenteredPart):
         self, maps: Tensor, modalities: Tensor, source_maps: Tensor | None = None
     ) -> Tensor:
         """Turn maps (B, T, C, h, w) of clips of modalities (B,) into (B, T, C), float32."""
-        with torch.autocast(maps.device.type, enabled=False):
+        with no_autocast(maps.device):
             frames, centered = self.centered_frames(maps, modalities)
             tokens = self.token(centered)  # (B, T, D)
             tokens = tokens + sinusoids(tokens.shape[1], tokens.shape[2], tokens.device)
