@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from fastreid.config import CfgNode
 from fastreid.evaluation import DatasetEvaluator
 from fastreid.utils import comm
@@ -20,7 +19,7 @@ from plugins.evaluation.ranking import RankingResult, evaluate_distances, evalua
 from plugins.evaluation.rerank import check_parameters, rerank
 from plugins.evaluation.scores import RANKS, mean_scores, scores
 from plugins.evaluation.side import Side
-from plugins.evaluation.views import average_clips, options_suffix
+from plugins.evaluation.views import item_features, options_suffix
 from plugins.protocol import Direction, Trial
 from plugins.registry import EVALUATOR
 
@@ -78,6 +77,7 @@ class VVIEvaluator(DatasetEvaluator):
                 TEST asks for a part of fastreid's evaluator that this one lacks.
         """
         self.check_config(cfg)
+        self.cfg = cfg
         self.metric = cfg.TEST.METRIC
         self.several_clips = cfg.TEST.CLIPS != 1
         self.options = options_suffix(cfg)
@@ -176,9 +176,7 @@ class VVIEvaluator(DatasetEvaluator):
         number = int((counts > 0).sum()) if self.several_clips else len(rows)
         assert number == self.num_items, f"expected {self.num_items} items, found {number}"
         assert len(counts) == self.num_items and counts.all(), "an item is missing"
-        features = average_clips(features, rows, counts)
-        if self.several_clips and self.metric == "cosine":
-            features = F.normalize(features, dim=1)
+        features = item_features(features, rows, counts, self.cfg)
         check_finite(features)
         labels = [ids.new_empty(self.num_items).index_copy_(0, rows, ids) for ids in (pids, camids)]
         self.collected = Side(features, *labels)

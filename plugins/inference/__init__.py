@@ -1,0 +1,16 @@
+"""Use a trained model: features, search, thresholds."""
+
+from plugins.inference.embedder import Embedder
+from plugins.inference.features import Features
+from plugins.inference.gallery import Gallery, compare
+from plugins.inference.lists import RankedLists
+from plugins.inference.sources import Labels
+
+__all__ = [
+    "Embedder",
+    "Features",
+    "Gallery",
+    "Labels",
+    "RankedLists",
+    "compare",
+]
