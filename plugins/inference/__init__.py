@@ -5,6 +5,7 @@ from plugins.inference.features import Features
 from plugins.inference.gallery import Gallery, compare
 from plugins.inference.lists import RankedLists
 from plugins.inference.sources import Labels
+from plugins.inference.threshold import find_threshold
 
 __all__ = [
     "Embedder",
@@ -13,4 +14,5 @@ __all__ = [
     "Labels",
     "RankedLists",
     "compare",
+    "find_threshold",
 ]

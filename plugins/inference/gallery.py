@@ -90,7 +90,7 @@ class Gallery:
         if not gone.any():
             close = ", ".join(closest_names(str(wanted), np.unique(column).tolist())[:3])
             raise InputError(f"no {kind} {wanted!r} in the gallery; nearest: {close or 'none'}")
-        self.index.remove_ids(np.flatnonzero(gone).astype(np.int64))
+        self.index.remove_ids(faiss.IDSelectorBatch(np.flatnonzero(gone).astype(np.int64)))
         self.items = self.items.select(~gone)
         return int(gone.sum())
 

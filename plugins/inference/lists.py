@@ -6,7 +6,7 @@ Legend: Q queries, k items of a list.
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,10 @@ class RankedLists:
     distances: np.ndarray
     metric: str
     direction: str = ""
+
+    def named(self, direction: str) -> "RankedLists":
+        """Return the same lists as those of a direction."""
+        return replace(self, direction=direction)
 
     def names(self, query: int) -> list[str]:
         """Return the names in the list of a query, by its row."""

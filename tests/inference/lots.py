@@ -5,14 +5,13 @@ import numpy as np
 from plugins.inference import Features
 
 
-def lot(number, seed, prefix, *, levels=1000, features=None, people=6, weights="w"):
-    """``number`` items; few ``levels`` of an entry make ties, and equal features."""
+def lot(number, seed, prefix, *, pool=1000, features=None, people=6, weights="w"):
+    """``number`` items; a ``pool`` of few different features makes ties."""
     generator = np.random.default_rng(seed)
     if features is None:
-        features = generator.integers(1, levels + 1, size=(number, 8)).astype(np.float32)
-        features = features.astype(np.float32)
-        if levels > 10:  # length 1, as a network gives them
-            features /= np.linalg.norm(features, axis=1, keepdims=True)
+        different = generator.normal(size=(pool, 8)).astype(np.float32)
+        different /= np.linalg.norm(different, axis=1, keepdims=True)
+        features = different[generator.integers(pool, size=number)]
     return Features(
         features=features,
         name=np.array([f"{prefix}{row}" for row in range(number)]),

@@ -40,11 +40,11 @@ def brute_force(query, gallery, top, metric, junk):
     top=st.integers(1, 40),
     metric=st.sampled_from(["cosine", "euclidean"]),
     junk=st.sampled_from(["none", "camera"]),
-    levels=st.sampled_from([2, 3, 1000]),
+    pool=st.sampled_from([2, 9, 1000]),
 )
-@settings(max_examples=60)
-def test_a_search_is_brute_force_with_ties(seed, top, metric, junk, levels):
-    query, gallery = lot(5, seed, "q", levels=levels), lot(60, seed + 1, "g", levels=levels)
+@settings(max_examples=40)
+def test_a_search_is_brute_force_with_ties(seed, top, metric, junk, pool):
+    query, gallery = lot(5, seed, "q"), lot(60, seed + 1, "g", pool=pool)
     found = Gallery(gallery, metric).search(query, top, junk=junk)
     expected = brute_force(query, gallery, top, metric, junk)
     assert [row[row >= 0].tolist() for row in found.rows] == expected
@@ -150,7 +150,7 @@ def test_two_items_are_compared():
     first, second = items.select([0]), items.select([1])
     expected = 1 - float(items.features[0] @ items.features[1])
     assert compare(first, second) == pytest.approx(expected, abs=1e-6)
-    assert compare(first, first) == 0
+    assert compare(first, first) == pytest.approx(0, abs=1e-7)
     with pytest.raises(InputError, match="2 items to compare; expected one"):
         compare(first, items.select([0, 1]))
 
@@ -170,7 +170,7 @@ def test_mistakes_are_named(tmp_path):
         gallery.search(lot(1, 0, "q"), junk="cam")
     with pytest.raises(InputError, match="top 0: expected 1 or more"):
         gallery.search(lot(1, 0, "q"), 0)
-    with pytest.raises(InputError, match=r"TEST\.METRIC: manhattan"):
+    with pytest.raises(InputError, match=r"TEST\.METRIC: 'manhattan'"):
         Gallery(lot(1, 0, "q"), "manhattan")
     path = tmp_path / "g.npz"
     gallery.save(path)
