@@ -119,10 +119,8 @@ class Embedder:
         if split not in choices:
             raise InputError(f"split {split!r}; expected one of {', '.join(choices)}")
         data = build_dataset(name, "the data set", cfg=self.cfg)
-        query, gallery = data.query, data.gallery
-        if split != TEST:
-            query, gallery = ([] if split == "gallery" else getattr(data, split)), []
-            gallery = data.gallery if split == "gallery" else []
+        query = data.train if split == "train" else data.query if split != "gallery" else []
+        gallery = data.gallery if split in ("gallery", TEST) else []
         items = [*query, *gallery]
         if not items:
             raise InputError(f"{name}: its split {split} is empty")
