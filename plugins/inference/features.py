@@ -3,8 +3,8 @@
 Legend: N items, D feature length.
 
 An ``.npz`` file holds the arrays ``features``, ``name``, ``path``, ``person``, ``camera``,
-``modality`` and ``about``, JSON in UTF-8; it holds no pickled object. A ``.parquet`` file holds
-them as columns, and ``about`` as metadata.
+``modality`` and ``about``, which is JSON in UTF-8 with the schema and its version; it holds no
+pickled object. A ``.parquet`` file holds them as columns, and ``about`` as metadata.
 """
 
 import io
@@ -21,7 +21,7 @@ from plugins.errors import InputError
 from plugins.utils.io import read_bytes, write_atomically
 from plugins.utils.names import list_names
 
-FORMAT, VERSION = "fastreid-plugins: features", 1
+SCHEMA, VERSION = "fastreid-plugins/features", 1
 NAMES = ("name", "path", "person", "camera", "modality")
 ENDINGS = (".npz", ".parquet")
 PYARROW = "Parquet needs pyarrow: pip install pyarrow"
@@ -178,8 +178,8 @@ def to_parquet(items: Features) -> bytes:
 
 
 def about_text(items: Features) -> bytes:
-    """Write ``about`` as JSON, with the format and its version."""
-    about = {"format": FORMAT, "version": VERSION, **items.about}
+    """Write ``about`` as JSON, with the schema and its version."""
+    about = {"schema": SCHEMA, "version": VERSION, **items.about}
     return json.dumps(about, ensure_ascii=False).encode()
 
 
@@ -200,10 +200,10 @@ def read(path: Path) -> Features:
             f"{path}: expected features, found a damaged file or one of another kind "
             f"({type(error).__name__})"
         ) from error
-    kind, version = about.pop("format", None), about.pop("version", None)
-    if (kind, version) != (FORMAT, VERSION):
+    kind, version = about.pop("schema", None), about.pop("version", None)
+    if (kind, version) != (SCHEMA, VERSION):
         raise InputError(
-            f"{path}: format {kind!r}, version {version!r}; expected {FORMAT!r}, {VERSION}"
+            f"{path}: schema {kind!r}, version {version!r}; expected {SCHEMA!r}, {VERSION}"
         )
     if columns.keys() != {"features", *NAMES}:
         raise InputError(f"{path}: has the columns {sorted(columns)}; expected features, {NAMES}")
