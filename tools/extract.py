@@ -66,8 +66,8 @@ def main(args: argparse.Namespace) -> None:
     """Load the model, compute, save."""
     from plugins.errors import InputError, require_output
     from plugins.inference import Embedder, Labels
-    from plugins.inference.embedder import remove_parts
     from plugins.inference.features import ending_of
+    from plugins.inference.parts import remove_parts
     from plugins.inference.sources import read_list
 
     index, shards = shard = shard_of(args.shard)

@@ -78,8 +78,9 @@ def main(args: argparse.Namespace) -> None:
         gallery.save(args.save_gallery)
         print(f"{args.save_gallery}: {len(gallery)} items")
     if args.compare:
-        pair = [gallery.items.select([gallery.items.row_of(name)]) for name in args.compare]
-        print(f"{' and '.join(args.compare)}: distance {compare(*pair, gallery.metric):.6f}")
+        one, other = (gallery.items.select([gallery.items.row_of(n)]) for n in args.compare)
+        distance = compare(one, other, gallery.metric)
+        print(f"{' and '.join(args.compare)}: distance {distance:.6f}")
     if not args.out:
         return
     items = gallery.items

@@ -3,8 +3,8 @@
 from plugins.inference.embedder import Embedder
 from plugins.inference.features import Features
 from plugins.inference.gallery import Gallery, compare
+from plugins.inference.items import Labels
 from plugins.inference.lists import RankedLists
-from plugins.inference.sources import Labels
 from plugins.inference.threshold import find_threshold
 
 __all__ = [

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,9 +27,10 @@ from plugins.errors import InputError
 from plugins.evaluation.views import item_features, viewed
 from plugins.inference import sources
 from plugins.inference.features import Features
-from plugins.inference.parts import Parts, items_digest, joined
+from plugins.inference.items import Clip, Labels
+from plugins.inference.parts import Parts, items_digest, joined, shard_rows
+from plugins.inference.readers import VideoReader, array_clips, is_video
 from plugins.inference.run import describe_network, input_size, open_run
-from plugins.inference.sources import Clip, Labels
 from plugins.utils.locks import hold
 
 logger = logging.getLogger(__name__)
@@ -193,7 +193,7 @@ class Embedder:
             InputError: an array is of another type or shape.
         """
         names = [str(number) for number in range(len(arrays))] if names is None else names
-        clips, read = sources.array_clips(arrays, names)
+        clips, read = array_clips(arrays, names)
         return self._extract(self._source(clips, labels or Labels(), "arrays", read))
 
     def _own(
@@ -205,8 +205,8 @@ class Embedder:
     ) -> Source:
         if folder and (text := sources.describe_passed_over(folder, clips)):
             logger.warning("%s: %s", folder, text)
-        videos = [clip.path for clip in clips if sources.is_video(clip.path)]
-        read = sources.VideoReader(videos, frame_decoder(self.cfg))
+        videos = [clip.path for clip in clips if is_video(clip.path)]
+        read = VideoReader(videos, frame_decoder(self.cfg))
         source = self._source(clips, labels or Labels(), about, read)
         shown = source.dataset.clip_paths()
         read.keep(shown)
@@ -302,43 +302,7 @@ class Embedder:
                     features, rows = [], []
 
 
-def shard_rows(number: int, shard: tuple[int, int], batch: int) -> tuple[int, int]:
-    """Return the first item of a shard and that behind its last; shards are cut between batches.
-
-    Args:
-        number: N.
-        shard: (i, n), i from 0.
-        batch: B.
-
-    Raises:
-        InputError: there is no such shard, or it would be empty.
-
-    >>> shard_rows(100, (1, 3), 16)
-    (32, 64)
-    """
-    index, shards = shard
-    if not 0 <= index < shards:
-        raise InputError(f"shard {index}/{shards}: expected I/N with I from 0 to N - 1")
-    batches = -(-number // batch)
-    if shards > batches:
-        raise InputError(
-            f"shard {index}/{shards}: {number} items are {batches} batches of {batch} "
-            f"(TEST.IMS_PER_BATCH); expected at most {batches} shards"
-        )
-    first, last = (batch * (batches * edge // shards) for edge in (index, index + 1))
-    return first, min(last, number)
-
-
 def unit(features: Tensor) -> Tensor:
     """Give features (N, D) length 1; those that have it up to rounding keep their bits."""
     lengths = features.double().norm(dim=1, keepdim=True)
     return torch.where((lengths - 1).abs() <= UNIT, features, F.normalize(features, dim=1))
-
-
-def remove_parts(folder: str | os.PathLike) -> None:
-    """Remove the folder of an extraction whose features are saved."""
-    folder = Path(folder)
-    for file in folder.iterdir() if folder.is_dir() else ():
-        file.unlink()
-    with contextlib.suppress(OSError):
-        folder.rmdir()

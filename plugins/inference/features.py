@@ -133,7 +133,8 @@ def join(parts: Sequence[Features], names: Sequence[str]) -> Features:
             f"{', '.join(names)}: {len(double)} names come twice, the first {double[0]}; expected "
             "each item once"
         )
-    return Features(**columns, about=first.about)
+    about = {key: value for key, value in first.about.items() if key != "shard"}
+    return Features(**columns, about=about if len(parts) > 1 else first.about)
 
 
 def require_same_network(first: Features, other: Features, name: str, other_name: str) -> None:

@@ -155,7 +155,9 @@ class Gallery:
         values = np.full(rows.shape, np.inf, dtype=np.float32)
         left = np.arange(len(query))
         count = min(top + EXTRA, len(self))
-        norm = norm_of_all(torch.from_numpy(query.features), torch.from_numpy(self.items.features))
+        norm = 1.0
+        if self.metric == "euclidean":
+            norm = norm_of_all(*map(torch.from_numpy, (query.features, self.items.features)))
         while len(left) and len(self):
             indexed = self._indexed(query.features[left])
             scores, found = self.index.search(indexed, count)

@@ -1,8 +1,10 @@
-"""Keep what an extraction has done, so that an interrupted one goes on where it stopped.
+"""Cut an extraction into shards and parts, so that an interrupted one goes on where it stopped.
 
-Legend: M clips of a part, D feature length.
+Legend: N items, B items of a batch, M clips of a part, D feature length.
 """
 
+import contextlib
+import os
 from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
@@ -84,3 +86,39 @@ def joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Join parts to the features and the rows of all clips."""
     features, rows = zip(*parts, strict=True)
     return torch.cat(features), torch.cat(rows)
+
+
+def shard_rows(number: int, shard: tuple[int, int], batch: int) -> tuple[int, int]:
+    """Return the first item of a shard and that behind its last; shards are cut between batches.
+
+    Args:
+        number: N.
+        shard: (i, n), i from 0.
+        batch: B.
+
+    Raises:
+        InputError: there is no such shard, or it would be empty.
+
+    >>> shard_rows(100, (1, 3), 16)
+    (32, 64)
+    """
+    index, shards = shard
+    if not 0 <= index < shards:
+        raise InputError(f"shard {index}/{shards}: expected I/N with I from 0 to N - 1")
+    batches = -(-number // batch)
+    if shards > batches:
+        raise InputError(
+            f"shard {index}/{shards}: {number} items are {batches} batches of {batch} "
+            f"(TEST.IMS_PER_BATCH); expected at most {batches} shards"
+        )
+    first, last = (batch * (batches * edge // shards) for edge in (index, index + 1))
+    return first, min(last, number)
+
+
+def remove_parts(folder: str | os.PathLike) -> None:
+    """Remove the folder of an extraction whose features are saved."""
+    folder = Path(folder)
+    for file in folder.iterdir() if folder.is_dir() else ():
+        file.unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()

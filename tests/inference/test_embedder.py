@@ -14,7 +14,8 @@ from PIL import Image
 from plugins.data.datasets import HITSZVCM
 from plugins.errors import InputError
 from plugins.inference import Embedder, Features, Labels
-from plugins.inference.embedder import PART, remove_parts, shard_rows
+from plugins.inference.embedder import PART
+from plugins.inference.parts import remove_parts, shard_rows
 from plugins.utils.images import read_image
 from tests.inference.runs import clip_run, evaluated_features, stock_run
 
