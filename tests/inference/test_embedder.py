@@ -17,7 +17,7 @@ from plugins.inference import Embedder, Features, Labels
 from plugins.inference.embedder import PART
 from plugins.inference.parts import remove_parts, shard_rows
 from plugins.utils.images import read_image
-from tests.inference.runs import clip_run, evaluated_features, stock_run
+from tests.helpers.run_folders import clip_run, evaluated_features, stock_run
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
 

@@ -13,7 +13,7 @@ from plugins.evaluation import Side, ranked_lists
 from plugins.evaluation.rerank import rerank
 from plugins.inference import Features, Gallery, compare
 from plugins.inference.lists import COLUMNS
-from tests.inference.lots import lot
+from tests.helpers.lots import lot
 
 
 def brute_force(query, gallery, top, metric, junk):

@@ -12,8 +12,8 @@ import pytest
 
 from plugins.data.datasets import HITSZVCM
 from plugins.inference import Features, Gallery
-from tests.engine.small import ROOT, environment
-from tests.inference.runs import clip_run
+from tests.helpers.run_folders import clip_run
+from tests.helpers.small_runs import ROOT, environment
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from plugins.config import setup_cfg
-from tests.engine.small import CONFIG, options
-from tests.robustness.small import MARKET, save_weights
+from tests.helpers.small_market import MARKET, save_weights
+from tests.helpers.small_runs import CONFIG, options
 
 STOCK = ["INPUT.SIZE_TEST", "[32,16]", "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0"]
 
