@@ -44,7 +44,7 @@ class VideoReader:
             videos: their frames are called "VIDEO#INDEX".
             decode_file: picture file -> (3, h, w) uint8.
         """
-        self._read_file = decode_file
+        self._decode_picture = decode_file
         self._needed: dict[str, set[int]] = {video: set() for video in videos}
         self._video, self._frames = "", dict[int, Tensor]()
 
@@ -59,7 +59,7 @@ class VideoReader:
         """Return a frame (3, h, w) uint8, RGB."""
         video, _, index = frame.rpartition("#")
         if video not in self._needed:
-            return self._read_file(frame)
+            return self._decode_picture(frame)
         if video != self._video:
             self._video, self._frames = video, dict(self._decode(video))
         return self._frames[int(index)]
