@@ -37,8 +37,8 @@ setup(
         "gdown>=5",
     ],
     extras_require={
-        "parquet": ["pyarrow>=14"],  # ManifestDataset reads Parquet with it, CSV without
-        "video": ["av>=15"],  # tools/extract_frames.py
+        "parquet": ["pyarrow>=14"],  # manifests and features in Parquet
+        "video": ["av>=15"],  # tools/extract_frames.py, tools/extract.py
         "diffusion": ["diffusers>=0.42"],  # tools/balance_data.py
         "checks": ["foolbox>=3.3.4"],  # HopSkipJump in plugins/attacks
         "onnx": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],  # tools/export_onnx.py

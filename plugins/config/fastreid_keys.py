@@ -243,6 +243,11 @@ FASTREID_KEYS: dict[str, Key] = {
     "TEST.IMS_PER_BATCH": Key(64, "Items of a test batch, on all ranks together.", least=1),
     "TEST.METRIC": Key("cosine", "Distance between features.", choices=("cosine", "euclidean")),
     "TEST.FLIP.ENABLED": Key(False, "Whether a feature is the mean with that of mirrored images."),
+    "TEST.ROC.ENABLED": Key(
+        False,
+        "Whether rows that are not re-ranked also hold the share of pairs of one person that is "
+        "accepted where 1e-4, 1e-3 and 1e-2 of the pairs of two people are (TAR@FAR).",
+    ),
     "TEST.PRECISE_BN.ENABLED": Key(
         False, "Whether training recomputes BatchNorm's statistics before each evaluation."
     ),

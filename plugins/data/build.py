@@ -117,7 +117,11 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> tuple[DeviceLoader, Re
 
 
 def build_test_clips(
-    cfg: CfgNode, query: Sequence, gallery: Sequence, directions: Mapping[str, Direction]
+    cfg: CfgNode,
+    query: Sequence,
+    gallery: Sequence,
+    directions: Mapping[str, Direction],
+    read: Callable[[str], Tensor] | None = None,
 ) -> ClipDataset:
     """Build the clips of query + gallery as the config tests them.
 
@@ -126,6 +130,7 @@ def build_test_clips(
         query: items of a data set.
         gallery: items of the same set.
         directions: directions of the set.
+        read: frame -> (3, h, w) uint8; None for :func:`frame_reader`.
 
     Raises:
         InputError: from the transforms, the frame cache or the corruption; or TEST.CLIPS is
@@ -141,7 +146,7 @@ def build_test_clips(
         sampling=clip_sampling(cfg),
         stride=cfg.INPUT.CLIP.STRIDE,
         order=cfg.INPUT.CLIP.ORDER,
-        read=frame_reader(cfg, is_train=False),
+        read=read or frame_reader(cfg, is_train=False),
         corruption=build_corruption(cfg, items, len(query), directions, datasets_root()),
     )
 

@@ -9,13 +9,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from plugins.data.datasets.base import ReidDataset
-from plugins.data.datasets.image_set import ImageSet
-from plugins.data.datasets.tracklet import MODALITIES, SPLITS, Tracklet, as_tracklet
+from plugins.data.datasets.own_names import named
+from plugins.data.datasets.tracklet import MODALITIES, SPLITS, Tracklet
 from plugins.data.datasets.unlisted import describe_unlisted, find_unlisted
-from plugins.data.datasets.wrapped import innermost
 from plugins.data.frames import read_frame
 from plugins.errors import InputError
 from plugins.protocol import SEARCHABLE, can_search, without_answer
+from plugins.utils.names import natural_order
 from plugins.utils.processes import worker_processes
 
 SHORTEST_SIDE = 16  # pixels; networks of this field reduce a frame by 16
@@ -39,31 +39,16 @@ class Complaint(NamedTuple):
 
 
 def read_splits(data: ReidDataset) -> Splits:
-    """List the tracklets of each split; an image is a tracklet of one frame.
-
-    fastreid's training sets, also inside another set, put their name before a person's number. It
-    is removed, so that people can be compared between splits. Test people and cameras that are text
-    get their names back.
-    """
-    inner = innermost(data)
-    splits = {split: [as_tracklet(item) for item in getattr(data, split)] for split in SPLITS}
-    if not isinstance(inner, ImageSet):
-        return splits
-    prefix = f"{getattr(inner.images, 'dataset_name', '')}_"
-    for split, items in splits.items():
-        if split != "train" and inner.people:
-            items = [item._replace(pid=inner.people[int(item.pid)]) for item in items]
-        if split != "train" and inner.cameras:
-            items = [item._replace(camid=inner.cameras[int(item.camid)]) for item in items]
-        splits[split] = [item._replace(pid=str(item.pid).removeprefix(prefix)) for item in items]
-    return splits
+    """List the tracklets of each split, with own names; an image is a tracklet of one frame."""
+    return {split: [named(data, item) for item in getattr(data, split)] for split in SPLITS}
 
 
 def count_cells(splits: Splits) -> list[list]:
     """Count the rows [split, modality, camera, people, tracklets, frames] that occur."""
     rows = []
     for split, items in splits.items():
-        for modality, camid in sorted({(item.modality, item.camid) for item in items}):
+        cells = {(item.modality, str(item.camid)) for item in items}
+        for modality, camid in sorted(cells, key=lambda cell: (cell[0], natural_order(cell[1]))):
             cell = [item for item in items if (item.modality, item.camid) == (modality, camid)]
             people = len({item.pid for item in cell})
             frames = sum(len(item.img_paths) for item in cell)

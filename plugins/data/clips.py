@@ -172,6 +172,15 @@ class ClipDataset(Dataset):
         return torch.Generator().manual_seed(index)
 
     @property
+    def clip_rows(self) -> list[int]:
+        """Return the row of the item of each clip in testing."""
+        return [row for row, _ in self._clips]
+
+    def clip_paths(self) -> set[str]:
+        """Return the files that the clips in testing show."""
+        return {self.items[row].img_paths[frame] for row, frames in self._clips for frame in frames}
+
+    @property
     def num_classes(self) -> int:
         """Return the number of people."""
         return len(self._labels)

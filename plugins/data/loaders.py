@@ -7,7 +7,7 @@ Legend: B clips of T frames of 3 x H x W.
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -118,7 +118,9 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def make_loader(cfg: CfgNode, dataset: ClipDataset, batch_sampler: Sampler) -> DeviceLoader:
+def make_loader(
+    cfg: CfgNode, dataset: ClipDataset, batch_sampler: Sampler | Sequence[list[int]]
+) -> DeviceLoader:
     """Make a loader for MODEL.DEVICE; see ``loader_workers``."""
     device = torch.device(cfg.MODEL.DEVICE)
     loader = DataLoader(

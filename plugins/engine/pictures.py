@@ -7,7 +7,7 @@ import torch
 from fastreid.config import CfgNode
 
 from plugins.data.datasets.base import ReidDataset
-from plugins.data.datasets.tracklet import as_tracklet
+from plugins.data.datasets.own_names import named
 from plugins.engine.output_folder import PICTURES
 from plugins.evaluation import VVIEvaluator, ranked_lists
 from plugins.utils.pictures import HOW_CHOSEN, RankedRow, choose_queries, draw_ranked_clips
@@ -41,7 +41,7 @@ def draw_rankings(
     """
     folder = Path(cfg.OUTPUT_DIR, subfolder)
     folder.mkdir(parents=True, exist_ok=True)
-    items = [as_tracklet(item) for item in (*dataset.query, *dataset.gallery)]
+    items = [named(dataset, item) for item in (*dataset.query, *dataset.gallery)]
     assert evaluator.collected is not None, "the evaluator has not run"
     for name, direction in dataset.directions().items():
         queries, gallery = (torch.as_tensor(side) for side in direction.trials[0])

@@ -30,7 +30,9 @@ GRID_BITS = 26
 TIE = 1e-6
 
 
-def distances(queries: Tensor, gallery: Tensor, metric: str) -> Tensor:
+def distances(
+    queries: Tensor, gallery: Tensor, metric: str, largest_norm: float | None = None
+) -> Tensor:
     """Compute the distance of each query to each gallery item.
 
     Args:
@@ -38,11 +40,19 @@ def distances(queries: Tensor, gallery: Tensor, metric: str) -> Tensor:
         gallery: (G, D), finite.
         metric: "cosine" for 1 - cos, or "euclidean" for the *squared* Euclidean distance, both as
             in fastreid's ``build_dist``.
+        largest_norm: of all features of a search, if these are a part of them, so that Euclidean
+            distances are those of the whole; None for that of these.
 
     Returns:
         (Q, G) float32.
     """
-    return torch.cat(list(distance_blocks(queries, gallery, metric, CHUNK)))
+    return torch.cat(list(distance_blocks(queries, gallery, metric, CHUNK, largest_norm)))
+
+
+def norm_of_all(*features: Tensor) -> float:
+    """Return the largest norm of a row of any (N, D), for the grid of Euclidean distances."""
+    norms = [x.to(torch.float64).norm(dim=1).clamp_min_(1e-12) for x in features]
+    return max(torch.cat(norms).tolist(), default=1.0)
 
 
 def on_cosine_grid(features: Tensor) -> Tensor:
@@ -55,16 +65,21 @@ def on_cosine_grid(features: Tensor) -> Tensor:
     return _round_to_grid(features, largest_norm=1.0)
 
 
-def distance_blocks(queries: Tensor, gallery: Tensor, metric: str, chunk: int) -> Iterator[Tensor]:
+def distance_blocks(
+    queries: Tensor,
+    gallery: Tensor,
+    metric: str,
+    chunk: int,
+    largest_norm: float | None = None,
+) -> Iterator[Tensor]:
     """Yield the rows of ``distances`` as (C, G) blocks."""
     check_value("TEST.METRIC", metric)
     if metric == "cosine":
         queries, gallery = on_cosine_grid(queries), on_cosine_grid(gallery)
     else:
         queries, gallery = (x.to(torch.float64, copy=True) for x in (queries, gallery))
-        norms = [x.norm(dim=1, keepdim=True).clamp_min_(1e-12) for x in (queries, gallery)]
-        largest_norm = max(torch.cat(norms).flatten().tolist(), default=1.0)
-        queries, gallery = (_round_to_grid(x, largest_norm) for x in (queries, gallery))
+        largest = norm_of_all(queries, gallery) if largest_norm is None else largest_norm
+        queries, gallery = (_round_to_grid(x, largest) for x in (queries, gallery))
     for rows in queries.split(chunk):
         products = rows @ gallery.T
         if metric == "cosine":

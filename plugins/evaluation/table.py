@@ -7,12 +7,14 @@ from typing import Any
 from tabulate import tabulate
 
 from plugins.errors import InputError
+from plugins.evaluation.verification import RATES, column
 from plugins.utils.names import closest_names
 from plugins.utils.values import shortened
 
 COLUMNS = (
     *("Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mAP-std", "mINP", "metric"),
-    *("success@1", "success@5", "success@10", "success@20", "queries"),
+    *("success@1", "success@5", "success@10", "success@20"),
+    *(*map(column, RATES), "queries"),
 )
 
 

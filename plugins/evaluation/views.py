@@ -61,6 +61,23 @@ def average_clips(features: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
     return (sums / counts[:, None]).float()
 
 
+def item_features(features: Tensor, rows: Tensor, counts: Tensor, cfg: CfgNode) -> Tensor:
+    """Turn the features of clips into those of their items, as TEST.CLIPS and TEST.METRIC say.
+
+    Args:
+        features: (M, D) float32, of M clips.
+        rows: (M,) int64, the item of each clip.
+        counts: (N,) int64, the number of clips of each item, 1 or more.
+        cfg: of the run.
+
+    Returns:
+        (N, D) float32; means over several clips have length 1 if the metric is cosine.
+    """
+    features = average_clips(features, rows, counts)
+    several = cfg.TEST.CLIPS != 1 and cfg.TEST.METRIC == "cosine"
+    return F.normalize(features, dim=1) if several else features
+
+
 def options_suffix(cfg: CfgNode) -> str:
     """Say for the name of a result how the options of TEST differ from their defaults.
 

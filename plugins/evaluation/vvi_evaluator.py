@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from fastreid.config import CfgNode
 from fastreid.evaluation import DatasetEvaluator
 from fastreid.utils import comm
@@ -20,13 +19,14 @@ from plugins.evaluation.ranking import RankingResult, evaluate_distances, evalua
 from plugins.evaluation.rerank import check_parameters, rerank
 from plugins.evaluation.scores import RANKS, mean_scores, scores
 from plugins.evaluation.side import Side
-from plugins.evaluation.views import average_clips, options_suffix
+from plugins.evaluation.verification import accept_rates
+from plugins.evaluation.views import item_features, options_suffix
 from plugins.protocol import Direction, Trial
 from plugins.registry import EVALUATOR
 
 logger = logging.getLogger(__name__)
 
-UNSUPPORTED = ("AQE", "ROC")
+UNSUPPORTED = ("AQE",)
 
 
 class SearchedTrial(NamedTuple):
@@ -69,8 +69,8 @@ class VVIEvaluator(DatasetEvaluator):
         """Prepare for one data set.
 
         Args:
-            cfg: the evaluator reads TEST.METRIC, TEST.RERANK, TEST.CLIPS, and TEST.FLIP for the
-                names of the results.
+            cfg: the evaluator reads TEST.METRIC, TEST.RERANK, TEST.ROC, TEST.CLIPS, and TEST.FLIP
+                for the names of the results.
             dataset: its ``query + gallery`` will be processed.
 
         Raises:
@@ -78,6 +78,7 @@ class VVIEvaluator(DatasetEvaluator):
                 TEST asks for a part of fastreid's evaluator that this one lacks.
         """
         self.check_config(cfg)
+        self.cfg = cfg
         self.metric = cfg.TEST.METRIC
         self.several_clips = cfg.TEST.CLIPS != 1
         self.options = options_suffix(cfg)
@@ -99,7 +100,8 @@ class VVIEvaluator(DatasetEvaluator):
         for name in UNSUPPORTED:
             if cfg.TEST[name].ENABLED:
                 raise InputError(
-                    f"TEST.{name}.ENABLED: True; expected False, as there are only FLIP and RERANK"
+                    f"TEST.{name}.ENABLED: True; expected False, as there are only FLIP, RERANK "
+                    "and ROC"
                 )
         check_value("TEST.METRIC", cfg.TEST.METRIC)
         if cfg.TEST.RERANK.ENABLED:
@@ -133,9 +135,10 @@ class VVIEvaluator(DatasetEvaluator):
         """Score every direction.
 
         Returns:
-            On the main process ``scores`` of each direction, averaged over its trials, by its name
-            + ``options_suffix``; those of re-ranked lists by that name + "+rerank"; and "metric",
-            the mean "metric" without re-ranking. In other processes an empty dict.
+            On the main process the entries of each direction, averaged over its trials, by its name
+            + ``options_suffix``: its ``scores``, and with TEST.ROC ``accept_rates``; the scores of
+            re-ranked lists by that name + "+rerank"; and "metric", the mean "metric" without
+            re-ranking. In other processes an empty dict.
 
         Raises:
             InputError: a feature is not finite, or a trial has no query with a positive.
@@ -157,7 +160,11 @@ class VVIEvaluator(DatasetEvaluator):
                     rankings = [search(direction, trial) for trial in direction.trials]
                 except InputError as error:
                     raise InputError(f"{name}: {error}") from error
-                block = mean_scores([scores(ranking) for ranking in rankings])
+                blocks = [scores(ranking) for ranking in rankings]
+                if self.cfg.TEST.ROC.ENABLED and not suffix:
+                    for block, trial in zip(blocks, direction.trials, strict=True):
+                        block |= self.verify(direction, trial)
+                block = mean_scores(blocks)
                 self.rankings[name + suffix] = rankings[0]
                 row = name + self.options + suffix
                 results[row] = block
@@ -176,9 +183,7 @@ class VVIEvaluator(DatasetEvaluator):
         number = int((counts > 0).sum()) if self.several_clips else len(rows)
         assert number == self.num_items, f"expected {self.num_items} items, found {number}"
         assert len(counts) == self.num_items and counts.all(), "an item is missing"
-        features = average_clips(features, rows, counts)
-        if self.several_clips and self.metric == "cosine":
-            features = F.normalize(features, dim=1)
+        features = item_features(features, rows, counts, self.cfg)
         check_finite(features)
         labels = [ids.new_empty(self.num_items).index_copy_(0, rows, ids) for ids in (pids, camids)]
         self.collected = Side(features, *labels)
@@ -210,6 +215,10 @@ class VVIEvaluator(DatasetEvaluator):
             cmc=direction.cmc,
             max_rank=max(RANKS),
         )
+
+    def verify(self, direction: Direction, trial: Trial) -> dict[str, float]:
+        """Compute the true accept rates of one trial (TEST.ROC)."""
+        return accept_rates(*self.sides(trial), metric=self.metric, junk=direction.junk)
 
     def rerank(self, direction: Direction, trial: Trial) -> RankingResult:
         """Score one trial of a direction after k-reciprocal re-ranking (TEST.RERANK)."""

@@ -26,7 +26,7 @@ import numpy as np
 from scipy import stats
 from scipy.optimize import brentq
 
-from plugins.robustness.statistics import CONFIDENCE, resampled_counts
+from plugins.utils.resampling import CONFIDENCE, resampled_counts
 
 POWER = 0.8
 # A smaller p-value counts as 0; far below it scipy has no quantiles.

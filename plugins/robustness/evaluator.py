@@ -302,7 +302,7 @@ class RobustEvaluator(VVIEvaluator):
     def _exported(self, name: str, task: RetrievalTask) -> AttackedSet:
         assert self.clip_rows is not None, "nothing was evaluated"
         folder = Path(self.cfg.ATTACK.SAVE_IMAGES, self._stem(name, task))
-        return AttackedSet(folder, self.cfg, self.items, self.clip_rows)
+        return AttackedSet(folder, self.cfg, self.items, self.clip_rows, self.dataset)
 
     def _stem(self, name: str, task: RetrievalTask) -> str:
         return f"{self.name}_{task.name}_{name}".replace(" ", "_")

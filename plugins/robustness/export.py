@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from fastreid.config import CfgNode
@@ -24,7 +25,8 @@ from torch import Tensor
 from plugins.attacks.budget import warn_once
 from plugins.attacks.projections import to_uint8
 from plugins.data.datasets.manifest import COLUMNS
-from plugins.data.datasets.tracklet import MODALITIES, as_tracklet, is_image
+from plugins.data.datasets.own_names import named
+from plugins.data.datasets.tracklet import MODALITIES, is_image
 from plugins.data.frames import read_frame
 from plugins.errors import InputError
 from plugins.robustness.task import RetrievalTask
@@ -41,7 +43,14 @@ class AttackedSet:
         manifest: path of the manifest, which is written last.
     """
 
-    def __init__(self, folder: Path, cfg: CfgNode, items: Sequence[tuple], clip_rows: Tensor):
+    def __init__(
+        self,
+        folder: Path,
+        cfg: CfgNode,
+        items: Sequence[tuple],
+        clip_rows: Tensor,
+        dataset: Any = None,
+    ):
         """Prepare; nothing is written yet.
 
         Args:
@@ -49,10 +58,12 @@ class AttackedSet:
             cfg: config, of which INPUT.CLIP.LENGTH and TEST.CLIPS are read.
             items: query + gallery.
             clip_rows: (M,) int64, the row of each test clip.
+            dataset: set of the items, by whose own names people and cameras are listed; None for
+                its numbers.
         """
         self._folder, self.manifest = folder, folder / "manifest.csv"
         self._images = is_image(items[0])
-        self._items = [as_tracklet(item) for item in items]
+        self._items = [named(dataset, item) for item in items]
         self._length = 1 if self._images else cfg.INPUT.CLIP.LENGTH
         self._whole_tracklets = cfg.TEST.CLIPS == 0
         self._clips = clip_rows.bincount(minlength=len(items)).tolist()

@@ -16,6 +16,7 @@ from torch import Tensor
 from plugins.attacks import Adapter, Attack, Guides, build_attack
 from plugins.attacks.black_box.transfer import Transferred
 from plugins.attacks.features import preserved_random_state
+from plugins.data.datasets.own_names import camera_name, person_name
 from plugins.data.datasets.tracklet import as_tracklet
 from plugins.data.datasets.training_people import TrainingPeople
 from plugins.robustness.attack_rows import GuidedBatches, RunsOnBatches, attack_rows
@@ -245,6 +246,14 @@ class AttackRunner:
     def camids(self) -> Tensor:
         """(Q,) cameras of the rows, on the CPU."""
         return self.task.camids[self.rows].cpu()
+
+    def person_name(self, label: int) -> str:
+        """Return the data set's own name of a person."""
+        return person_name(self.direction.evaluator.dataset, label)
+
+    def camera_name(self, label: int) -> str:
+        """Return the data set's own name of a camera."""
+        return camera_name(self.direction.evaluator.dataset, label)
 
     def forward_change(self) -> float:
         """Compare two forward passes of one batch; return 0 for a deterministic model."""

@@ -6,13 +6,11 @@ Legend: Q queries, C clusters of them, N features of length D.
 import itertools
 from statistics import NormalDist
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-RESAMPLES = 2000
-CONFIDENCE = 0.95
+from plugins.utils.resampling import CONFIDENCE, percentiles, resampled_counts
 
 
 def bootstrap_interval(values: Tensor, clusters: Tensor, seed: int = 0) -> tuple[float, float]:
@@ -36,20 +34,7 @@ def bootstrap_interval(values: Tensor, clusters: Tensor, seed: int = 0) -> tuple
     sums = sums.index_add(0, member, values.double())
     counts = resampled_counts(len(sums), seed)
     means = (counts @ sums) / (counts @ member.bincount().double())
-    tail = (1 - CONFIDENCE) / 2
-    low, high = means.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    return low, high
-
-
-def resampled_counts(number: int, seed: int) -> Tensor:
-    """Draw ``number`` of ``number`` clusters with replacement; count how often each is drawn.
-
-    Returns:
-        (RESAMPLES, number) float64.
-    """
-    generator = np.random.default_rng(seed)
-    counts = generator.multinomial(number, np.full(number, 1 / number), size=RESAMPLES)
-    return torch.from_numpy(counts).double()
+    return percentiles(means)
 
 
 def wilson_interval(share: float, number: int) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """Names that people write: the closest known ones, and short lists of them for messages."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -36,3 +37,13 @@ def join_choices(choices: Sequence[object]) -> str:
     """
     *most, last = map(str, choices)
     return f"{', '.join(most)} or {last}" if most else last
+
+
+def natural_order(name: str) -> list[tuple[int, int, str]]:
+    """Return a key that sorts names as people do: by whole numbers where they have digits.
+
+    >>> sorted(["10.jpg", "9.jpg", "D2"], key=natural_order)
+    ['9.jpg', '10.jpg', 'D2']
+    """
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]

@@ -377,8 +377,7 @@ def test_any_name_survives_a_manifest(tmp_path, rows):
         for number, (person, camera, modality, split, length) in enumerate(rows)
     ]
     manifest.write_index(tmp_path, items)
-    table = str(tmp_path / "manifest.csv")
-    found = read_items(ManifestDataset(root=str(tmp_path)), table)
+    found = read_items(ManifestDataset(root=str(tmp_path)))
     assert found == [
         item._replace(files=tuple(f"{tmp_path}/{file}" for file in item.files))
         for split in SPLITS

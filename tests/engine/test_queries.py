@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from plugins.config import setup_cfg
+from plugins.data.datasets.own_names import item_names
 from plugins.engine import Trainer
 from plugins.engine.checkpoint import Checkpointer
-from plugins.engine.queries import item_names
 from plugins.evaluation import Evaluation, pack_queries, read_queries
 from tests.helpers.small_market import save_weights
 from tests.helpers.small_runs import CONFIG, ROOT, options, train
@@ -120,7 +120,7 @@ def test_names_start_at_the_folder_of_all_data_sets_and_are_told_apart(tmp_path)
         (f"{tmp_path}/datasets-else/2.jpg", 8, 2),
         (f"{tmp_path}/other/3.jpg", 8, 2),
     ]
-    names = item_names(items, str(root))
+    names = item_names(None, items, str(root))
     outside = [f"{tmp_path}/datasets-else/2.jpg", f"{tmp_path}/other/3.jpg"]
     assert names["path"].tolist() == ["A/1.jpg", "A/1.jpg#2", *outside]
     assert names["person"].tolist() == ["7", "7", "8", "8"]

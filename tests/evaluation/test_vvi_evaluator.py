@@ -285,7 +285,7 @@ def test_a_wrong_parameter_of_reranking_is_named_before_anything_is_run():
         reranked(K2=0)
 
 
-@pytest.mark.parametrize("name", ["AQE", "ROC"])
+@pytest.mark.parametrize("name", ["AQE"])
 def test_what_only_fastreids_evaluator_can_do_is_refused(name):
     cfg = default_cfg()
     cfg.TEST[name].ENABLED = True

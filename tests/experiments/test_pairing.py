@@ -155,3 +155,21 @@ def test_where_a_seed_has_other_queries_its_people_are_its_own():
 def test_a_metric_that_is_not_there_is_named(metric, message):
     with pytest.raises(InputError, match=message):
         compare([results(rows_of(1))], [results(rows_of(2))], metric)
+
+
+def test_people_who_were_numbers_before_are_the_same_people():
+    """So results from before and after a set kept its own names can be paired, seed by seed."""
+    ours, theirs = (rows_of(seed) for seed in (1, 2))
+    numbers = {name: str(n) for n, name in enumerate(sorted({*ours[0].person.tolist()})[::-1])}
+
+    def renamed(rows):
+        return [
+            replace(row, person=np.array([numbers[name] for name in row.person])) for row in rows
+        ]
+
+    expected = compare([results(ours)] * 2, [results(theirs)] * 2, "mAP")
+    found = compare([results(ours), results(renamed(ours))], [results(theirs)] * 2, "mAP")
+    assert found == expected
+    merged = [replace(row, person=np.full(len(row.person), "one")) for row in theirs]
+    with pytest.raises(InputError, match="person of "):
+        compare([results(ours)], [results(merged)], "mAP")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from plugins.data.datasets import HITSZVCM
-from plugins.engine.queries import item_names
+from plugins.data.datasets.own_names import item_names
 from plugins.errors import InputError
 from plugins.evaluation import Evaluation, read_queries, write_queries
 from plugins.experiments import (
@@ -317,7 +317,7 @@ def test_the_same_people_at_another_site_are_the_same_queries(tmp_path):
         render_layout(HITSZ_VCM, root / HITSZ_VCM.folder, settings)
         data = HITSZVCM(root=str(root))
         items = [*data.query, *data.gallery]
-        found.append((item_names(items, str(root)), Path(items[0].img_paths[0]).read_bytes()))
+        found.append((item_names(data, items, str(root)), Path(items[0].img_paths[0]).read_bytes()))
     (names, picture), (others, elsewhere) = found
     for name in ("path", "person", "camera"):
         assert names[name].tolist() == others[name].tolist()

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from plugins.data.checks import check_unlisted
 from plugins.data.conversion import bupt_campus, hitsz_vcm, manifest
 from plugins.data.conversion.item import Item, Plan, read_items
-from plugins.data.datasets.build import build_dataset, datasets_root
+from plugins.data.datasets.build import build_dataset
 from plugins.data.datasets.tracklet import SPLITS
 from plugins.data.outside import require_outside
 from plugins.errors import InputError
@@ -65,7 +65,7 @@ def convert(name: str, target: str, out: Path, cfg: CfgNode, placement: str = "c
     out = Path(os.path.abspath(out))
     require_new(out)
     data = build_dataset(name, "the data set", cfg=cfg)
-    items = read_items(data, os.path.join(datasets_root(), cfg.DATASETS.MANIFEST.FILE))
+    items = read_items(data)
     require_outside("--out", out, [*data.train, *data.query, *data.gallery])
     layout = TARGETS[target]
     plan = layout.plan(items)
@@ -74,7 +74,7 @@ def convert(name: str, target: str, out: Path, cfg: CfgNode, placement: str = "c
         place_frames(plan, draft, placement)
         layout.write_index(draft, plan.items)
         copy = layout.open_set(draft)
-        check_copy(plan, read_items(copy, str(draft / manifest.TABLE)), draft)
+        check_copy(plan, read_items(copy), draft)
     losses = plan.losses + compare_directions(data.directions(), copy.directions())
     losses += [complaint.text for complaint in check_unlisted(data)]
     if generated := sum(len(getattr(data, split)) for split in SPLITS) - len(items):

@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 from plugins.data.checks import read_splits
 from plugins.data.datasets.base import ReidDataset
-from plugins.data.datasets.image_set import ImageSet
-from plugins.data.datasets.manifest import ManifestDataset, read_table
+from plugins.data.datasets.bupt_campus import CAMERAS, BUPTCampus
 from plugins.data.datasets.tracklet import SPLITS
 from plugins.data.datasets.wrapped import OuterDataset, innermost
 from plugins.errors import InputError
@@ -45,13 +44,11 @@ class Plan(NamedTuple):
     losses: list[str]
 
 
-def read_items(data: ReidDataset, table: str = "") -> list[Item]:
+def read_items(data: ReidDataset) -> list[Item]:
     """List the items of train, query and gallery, in this order, without generated tracklets.
 
     Args:
-        data: a data set of any reader.
-        table: path of the table if ``data`` is a manifest, or a set around one; its people and
-            cameras keep the names of the table.
+        data: a data set of any reader; its people and cameras keep their own names.
 
     Raises:
         InputError: somebody is both in train and in test; or ``data`` is a HeldOutPeople, which
@@ -62,20 +59,13 @@ def read_items(data: ReidDataset, table: str = "") -> list[Item]:
         raise InputError(
             f"{type(inner).__name__}: it numbers people anew; expected the data set inside it"
         )
-    people: list[str] = []
-    cameras: list[str] = []
-    if isinstance(inner, ManifestDataset):
-        rows = list(read_table(table))
-        people, cameras = (
-            sorted({getattr(row, name) for row in rows}) for name in ("person", "camera")
-        )
-    # fastreid puts its set's name before the people and the cameras of training.
-    prefix = f"{inner.images.dataset_name}_" if isinstance(inner, ImageSet) else ""
+    numbers = CAMERAS if isinstance(inner, BUPTCampus) else {}
     items = [
         Item(
             split,
-            people[int(tracklet.pid)] if people else str(tracklet.pid),
-            cameras[int(tracklet.camid)] if cameras else str(tracklet.camid).removeprefix(prefix),
+            str(tracklet.pid),
+            # A layout of BUPTCampus takes the numbers of its cameras.
+            str(numbers[str(tracklet.camid)] if numbers else tracklet.camid),
             tracklet.modality,
             tracklet.img_paths,
         )

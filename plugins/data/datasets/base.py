@@ -65,6 +65,17 @@ class ReidDataset:
             "V2I": Direction((Trial(visible, infrared),)),
         }
 
+    def person_name(self, label: int | str) -> str:
+        """Return the set's own name of a person, from the label that an item of any list has.
+
+        Labels are for tensors; a set that numbers people says here who they are.
+        """
+        return str(label)
+
+    def camera_name(self, label: int | str) -> str:
+        """Return the set's own name of a camera, likewise."""
+        return str(label)
+
     def rows(self) -> Trial:
         """Return the int64 rows of ``query`` and of ``gallery`` in ``query + gallery``."""
         rows = np.arange(len(self.query) + len(self.gallery), dtype=np.int64)

@@ -132,6 +132,10 @@ class BUPTCampus(ReidDataset):
             (root,), files, lambda path: translated in path[len(root) :], by_pattern=False
         )
 
+    def camera_name(self, label: int | str) -> str:
+        """Return the name in the index files, such as LS3."""
+        return next(name for name, number in CAMERAS.items() if number == label)
+
     def directions(self) -> dict[str, Direction]:
         """Search I2V and V2I, where there are rows, with the protocol in the name: "I2V full".
 

@@ -35,12 +35,14 @@ class Layout(NamedTuple):
         known: makes ``Folders.known`` for a reader.
         name: pattern of the person and the camera in a file's name; empty if the reader's pattern
             takes whole numbers.
+        first_camera: number of the camera that the reader calls 0.
     """
 
     folders: tuple[str, ...] = FOLDERS
     by_pattern: bool = True
     known: Callable[[Any], Callable[[str], bool]] = lambda reader: lambda path: False
     name: str = ""
+    first_camera: int = 0
 
 
 def _validation_files(reader: fastreid_sets.MSMT17) -> Callable[[str], bool]:
@@ -60,17 +62,17 @@ PERSON_CAMERA = r"(?<![^\W_])(-?\d+)_c(\d+)"
 # A pool from which lists take some files: none of its files is missing in a list.
 POOL = Layout(folders=(), by_pattern=False, known=lambda reader: lambda path: True)
 LAYOUTS: dict[Any, Layout] = {
-    fastreid_sets.Market1501: Layout(known=_junk, name=PERSON_CAMERA),
-    fastreid_sets.DukeMTMC: Layout(name=PERSON_CAMERA),
-    fastreid_sets.VeRi: Layout(name=PERSON_CAMERA),
-    fastreid_sets.MSMT17: Layout(by_pattern=False, known=_validation_files),
+    fastreid_sets.Market1501: Layout(known=_junk, name=PERSON_CAMERA, first_camera=1),
+    fastreid_sets.DukeMTMC: Layout(name=PERSON_CAMERA, first_camera=1),
+    fastreid_sets.VeRi: Layout(name=PERSON_CAMERA, first_camera=1),
+    fastreid_sets.MSMT17: Layout(by_pattern=False, known=_validation_files, first_camera=1),
     fastreid_sets.cuhkSYSU: Layout(("data_dir",)),
     fastreid_sets.SAIVT: Layout(("train_path/cropped_images",)),
     # The infrared cameras, 3 and 6, are left out.
     fastreid_sets.SYSU_mm: Layout(tuple(f"train_path/cam{camera}" for camera in (1, 2, 4, 5))),
     # A list, of which people below 11001 are left out.
     fastreid_sets.AirportALERT: Layout((), by_pattern=False),
-    fastreid_sets.CUHK03: Layout((), by_pattern=False),
+    fastreid_sets.CUHK03: Layout((), by_pattern=False, first_camera=1),
     fastreid_sets.VehicleID: POOL,
     fastreid_sets.VeRiWild: POOL,
 }
@@ -105,6 +107,11 @@ def missing_part(reader: Any, root: str) -> str:
 def layout_of(reader: ImageDataset) -> Layout:
     """Return the layout of a reader, or of the reader that it extends, or the usual layout."""
     return next((LAYOUTS[kind] for kind in type(reader).__mro__ if kind in LAYOUTS), Layout())
+
+
+def first_camera(reader: ImageDataset) -> int:
+    """Return the number that the files of a reader's first camera have."""
+    return layout_of(reader).first_camera
 
 
 def image_folders(reader: ImageDataset, files: list[str]) -> Folders:

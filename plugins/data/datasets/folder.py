@@ -23,6 +23,10 @@ class FolderDataset(ImageDataset):
     as macOS's ``._01_1.jpg``, are passed over. The first people, by sorted folder names, train; the
     others are tested: pictures of the first camera, by name, are the queries, the other pictures
     the gallery.
+
+    Attributes:
+        person_names: names of the people, in the order of their numbers.
+        camera_names: likewise.
     """
 
     dataset_name = "folder"
@@ -79,6 +83,7 @@ class FolderDataset(ImageDataset):
             )
         super().__init__(train, query, gallery, combineall=combineall)
         self._folder = folder
+        self.person_names, self.camera_names = list(people), cameras
 
     def folders(self) -> Folders:
         """Return the folder of the set."""

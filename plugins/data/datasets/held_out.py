@@ -12,6 +12,8 @@ from fastreid.config import CfgNode
 from plugins.data.datasets.base import Items, ReidDataset
 from plugins.data.datasets.build import build_dataset
 from plugins.data.datasets.galleries import group_rows, seeded_galleries
+from plugins.data.datasets.image_set import CAMERA, PERSON
+from plugins.data.datasets.own_names import camera_name, person_name
 from plugins.data.datasets.tracklet import (
     INFRARED,
     VISIBLE,
@@ -74,13 +76,30 @@ class HeldOutPeople(OuterDataset):
         sampled = sample_people(self._searchable, len(people), keys)
         held = [item for item in real if item[1] in sampled]
         split = split_groups(held, keys.SEED) if self._one_modality else split_modalities(held)
-        query, gallery = number_images(*split) if is_image(held[0]) else split
+        self._labels: tuple[list, list] | None = None
+        if is_image(held[0]):
+            self._labels, split = number_images(*split)
+        query, gallery = split
         train = [item for item in self._base.train if item[1] not in sampled]
         super().__init__(train, query, gallery)
 
     def directions(self) -> dict[str, Direction]:
         """Search I2V and V2I, or Q2G, by the rules of the set's direction of that name."""
         return held_out_directions(self.query, self.gallery, self._one_modality, self._rules)
+
+    def person_name(self, label: int | str) -> str:
+        """Return the name that the set inside gives the person."""
+        return person_name(self._base, self._label_inside(label, PERSON))
+
+    def camera_name(self, label: int | str) -> str:
+        """Return the name that the set inside gives the camera."""
+        return camera_name(self._base, self._label_inside(label, CAMERA))
+
+    def _label_inside(self, label: int | str, field: int) -> int | str:
+        """Return the training label of the set inside; held-out images are numbered anew."""
+        if self._labels is None or isinstance(label, str):
+            return label
+        return self._labels[field - PERSON][int(label)]
 
     def folders(self) -> Folders:
         """Return the folders of the set inside, whose test items are left out by intent."""
@@ -201,12 +220,17 @@ def split_groups(items: Items, seed: int) -> tuple[list, list]:
     return query, [item for row, item in enumerate(items) if row not in drawn]
 
 
-def number_images(query: Items, gallery: Items) -> tuple[list, list]:
-    """Replace the names that fastreid gives training people and cameras by numbers."""
+def number_images(query: Items, gallery: Items) -> tuple[tuple[list, list], tuple[list, list]]:
+    """Replace the names that fastreid gives training people and cameras by numbers.
+
+    Returns:
+        ((names of the people, names of the cameras), both in the order of their numbers;
+        (query, gallery))
+    """
     images = [*query, *gallery]
     people, cameras = (number_sorted(image[field] for image in images) for field in (1, 2))
     numbered = [(path, people[pid], cameras[camid]) for path, pid, camid, *_ in images]
-    return numbered[: len(query)], numbered[len(query) :]
+    return (list(people), list(cameras)), (numbered[: len(query)], numbered[len(query) :])
 
 
 def check_held_out(cfg: CfgNode) -> None:

@@ -7,7 +7,7 @@ from numbers import Real
 from fastreid.data.datasets.bases import ImageDataset
 
 from plugins.data.datasets.base import ReidDataset
-from plugins.data.datasets.fastreid_sets import image_folders
+from plugins.data.datasets.fastreid_sets import first_camera, image_folders
 from plugins.data.datasets.tracklet import number_sorted
 from plugins.data.datasets.unlisted import Folders
 from plugins.errors import InputError
@@ -46,6 +46,26 @@ class ImageSet(ReidDataset):
         self.people, (query, gallery) = number_text(PERSON, query, gallery)
         self.cameras, (query, gallery) = number_text(CAMERA, query, gallery)
         super().__init__(train, query, gallery)
+
+    def person_name(self, label: int | str) -> str:
+        """Return the name or number that the set's files have."""
+        of_reader = getattr(self.images, "person_names", [])
+        return self._own_name(label, self.people or of_reader, of_reader)
+
+    def camera_name(self, label: int | str) -> str:
+        """Return the name or number that the set's files have; fastreid counts cameras from 0."""
+        of_reader = getattr(self.images, "camera_names", [])
+        name = self._own_name(label, self.cameras or of_reader, of_reader)
+        if not (self.cameras or of_reader) and name.isdecimal():
+            return str(int(name) + first_camera(self.images))
+        return name
+
+    def _own_name(self, label: int | str, of_test: Sequence[str], of_train: Sequence[str]) -> str:
+        """Return a name by its number; training labels begin with the set's name."""
+        if not isinstance(label, str):
+            return of_test[int(label)] if of_test else str(label)
+        name = label.removeprefix(f"{getattr(self.images, 'dataset_name', '')}_")
+        return of_train[int(name)] if of_train and name.isdecimal() else name
 
     def directions(self) -> dict[str, Direction]:
         """Let all queries search the whole gallery (Q2G), as fastreid's own evaluator does.

@@ -75,6 +75,9 @@ class ManifestDataset(ReidDataset):
             for train in (True, False)
         )
         check_people_differ(trained, tested)
+        self._people, self._cameras = (
+            list(number_sorted(getattr(row, name) for row in rows)) for name in ("person", "camera")
+        )
         items: dict[str, Items] = {**group(rows, os.path.dirname(path))}
         if all(row.modality == MODALITIES[VISIBLE] and not row.tracklet for row in rows):
             items = {split: [as_image(item) for item in items[split]] for split in SPLITS}
@@ -84,6 +87,14 @@ class ManifestDataset(ReidDataset):
     def options(cls, cfg: CfgNode) -> dict:
         """Read DATASETS.MANIFEST."""
         return {"file": cfg.DATASETS.MANIFEST.FILE}
+
+    def person_name(self, label: int | str) -> str:
+        """Return the name in the table."""
+        return self._people[int(label)]
+
+    def camera_name(self, label: int | str) -> str:
+        """Return the name in the table."""
+        return self._cameras[int(label)]
 
     def directions(self) -> dict[str, Direction]:
         """Search I2V and V2I, if the table has queries and a gallery for them.

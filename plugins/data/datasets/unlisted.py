@@ -72,7 +72,7 @@ def find_unlisted(folders: Folders) -> list[str]:
     unlisted = []
     # A missing folder holds nothing; the reader of the listed files reports that they are gone.
     roots = filter(os.path.isdir, map(os.path.abspath, folders.roots))
-    for folder, names in _walk(roots, folders.deep):
+    for folder, names in walk_folders(roots, folders.deep):
         for name in set(names) - listed[os.path.realpath(folder)]:
             path = os.path.join(folder, name)
             if PICTURE.search(name) and not name.startswith(".") and not folders.known(path):
@@ -80,7 +80,7 @@ def find_unlisted(folders: Folders) -> list[str]:
     return sorted(unlisted)
 
 
-def _walk(roots: Iterable[str], deep: bool) -> Iterator[tuple[str, list[str]]]:
+def walk_folders(roots: Iterable[str], deep: bool) -> Iterator[tuple[str, list[str]]]:
     """Yield each folder once, with the names of its files; links to folders are followed."""
     seen = set()
 

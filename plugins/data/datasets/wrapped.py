@@ -6,6 +6,7 @@ from typing import Any
 from fastreid.config import CfgNode
 
 from plugins.data.datasets.base import Items, ReidDataset
+from plugins.data.datasets.own_names import camera_name, person_name
 from plugins.data.datasets.unlisted import Folders
 from plugins.errors import InputError
 from plugins.protocol import Direction
@@ -59,6 +60,14 @@ class WrappedDataset(OuterDataset):
     def directions(self) -> dict[str, Direction]:
         """Return the directions of the set inside."""
         return self.base.directions()
+
+    def person_name(self, label: int | str) -> str:
+        """Return the name that the set inside gives the person."""
+        return person_name(self.base, label)
+
+    def camera_name(self, label: int | str) -> str:
+        """Return the name that the set inside gives the camera."""
+        return camera_name(self.base, label)
 
     def folders(self) -> Folders:
         """Return the folders of the set inside; this set leaves items out by intent."""

@@ -100,7 +100,10 @@ def cameras(runner: AttackRunner) -> Verdict:
     low = min(shares, key=lambda camera: shares[camera])
     high = max(shares, key=lambda camera: shares[camera])
     gap = 100 * (shares[high] - shares[low])
-    explanation = f"Worst-case Rank-1 differs by {gap:.1f} points between cameras {low} and {high}."
+    explanation = (
+        f"Worst-case Rank-1 differs by {gap:.1f} points between cameras {runner.camera_name(low)} "
+        f"and {runner.camera_name(high)}."
+    )
     return Verdict(PASS if gap <= UNEVEN else WARN, explanation, gap, "points")
 
 

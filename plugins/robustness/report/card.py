@@ -20,7 +20,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -84,8 +84,8 @@ def make_card(runner: AttackRunner, level: str, dataset: str) -> dict:
         },
         "worst": summarize(runner, runner.worst_scores()),
         "curve": make_curve(runner),
-        "people": break_down(runner, runner.guides.pids.cpu()),
-        "cameras": break_down(runner, runner.camids),
+        "people": break_down(runner, runner.guides.pids.cpu(), runner.person_name),
+        "cameras": break_down(runner, runner.camids, runner.camera_name),
         "checks": checks,
         "cost": {
             "forwards": sum(each.forwards for each in costs),
@@ -145,12 +145,21 @@ def make_curve(runner: AttackRunner) -> dict:
     }
 
 
-def break_down(runner: AttackRunner, groups: Tensor) -> list[dict]:
-    """Compute clean and worst-case Rank-1 in percent of each person or camera (Q,), worst first."""
+def break_down(runner: AttackRunner, groups: Tensor, name_of: Callable[[int], str]) -> list[dict]:
+    """Compute clean and worst-case Rank-1 in percent of each person or camera (Q,), worst first.
+
+    Each has its "id", the number that tensors have, and its "name" in the data set.
+    """
     clean = share_by(groups, runner.clean_scores.hit)
     worst = share_by(groups, runner.worst_scores().hit)
     rows = [
-        {"id": group, "queries": number, "clean": 100 * clean[group][0], "worst": 100 * share}
+        {
+            "id": group,
+            "name": name_of(group),
+            "queries": number,
+            "clean": 100 * clean[group][0],
+            "worst": 100 * share,
+        }
         for group, (share, number) in worst.items()
     ]
     return sorted(rows, key=lambda row: row["worst"])

@@ -1,0 +1,18 @@
+"""Use a trained model: features, search, thresholds."""
+
+from plugins.inference.embedder import Embedder
+from plugins.inference.features import Features
+from plugins.inference.gallery import Gallery, compare
+from plugins.inference.items import Labels
+from plugins.inference.lists import RankedLists
+from plugins.inference.threshold import find_threshold
+
+__all__ = [
+    "Embedder",
+    "Features",
+    "Gallery",
+    "Labels",
+    "RankedLists",
+    "compare",
+    "find_threshold",
+]

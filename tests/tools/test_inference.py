@@ -1,0 +1,157 @@
+"""From a run to a ranked list, as a user does it: extract, search, threshold, as commands."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from plugins.data.datasets import HITSZVCM
+from plugins.inference import Features, Gallery
+from tests.helpers.run_folders import clip_run
+from tests.helpers.small_runs import ROOT, environment
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return clip_run(tmp_path_factory.mktemp("run"))
+
+
+def tool(name, *words, datasets):
+    return subprocess.run(
+        [sys.executable, str(ROOT / f"tools/{name}.py"), *map(str, words)],
+        env=environment(datasets),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def refused(done) -> str:
+    assert done.returncode == 2, done.stdout + done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Traceback" not in done.stderr, done.stderr
+    return lines[0]
+
+
+def read_csv(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_planted_clip_is_found_first_and_lists_are_brute_force(run, datasets, tmp_path):
+    data = HITSZVCM(root=str(datasets))
+    planted = data.gallery[5]
+    folder = tmp_path / "seen/stranger"
+    folder.mkdir(parents=True)
+    for number, path in enumerate(planted.img_paths, start=1):
+        shutil.copy(path, folder / f"{number}.jpg")
+    gallery, query, lists = (tmp_path / n for n in ("gallery.npz", "query.parquet", "lists.csv"))
+    for words in (
+        ("--dataset", "HITSZVCM", "--split", "gallery", "--out", gallery),
+        ("--clips", folder.parent, "--out", query),
+    ):
+        done = tool("extract", run, *words, datasets=datasets)
+        assert done.returncode == 0, done.stderr
+        assert f"{words[-1]}: " in done.stdout and "features of length 768" in done.stdout
+    assert not list(tmp_path.glob("*.parts"))
+    done = tool(
+        "search", "--gallery", gallery, "--query", query, "--top", "6", "--out", lists,
+        "--threshold", "1e-5", datasets=datasets,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    table = read_csv(lists)
+    first = table[0]
+    assert first["query"] == "stranger" and first["rank"] == "1"
+    assert first["path"] == planted.img_paths[0]
+    assert (first["person"], first["camera"]) == (str(planted.pid), str(planted.camid))
+    assert float(first["distance"]) == pytest.approx(0, abs=1e-6) and first["accepted"] == "yes"
+    items, asked = Features.load(gallery), Features.load(query)
+    near = 1 - items.features.astype(np.float64) @ asked.features[0].astype(np.float64)
+    assert [entry["name"] for entry in table] == items.name[near.argsort()[:6]].tolist()
+    assert f"stranger: {first['name']}, distance" in done.stdout
+
+    message = refused(tool("extract", run, *words, datasets=datasets))
+    assert "query.parquet: it is there already; expected --overwrite or another name" in message
+
+
+def test_shards_are_searched_both_ways_reranked_and_thresholded(
+    run, datasets, tmp_path, run_tool, monkeypatch
+):
+    monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
+
+    def tool(name, *words):
+        status, printed, told = run_tool(ROOT / f"tools/{name}.py", *map(str, words))
+        assert not status, told
+        return printed
+
+    whole = tmp_path / "all.npz"
+    batch = ["TEST.IMS_PER_BATCH", "8"]
+    words = ("--dataset", "HITSZVCM", "--out", whole, *batch)
+    for more in (["--shard", "0/2"], ["--shard", "1/2"], []):
+        done = tool("extract", run, *words, *more)
+    shards = sorted(tmp_path.glob("all.*-of-2.npz"))
+    assert [shard.name for shard in shards] == ["all.0-of-2.npz", "all.1-of-2.npz"]
+    items = Features.load(whole)
+    assert np.array_equal(Features.load(*shards).features, items.features)
+
+    lists = tmp_path / "lists.csv"
+    files = [word for shard in shards for word in ("--gallery", shard)]
+    rerank = ["TEST.RERANK.ENABLED", "True", "TEST.RERANK.K1", "5", "TEST.RERANK.K2", "2"]
+    done = tool(
+        "search", *files, "--direction", "both", "--junk", "camera", "--top", "3", "--out", lists,
+        *rerank,
+    )  # fmt: skip
+    table = read_csv(lists)
+    assert {entry["direction"] for entry in table} == {"I2V", "V2I"}
+    keys = {"k1": 5, "k2": 2, "lambda_value": 0.3}
+    for direction, kinds in (("I2V", ("infrared", "visible")), ("V2I", ("visible", "infrared"))):
+        query, side = (items.of(kind) for kind in kinds)
+        expected = Gallery(side).search(query, 3, junk="camera", rerank=keys)
+        found = [entry for entry in table if entry["direction"] == direction]
+        assert [entry["name"] for entry in found] == [
+            name for row in range(len(query)) for name in expected.names(row)
+        ]
+        for entry in found:
+            same = entry["person"] == entry["query_person"]
+            assert not (same and entry["camera"] == entry["query_camera"])
+
+    numbers = tmp_path / "threshold.json"
+    done = tool(
+        "threshold", whole, "--rate", "0.1", "--direction", "I2V", "--out", numbers,
+    )  # fmt: skip
+    found = json.loads(numbers.read_text())
+    assert found["false_accept_rate"] <= 0.1 and found["people"] == 4
+    assert f"distance below {found['threshold']:.6f} [" in done
+
+    left = tmp_path / "left.npz"
+    gone = items.person[0]
+    done = tool("search", "--gallery", whole, "--remove", gone, "--save-gallery", left,
+                "--compare", *items.name[items.person != gone][:2])  # fmt: skip
+    assert gone not in Features.load(left).person and "distance" in done
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "message"),
+    [
+        ("extract", ["none", "--dataset", "HITSZVCM", "--out", "a.npz"], "none: no such folder"),
+        ("extract", ["none", "--dataset", "HITSZVCM", "--out", "a.csv"], "--out a.csv: expected a"),
+        ("extract", ["none", "--pictures", "x", "--shard", "2", "--out", "a.npz"], "--shard 2: ex"),
+        ("extract", ["none", "--out", "a.npz"], "one of the arguments --dataset --pictures"),
+        ("search", ["--gallery", "g.npz"], "nothing to do: expected --out"),
+        ("search", ["--gallery", "g.npz", "--out", "l.csv"], "g.npz: no such file"),
+        ("search", ["--gallery", "g.npz", "--out", "l.csv", "SEED", "1"], "SEED: expected keys of"),
+        ("threshold", ["a.npz", "--gallery", "b.npz", "--query", "c.npz"], "expected files of"),
+        ("threshold", ["a.npz"], "a.npz: no such file"),
+    ],
+)
+def test_mistakes_are_one_line(name, words, message, run_tool, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, printed, told = run_tool(ROOT / f"tools/{name}.py", *words)
+    assert (status, printed) == (2, "")
+    assert told.startswith("error: ") and message in told and told.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,110 @@
+"""Compute features with a trained model, from the folder of its run.
+
+python tools/extract.py logs/run --dataset HITSZVCM --out features.npz
+python tools/extract.py logs/run --clips recordings --names "(?P<person>[^/]+)/(?P<camera>[^_]+)_" \
+    --out gallery.npz
+
+Items are those of a data set; the pictures below a folder; the clips below a folder, which are
+folders of frames and videos of one person each; or files. An interrupted command goes on where it
+stopped when it is given again. Of several shards, or under torchrun, each writes a file of its own.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools.head import add_config, command, new_parser, parse
+
+KEPT = "what was computed is kept; the same command goes on"
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = new_parser(__doc__ or "")
+    parser.add_argument("run", type=Path, help="folder of a run, or a file of weights")
+    add_config(parser, "config to use; default: config.yaml in the folder of the run")
+    parser.add_argument("--weights", default="", help="default: the newest checkpoint of the run")
+    items = parser.add_mutually_exclusive_group(required=True)
+    items.add_argument("--dataset", metavar="NAME", help="a registered name, as in DATASETS.TESTS")
+    items.add_argument("--pictures", type=Path, metavar="FOLDER", help="each picture is an item")
+    items.add_argument("--clips", type=Path, metavar="FOLDER", help="each folder or video is one")
+    items.add_argument("--list", type=Path, metavar="FILE", help="a text file, a path on each line")
+    items.add_argument("--file", action="append", metavar="PATH", help="may be repeated")
+    parser.add_argument(
+        "--split", default="test", help="of the data set: train, query, gallery, or test for both"
+    )
+    parser.add_argument(
+        "--names",
+        default="",
+        metavar="PATTERN",
+        help="regular expression with groups person, camera or modality, found in an item's name",
+    )
+    parser.add_argument("--modality", default="visible", help="of items whose names tell none")
+    parser.add_argument("--shard", default="", metavar="I/N", help="part I of N, from 0")
+    parser.add_argument("--out", type=Path, required=True, help="a .npz or .parquet file")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is at --out")
+    return parse(parser)
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """Read I/N; without it torchrun's rank, if there is one."""
+    from plugins.errors import InputError
+
+    if not text:
+        return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    index, _, shards = text.partition("/")
+    if not (index.isdecimal() and shards.isdecimal()):
+        raise InputError(f"--shard {text}: expected I/N, such as 0/4")
+    return int(index), int(shards)
+
+
+@command(parse_arguments, kept=KEPT)
+def main(args: argparse.Namespace) -> None:
+    """Load the model, compute, save."""
+    from plugins.errors import InputError, require_output
+    from plugins.inference import Embedder, Labels
+    from plugins.inference.features import ending_of
+    from plugins.inference.parts import remove_parts
+    from plugins.inference.sources import read_list
+
+    index, shards = shard = shard_of(args.shard)
+    out = args.out
+    require_output("--out", out, ending_of(out, "--out"))
+    if shards > 1:
+        out = out.with_name(f"{out.stem}.{index}-of-{shards}{out.suffix}")
+    if out.exists() and not args.overwrite:
+        raise InputError(f"--out {out}: it is there already; expected --overwrite or another name")
+    if args.dataset is None and args.split != "test":
+        raise InputError(f"--split {args.split}: expected it with --dataset alone")
+    if args.dataset and args.names:
+        raise InputError(f"--names {args.names}: a data set has names of its own")
+    labels = Labels(args.names, args.modality)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    parts = out.with_name(f"{out.name}.parts")
+    embedder = Embedder(
+        args.run,
+        config=args.config_file,
+        weights=args.weights,
+        opts=args.opts,
+        plugins=args.plugins,
+    )
+    more = {"shard": shard, "resume": parts}
+    if args.dataset:
+        features = embedder.dataset(args.dataset, args.split, **more)
+    elif args.pictures:
+        features = embedder.pictures(args.pictures, labels, **more)
+    elif args.clips:
+        features = embedder.clips(args.clips, labels, **more)
+    else:
+        files = read_list(args.list) if args.list else args.file
+        features = embedder.files(files, labels, **more)
+    features.save(out)
+    remove_parts(parts)
+    print(f"{out}: {len(features)} items, features of length {features.features.shape[1]}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Search a gallery of features, and write ranked lists with names, paths and distances.
+
+python tools/search.py --gallery gallery.npz --query query.npz --top 10 --out lists.csv
+python tools/search.py --gallery features.npz --direction I2V --junk camera --out lists.csv \
+    TEST.RERANK.ENABLED True
+python tools/search.py --gallery features.npz --compare NAME NAME
+
+Files are those of tools/extract.py; several are joined. Without --query the items of the gallery
+search it. Overrides are keys of TEST.RERANK, by which lists are ranked again as an evaluation does.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools.head import add_overrides, command, new_parser, parse
+
+if TYPE_CHECKING:
+    from plugins.inference import RankedLists
+
+SHOWN = 10  # queries
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = new_parser(__doc__ or "")
+    add_overrides(parser)
+    parser.add_argument(
+        "--gallery", action="append", required=True, metavar="FILE", help="may be repeated"
+    )
+    parser.add_argument("--query", action="append", metavar="FILE", help="may be repeated")
+    parser.add_argument(
+        "--direction",
+        default="Q2G",
+        help="I2V, V2I, both of them, or Q2G for all queries and the whole gallery (default)",
+    )
+    parser.add_argument("--top", type=int, default=10, help="length of a list")
+    parser.add_argument(
+        "--junk", default="none", help="what a query does not see: none (default), camera or sysu"
+    )
+    parser.add_argument("--metric", default="", help="default: that of the run's test")
+    parser.add_argument("--threshold", type=float, help="fills the column of accepted pairs")
+    parser.add_argument("--remove", action="append", default=[], metavar="PERSON", help="first")
+    parser.add_argument("--save-gallery", type=Path, metavar="FILE", help="what is left, joined")
+    parser.add_argument(
+        "--compare", nargs=2, metavar="NAME", help="print the distance of two items of the gallery"
+    )
+    parser.add_argument("--out", type=Path, help="a .csv file")
+    return parse(parser)
+
+
+@command(parse_arguments, kept="nothing was written; the same command starts anew")
+def main(args: argparse.Namespace) -> None:
+    """Build the gallery, search, write, show."""
+    from plugins.errors import InputError, require_output
+    from plugins.inference import Features, Gallery, compare
+    from plugins.inference.features import ending_of
+    from plugins.inference.lists import write_lists
+    from plugins.inference.threshold import sides
+
+    rerank = read_rerank(args.opts)
+    if args.out:
+        require_output("--out", args.out, ".csv")
+    if args.save_gallery:
+        require_output(
+            "--save-gallery", args.save_gallery, ending_of(args.save_gallery, "--save-gallery")
+        )
+    if not (args.out or args.compare or args.save_gallery):
+        raise InputError("nothing to do: expected --out, --save-gallery or --compare")
+    gallery = Gallery.load(*args.gallery, metric=args.metric)
+    for person in args.remove:
+        print(f"removed {gallery.remove(person=person)} items of {person}")
+    if args.save_gallery:
+        args.save_gallery.parent.mkdir(parents=True, exist_ok=True)
+        gallery.save(args.save_gallery)
+        print(f"{args.save_gallery}: {len(gallery)} items")
+    if args.compare:
+        one, other = (gallery.items.select([gallery.items.row_of(n)]) for n in args.compare)
+        distance = compare(one, other, gallery.metric)
+        print(f"{' and '.join(args.compare)}: distance {distance:.6f}")
+    if not args.out:
+        return
+    items = gallery.items
+    queries = Features.load(*args.query) if args.query else items
+    lists = []
+    for direction in ("I2V", "V2I") if args.direction == "both" else (args.direction,):
+        query, side = sides(queries, items, direction)
+        searched = gallery if len(side) == len(items) else Gallery(side, gallery.metric)
+        found = searched.search(query, args.top, junk=args.junk, rerank=rerank)
+        lists.append(found.named(direction))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    write_lists(args.out, lists, args.threshold)
+    for found in lists:
+        show(found)
+    print(f"ranked lists: {args.out}")
+
+
+def read_rerank(opts: list[str]) -> dict | None:
+    """Read the overrides, which are keys of TEST.RERANK; None where it is not enabled."""
+    from plugins.config import setup_cfg
+    from plugins.config.load import split_overrides
+    from plugins.errors import InputError
+    from plugins.evaluation.vvi_evaluator import rerank_parameters
+
+    for key, _ in split_overrides(opts):
+        if not key.startswith("TEST.RERANK."):
+            raise InputError(f"command line: {key}: expected keys of TEST.RERANK alone")
+    cfg = setup_cfg("", opts)
+    return rerank_parameters(cfg) if cfg.TEST.RERANK.ENABLED else None
+
+
+def show(found: "RankedLists") -> None:
+    """Print the first queries with what was found first."""
+    for number, name in enumerate(found.query.name[:SHOWN].tolist()):
+        names = found.names(number)
+        first = f"{names[0]}, distance {found.distances[number, 0]:.4f}" if names else "nothing"
+        print(f"{name}: {first}")
+    if len(found.query) > SHOWN:
+        print(f"... and {len(found.query) - SHOWN} more queries")
+
+
+if __name__ == "__main__":
+    main()
