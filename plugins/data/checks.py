@@ -9,8 +9,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from plugins.data.datasets.base import ReidDataset
-from plugins.data.datasets.image_set import ImageSet
-from plugins.data.datasets.tracklet import MODALITIES, SPLITS, Tracklet, as_tracklet
+from plugins.data.datasets.splits import Splits, find_shared_files
+from plugins.data.datasets.splits import read_splits as read_splits
+from plugins.data.datasets.tracklet import MODALITIES, Tracklet
+from plugins.data.datasets.tracklet import SPLITS as SPLITS
 from plugins.data.datasets.unlisted import describe_unlisted, find_unlisted
 from plugins.data.datasets.wrapped import innermost
 from plugins.data.frames import read_frame
@@ -20,8 +22,6 @@ from plugins.utils.processes import worker_processes
 
 SHORTEST_SIDE = 16  # pixels; networks of this field reduce a frame by 16
 LENGTHS = (1, 2, 6, 12, 24, 48, 96)  # lower ends of the histogram's bins, frames
-
-Splits = dict[str, list[Tracklet]]
 
 
 class Complaint(NamedTuple):
@@ -36,27 +36,6 @@ class Complaint(NamedTuple):
     fatal: bool
     where: str
     text: str
-
-
-def read_splits(data: ReidDataset) -> Splits:
-    """List the tracklets of each split; an image is a tracklet of one frame.
-
-    fastreid's training sets, also inside another set, put their name before a person's number. It
-    is removed, so that people can be compared between splits. Test people and cameras that are text
-    get their names back.
-    """
-    inner = innermost(data)
-    splits = {split: [as_tracklet(item) for item in getattr(data, split)] for split in SPLITS}
-    if not isinstance(inner, ImageSet):
-        return splits
-    prefix = f"{getattr(inner.images, 'dataset_name', '')}_"
-    for split, items in splits.items():
-        if split != "train" and inner.people:
-            items = [item._replace(pid=inner.people[int(item.pid)]) for item in items]
-        if split != "train" and inner.cameras:
-            items = [item._replace(camid=inner.cameras[int(item.camid)]) for item in items]
-        splits[split] = [item._replace(pid=str(item.pid).removeprefix(prefix)) for item in items]
-    return splits
 
 
 def count_cells(splits: Splits) -> list[list]:
@@ -120,8 +99,12 @@ def verdict(data: ReidDataset, complaints: Iterable[Complaint]) -> str:
 
 
 def remarks(data: ReidDataset) -> list[Complaint]:
-    """List what the set itself remarks on its splits, which is worth knowing."""
-    return [Complaint(False, *remark) for remark in data.remarks.items()]
+    """List what the set itself says of its files: its faults, which are fatal, and its remarks."""
+    faults = getattr(innermost(data), "faults", {}).items()
+    return [
+        *(Complaint(True, *fault) for fault in faults),
+        *(Complaint(False, *remark) for remark in data.remarks.items()),
+    ]
 
 
 def check_unlisted(data: ReidDataset) -> list[Complaint]:
@@ -169,22 +152,8 @@ def _leaks(splits: Splits) -> Iterator[Complaint]:
 
 
 def _shared_files(splits: Splits) -> Iterator[Complaint]:
-    first: dict[str, tuple[str, int, Tracklet]] = {}
-    for split, items in splits.items():
-        for row, item in enumerate(items):
-            for file in item.img_paths:
-                first_split, first_row, owner = first.setdefault(file, (split, row, item))
-                where = f"{first_split} row {first_row}"
-                if (split == "train") != (first_split == "train"):
-                    text = f"the file is in {where} too"
-                elif owner.pid != item.pid:
-                    text = f"person {item.pid}, but person {owner.pid} in {where}"
-                elif (owner.camid, owner.modality) != (item.camid, item.modality):
-                    views = [f"{MODALITIES[i.modality]}, camera {i.camid}" for i in (item, owner)]
-                    text = f"{views[0]}, but {views[1]} in {where}"
-                else:
-                    continue
-                yield Complaint(True, _where(split, row, file), text)
+    for split, row, file, text in find_shared_files(splits):
+        yield Complaint(True, _where(split, row, file), text)
 
 
 def _missing_modalities(train: list[Tracklet]) -> Iterator[Complaint]:

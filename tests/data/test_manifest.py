@@ -1,12 +1,14 @@
 import logging
+import os
 import random
 
 import pytest
 
 from plugins.config import setup_cfg
 from plugins.data import build_dataset, build_test_loader
-from plugins.data.checks import check_searches
+from plugins.data.checks import check_labels, check_searches, read_splits
 from plugins.data.datasets import INFRARED, VISIBLE, ManifestDataset, Tracklet
+from plugins.data.datasets.build import training_items
 from plugins.data.datasets.manifest import COLUMNS, SPLITS
 from plugins.errors import InputError
 from tests.helpers.trees import HEADER, LINES, write_manifest
@@ -99,6 +101,68 @@ def test_an_image_that_a_split_lists_twice_is_refused(tmp_path, again, person):
     write_manifest(tmp_path, [*lines, f"{again},{person},north,visible,,,train"])
     with pytest.raises(InputError, match=rf"^{file}:5: {again} is listed at {file}:3 too"):
         ManifestDataset(root=str(tmp_path))
+
+
+@pytest.fixture
+def spellings(tmp_path):
+    """Names of one picture on disk."""
+    (tmp_path / "1.jpg").touch()
+    (tmp_path / "link.jpg").symlink_to("1.jpg")
+    (tmp_path / "folder").symlink_to(".")
+    os.link(tmp_path / "1.jpg", tmp_path / "hard.jpg")
+    return {
+        "dot": "./1.jpg",
+        "absolute": f"{tmp_path}/1.jpg",
+        "link": "link.jpg",
+        "linked folder": "folder/1.jpg",
+        "hard link": "hard.jpg",
+    }
+
+
+SPELLINGS = ["dot", "absolute", "link", "linked folder", "hard link"]
+
+
+@pytest.mark.parametrize("kind", SPELLINGS)
+def test_an_image_that_a_split_lists_under_two_names_is_refused(tmp_path, spellings, kind):
+    again = spellings[kind]
+    lines = [f"{name},ann,north,visible,,,train" for name in ("1.jpg", "0.jpg", again)]
+    file = write_manifest(tmp_path, lines)
+    with pytest.raises(InputError) as caught:
+        ManifestDataset(root=str(tmp_path))
+    assert str(caught.value) == f"{file}:4: {again} is listed at {file}:2 too as 1.jpg"
+
+
+@pytest.mark.parametrize("kind", SPELLINGS)
+@pytest.mark.parametrize(
+    ("first", "second", "text"),
+    [
+        ("ann,north,visible,,,train", "bob,north,visible,,,gallery", "the file is in train row 0"),
+        ("bob,south,visible,,,query", "bob,north,visible,,,gallery", "visible, camera 0, but"),
+        ("bob,south,visible,,,query", "cat,south,visible,,,gallery", "person 2, but person 1 in"),
+    ],
+)
+def test_a_picture_under_two_names_is_told_as_under_one(
+    tmp_path, spellings, monkeypatch, caplog, kind, first, second, text
+):
+    others = [
+        "7.jpg,ann,north,visible,,,train",
+        "8.jpg,dan,north,visible,,,train",
+        "9.jpg,bob,south,visible,,,query",
+        "10.jpg,bob,north,visible,,,gallery",
+    ]
+    write_manifest(tmp_path, [f"1.jpg,{first}", f"{spellings[kind]},{second}", *others])
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    cfg = setup_cfg("", ["DATASETS.NAMES", "('ManifestDataset',)"])
+    complaints = check_labels(read_splits(ManifestDataset(str(tmp_path))))
+    (complaint,) = (each for each in complaints if each.fatal)
+    assert complaint.text.startswith(text)
+    assert complaint.text.endswith(f", as {tmp_path}/1.jpg") == (kind != "absolute")
+    for _ in range(2):
+        training_items(cfg)
+        build_test_loader(cfg, "ManifestDataset")
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert warning.startswith("ManifestDataset: 1 files are listed as two different things, such ")
+    assert complaint.text in warning
 
 
 @pytest.mark.parametrize("other", ["4.jpg,cat,north,infrared,,,gallery", LINES[0]])

@@ -3,10 +3,10 @@
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from plugins.data.checks import read_splits
 from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.image_set import ImageSet
 from plugins.data.datasets.manifest import ManifestDataset, read_table
+from plugins.data.datasets.splits import read_splits
 from plugins.data.datasets.tracklet import SPLITS
 from plugins.data.datasets.wrapped import OuterDataset, innermost
 from plugins.errors import InputError

@@ -58,7 +58,7 @@ def extract_frames(table: str, out: Path, every: int = 1) -> tuple[int, int]:
                 f"{row.where}: tracklet '{row.tracklet}', frame {row.frame}; expected both empty: "
                 "a row is a whole video, and its frames are numbered here"
             )
-    refuse_repeated(rows)
+    refuse_repeated(rows, os.path.dirname(table))
     with draft_of(out, "--out", "extraction") as draft:
         with tqdm(rows, unit="video") as bar:
             items = [

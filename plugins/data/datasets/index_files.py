@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from plugins.errors import InputError
 from plugins.utils import io
+from plugins.utils.real_files import find_repeated
 
 LONGEST_NUMBER = 18  # digits; a tensor holds no longer number
 
@@ -78,13 +79,17 @@ def read_people(path: str) -> list[int]:
     return sorted(people)
 
 
-def read_index(path: str) -> list[IndexLine]:
+def read_index(path: str, folder: str) -> list[IndexLine]:
     """Read lines "image label", without blank lines.
+
+    Args:
+        path: the index file.
+        folder: folder of the data set, to which the images are relative.
 
     Raises:
         InputError: the file is missing or empty, a line has another form, or an image comes twice.
     """
-    index, images = [], set()
+    index = []
     for number, text in enumerate(read_lines(path), start=1):
         columns = text.split()
         if not columns:
@@ -93,11 +98,12 @@ def read_index(path: str) -> list[IndexLine]:
         label = whole_number(columns[1]) if len(columns) == 2 else None
         if label is None:
             raise InputError(f"{where}: found {text.strip()!r}, expected an image and its label")
-        image = columns[0]
-        if image in images:
-            raise InputError(f"{where}: {image} is listed twice")
-        images.add(image)
-        index.append(IndexLine(where, image, label))
+        index.append(IndexLine(where, columns[0], label))
+    for place, first in find_repeated([os.path.join(folder, line.image) for line in index]):
+        where, image, _ = index[place]
+        raise InputError(
+            f"{where}: {image} is listed twice, at {index[first].where} as {index[first].image}"
+        )
     return index
 
 

@@ -124,8 +124,9 @@ def read_part(folder: str, split: str, modality: int, test_people: set[int]) -> 
             other split.
     """
     kind = MODALITY_NAMES[modality]
+    path = os.path.join(folder, "idx", f"{split}_{kind}.txt")
     images = []
-    for where, image, _ in read_index(os.path.join(folder, "idx", f"{split}_{kind}.txt")):
+    for where, image, _ in read_index(path, folder):
         match = NAME.fullmatch(os.path.basename(image))
         if not match or match[3].lower() != kind:
             raise InputError(

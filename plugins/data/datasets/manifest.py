@@ -23,6 +23,7 @@ from plugins.protocol import Direction
 from plugins.registry import DATASET
 from plugins.utils.io import read_text, require_file
 from plugins.utils.names import closest_names
+from plugins.utils.real_files import find_repeated
 
 COLUMNS = ("path", "person", "camera", "modality", "tracklet", "frame", "split")
 
@@ -212,13 +213,19 @@ def make_row(where: str, cells: dict[str, str]) -> Row:
     return Row(where, frame=number, **others)
 
 
-def refuse_repeated(rows: list[Row]) -> None:
-    """Raise InputError if a split lists a file twice, whose items would count double."""
-    first: dict[tuple[str, str], Row] = {}
-    for row in rows:
-        other = first.setdefault((row.split, os.path.normpath(row.path)), row)
-        if other is not row:
-            raise InputError(f"{row.where}: {row.path} is listed at {other.where} too")
+def refuse_repeated(rows: list[Row], folder: str) -> None:
+    """Raise InputError if a split lists a file twice, whose items would count double.
+
+    Args:
+        rows: rows of the table, whose paths may be spelled in any way.
+        folder: folder to which paths are relative.
+    """
+    for split in SPLITS:
+        listed = [row for row in rows if row.split == split]
+        for place, first in find_repeated([os.path.join(folder, row.path) for row in listed]):
+            row, other = listed[place], listed[first]
+            spelled = f" as {other.path}" if other.path != row.path else ""
+            raise InputError(f"{row.where}: {row.path} is listed at {other.where} too{spelled}")
 
 
 def group(rows: list[Row], folder: str) -> dict[str, list[Tracklet]]:
@@ -233,7 +240,7 @@ def group(rows: list[Row], folder: str) -> dict[str, list[Tracklet]]:
     Raises:
         InputError: a tracklet lists a frame twice, or a split an image of its own.
     """
-    refuse_repeated([row for row in rows if not row.tracklet])
+    refuse_repeated([row for row in rows if not row.tracklet], folder)
     people = number_sorted(row.person for row in rows)
     cameras = number_sorted(row.camera for row in rows)
     frames: dict[tuple, dict[int, Row]] = {}

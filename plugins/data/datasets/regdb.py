@@ -109,7 +109,7 @@ def read_part(
     name = MODALITY_NAMES[modality]
     path = os.path.join(folder, "idx", f"{split}_{name}_{trial}.txt")
     images = []
-    for where, image, label in read_index(path):
+    for where, image, label in read_index(path, folder):
         match = IMAGE.fullmatch(image)
         if not match or match[1].lower() != name:
             raise InputError(
