@@ -110,7 +110,8 @@ def remarks(data: ReidDataset) -> list[Complaint]:
 def check_unlisted(data: ReidDataset) -> list[Complaint]:
     """Look for pictures in the set's folders that no list holds.
 
-    They are fatal if the reader takes what fits a pattern, worth knowing if lists name the files.
+    They are fatal if the reader takes what fits a pattern, or if the set's lists are to name all;
+    they are worth knowing if lists name the files that somebody chose.
 
     Raises:
         InputError: a folder cannot be read.
@@ -119,7 +120,8 @@ def check_unlisted(data: ReidDataset) -> list[Complaint]:
     unlisted = find_unlisted(folders)
     if not unlisted:
         return []
-    return [Complaint(folders.by_pattern, "folders", describe_unlisted(unlisted))]
+    fatal = folders.by_pattern or folders.complete
+    return [Complaint(fatal, "folders", describe_unlisted(unlisted))]
 
 
 def check_searches(data: ReidDataset) -> list[Complaint]:

@@ -1,11 +1,12 @@
 """Read text files that list people and images, as the sets of visible-infrared re-ID have them."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from plugins.errors import InputError
 from plugins.utils import io
+from plugins.utils.names import list_names
 from plugins.utils.real_files import find_repeated
 
 LONGEST_NUMBER = 18  # digits; a tensor holds no longer number
@@ -105,6 +106,16 @@ def read_index(path: str, folder: str) -> list[IndexLine]:
             f"{where}: {image} is listed twice, at {index[first].where} as {index[first].image}"
         )
     return index
+
+
+def describe_lost(people: Sequence[int]) -> str:
+    """Say which test people an index file lacks, as one that was cut off does.
+
+    >>> describe_lost([3, 351])
+    'it lists no image of 2 people of test_id.txt: 3, 351; is it cut off?'
+    """
+    names = list_names([str(person) for person in people])
+    return f"it lists no image of {len(people)} people of test_id.txt: {names}; is it cut off?"
 
 
 def require_part(folder: str, part: str, name: str, source: str, stand_in: str = "") -> None:
