@@ -10,12 +10,12 @@ import re
 
 import numpy as np
 from fastreid.config import CfgNode
-from scipy.io import loadmat
 
 from plugins.config import check_value
 from plugins.data.datasets.base import Items, ReidDataset
 from plugins.data.datasets.galleries import TRIALS, group_rows, seeded_galleries
 from plugins.data.datasets.index_files import read_people, require_part
+from plugins.data.datasets.mat_files import read_cells
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
 from plugins.data.datasets.unlisted import Folders
 from plugins.errors import InputError
@@ -177,6 +177,24 @@ def find_permutations(folder: str) -> str:
     )
 
 
+def read_permutations(path: str) -> list[list[np.ndarray]]:
+    """Read ``rand_perm_cam.mat``: camera -> person -> (trials, images) numbers from 1.
+
+    Raises:
+        InputError: the file is missing or damaged, or holds another table.
+    """
+    cameras = read_cells(path, "rand_perm_cam")
+    if not isinstance(cameras, list) or not all(
+        isinstance(people, list) and all(isinstance(orders, np.ndarray) for orders in people)
+        for people in cameras
+    ):
+        raise InputError(
+            f"{path}: no table of permutations; expected a cell for each camera, and in it one for "
+            "each person"
+        )
+    return cameras
+
+
 def official_galleries(path: str, images: Items, shot: int) -> list[np.ndarray]:
     """List the rows of ``images`` in each trial's gallery; a group below ``shot`` gives all.
 
@@ -188,10 +206,7 @@ def official_galleries(path: str, images: Items, shot: int) -> list[np.ndarray]:
     Raises:
         InputError: the file is unreadable, or disagrees with the images.
     """
-    try:
-        cameras = [column.ravel() for column in loadmat(path)["rand_perm_cam"].ravel()]
-    except Exception as error:  # scipy raises many kinds for a damaged file
-        raise InputError(f"{path}: no table of permutations: {error!r}") from error
+    cameras = read_permutations(path)
     galleries: list[list[int]] = [[] for _ in range(TRIALS)]
     for (pid, camid), rows in group_rows(images).items():
         known = camid <= len(cameras) and pid <= len(cameras[camid - 1])
