@@ -216,6 +216,63 @@ def test_a_quote_that_is_not_closed_is_named_by_file_and_line(tmp_path):
         ManifestDataset(root=str(tmp_path))
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_row_that_stray_quotes_make_of_two_is_refused(tmp_path, end):
+    file = tmp_path / "manifest.csv"
+    swallowed = f'"d.jpg","p5,c1,visible,,,query{end}x.jpg,p5",c2,visible,,,query'
+    file.write_bytes("".join(line + end for line in (HEADER, *LINES, swallowed)).encode())
+    with pytest.raises(InputError) as caught:
+        ManifestDataset(root=str(tmp_path))
+    assert str(caught.value).startswith(f"{file}:11: person is 'p5,c1,visible,,,query")
+    assert "a line end; expected a row in one line: is there a stray quote?" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("place", "text", "complaint"),
+    [
+        (1, "ann\u200b", "person 'ann\\u200b' holds an invisible U+200B ZERO WIDTH SPACE"),
+        (1, "a\0nn", "person 'a\\x00nn' holds an invisible U+0000 control character"),
+        (2, "no\u00adrth", "camera 'no\\xadrth' holds an invisible U+00AD SOFT HYPHEN"),
+        (4, "1\u2060", "tracklet '1\\u2060' holds an invisible U+2060 WORD JOINER"),
+        (1, "a\nb", "person is 'a\\nb', which holds a line end"),
+    ],
+)
+def test_a_name_with_a_character_that_nobody_sees_is_refused(
+    tmp_path, kind, place, text, complaint
+):
+    rows = [line.split(",") for line in LINES]
+    rows[1][place] = text
+    if kind == "parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        columns = map(list, zip(*rows, strict=True))
+        table = pyarrow.table(dict(zip(COLUMNS, columns, strict=True)))
+        parquet.write_table(table, tmp_path / "manifest.parquet")
+    else:
+        rows[1][place] = f'"{text}"'
+        write_manifest(tmp_path, [",".join(row) for row in rows])
+    with pytest.raises(InputError) as caught:
+        ManifestDataset(root=str(tmp_path), file=f"manifest.{kind}")
+    line = (4 if "\n" in text else 3) if kind == "csv" else 2
+    assert str(caught.value).startswith(f"{tmp_path}/manifest.{kind}:{line}: {complaint}")
+
+
+@pytest.mark.parametrize("split", ["train", "query"])
+def test_people_who_differ_in_their_unicode_form_only_are_refused(tmp_path, split):
+    lines = [*LINES, f"c/0.jpg,Jos\u00e9,north,visible,,,{split}"]
+    write_manifest(tmp_path, [*lines, f"c/1.jpg,Jos\u00ea,north,visible,,,{split}"])
+    assert ManifestDataset(root=str(tmp_path))
+    file = write_manifest(tmp_path, [*lines, "c/1.jpg,Jose\u0301,north,visible,,,gallery"])
+    with pytest.raises(InputError) as caught:
+        ManifestDataset(root=str(tmp_path))
+    assert str(caught.value) == (
+        f"{file}:11: person 'Jose\\u0301' reads as 'Jos\\xe9' at {file}:10 does; expected one "
+        "spelling, in Unicode's form NFC"
+    )
+
+
 def test_a_missing_or_empty_table_is_named(tmp_path):
     with pytest.raises(
         InputError, match=r"MANIFEST\.FILE .*manifest\.csv: no such file; .*path,person"

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import unicodedata
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from plugins.errors import InputError
 from plugins.protocol import Direction
 from plugins.registry import DATASET
 from plugins.utils.io import read_text, require_file
-from plugins.utils.names import closest_names
+from plugins.utils.names import closest_names, find_invisible
 from plugins.utils.real_files import find_repeated
 
 COLUMNS = ("path", "person", "camera", "modality", "tracklet", "frame", "split")
@@ -65,7 +66,7 @@ class ManifestDataset(ReidDataset):
 
         Raises:
             InputError: no such file, a column is missing, a row is wrong (with file and line), or
-                somebody is both in train and in test.
+                somebody is both in train and in test, or two names look alike.
         """
         path = os.path.join(root, file)
         rows = list(read_table(path))
@@ -75,6 +76,7 @@ class ManifestDataset(ReidDataset):
             [(row.person, row.where) for row in rows if (row.split == "train") == train]
             for train in (True, False)
         )
+        refuse_lookalikes(rows)
         check_people_differ(trained, tested)
         items: dict[str, Items] = {**group(rows, os.path.dirname(path))}
         if all(row.modality == MODALITIES[VISIBLE] and not row.tracklet for row in rows):
@@ -191,14 +193,24 @@ def make_row(where: str, cells: dict[str, str]) -> Row:
     """Make a row of the table.
 
     Raises:
-        InputError: a cell is empty or has a value that is not among the choices.
+        InputError: a cell is empty, holds a line end or an invisible character, or has a value
+            that is not among the choices.
     """
+    for name, cell in cells.items():
+        if "\n" in cell or "\r" in cell:
+            raise InputError(
+                f"{where}: {name} is {cell!r}, which holds a line end; expected a row in one line: "
+                "is there a stray quote?"
+            )
     cells = {name: cell.strip() for name, cell in cells.items()}
     for name in ("path", "person", "camera"):
         if not cells[name]:
             raise InputError(f"{where}: {name} is empty")
     if "\0" in cells["path"]:
         raise InputError(f"{where}: path holds a NUL character, which no file's name does")
+    for name in ("person", "camera", "tracklet"):
+        if unseen := find_invisible(cells[name]):
+            raise InputError(f"{where}: {name} {cells[name]!r} holds an invisible {unseen}")
     for name, choices in (("modality", list(MODALITIES)), ("split", list(SPLITS))):
         if cells[name] not in choices:
             raise InputError(
@@ -226,6 +238,22 @@ def refuse_repeated(rows: list[Row], folder: str) -> None:
             row, other = listed[place], listed[first]
             spelled = f" as {other.path}" if other.path != row.path else ""
             raise InputError(f"{row.where}: {row.path} is listed at {other.where} too{spelled}")
+
+
+def refuse_lookalikes(rows: list[Row]) -> None:
+    """Raise InputError if two people, cameras or tracklets differ in their Unicode form only."""
+    for field in ("person", "camera", "tracklet"):
+        first: dict[str, Row] = {}
+        for row in rows:
+            first.setdefault(getattr(row, field), row)
+        forms: dict[str, Row] = {}
+        for name, row in first.items():
+            other = forms.setdefault(unicodedata.normalize("NFC", name), row)
+            if other is not row:
+                raise InputError(
+                    f"{row.where}: {field} {name!a} reads as {getattr(other, field)!a} "
+                    f"at {other.where} does; expected one spelling, in Unicode's form NFC"
+                )
 
 
 def group(rows: list[Row], folder: str) -> dict[str, list[Tracklet]]:
