@@ -19,7 +19,8 @@ LARGEST = 1 << 27  # bytes of a variable, decompressed
 DEEPEST = 4  # cells in cells
 UINT32, INT32, MATRIX, COMPRESSED = 6, 5, 14, 15  # types of an element
 CELL, NUMBERS = 1, range(6, 16)  # classes of an array
-DTYPES = dict(zip((1, 2, 3, 4, 5, 6, 7, 9, 12, 13), "bBhHiIfdqQ", strict=True))
+DTYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8"}
+DTYPES |= {12: "i8", 13: "u8"}
 
 
 def read_cells(path: str, name: str) -> Any:
@@ -121,5 +122,5 @@ def _read_array(data: memoryview, order: str, wanted: str = "", depth: int = 0) 
     kind, numbers, _ = _split_element(data, order)
     if kind not in DTYPES or prod(shape) * np.dtype(DTYPES[kind]).itemsize != len(numbers):
         raise ValueError(f"{len(numbers)} bytes of type {kind} in an array of shape {shape}")
-    values = np.frombuffer(numbers, np.dtype(DTYPES[kind]).newbyteorder(order))
+    values = np.frombuffer(numbers, np.dtype(f"{order}{DTYPES[kind]}"))
     return name, values.reshape(shape, order="F")

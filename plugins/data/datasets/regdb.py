@@ -147,8 +147,9 @@ def compare_parts(
     """
     counts = [Counter(image.pid for image in images) for images in (visible, thermal)]
     faults = {}
-    for kind, own, other in (("visible", *counts), ("thermal", *counts[::-1])):
-        if lost := sorted(pid for pid in other if own[pid] < other[pid]):
+    sides = {"visible": (counts[0], counts[1]), "thermal": (counts[1], counts[0])}
+    for kind, (own, other) in sides.items():
+        if lost := sorted((pid for pid in other if own[pid] < other[pid]), key=int):
             faults[f"{split}_{kind}_{trial}.txt"] = (
                 f"{len(lost)} people have fewer images there than in the other modality: person "
                 f"{lost[0]} {own[lost[0]]}, expected {other[lost[0]]}; is the file cut off?"
