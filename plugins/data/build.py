@@ -18,6 +18,7 @@ from plugins.data.clips import ClipDataset
 from plugins.data.corruptions import build_corruption, check_corruption
 from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.build import build_dataset, datasets_root, training_items
+from plugins.data.datasets.splits import warn_of_faults
 from plugins.data.datasets.unlisted import explain_emptiness, warn_of_unlisted
 from plugins.data.frame_cache.store import FrameCache
 from plugins.data.frames import frame_decoder
@@ -94,6 +95,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> tuple[DeviceLoader, Re
     if comm.is_main_process():
         data.show_test()
         warn_of_unlisted(data, dataset_name)
+        warn_of_faults(data, dataset_name)
     items = [*data.query, *data.gallery]
     if not items:
         raise InputError(

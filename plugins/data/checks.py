@@ -9,9 +9,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from plugins.data.datasets.base import ReidDataset
-from plugins.data.datasets.own_names import named
-from plugins.data.datasets.tracklet import MODALITIES, SPLITS, Tracklet
+from plugins.data.datasets.splits import Splits, find_shared_files
+from plugins.data.datasets.splits import read_splits as read_splits
+from plugins.data.datasets.tracklet import MODALITIES, Tracklet
+from plugins.data.datasets.tracklet import SPLITS as SPLITS
 from plugins.data.datasets.unlisted import describe_unlisted, find_unlisted
+from plugins.data.datasets.wrapped import innermost
 from plugins.data.frames import read_frame
 from plugins.errors import InputError
 from plugins.protocol import SEARCHABLE, can_search, without_answer
@@ -20,8 +23,6 @@ from plugins.utils.processes import worker_processes
 
 SHORTEST_SIDE = 16  # pixels; networks of this field reduce a frame by 16
 LENGTHS = (1, 2, 6, 12, 24, 48, 96)  # lower ends of the histogram's bins, frames
-
-Splits = dict[str, list[Tracklet]]
 
 
 class Complaint(NamedTuple):
@@ -36,11 +37,6 @@ class Complaint(NamedTuple):
     fatal: bool
     where: str
     text: str
-
-
-def read_splits(data: ReidDataset) -> Splits:
-    """List the tracklets of each split, with own names; an image is a tracklet of one frame."""
-    return {split: [named(data, item) for item in getattr(data, split)] for split in SPLITS}
 
 
 def count_cells(splits: Splits) -> list[list]:
@@ -105,14 +101,19 @@ def verdict(data: ReidDataset, complaints: Iterable[Complaint]) -> str:
 
 
 def remarks(data: ReidDataset) -> list[Complaint]:
-    """List what the set itself remarks on its splits, which is worth knowing."""
-    return [Complaint(False, *remark) for remark in data.remarks.items()]
+    """List what the set itself says of its files: its faults, which are fatal, and its remarks."""
+    faults = getattr(innermost(data), "faults", {}).items()
+    return [
+        *(Complaint(True, *fault) for fault in faults),
+        *(Complaint(False, *remark) for remark in data.remarks.items()),
+    ]
 
 
 def check_unlisted(data: ReidDataset) -> list[Complaint]:
     """Look for pictures in the set's folders that no list holds.
 
-    They are fatal if the reader takes what fits a pattern, worth knowing if lists name the files.
+    They are fatal if the reader takes what fits a pattern, or if the set's lists are to name all;
+    they are worth knowing if lists name the files that somebody chose.
 
     Raises:
         InputError: a folder cannot be read.
@@ -121,7 +122,8 @@ def check_unlisted(data: ReidDataset) -> list[Complaint]:
     unlisted = find_unlisted(folders)
     if not unlisted:
         return []
-    return [Complaint(folders.by_pattern, "folders", describe_unlisted(unlisted))]
+    fatal = folders.by_pattern or folders.complete
+    return [Complaint(fatal, "folders", describe_unlisted(unlisted))]
 
 
 def check_searches(data: ReidDataset) -> list[Complaint]:
@@ -154,22 +156,8 @@ def _leaks(splits: Splits) -> Iterator[Complaint]:
 
 
 def _shared_files(splits: Splits) -> Iterator[Complaint]:
-    first: dict[str, tuple[str, int, Tracklet]] = {}
-    for split, items in splits.items():
-        for row, item in enumerate(items):
-            for file in item.img_paths:
-                first_split, first_row, owner = first.setdefault(file, (split, row, item))
-                where = f"{first_split} row {first_row}"
-                if (split == "train") != (first_split == "train"):
-                    text = f"the file is in {where} too"
-                elif owner.pid != item.pid:
-                    text = f"person {item.pid}, but person {owner.pid} in {where}"
-                elif (owner.camid, owner.modality) != (item.camid, item.modality):
-                    views = [f"{MODALITIES[i.modality]}, camera {i.camid}" for i in (item, owner)]
-                    text = f"{views[0]}, but {views[1]} in {where}"
-                else:
-                    continue
-                yield Complaint(True, _where(split, row, file), text)
+    for split, row, file, text in find_shared_files(splits):
+        yield Complaint(True, _where(split, row, file), text)
 
 
 def _missing_modalities(train: list[Tracklet]) -> Iterator[Complaint]:

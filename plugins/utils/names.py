@@ -2,7 +2,23 @@
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
+
+# Letters and marks without a shape of their own, beside the controls and formats of Unicode.
+SHAPELESS = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"
+
+
+def find_invisible(text: str) -> str:
+    r"""Name the first character of a text that nobody sees, such as a zero-width space; else "".
+
+    >>> find_invisible("ann\u200b"), find_invisible("ann")
+    ('U+200B ZERO WIDTH SPACE', '')
+    """
+    for letter in text if not (text.isascii() and text.isprintable()) else "":
+        if unicodedata.category(letter) in ("Cc", "Cf", "Zl", "Zp") or letter in SHAPELESS:
+            return f"U+{ord(letter):04X} {unicodedata.name(letter, 'control character')}"
+    return ""
 
 
 def closest_names(name: str, choices: Iterable[str]) -> list[str]:

@@ -9,6 +9,7 @@ from plugins.data.datasets import INFRARED, LLCM, VISIBLE
 from plugins.errors import InputError
 from tests.helpers.hitsz_tree import edit_line
 from tests.helpers.image_trees import LLCM_CAMERAS, llcm_image, write_llcm
+from tests.helpers.trees import run_tool
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["vis/<id>", "test_vis/cam<k>"])
@@ -130,6 +131,10 @@ def test_the_config_chooses_the_mode(root, monkeypatch):
         ("train_vis", 1, "vis/0003/0003_c06_s1_f1_vis.jpg 0", "person 3 is in test_id.txt"),
         ("test_vis", 5, "vis/0010/0010_c06_s1_f1_vis.jpg 0", "person 10 is not in test_id.txt"),
         ("train_nir", 2, f"{llcm_image(10, 1, 'nir', 4)} 0", "is listed twice"),
+        ("train_nir", 2, f"./{llcm_image(10, 1, 'nir', 4)} 0", "is listed twice, at "),
+        ("test_nir", 2, f"{llcm_image(351, 6, 'nir', 4, copies=True)} 0", "from another folder"),
+        ("test_vis", 2, "vis/0351/0351_c96_s1_f1_vis.jpg 0", "is of camera 96, expected 1 to 9"),
+        ("test_vis", 2, "vis/0351/0351_c00_s1_f1_vis.jpg 0", "is of camera 0, expected 1 to 9"),
     ],
 )
 def test_a_bad_line_is_named_with_what_it_should_be(tmp_path, file, line, text, expected):
@@ -138,6 +143,34 @@ def test_a_bad_line_is_named_with_what_it_should_be(tmp_path, file, line, text, 
     message = refusal(tmp_path)
     assert f"{folder}/idx/{file}.txt:{line}: " in message
     assert expected in message
+
+
+def test_a_picture_under_two_names_is_refused(tmp_path):
+    folder = write_llcm(tmp_path)
+    image = llcm_image(351, 6, "vis", 4)
+    again = f"vis/more/{os.path.basename(image).replace('_s4', '_s7')}"
+    (folder / "vis" / "more").mkdir()
+    (folder / again).symlink_to(folder / image)
+    edit_line(folder / "idx" / "test_vis.txt", 3, f"{again} 0")
+    message = refusal(tmp_path)
+    path = folder / "idx" / "test_vis.txt"
+    assert message == f"{path}:3: {again} is listed twice, at {path}:1 as {image}"
+
+
+@pytest.mark.parametrize("kept", [9, 4, 3])
+def test_a_list_that_is_cut_off_makes_the_set_unfit(tmp_path, monkeypatch, capsys, kept):
+    folder = write_llcm(tmp_path)
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    assert run_tool(monkeypatch, "LLCM", "--labels-only") == 0
+    assert "no list holds" not in capsys.readouterr().out
+    path = folder / "idx" / "test_vis.txt"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:kept]) + "\n")
+    assert run_tool(monkeypatch, "LLCM", "--labels-only") == 1
+    printed = capsys.readouterr().out
+    assert f"no list holds {len(lines) - kept} of the pictures in its folders" in printed
+    without = "test_vis.txt: it lists no image of 1 people of test_id.txt: 3; is it cut off?"
+    assert (without in printed) == (kept <= 4)
 
 
 def test_an_unknown_mode_and_a_missing_set_are_answered_with_what_there_is(root, tmp_path):

@@ -1,12 +1,14 @@
 import logging
+import os
 import random
 
 import pytest
 
 from plugins.config import setup_cfg
 from plugins.data import build_dataset, build_test_loader
-from plugins.data.checks import check_searches
+from plugins.data.checks import check_labels, check_searches, read_splits
 from plugins.data.datasets import INFRARED, VISIBLE, ManifestDataset, Tracklet
+from plugins.data.datasets.build import training_items
 from plugins.data.datasets.manifest import COLUMNS, SPLITS
 from plugins.errors import InputError
 from tests.helpers.trees import HEADER, LINES, write_manifest
@@ -101,6 +103,68 @@ def test_an_image_that_a_split_lists_twice_is_refused(tmp_path, again, person):
         ManifestDataset(root=str(tmp_path))
 
 
+@pytest.fixture
+def spellings(tmp_path):
+    """Names of one picture on disk."""
+    (tmp_path / "1.jpg").touch()
+    (tmp_path / "link.jpg").symlink_to("1.jpg")
+    (tmp_path / "folder").symlink_to(".")
+    os.link(tmp_path / "1.jpg", tmp_path / "hard.jpg")
+    return {
+        "dot": "./1.jpg",
+        "absolute": f"{tmp_path}/1.jpg",
+        "link": "link.jpg",
+        "linked folder": "folder/1.jpg",
+        "hard link": "hard.jpg",
+    }
+
+
+SPELLINGS = ["dot", "absolute", "link", "linked folder", "hard link"]
+
+
+@pytest.mark.parametrize("kind", SPELLINGS)
+def test_an_image_that_a_split_lists_under_two_names_is_refused(tmp_path, spellings, kind):
+    again = spellings[kind]
+    lines = [f"{name},ann,north,visible,,,train" for name in ("1.jpg", "0.jpg", again)]
+    file = write_manifest(tmp_path, lines)
+    with pytest.raises(InputError) as caught:
+        ManifestDataset(root=str(tmp_path))
+    assert str(caught.value) == f"{file}:4: {again} is listed at {file}:2 too as 1.jpg"
+
+
+@pytest.mark.parametrize("kind", SPELLINGS)
+@pytest.mark.parametrize(
+    ("first", "second", "text"),
+    [
+        ("ann,north,visible,,,train", "bob,north,visible,,,gallery", "the file is in train row 0"),
+        ("bob,south,visible,,,query", "bob,north,visible,,,gallery", "visible, camera 0, but"),
+        ("bob,south,visible,,,query", "cat,south,visible,,,gallery", "person 2, but person 1 in"),
+    ],
+)
+def test_a_picture_under_two_names_is_told_as_under_one(
+    tmp_path, spellings, monkeypatch, caplog, kind, first, second, text
+):
+    others = [
+        "7.jpg,ann,north,visible,,,train",
+        "8.jpg,dan,north,visible,,,train",
+        "9.jpg,bob,south,visible,,,query",
+        "10.jpg,bob,north,visible,,,gallery",
+    ]
+    write_manifest(tmp_path, [f"1.jpg,{first}", f"{spellings[kind]},{second}", *others])
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    cfg = setup_cfg("", ["DATASETS.NAMES", "('ManifestDataset',)"])
+    complaints = check_labels(read_splits(ManifestDataset(str(tmp_path))))
+    (complaint,) = (each for each in complaints if each.fatal)
+    assert complaint.text.startswith(text)
+    assert complaint.text.endswith(f", as {tmp_path}/1.jpg") == (kind != "absolute")
+    for _ in range(2):
+        training_items(cfg)
+        build_test_loader(cfg, "ManifestDataset")
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert warning.startswith("ManifestDataset: 1 files are listed as two different things, such ")
+    assert complaint.text in warning
+
+
 @pytest.mark.parametrize("other", ["4.jpg,cat,north,infrared,,,gallery", LINES[0]])
 def test_an_infrared_image_or_a_tracklet_makes_tracklets_of_all(tmp_path, other):
     images = [f"{n}.jpg,bob,north,visible,,,{split}" for n, split in enumerate(SPLITS[1:])]
@@ -150,6 +214,63 @@ def test_a_quote_that_is_not_closed_is_named_by_file_and_line(tmp_path):
     file = write_manifest(tmp_path, [f'"{LINES[0]}', *LINES[1:] * 1000])
     with pytest.raises(InputError, match=rf"{file}:\d+: no row: .*a quote may not be closed"):
         ManifestDataset(root=str(tmp_path))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_row_that_stray_quotes_make_of_two_is_refused(tmp_path, end):
+    file = tmp_path / "manifest.csv"
+    swallowed = f'"d.jpg","p5,c1,visible,,,query{end}x.jpg,p5",c2,visible,,,query'
+    file.write_bytes("".join(line + end for line in (HEADER, *LINES, swallowed)).encode())
+    with pytest.raises(InputError) as caught:
+        ManifestDataset(root=str(tmp_path))
+    assert str(caught.value).startswith(f"{file}:11: person is 'p5,c1,visible,,,query")
+    assert "a line end; expected a row in one line: is there a stray quote?" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("place", "text", "complaint"),
+    [
+        (1, "ann\u200b", "person 'ann\\u200b' holds an invisible U+200B ZERO WIDTH SPACE"),
+        (1, "a\0nn", "person 'a\\x00nn' holds an invisible U+0000 control character"),
+        (2, "no\u00adrth", "camera 'no\\xadrth' holds an invisible U+00AD SOFT HYPHEN"),
+        (4, "1\u2060", "tracklet '1\\u2060' holds an invisible U+2060 WORD JOINER"),
+        (1, "a\nb", "person is 'a\\nb', which holds a line end"),
+    ],
+)
+def test_a_name_with_a_character_that_nobody_sees_is_refused(
+    tmp_path, kind, place, text, complaint
+):
+    rows = [line.split(",") for line in LINES]
+    rows[1][place] = text
+    if kind == "parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        columns = map(list, zip(*rows, strict=True))
+        table = pyarrow.table(dict(zip(COLUMNS, columns, strict=True)))
+        parquet.write_table(table, tmp_path / "manifest.parquet")
+    else:
+        rows[1][place] = f'"{text}"'
+        write_manifest(tmp_path, [",".join(row) for row in rows])
+    with pytest.raises(InputError) as caught:
+        ManifestDataset(root=str(tmp_path), file=f"manifest.{kind}")
+    line = (4 if "\n" in text else 3) if kind == "csv" else 2
+    assert str(caught.value).startswith(f"{tmp_path}/manifest.{kind}:{line}: {complaint}")
+
+
+@pytest.mark.parametrize("split", ["train", "query"])
+def test_people_who_differ_in_their_unicode_form_only_are_refused(tmp_path, split):
+    lines = [*LINES, f"c/0.jpg,Jos\u00e9,north,visible,,,{split}"]
+    write_manifest(tmp_path, [*lines, f"c/1.jpg,Jos\u00ea,north,visible,,,{split}"])
+    assert ManifestDataset(root=str(tmp_path))
+    file = write_manifest(tmp_path, [*lines, "c/1.jpg,Jose\u0301,north,visible,,,gallery"])
+    with pytest.raises(InputError) as caught:
+        ManifestDataset(root=str(tmp_path))
+    assert str(caught.value) == (
+        f"{file}:11: person 'Jose\\u0301' reads as 'Jos\\xe9' at {file}:10 does; expected one "
+        "spelling, in Unicode's form NFC"
+    )
 
 
 def test_a_missing_or_empty_table_is_named(tmp_path):

@@ -4,9 +4,11 @@ import pytest
 from plugins.config import setup_cfg
 from plugins.data import build_dataset
 from plugins.data.datasets import INFRARED, VISIBLE, RegDB, Tracklet
+from plugins.data.datasets.splits import warn_of_faults
 from plugins.errors import InputError
 from tests.helpers.hitsz_tree import edit_line
 from tests.helpers.image_trees import REGDB_SPLITS, regdb_image, write_regdb
+from tests.helpers.trees import run_tool
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +83,13 @@ def test_combineall_keeps_training_and_test_people_apart(root):
         ("train_thermal_1", 3, "Thermal/168/a.bmp 1", "person 168 has label 1, but 0 before"),
         ("test_visible_1", 3, "Visible/5/a.bmp 0", "person 5 is in training too"),
         ("test_visible_1", 2, f"{regdb_image(285, 'Visible', 0)} 0", "is listed twice"),
+        (
+            "test_visible_1",
+            2,
+            "Visible/0285/a.bmp 0",
+            "is in folder Visible/0285, but in Visible/285",
+        ),
+        ("test_visible_1", 2, "VISIBLE/285/a.bmp 0", "expected one folder a person"),
     ],
 )
 def test_a_bad_line_is_named_with_what_it_should_be(tmp_path, file, line, text, expected):
@@ -89,6 +98,31 @@ def test_a_bad_line_is_named_with_what_it_should_be(tmp_path, file, line, text, 
     message = refusal(tmp_path)
     assert f"{folder}/idx/{file}.txt:{line}: " in message
     assert expected in message
+
+
+@pytest.mark.parametrize(
+    ("file", "kept", "expected"),
+    [
+        ("test_visible_1", 3, "1 people have fewer images there than in the other modality: person "
+         "73 0, expected 3; is the file cut off?"),
+        ("test_visible_1", 5, "person 73 2, expected 3; is the file cut off?"),
+        ("train_thermal_1", 1, "2 people have fewer images there than in the other modality: "
+         "person 5 0, expected 3"),
+    ],
+)  # fmt: skip
+def test_a_list_that_is_cut_off_makes_the_set_unfit(
+    tmp_path, monkeypatch, caplog, capsys, file, kept, expected
+):
+    path = write_regdb(tmp_path) / "idx" / f"{file}.txt"
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    assert run_tool(monkeypatch, "RegDB", "--labels-only") == 0
+    path.write_text("\n".join(path.read_text().splitlines()[:kept]) + "\n")
+    assert run_tool(monkeypatch, "RegDB", "--labels-only") == 1
+    assert f"  {path.name}: " in (printed := capsys.readouterr().out) and expected in printed
+    for _ in range(2):
+        warn_of_faults(RegDB(root=str(tmp_path)), "RegDB")
+    (warning,) = caplog.messages
+    assert warning.startswith(f"RegDB: {path.name}: ") and expected in warning
 
 
 def test_blank_lines_and_other_line_ends_change_nothing(tmp_path, root):

@@ -1,5 +1,6 @@
 import os
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ from scipy.io import loadmat, savemat
 from plugins.config import setup_cfg
 from plugins.data import build_dataset, build_test_loader, build_train_loader
 from plugins.data.datasets import INFRARED, SYSUMM01
+from plugins.data.datasets.splits import warn_of_faults
 from plugins.errors import InputError
 from tests.helpers.image_trees import SYSU_COUNTS, write_permutations, write_sysu
+from tests.helpers.trees import run_tool
 
 GALLERY = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
 
@@ -154,6 +157,45 @@ def test_a_lost_image_is_noticed_by_the_official_draw(tmp_path):
     (folder / "cam4" / "0003" / "0002.jpg").unlink()
     message = refusal(tmp_path)
     assert "camera 4, person 3: found a table of shape (10, 4), expected 10 trials of 3" in message
+
+
+@pytest.mark.parametrize(
+    ("draw", "lost", "expected"),
+    [
+        ("official", "cam3", "4 folders have fewer images than the table has numbers, such as "
+         "cam3/0002: 0, expected 2"),
+        ("official", "cam4", "3 folders have fewer images than the table has numbers, such as "
+         "cam4/0003: 0, expected 4"),
+        ("official", "cam4/0003", "1 folders have fewer images than the table has numbers, such as "
+         "cam4/0003: 0, expected 4"),
+        ("official", "cam3/0003/0002.jpg", "such as cam3/0003: 1, expected 2"),
+        ("official", "cam1/0002/0003.jpg", "such as cam1/0002: 2, expected 3"),
+        ("seeded", "cam4/0003", "such as cam4/0003: 0, expected 4"),
+        ("seeded", "cam1/0003/0012.jpg", "such as cam1/0003: 11, expected 12"),
+    ],
+)  # fmt: skip
+def test_images_that_the_permutations_have_and_the_folder_lacks_make_the_set_unfit(
+    tmp_path, monkeypatch, capsys, caplog, draw, lost, expected
+):
+    folder = write_sysu(tmp_path)
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    words = ("SYSUMM01", "--labels-only", "DATASETS.SYSU.DRAW", draw)
+    assert run_tool(monkeypatch, *words) == 0
+    assert "fewer images" not in capsys.readouterr().out
+    (shutil.rmtree if (folder / lost).is_dir() else os.remove)(folder / lost)
+    assert run_tool(monkeypatch, *words) == 1
+    assert f"{expected}; copy the data set again" in capsys.readouterr().out
+    for _ in range(2):
+        warn_of_faults(read(tmp_path, draw=draw), "SYSUMM01")
+    (warning,) = caplog.messages
+    assert warning.startswith("SYSUMM01: rand_perm_cam.mat: ") and expected in warning
+
+
+def test_the_seeded_draw_reads_beside_damaged_permutations(tmp_path):
+    folder = write_sysu(tmp_path)
+    (folder / "exp" / "rand_perm_cam.mat").write_bytes(b"no table")
+    data = read(tmp_path, draw="seeded")
+    assert len(galleries(data)) == 10 and not data.faults
 
 
 @pytest.mark.parametrize("people", [3, 111])

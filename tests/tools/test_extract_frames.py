@@ -120,6 +120,17 @@ def test_a_table_of_frames_or_of_a_video_twice_is_refused(tmp_path, cells, compl
     assert not (tmp_path / "out").exists()
 
 
+def test_a_video_under_two_names_is_refused(tmp_path):
+    (tmp_path / "a.mkv").touch()
+    (tmp_path / "b.mkv").symlink_to("a.mkv")
+    cells = ("ann", "north", "visible", "", "", "train")
+    for again in ("./a.mkv", f"{tmp_path}/a.mkv", "b.mkv"):
+        write_table(tmp_path, ("a.mkv", *cells), (again, *cells))
+        with pytest.raises(InputError, match=rf"csv:3: {again} is listed at .*csv:2 too as a\.mkv"):
+            extract_frames(str(tmp_path / "videos.csv"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_that_another_extraction_is_filling_is_left_alone(videos):
     frame = videos / "out.part" / "train" / "0001.png"
     with hold(videos / "out.part", "--out", "extraction"):

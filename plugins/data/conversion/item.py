@@ -3,9 +3,9 @@
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from plugins.data.checks import read_splits
 from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.bupt_campus import CAMERAS, BUPTCampus
+from plugins.data.datasets.splits import read_splits
 from plugins.data.datasets.tracklet import SPLITS
 from plugins.data.datasets.wrapped import OuterDataset, innermost
 from plugins.errors import InputError

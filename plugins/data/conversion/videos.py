@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from plugins.data.conversion import manifest
 from plugins.data.conversion.item import Item
-from plugins.data.datasets.manifest import Row, read_table, refuse_repeated
+from plugins.data.datasets.manifest import Row, read_table, refuse_lookalikes, refuse_repeated
 from plugins.data.datasets.tracklet import MODALITIES
 from plugins.errors import InputError
 from plugins.utils.drafts import draft_of, require_new
@@ -58,7 +58,8 @@ def extract_frames(table: str, out: Path, every: int = 1) -> tuple[int, int]:
                 f"{row.where}: tracklet '{row.tracklet}', frame {row.frame}; expected both empty: "
                 "a row is a whole video, and its frames are numbered here"
             )
-    refuse_repeated(rows)
+    refuse_lookalikes(rows)
+    refuse_repeated(rows, os.path.dirname(table))
     with draft_of(out, "--out", "extraction") as draft:
         with tqdm(rows, unit="video") as bar:
             items = [

@@ -30,6 +30,7 @@ class ReidDataset:
         gallery: test items.
         remarks: remarks on a subset, by its name, which are logged below its table, or on a file,
             by its name.
+        faults: what would bias a run, by the name of the file that tells it.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class ReidDataset:
         self.query = query
         self.gallery = gallery
         self.remarks: dict[str, str] = {}
+        self.faults: dict[str, str] = {}
 
     @classmethod
     def options(cls, cfg: CfgNode) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.fastreid_sets import check_names, fixed_draws, missing_part
 from plugins.data.datasets.image_set import ImageSet
 from plugins.data.datasets.reader_errors import explain
+from plugins.data.datasets.splits import warn_of_faults
 from plugins.data.datasets.unlisted import explain_emptiness, warn_of_unlisted
 from plugins.data.datasets.wrapped import chain
 from plugins.errors import InputError
@@ -92,6 +93,8 @@ def training_items(cfg: CfgNode) -> list[tuple]:
         if comm.is_main_process():
             data.show_train()
             warn_of_unlisted(data, name)
+            if not cfg.DATASETS.COMBINEALL:
+                warn_of_faults(data, name)
         if not data.train:
             raise InputError(
                 f"DATASETS.NAMES {name}: it has no training items{explain_emptiness(data)}"

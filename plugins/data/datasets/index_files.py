@@ -1,11 +1,13 @@
 """Read text files that list people and images, as the sets of visible-infrared re-ID have them."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from plugins.errors import InputError
 from plugins.utils import io
+from plugins.utils.names import list_names
+from plugins.utils.real_files import find_repeated
 
 LONGEST_NUMBER = 18  # digits; a tensor holds no longer number
 
@@ -78,13 +80,17 @@ def read_people(path: str) -> list[int]:
     return sorted(people)
 
 
-def read_index(path: str) -> list[IndexLine]:
+def read_index(path: str, folder: str) -> list[IndexLine]:
     """Read lines "image label", without blank lines.
+
+    Args:
+        path: the index file.
+        folder: folder of the data set, to which the images are relative.
 
     Raises:
         InputError: the file is missing or empty, a line has another form, or an image comes twice.
     """
-    index, images = [], set()
+    index = []
     for number, text in enumerate(read_lines(path), start=1):
         columns = text.split()
         if not columns:
@@ -93,12 +99,23 @@ def read_index(path: str) -> list[IndexLine]:
         label = whole_number(columns[1]) if len(columns) == 2 else None
         if label is None:
             raise InputError(f"{where}: found {text.strip()!r}, expected an image and its label")
-        image = columns[0]
-        if image in images:
-            raise InputError(f"{where}: {image} is listed twice")
-        images.add(image)
-        index.append(IndexLine(where, image, label))
+        index.append(IndexLine(where, columns[0], label))
+    for place, first in find_repeated([os.path.join(folder, line.image) for line in index]):
+        where, image, _ = index[place]
+        raise InputError(
+            f"{where}: {image} is listed twice, at {index[first].where} as {index[first].image}"
+        )
     return index
+
+
+def describe_lost(people: Sequence[int]) -> str:
+    """Say which test people an index file lacks, as one that was cut off does.
+
+    >>> describe_lost([3, 351])
+    'it lists no image of 2 people of test_id.txt: 3, 351; is it cut off?'
+    """
+    names = list_names([str(person) for person in people])
+    return f"it lists no image of {len(people)} people of test_id.txt: {names}; is it cut off?"
 
 
 def require_part(folder: str, part: str, name: str, source: str, stand_in: str = "") -> None:

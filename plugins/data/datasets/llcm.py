@@ -13,6 +13,7 @@ from plugins.config import check_value
 from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.galleries import seeded_galleries
 from plugins.data.datasets.index_files import (
+    describe_lost,
     read_index,
     read_people,
     require_part,
@@ -25,6 +26,7 @@ from plugins.registry import DATASET
 
 MODES = ("sampled-gallery", "deen-script", "full-gallery")
 NAME = re.compile(r"(\d{4})_c(\d+)_.+_(vis|nir)\.(?:jpg|jpeg|png|bmp)", re.IGNORECASE)
+CAMERAS = range(1, 10)
 MODALITY_NAMES = {VISIBLE: "vis", INFRARED: "nir"}
 IMAGE_FOLDERS = ("vis", "nir", "test_vis", "test_nir")
 
@@ -69,6 +71,9 @@ class LLCM(ReidDataset):
         visible, infrared = (read_part(folder, "train", kind, people) for kind in MODALITY_NAMES)
         gallery, query = (read_part(folder, "test", kind, people) for kind in MODALITY_NAMES)
         super().__init__(visible + infrared, query, gallery, combineall)
+        for kind, images in zip(MODALITY_NAMES.values(), (gallery, query), strict=True):
+            if lost := sorted(people - {image.pid for image in images}):
+                self.remarks[f"test_{kind}.txt"] = describe_lost(lost)
         self._mode, self._folder = mode, folder
 
     @classmethod
@@ -82,7 +87,11 @@ class LLCM(ReidDataset):
         names = {os.path.basename(file) for file in files}
         roots = (os.path.join(self._folder, name) for name in IMAGE_FOLDERS)
         return Folders(
-            tuple(roots), files, lambda path: os.path.basename(path) in names, by_pattern=False
+            tuple(roots),
+            files,
+            lambda path: os.path.basename(path) in names,
+            by_pattern=False,
+            complete=True,
         )
 
     def directions(self) -> dict[str, Direction]:
@@ -120,19 +129,26 @@ def read_part(folder: str, split: str, modality: int, test_people: set[int]) -> 
         test_people: the people of ``test_id.txt``.
 
     Raises:
-        InputError: with file and line: a name has another form or modality, or a person is of the
-            other split.
+        InputError: with file and line: a name has another form or modality, comes twice or has a
+            camera that LLCM lacks, or a person is of the other split.
     """
     kind = MODALITY_NAMES[modality]
+    path = os.path.join(folder, "idx", f"{split}_{kind}.txt")
+    lines: dict[str, str] = {}
     images = []
-    for where, image, _ in read_index(os.path.join(folder, "idx", f"{split}_{kind}.txt")):
+    for where, image, _ in read_index(path, folder):
         match = NAME.fullmatch(os.path.basename(image))
         if not match or match[3].lower() != kind:
             raise InputError(
                 f"{where}: found {image!r}, expected a file such as "
                 f"0351_c06_s200656_f4830_{kind}.jpg"
             )
+        first = lines.setdefault(match[0], where)
+        if first != where:
+            raise InputError(f"{where}: {match[0]} is listed at {first} too, from another folder")
         pid, camid = int(match[1]), int(match[2])
+        if camid not in CAMERAS:
+            raise InputError(f"{where}: {match[0]} is of camera {camid}, expected 1 to 9")
         if (pid in test_people) != (split == "test"):
             raise InputError(
                 f"{where}: person {pid} is {'in' if pid in test_people else 'not in'} test_id.txt; "

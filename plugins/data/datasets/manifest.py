@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import unicodedata
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -22,7 +23,8 @@ from plugins.errors import InputError
 from plugins.protocol import Direction
 from plugins.registry import DATASET
 from plugins.utils.io import read_text, require_file
-from plugins.utils.names import closest_names
+from plugins.utils.names import closest_names, find_invisible
+from plugins.utils.real_files import find_repeated
 
 COLUMNS = ("path", "person", "camera", "modality", "tracklet", "frame", "split")
 
@@ -64,7 +66,7 @@ class ManifestDataset(ReidDataset):
 
         Raises:
             InputError: no such file, a column is missing, a row is wrong (with file and line), or
-                somebody is both in train and in test.
+                somebody is both in train and in test, or two names look alike.
         """
         path = os.path.join(root, file)
         rows = list(read_table(path))
@@ -74,6 +76,7 @@ class ManifestDataset(ReidDataset):
             [(row.person, row.where) for row in rows if (row.split == "train") == train]
             for train in (True, False)
         )
+        refuse_lookalikes(rows)
         check_people_differ(trained, tested)
         self._people, self._cameras = (
             list(number_sorted(getattr(row, name) for row in rows)) for name in ("person", "camera")
@@ -201,14 +204,24 @@ def make_row(where: str, cells: dict[str, str]) -> Row:
     """Make a row of the table.
 
     Raises:
-        InputError: a cell is empty or has a value that is not among the choices.
+        InputError: a cell is empty, holds a line end or an invisible character, or has a value
+            that is not among the choices.
     """
+    for name, cell in cells.items():
+        if "\n" in cell or "\r" in cell:
+            raise InputError(
+                f"{where}: {name} is {cell!r}, which holds a line end; expected a row in one line: "
+                "is there a stray quote?"
+            )
     cells = {name: cell.strip() for name, cell in cells.items()}
     for name in ("path", "person", "camera"):
         if not cells[name]:
             raise InputError(f"{where}: {name} is empty")
     if "\0" in cells["path"]:
         raise InputError(f"{where}: path holds a NUL character, which no file's name does")
+    for name in ("person", "camera", "tracklet"):
+        if unseen := find_invisible(cells[name]):
+            raise InputError(f"{where}: {name} {cells[name]!r} holds an invisible {unseen}")
     for name, choices in (("modality", list(MODALITIES)), ("split", list(SPLITS))):
         if cells[name] not in choices:
             raise InputError(
@@ -223,13 +236,35 @@ def make_row(where: str, cells: dict[str, str]) -> Row:
     return Row(where, frame=number, **others)
 
 
-def refuse_repeated(rows: list[Row]) -> None:
-    """Raise InputError if a split lists a file twice, whose items would count double."""
-    first: dict[tuple[str, str], Row] = {}
-    for row in rows:
-        other = first.setdefault((row.split, os.path.normpath(row.path)), row)
-        if other is not row:
-            raise InputError(f"{row.where}: {row.path} is listed at {other.where} too")
+def refuse_repeated(rows: list[Row], folder: str) -> None:
+    """Raise InputError if a split lists a file twice, whose items would count double.
+
+    Args:
+        rows: rows of the table, whose paths may be spelled in any way.
+        folder: folder to which paths are relative.
+    """
+    for split in SPLITS:
+        listed = [row for row in rows if row.split == split]
+        for place, first in find_repeated([os.path.join(folder, row.path) for row in listed]):
+            row, other = listed[place], listed[first]
+            spelled = f" as {other.path}" if other.path != row.path else ""
+            raise InputError(f"{row.where}: {row.path} is listed at {other.where} too{spelled}")
+
+
+def refuse_lookalikes(rows: list[Row]) -> None:
+    """Raise InputError if two people, cameras or tracklets differ in their Unicode form only."""
+    for field in ("person", "camera", "tracklet"):
+        first: dict[str, Row] = {}
+        for row in rows:
+            first.setdefault(getattr(row, field), row)
+        forms: dict[str, Row] = {}
+        for name, row in first.items():
+            other = forms.setdefault(unicodedata.normalize("NFC", name), row)
+            if other is not row:
+                raise InputError(
+                    f"{row.where}: {field} {name!a} reads as {getattr(other, field)!a} "
+                    f"at {other.where} does; expected one spelling, in Unicode's form NFC"
+                )
 
 
 def group(rows: list[Row], folder: str) -> dict[str, list[Tracklet]]:
@@ -244,7 +279,7 @@ def group(rows: list[Row], folder: str) -> dict[str, list[Tracklet]]:
     Raises:
         InputError: a tracklet lists a frame twice, or a split an image of its own.
     """
-    refuse_repeated([row for row in rows if not row.tracklet])
+    refuse_repeated([row for row in rows if not row.tracklet], folder)
     people = number_sorted(row.person for row in rows)
     cameras = number_sorted(row.camera for row in rows)
     frames: dict[tuple, dict[int, Row]] = {}

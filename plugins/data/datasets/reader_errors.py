@@ -21,6 +21,8 @@ def explain(error: BaseException) -> str:
         the error if no variable is a file.
     """
     reason = f"{type(error).__name__}: {error}"
+    if isinstance(error, AttributeError) and "'NoneType'" in str(error):  # of a pattern's match
+        reason = "the reader's pattern of a person and a camera does not fit it"
     for frame, line in _frames(error.__traceback__):
         if isinstance(error, AssertionError) and line.startswith("assert "):
             reason = _broken_condition(frame, line)

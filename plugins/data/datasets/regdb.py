@@ -6,6 +6,7 @@ has its own training; published scores are means over ten models.
 
 import os
 import re
+from collections import Counter
 from collections.abc import Collection
 
 from fastreid.config import CfgNode
@@ -63,6 +64,8 @@ class RegDB(ReidDataset):
         visible, thermal = (read_part(folder, "train", kind, trial, train, {}) for kind in CAMERAS)
         gallery, query = (read_part(folder, "test", kind, trial, test, train) for kind in CAMERAS)
         super().__init__(visible + thermal, query, gallery, combineall)
+        for split, sides in (("train", (visible, thermal)), ("test", (gallery, query))):
+            self.faults |= compare_parts(split, trial, *sides)
         self._trial = trial
 
     @classmethod
@@ -104,18 +107,25 @@ def read_part(
 
     Raises:
         InputError: with file and line: an image has another form or modality, or a person has two
-            labels or is one of the others.
+            labels or two folders, or is one of the others.
     """
     name = MODALITY_NAMES[modality]
     path = os.path.join(folder, "idx", f"{split}_{name}_{trial}.txt")
+    spelled: dict[int, str] = {}
     images = []
-    for where, image, label in read_index(path):
+    for where, image, label in read_index(path, folder):
         match = IMAGE.fullmatch(image)
         if not match or match[1].lower() != name:
             raise InputError(
                 f"{where}: found {image!r}, expected {name.capitalize()}/<person>/<file>.bmp"
             )
         pid = int(match[2])
+        place = os.path.dirname(image)
+        if spelled.setdefault(pid, place) != place:
+            raise InputError(
+                f"{where}: person {pid} is in folder {place}, but in {spelled[pid]} before; "
+                "expected one folder a person"
+            )
         if pid in others:
             raise InputError(f"{where}: person {pid} is in training too; test people must be new")
         if labels.setdefault(pid, label) != label:
@@ -125,3 +135,23 @@ def read_part(
             )
         images.append(Tracklet((f"{folder}/{image}",), pid, CAMERAS[modality], modality))
     return images
+
+
+def compare_parts(
+    split: str, trial: int, visible: list[Tracklet], thermal: list[Tracklet]
+) -> dict[str, str]:
+    """Compare the two files of a split, which list as many images of each person.
+
+    Returns:
+        What a file lacks, by its name.
+    """
+    counts = [Counter(image.pid for image in images) for images in (visible, thermal)]
+    faults = {}
+    sides = {"visible": (counts[0], counts[1]), "thermal": (counts[1], counts[0])}
+    for kind, (own, other) in sides.items():
+        if lost := sorted((pid for pid in other if own[pid] < other[pid]), key=int):
+            faults[f"{split}_{kind}_{trial}.txt"] = (
+                f"{len(lost)} people have fewer images there than in the other modality: person "
+                f"{lost[0]} {own[lost[0]]}, expected {other[lost[0]]}; is the file cut off?"
+            )
+    return faults

@@ -7,16 +7,17 @@ There are ten such galleries, drawn in one of two ways whose scores do not compa
 
 import os
 import re
+from collections import Counter
 
 import numpy as np
 from fastreid.config import CfgNode
-from scipy.io import loadmat
 
 from plugins.config import check_value
 from plugins.data.datasets.base import Items, ReidDataset
 from plugins.data.datasets.galleries import TRIALS, group_rows, seeded_galleries
 from plugins.data.datasets.index_files import read_people, require_part
-from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
+from plugins.data.datasets.mat_files import read_cells
+from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet, as_tracklet
 from plugins.data.datasets.unlisted import Folders
 from plugins.errors import InputError
 from plugins.protocol import Direction, Trial
@@ -92,12 +93,31 @@ class SYSUMM01(ReidDataset):
             galleries = official_galleries(find_permutations(folder), self.gallery, shot)
         else:
             galleries = seeded_galleries(self.gallery)
+        self._compare_permutations({*trained, *tested})
         queries, rows = self.rows()
         trials = tuple(Trial(queries, rows[gallery]) for gallery in galleries)
         self._name = f"I2V {mode} {shot}-shot {draw}-draw"
         self._direction = Direction(
             trials, junk="sysu", cmc="identity", gallery_cameras=GALLERY_CAMERAS[mode]
         )
+
+    def _compare_permutations(self, people: set[int]) -> None:
+        """Note as a fault which images the permutations have and the folder lacks.
+
+        The seeded draw needs no permutations; without a file, or with an unreadable one, there is
+        nothing to compare with.
+        """
+        try:
+            path = find_permutations(self._folder)
+            cameras = read_permutations(path)
+        except InputError:
+            return
+        if lost := find_lost(cameras, self._images, people):
+            (camid, pid), (expected, found) = next(iter(lost.items()))
+            self.faults[PERMUTATIONS] = (
+                f"{len(lost)} folders have fewer images than the table has numbers, such as "
+                f"cam{camid}/{pid:04d}: {found}, expected {expected}; copy the data set again"
+            )
 
     @classmethod
     def options(cls, cfg: CfgNode) -> dict:
@@ -177,6 +197,46 @@ def find_permutations(folder: str) -> str:
     )
 
 
+def read_permutations(path: str) -> list[list[np.ndarray]]:
+    """Read ``rand_perm_cam.mat``: camera -> person -> (trials, images) numbers from 1.
+
+    Raises:
+        InputError: the file is missing or damaged, or holds another table.
+    """
+    cameras = read_cells(path, "rand_perm_cam")
+    if not isinstance(cameras, list) or not all(
+        isinstance(people, list) and all(isinstance(orders, np.ndarray) for orders in people)
+        for people in cameras
+    ):
+        raise InputError(
+            f"{path}: no table of permutations; expected a cell for each camera, and in it one for "
+            "each person"
+        )
+    return cameras
+
+
+def find_lost(
+    cameras: list[list[np.ndarray]], images: Items, people: set[int]
+) -> dict[tuple[int, int], tuple[int, int]]:
+    """Find folders of a person under a camera that lack images of the permutations.
+
+    Args:
+        cameras: see :func:`read_permutations`.
+        images: all images of the set, of any split.
+        people: people of the splits.
+
+    Returns:
+        (camera, person) -> (numbers in the table, images in the folder)
+    """
+    found = Counter((image.camid, image.pid) for image in map(as_tracklet, images))
+    return {
+        (camid, pid): (orders.shape[-1], found[camid, pid])
+        for camid, persons in enumerate(cameras, start=1)
+        for pid, orders in enumerate(persons, start=1)
+        if pid in people and orders.shape[0] == TRIALS and found[camid, pid] < orders.shape[-1]
+    }
+
+
 def official_galleries(path: str, images: Items, shot: int) -> list[np.ndarray]:
     """List the rows of ``images`` in each trial's gallery; a group below ``shot`` gives all.
 
@@ -188,10 +248,7 @@ def official_galleries(path: str, images: Items, shot: int) -> list[np.ndarray]:
     Raises:
         InputError: the file is unreadable, or disagrees with the images.
     """
-    try:
-        cameras = [column.ravel() for column in loadmat(path)["rand_perm_cam"].ravel()]
-    except Exception as error:  # scipy raises many kinds for a damaged file
-        raise InputError(f"{path}: no table of permutations: {error!r}") from error
+    cameras = read_permutations(path)
     galleries: list[list[int]] = [[] for _ in range(TRIALS)]
     for (pid, camid), rows in group_rows(images).items():
         known = camid <= len(cameras) and pid <= len(cameras[camid - 1])

@@ -37,6 +37,8 @@ class Folders(NamedTuple):
         by_pattern: whether the reader lists the folders and takes files by a pattern. A run then
             searches them too. Other sets have lists that name their files, up to half a million in
             thousands of folders; only ``tools/check_data.py`` searches those.
+        complete: whether lists that name the files name all pictures of the set, so that an
+            unlisted one shows that a list is cut off.
     """
 
     roots: tuple[str, ...]
@@ -44,6 +46,7 @@ class Folders(NamedTuple):
     known: Callable[[str], bool] = lambda path: False
     deep: bool = True
     by_pattern: bool = True
+    complete: bool = False
 
 
 def folders_around(files: Iterable[str]) -> Folders:
