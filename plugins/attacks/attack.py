@@ -146,8 +146,8 @@ class Attack:
         A call is not thread-safe: it sets the mode of the model, freezes its parameters and seeds
         the global random generators. It restores all of them afterwards.
 
-        Warns, once, of a budget below one gray level, such as 8/255, and of steps that do not reach
-        the budget.
+        Warns, once, of a budget below one gray level, such as 8/255, of images of either side that
+        look like shares of 255, and of steps that do not reach the budget.
 
         Args:
             model: images (B, T, 3, H, W) or (B, 3, H, W) in [0, 255] to features (B, D),

@@ -11,7 +11,7 @@ import torch
 from fastreid.config import CfgNode
 from torch import Tensor
 
-from plugins.attacks.features import float_images, row_groups
+from plugins.attacks.features import check_range, float_images, row_groups
 from plugins.attacks.projections import expand_rows, row_norms, shrink, smooth, tighten, unit
 from plugins.errors import InputError
 from plugins.utils.random import item_generator
@@ -94,17 +94,14 @@ class PerturbationSet:
     def __init__(self, threat: ThreatModel, batch: dict, frames: Tensor | None = None) -> None:
         """Allow changes of the ``images`` of a batch.
 
+        Warns, once, of images that look like shares of 255.
+
         Raises:
             InputError: the images are not in [0, 255], for example because they are normalized.
         """
         clean = float_images(batch)["images"].detach()
         self.clean = clean if clean.dim() == 5 else clean.unsqueeze(1)
-        lowest, highest = torch.stack(self.clean.aminmax()).tolist()
-        if not 0 <= lowest <= highest <= 255:
-            raise InputError(
-                f"attack: images lie in [{lowest:g}, {highest:g}]; expected [0, 255], "
-                "as they are before normalization"
-            )
+        check_range(clean, "images")
         self.threat, self.batch, self.frames = threat, batch, frames
         groups, self.rows = row_groups(batch)
         self.groups = groups.to(clean.device)

@@ -204,3 +204,54 @@ def test_a_budget_in_shares_of_255_is_warned_of(caplog):
     assert "ATTACK.EPS: 0.0294118 is less than one gray level" in caplog.text
     with pytest.raises(InputError, match=r"FNA: 15 steps of 1 reach 15, less than ATTACK\.EPS 60"):
         FNA(ThreatModel("l2", 60.0))(waves, side(4, 1, 1), side(4, 2, 2))
+
+
+def shares(one):
+    return {**one, "images": one["images"] / 255}
+
+
+def test_images_in_shares_of_255_are_warned_of_on_either_side_once(caplog):
+    batch, gallery = side(4, 1, 1), side(4, 2, 2)
+    FNA(eps=8)(waves, batch, gallery)
+    assert " lie in " not in caplog.text
+    FNA(eps=8)(waves, shares(batch), gallery)
+    FNA(eps=8)(waves, batch, shares(gallery))
+    FNA(eps=8)(waves, batch, shares(gallery))
+    told = [record.getMessage() for record in caplog.records if " lie in " in record.getMessage()]
+    assert [line.split(" lie in ")[0] for line in told] == [
+        "attack: images",
+        "attack: gallery images",
+    ]
+    assert all("images and budgets are in gray levels, 0 to 255" in line for line in told)
+
+
+def test_attack_run_warns_of_shares_too(caplog):
+    batch, gallery = shares(side(4, 1, 1)), side(4, 2, 2)
+
+    def features_of(some):
+        return waves(some["images"])
+
+    known = [one["targets"] for one in (batch, gallery)] * 2
+    features = features_of(batch), features_of(gallery)
+    guides = Guides.from_features(*features, *known, metric="cosine", junk="none")
+    FNA(eps=8).run(features_of, batch, guides)
+    assert "at most one gray level" in caplog.text
+
+
+def test_black_images_are_in_gray_levels(caplog):
+    black = {**side(4, 1, 1), "images": torch.zeros(4, 3, HEIGHT, WIDTH)}
+    FNA(ThreatModel(eps=8))(waves, black, side(4, 2, 2))
+    assert " lie in " not in caplog.text
+
+
+def test_the_range_of_the_gallery_is_checked_as_that_of_the_batch():
+    gallery = side(4, 2, 2)
+    for images in (
+        gallery["images"] / 127.5 - 1,
+        gallery["images"] * 2,
+        gallery["images"] * torch.nan,
+    ):
+        with pytest.raises(
+            InputError, match=r"attack: gallery images lie in \[.*expected \[0, 255"
+        ):
+            FNA(eps=8)(waves, side(4, 1, 1), {**gallery, "images": images})
