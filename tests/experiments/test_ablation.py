@@ -230,6 +230,72 @@ def test_a_damaged_record_is_an_error_and_stays_as_it_is(tmp_path, text):
     assert ablation.results.read_text() == text
 
 
+def recorded(folder, change):
+    """Two results of a record, changed as a hand or a merge may change them."""
+    ablation = read_ablation(write(folder))
+    given = [result(ablation, "margin", seed, 10.0 + seed, 5.0) for seed in (0, 1)]
+    change(given)
+    ablation.results.parent.mkdir()
+    ablation.results.write_text(json.dumps(given))
+    return ablation
+
+
+def put(key, value):
+    def change(given):
+        given[1][key] = value
+
+    return change
+
+
+def put_metric(value):
+    def change(given):
+        given[1]["metrics"]["V2I"]["mAP"] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda given: given.append(dict(given[0])), r"3, row 'margin', seed 0: is there already"),
+        (put("seed", 0), r"result 2, row 'margin', seed 0: is there already as result 1; expected"),
+        *(
+            (put_metric(value), rf"seed 1: metrics: V2I: mAP: found {found}; expected a finite num")
+            for value, found in {
+                float("nan"): "nan",
+                float("inf"): "inf",
+                "ten": "'ten'",
+                None: "null",
+                True: "True",
+            }.items()
+        ),
+        (put("row", [1]), r"result 2: row: found \[1\]; expected text"),
+        (put("seed", "0"), r"result 2: seed: found '0'; expected a whole number"),
+        (put("seed", True), r"result 2: seed: found True; expected a whole number"),
+        (put("seed", -1), r"result 2, row 'margin', seed -1: expected a seed of 0 or more"),
+        (put("metrics", []), r"result 2: metrics: found \[\]; expected a mapping"),
+        (put("metrics", {"I2V": 3}), r"metrics: I2V: found 3; expected a mapping"),
+        (put("overrides", "x"), r"result 2: overrides: found 'x'; expected a mapping"),
+        (put("tests", [1]), r"seed 1: tests: found \[1\]; expected a mapping"),
+        (put("signs", {"total_loss": "x"}), r"signs: total_loss: found 'x'; expected a number"),
+        (put("queries", 3), r"seed 1: queries: found 3; expected text"),
+        (lambda given: given.append("x"), r"result 3: found 'x'; expected a list of results, each"),
+        (lambda given: given[1].pop("seed"), r"result 2: has no seed; expected a list of results"),
+    ],
+)
+def test_a_record_with_a_wrong_or_repeated_result_is_refused(tmp_path, change, message):
+    ablation = recorded(tmp_path, change)
+    with pytest.raises(InputError, match=rf"ablation\.json: .*{message}") as refused:
+        write_table(ablation)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_row_and_seed_of_two_data_sets_are_two_results(tmp_path):
+    ablation = recorded(tmp_path, lambda given: given[1].update(seed=0, dataset="other"))
+    assert len(read_results(ablation.results)) == 2
+    write_table(ablation)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
