@@ -30,6 +30,7 @@ from plugins.experiments.jobs import StopSignals, end
 from plugins.experiments.plan import difference
 from plugins.experiments.processes import current_commit, device_name, start
 from plugins.experiments.runs import LOG, MARKER, RunError
+from plugins.experiments.signs import gather_signs
 from plugins.experiments.stages import spelt
 from tests.helpers.ablation_files import TREE, result, write
 from tests.helpers.small_runs import CONFIG, ROOT
@@ -421,6 +422,66 @@ def test_the_state_of_a_folder_says_what_a_start_would_do(tmp_path):
     (one.folder / "results.json").write_text(json.dumps(saved))
     with pytest.raises(RunError, match=r"has no V2I/mAP, which .*; its directions: I2V$"):
         one.result()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (MARKER, [], r"found \[\]; expected a mapping, what a run was started with"),
+        (MARKER, "x", r"found 'x'; expected a mapping"),
+        (MARKER, None, r"found null; expected a mapping"),
+        (MARKER, {"commit": 3}, r"commit: found 3; expected text"),
+        ("results.json", [], r"found \[\]; expected a mapping"),
+        ("results.json", None, r"found null; expected a mapping"),
+        ("results.json", {"epochs": 1}, r"has no 'results'; expected the results of a run"),
+        ("results.json", {"results": {}}, r"has no 'epochs'"),
+        ("results.json", {"epochs": "2", "results": {}}, r"epochs: found '2'; expected a whole"),
+        ("results.json", {"epochs": 2, "results": []}, r"results: found \[\]; expected a mapping"),
+        (
+            "results.json",
+            {"epochs": 2, "results": {"A": [1]}},
+            r"results of A: found \[1\]; expected a mapping",
+        ),
+        (
+            "results.json",
+            {"epochs": 2, "results": {"A": {"I2V": {"mAP": "ten"}}}},
+            r"A: I2V: mAP: found 'ten'; expected a finite number",
+        ),
+        (
+            "results.json",
+            {"epochs": 2, "results": {"A": {"I2V": {"mAP": float("nan")}}}},
+            r"A: I2V: mAP: found nan; expected a finite number",
+        ),
+        (
+            "results.json",
+            {"epochs": 2, "results": {"A": {"I2V": {"mAP": 10**400}}}},
+            r"A: I2V: mAP: found 1000.*; expected a finite number",
+        ),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named_before_anything_runs(tmp_path, name, content, message):
+    one = run(tmp_path)
+    one.folder.mkdir(parents=True)
+    about = one.ablation.wanted(one.row) | {"commit": "abc", "torch": "2", "threads": 1}
+    (one.folder / MARKER).write_text(json.dumps(about | {"seconds": 1.0}))
+    (one.folder / name).write_text(json.dumps(content))
+    for ask in (one.state, lambda: one.commands(Path("train_net.py"))):  # of --dry-run
+        with pytest.raises(InputError, match=rf"{name}: {message}"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[1]", r":2: no line of metrics; expected a mapping"),
+        ('{"total_loss": "x"}', r":2: total_loss: found 'x'; expected a number"),
+        ("{", r":2: no line of metrics: Expecting"),
+    ],
+)
+def test_a_damaged_line_of_metrics_is_named(tmp_path, line, message):
+    (tmp_path / "metrics.json").write_text(f'{{"total_loss": 1.0}}\n{line}\n')
+    with pytest.raises(InputError, match=rf"metrics\.json{message}"):
+        gather_signs(tmp_path)
 
 
 @pytest.mark.parametrize(
