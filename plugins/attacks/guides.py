@@ -156,6 +156,7 @@ class Guides:
             for key in ("targets",) if known else ("images", "targets"):
                 if key not in side:
                     raise InputError(f"attack: the {name} has no '{key}'; found {', '.join(side)}")
+            check_side(name, side, "features" if known else "images")
             if not known:
                 side = float_images(side)
                 check_range(side["images"], "images" if name == "batch" else "gallery images")
@@ -268,6 +269,32 @@ class Guides:
     @cached_property
     def _computed(self) -> dict[Callable, Any]:
         return {}
+
+
+def check_side(name: str, side: dict[str, Any], values: str) -> None:
+    """Raise InputError unless a side has items, as a tensor, and a label for each.
+
+    Args:
+        name: "batch" or "gallery", for the message.
+        side: with ``values`` and ``targets``, and optionally ``camids``.
+        values: "images" or "features".
+    """
+    items = side[values]
+    dims = (2,) if values == "features" else (4, 5)
+    if not torch.is_tensor(items) or items.dim() not in dims:
+        found = tuple(items.shape) if torch.is_tensor(items) else type(items).__name__
+        shape = "(G, D)" if values == "features" else "(B, 3, H, W) or (B, T, 3, H, W)"
+        raise InputError(f"attack: {values} of the {name} are {found}; expected a tensor {shape}")
+    if not items.numel():
+        raise InputError(
+            f"attack: {values} of the {name} are {tuple(items.shape)}; expected one or more"
+        )
+    for key in ("targets", "camids"):
+        if side.get(key) is not None and len(side[key]) != len(items):
+            raise InputError(
+                f"attack: the {name} has {len(side[key])} {key} for {len(items)} {values}; "
+                "expected one for each"
+            )
 
 
 def _features_and_labels(

@@ -4,7 +4,6 @@ Legend: B clips of T frames of 3 x H x W, R rows (items of query + gallery) they
 budgets and perturbations are in gray levels, 0 to 255.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +14,7 @@ from plugins.attacks.features import check_range, float_images, row_groups
 from plugins.attacks.projections import expand_rows, row_norms, shrink, smooth, tighten, unit
 from plugins.errors import InputError
 from plugins.utils.random import item_generator
+from plugins.utils.values import require_number, require_whole
 
 NORMS = ("linf", "l2")
 FRAMES = ("dense", "shared", "sparse", "smooth")
@@ -56,10 +56,8 @@ class ThreatModel:
                     f"ATTACK.{field.upper()}: '{getattr(self, field)}'; expected {', '.join(known)}"
                 )
         for field, least in {"eps": 0, "sparse_frames": 1, "smooth_tau": 0}.items():
-            if not least <= getattr(self, field) < math.inf:
-                raise InputError(
-                    f"ATTACK.{field.upper()}: {getattr(self, field)}; expected {least} or more"
-                )
+            require = require_whole if field == "sparse_frames" else require_number
+            require(getattr(self, field), f"ATTACK.{field.upper()}:", least)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "ThreatModel":

@@ -255,3 +255,46 @@ def test_the_range_of_the_gallery_is_checked_as_that_of_the_batch():
             InputError, match=r"attack: gallery images lie in \[.*expected \[0, 255"
         ):
             FNA(eps=8)(waves, side(4, 1, 1), {**gallery, "images": images})
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        *(
+            (lambda eps=eps: FNA(eps=eps), rf"ATTACK\.EPS: {found}; expected 0 or more")
+            for eps, found in (("8", "'8'"), ([8], r"\[8\]"), (True, "True"))
+        ),
+        (lambda: FNA(eps=10**400), r"ATTACK\.EPS: 1000.*; expected 0 or more, a finite number"),
+        (lambda: FNA(eps=float("nan")), r"ATTACK\.EPS: nan; expected 0 or more"),
+        (lambda: FNA(eps=8, seed=1.5), r"ATTACK\.SEED: 1\.5; expected 0 or more, a whole number"),
+        (lambda: FNA(eps=8, seed=None), r"ATTACK\.SEED: None; expected 0 or more"),
+        (lambda: FNA(eps=8, seed=2**32), r"ATTACK\.SEED: 4294967296; .*below 2\^32"),
+        (lambda: ThreatModel(sparse_frames=1.5), r"SPARSE_FRAMES: 1\.5; expected 1 or more"),
+        (lambda: Recipe(restarts=0), r"Recipe: restarts 0; expected 1 or more"),
+        (lambda: Recipe(eot=0), r"Recipe: eot 0; expected 1 or more"),
+        (lambda: Recipe(steps=-1), r"Recipe: steps -1; expected 0 or more"),
+        (lambda: Recipe(steps=1.5), r"Recipe: steps 1\.5; expected 0 or more, a whole number"),
+        (lambda: Recipe(step_size=float("nan")), r"Recipe: step_size nan; expected 0 or more"),
+        (lambda: Recipe("adam"), r"Recipe: optimizer 'adam'; expected sign, apgd, square"),
+    ],
+)
+def test_a_wrong_argument_is_refused_when_it_is_given(build, message):
+    with pytest.raises(InputError, match=message):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"images": torch.zeros(0, 3, HEIGHT, WIDTH)}, r"images of the {} are \(0, 3, 8, 6\)"),
+        ({"images": torch.zeros(3, HEIGHT, WIDTH)}, r"images of the {} are \(3, 8, 6\); expected"),
+        ({"images": torch.zeros(4, 3, HEIGHT, WIDTH).numpy()}, r"images of the {} are ndarray"),
+        ({"targets": torch.zeros(2)}, r"the {} has 2 targets for 4 images; expected one for each"),
+    ],
+)
+@pytest.mark.parametrize("name", ["batch", "gallery"])
+def test_a_side_that_is_none_is_refused(name, changed, message):
+    sides = {"batch": side(4, 1, 1), "gallery": side(4, 1, 2)}
+    sides[name] |= changed
+    with pytest.raises(InputError, match=message.format(name)):
+        FNA(eps=8)(waves, sides["batch"], sides["gallery"])
