@@ -91,6 +91,7 @@ def _list(default: list | tuple, value: object) -> list | tuple:
         _expect(balanced, value, "a list, such as [A, B]")
         # Names without quotes: "SMA", "SMA,FNA" or "[SMA, FNA]".
         names = [name.strip() for name in value.strip(" []()").split(",")]
+        _expect(any(names) or "," not in value, value, "a list of names")
         value = [name for name in names if name]
     elif value is None:
         value = []
