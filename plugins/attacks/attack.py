@@ -33,6 +33,7 @@ from plugins.attacks.tracker import AttackResult, BestTracker
 from plugins.errors import InputError
 from plugins.registry import ATTACK, lookup
 from plugins.utils.random import item_generator
+from plugins.utils.values import require_whole, shortened
 
 logger = logging.getLogger(__name__)
 
@@ -113,11 +114,12 @@ class Attack:
         """
         if threat is not None and eps is not None:
             raise InputError(
-                f"{type(self).__name__}: eps {eps:g} beside a threat model of eps {threat.eps:g}; "
+                f"{type(self).__name__}: eps {eps} beside a threat model of eps {threat.eps:g}; "
                 "expected one of them"
             )
-        if not 0 <= seed < SEEDS:
-            raise InputError(f"ATTACK.SEED: {seed}; expected 0 or more and less than 2^32")
+        require_whole(seed, "ATTACK.SEED:", 0)
+        if seed >= SEEDS:
+            raise InputError(f"ATTACK.SEED: {shortened(seed)}; expected 0 or more, below 2^32")
         if threat is None:
             threat = ThreatModel() if eps is None else ThreatModel(eps=eps)
         self.threat, self.seed = threat, seed
@@ -146,8 +148,8 @@ class Attack:
         A call is not thread-safe: it sets the mode of the model, freezes its parameters and seeds
         the global random generators. It restores all of them afterwards.
 
-        Warns, once, of a budget below one gray level, such as 8/255, and of steps that do not reach
-        the budget.
+        Warns, once, of a budget below one gray level, such as 8/255, of images of either side that
+        look like shares of 255, and of steps that do not reach the budget.
 
         Args:
             model: images (B, T, 3, H, W) or (B, 3, H, W) in [0, 255] to features (B, D),

@@ -4,6 +4,7 @@ Legend: B clips in the batch, R rows (items of query + gallery) they belong to, 
 """
 
 import contextlib
+import logging
 import random
 from collections.abc import Callable, Iterator
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fastreid.config import CfgNode
+from fastreid.utils.logger import log_first_n
 from torch import Tensor, nn
 
 from plugins.errors import InputError
@@ -139,6 +141,31 @@ def float_images(batch: dict) -> dict:
     if dtype.is_complex or dtype == torch.bool:
         raise InputError(f"attack: images are of {dtype}; expected numbers in [0, 255]")
     return {**batch, "images": batch["images"].float()}
+
+
+def check_range(images: Tensor, name: str) -> None:
+    """Check that images are in gray levels; warn, once, of images that look like shares of 255.
+
+    Args:
+        images: of one batch, real numbers.
+        name: of the images, for the message.
+
+    Raises:
+        InputError: an image is not in [0, 255], for example because it is normalized.
+    """
+    lowest, highest = torch.stack(images.aminmax()).tolist()
+    if not 0 <= lowest <= highest <= 255:
+        raise InputError(
+            f"attack: {name} lie in [{lowest:g}, {highest:g}]; expected [0, 255], "
+            "as they are before normalization"
+        )
+    if 0 < highest <= 1:
+        message = (
+            f"attack: {name} lie in [{lowest:.3g}, {highest:.3g}], at most one gray level; images "
+            "and budgets are in gray levels, 0 to 255: for a model that takes [0, 1], multiply "
+            "the images by 255 and let the model divide them"
+        )
+        log_first_n(logging.WARNING, message, name=__name__, key="message")
 
 
 def row_groups(batch: dict) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from plugins.attacks.features import FeaturesOf, float_images, row_groups
+from plugins.attacks.features import FeaturesOf, check_range, float_images, row_groups
 from plugins.config import check_value
 from plugins.errors import InputError
 from plugins.evaluation.distance import METRICS, on_cosine_grid
@@ -146,8 +146,8 @@ class Guides:
             junk: see ``Attack.__call__``.
 
         Raises:
-            InputError: an entry is missing, the gallery is empty or has features of another length,
-                or there is no such metric or rule.
+            InputError: an entry is missing, images of either side are not in [0, 255], the gallery
+                is empty or has features of another length, or there is no such metric or rule.
         """
         check_value("TEST.METRIC", metric)
         sides = []
@@ -156,6 +156,10 @@ class Guides:
             for key in ("targets",) if known else ("images", "targets"):
                 if key not in side:
                     raise InputError(f"attack: the {name} has no '{key}'; found {', '.join(side)}")
+            check_side(name, side, "features" if known else "images")
+            if not known:
+                side = float_images(side)
+                check_range(side["images"], "images" if name == "batch" else "gallery images")
             sides.append(_features_and_labels(features_of, side))
         (queries, query_pids, query_camids), (items, item_pids, item_camids) = sides
         if not len(items) or items.shape[1] != queries.shape[1]:
@@ -267,6 +271,32 @@ class Guides:
         return {}
 
 
+def check_side(name: str, side: dict[str, Any], values: str) -> None:
+    """Raise InputError unless a side has items, as a tensor, and a label for each.
+
+    Args:
+        name: "batch" or "gallery", for the message.
+        side: with ``values`` and ``targets``, and optionally ``camids``.
+        values: "images" or "features".
+    """
+    items = side[values]
+    dims = (2,) if values == "features" else (4, 5)
+    if not torch.is_tensor(items) or items.dim() not in dims:
+        found = tuple(items.shape) if torch.is_tensor(items) else type(items).__name__
+        shape = "(G, D)" if values == "features" else "(B, 3, H, W) or (B, T, 3, H, W)"
+        raise InputError(f"attack: {values} of the {name} are {found}; expected a tensor {shape}")
+    if not items.numel():
+        raise InputError(
+            f"attack: {values} of the {name} are {tuple(items.shape)}; expected one or more"
+        )
+    for key in ("targets", "camids"):
+        if side.get(key) is not None and len(side[key]) != len(items):
+            raise InputError(
+                f"attack: the {name} has {len(side[key])} {key} for {len(items)} {values}; "
+                "expected one for each"
+            )
+
+
 def _features_and_labels(
     features_of: FeaturesOf, side: dict[str, Any]
 ) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -276,7 +306,7 @@ def _features_and_labels(
         first = torch.arange(len(features))
     else:
         with torch.no_grad():
-            features = features_of(float_images(side))
+            features = features_of(side)
         groups, rows = row_groups(side)
         # The first clip of each row; its labels are those of all clips of the row.
         first = torch.stack([(groups == index).nonzero()[0, 0] for index in range(len(rows))])

@@ -3,6 +3,11 @@
 import math
 from dataclasses import dataclass
 
+from plugins.errors import InputError
+from plugins.utils.values import require_number, require_whole, shortened
+
+OPTIMIZERS = ("sign", "apgd", "square")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -34,6 +39,16 @@ class Recipe:
     eot: int = 1
     early_stop: bool = False
     skip_successful: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise InputError, naming the argument, for a choice or number that does not exist."""
+        if self.optimizer not in OPTIMIZERS:
+            known = ", ".join(OPTIMIZERS)
+            raise InputError(f"Recipe: optimizer {shortened(self.optimizer)}; expected {known}")
+        for field, least in {"steps": 0, "restarts": 1, "eot": 1}.items():
+            require_whole(getattr(self, field), f"Recipe: {field}", least)
+        for field in ("step_size", "momentum"):
+            require_number(getattr(self, field), f"Recipe: {field}")
 
     @property
     def reach(self) -> float:

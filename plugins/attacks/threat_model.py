@@ -4,17 +4,17 @@ Legend: B clips of T frames of 3 x H x W, R rows (items of query + gallery) they
 budgets and perturbations are in gray levels, 0 to 255.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 from fastreid.config import CfgNode
 from torch import Tensor
 
-from plugins.attacks.features import float_images, row_groups
+from plugins.attacks.features import check_range, float_images, row_groups
 from plugins.attacks.projections import expand_rows, row_norms, shrink, smooth, tighten, unit
 from plugins.errors import InputError
 from plugins.utils.random import item_generator
+from plugins.utils.values import require_number, require_whole
 
 NORMS = ("linf", "l2")
 FRAMES = ("dense", "shared", "sparse", "smooth")
@@ -56,10 +56,8 @@ class ThreatModel:
                     f"ATTACK.{field.upper()}: '{getattr(self, field)}'; expected {', '.join(known)}"
                 )
         for field, least in {"eps": 0, "sparse_frames": 1, "smooth_tau": 0}.items():
-            if not least <= getattr(self, field) < math.inf:
-                raise InputError(
-                    f"ATTACK.{field.upper()}: {getattr(self, field)}; expected {least} or more"
-                )
+            require = require_whole if field == "sparse_frames" else require_number
+            require(getattr(self, field), f"ATTACK.{field.upper()}:", least)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "ThreatModel":
@@ -94,17 +92,14 @@ class PerturbationSet:
     def __init__(self, threat: ThreatModel, batch: dict, frames: Tensor | None = None) -> None:
         """Allow changes of the ``images`` of a batch.
 
+        Warns, once, of images that look like shares of 255.
+
         Raises:
             InputError: the images are not in [0, 255], for example because they are normalized.
         """
         clean = float_images(batch)["images"].detach()
         self.clean = clean if clean.dim() == 5 else clean.unsqueeze(1)
-        lowest, highest = torch.stack(self.clean.aminmax()).tolist()
-        if not 0 <= lowest <= highest <= 255:
-            raise InputError(
-                f"attack: images lie in [{lowest:g}, {highest:g}]; expected [0, 255], "
-                "as they are before normalization"
-            )
+        check_range(clean, "images")
         self.threat, self.batch, self.frames = threat, batch, frames
         groups, self.rows = row_groups(batch)
         self.groups = groups.to(clean.device)

@@ -574,6 +574,7 @@ KEYS: dict[str, Key] = {
         "",
         "Folder for the attacked images of one run, a data set for each retrieval task and attack; "
         "empty saves none. They are read again with INPUT.CLIP.SAMPLING segments.",
+        pattern=(r"(?!(?i:true|false|yes|no)$).*", "a folder, such as logs/images, or nothing"),
     ),
     # ---- defense ---------------------------------------------------------------------------------
     "DEFENSE.INNER": Key(

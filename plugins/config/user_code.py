@@ -66,7 +66,7 @@ def import_plugins(sources: Mapping[str, str] | Iterable[str]) -> list[ModuleTyp
 
     Raises:
         InputError: there is no such file or module, another module has the file's name, or the
-            code raises an exception.
+            code raises an exception or ends the process.
     """
     if not isinstance(sources, Mapping):
         sources = dict.fromkeys(sources, "--plugins")
@@ -171,7 +171,7 @@ def _user_errors(label: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a command must not end as if it had run
         frame = traceback.extract_tb(error.__traceback__)[-1]
         named = isinstance(error, SyntaxError | ImportError)  # its message names the place
         place = "" if named else f" in {frame.filename}:{frame.lineno}"

@@ -6,9 +6,10 @@ deployed; with SOLVER.EMA_DECAY it is an average, and ``live`` holds the network
 """
 
 import logging
+import math
 import os
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,9 +22,12 @@ from fastreid.utils.checkpoint import Checkpointer as FastreidCheckpointer
 from torch import Tensor
 
 from plugins.config import flatten
+from plugins.engine.interruption import KEY
 from plugins.errors import InputError, one_line
 from plugins.modeling.dual_norm import BRANCHES
 from plugins.utils.io import read_tensors, read_text, require_file, write_tensors, write_text
+from plugins.utils.values import shortened
+from plugins.utils.yaml_files import parse_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -268,7 +272,8 @@ def check_progress(path: str, checkpoint: dict) -> None:
     """Raise InputError if a checkpoint's epoch or metric is missing or no number."""
     epoch, metric = checkpoint.get("epoch"), checkpoint.get("metric", -1.0)
     for name, value, expected in (("epoch", epoch, int), ("metric", metric, (int, float))):
-        if not isinstance(value, expected) or isinstance(value, bool):
+        number = isinstance(value, expected) and not isinstance(value, bool)
+        if not (number and math.isfinite(cast(float, value))):
             raise InputError(
                 f"{path}: cannot resume from it: its {name} is {value!r}; expected a number"
             )
@@ -304,10 +309,12 @@ def check_schedule(path: str, cfg: CfgNode) -> None:
 
     A cosine falls to its end at SOLVER.MAX_EPOCH, so with it that belongs to the schedule.
     """
-    saved = read_checkpoint(path).get("config")
+    checkpoint = read_checkpoint(path)
+    check_states(path, checkpoint)
+    saved = checkpoint.get("config")
     if saved and not (isinstance(saved, dict) and isinstance(saved.get("yaml"), str)):
         raise InputError(f"{path}: cannot resume from it: its 'config' holds no YAML of a config")
-    changed = changed_settings(saved["yaml"], cfg) if saved else {}
+    changed = changed_settings(saved["yaml"], cfg, path) if saved else {}
     cosine = cfg.SOLVER.SCHED == "CosineAnnealingLR"
     for key in [*SCHEDULE, *(["SOLVER.MAX_EPOCH"] if cosine else [])]:
         if key in changed:
@@ -319,9 +326,101 @@ def check_schedule(path: str, cfg: CfgNode) -> None:
             )
 
 
-def changed_settings(before: str, cfg: CfgNode) -> dict[str, tuple]:
-    """Return (value in the YAML ``before``, value now) by key, where the two differ."""
-    old, new = (dict(flatten(yaml.safe_load(text))) for text in (before, cfg.dump()))
+def check_states(path: str, checkpoint: dict) -> None:
+    """Raise InputError for a best metric, scheduler or random state that no run saves.
+
+    Called before any data is read. An entry that is missing is told when the run has its parts.
+
+    Args:
+        path: of the checkpoint, for the message.
+        checkpoint: contents of the file.
+    """
+    for key, check in STATES.items():
+        if key in checkpoint and (wrong := check(checkpoint[key], checkpoint)):
+            raise InputError(
+                f"{path}: cannot resume from it: its '{key}' is not what a run saves: {wrong}"
+            )
+
+
+def _wrong_best(state: Any, checkpoint: dict) -> str:
+    value: Any = state.get("value") if isinstance(state, dict) else None
+    if type(value) in (int, float) and -1 <= value < math.inf:
+        return ""
+    return f"found {shortened(state)}; expected a finite 'value' of -1 or more"
+
+
+def _wrong_schedule(state: Any, checkpoint: dict) -> str:
+    """Check a learning-rate scheduler; that of epochs has taken no more steps than epochs ended."""
+    count: Any = state.get("last_epoch") if isinstance(state, dict) else None
+    if type(count) is not int or count < 0:
+        return f"its last_epoch is {shortened(count)}; expected a whole number of 0 or more"
+    rates = ("base_lrs", "_last_lr")
+    for name in rates:
+        values = state.get(name, [])
+        if not isinstance(values, list) or not all(map(_is_rate, values)):
+            return f"its {name} is {shortened(values)}; expected finite numbers of 0 or more"
+    return ""
+
+
+def _wrong_epochs(state: Any, checkpoint: dict) -> str:
+    if wrong := _wrong_schedule(state, checkpoint):
+        return wrong
+    count, epoch = state["last_epoch"], checkpoint.get("epoch")
+    if type(epoch) is int:
+        # A run that was interrupted in an evaluation has ended the next epoch but for that.
+        most = epoch + (2 if KEY in checkpoint else 1)
+        if count > most:
+            return f"its last_epoch is {count}; expected {most} or less, as its epoch is {epoch}"
+    return ""
+
+
+def _is_rate(value: object) -> bool:
+    if isinstance(value, Tensor):
+        value = value.item() if value.numel() == 1 else None
+    return type(value) in (int, float) and 0 <= cast(float, value) < math.inf
+
+
+def _wrong_random(state: Any, checkpoint: dict) -> str:
+    ranks = state.get("ranks") if isinstance(state, dict) else None
+    if not isinstance(ranks, list) or not ranks:
+        return f"its ranks are {shortened(ranks)}; expected a state for each process"
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        for rank in ranks:
+            restore_generators(rank)
+    except Exception as error:
+        return f"{type(error).__name__}: {one_line(error)}"
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
+    return ""
+
+
+STATES: dict[str, Callable[[Any, dict], str]] = {
+    "best_metric": _wrong_best,
+    "lr_sched": _wrong_epochs,
+    "warmup_sched": _wrong_schedule,
+    "random_state": _wrong_random,
+}
+
+
+def changed_settings(before: str, cfg: CfgNode, path: str) -> dict[str, tuple]:
+    """Return (value in the YAML ``before``, value now) by key, where the two differ.
+
+    Args:
+        before: config of a checkpoint.
+        cfg: config of this run.
+        path: of the checkpoint, for messages.
+
+    Raises:
+        InputError: ``before`` is no YAML, holds objects, or is no mapping.
+    """
+    source = f"{path}: cannot resume from it: its 'config'"
+    tree = parse_yaml(before, source)
+    if not isinstance(tree, dict):
+        raise InputError(f"{source}: found {shortened(tree)}; expected KEY: VALUE lines")
+    old, new = dict(flatten(tree)), dict(flatten(yaml.safe_load(cfg.dump())))
     keys = sorted(old.keys() | new.keys())
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
@@ -369,12 +468,17 @@ class RandomState:
         if len(ranks) != comm.get_world_size():
             return
         mine = ranks[comm.get_rank()]
-        version, python, gauss = mine["python"]
-        random.setstate((version, tuple(python), gauss))
-        np.random.set_state(tuple(mine["numpy"]))
-        torch.set_rng_state(mine["torch"])
+        restore_generators(mine)
         if mine["cuda"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(mine["cuda"])
+
+
+def restore_generators(states: dict) -> None:
+    """Set the generators of Python, numpy and torch's CPU to what ``RandomState`` captured."""
+    version, python, gauss = states["python"]
+    random.setstate((version, tuple(python), gauss))
+    np.random.set_state(tuple(states["numpy"]))
+    torch.set_rng_state(states["torch"])
 
 
 class BestMetric:
@@ -406,5 +510,6 @@ class SavedConfig:
 
     def load_state_dict(self, state: dict) -> None:
         """Log every key whose value differs from that of the checkpoint's run."""
-        for key, (before, now) in changed_settings(state["yaml"], self._cfg).items():
+        changed = changed_settings(state["yaml"], self._cfg, "the checkpoint")
+        for key, (before, now) in changed.items():
             logger.warning("Resuming with %s %s; was %s", key, now, before)

@@ -16,12 +16,14 @@ import torch
 from fastreid.config import CfgNode
 from fastreid.utils import comm
 from fastreid.utils.events import get_event_storage
+from fastreid.utils.logger import log_first_n
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from plugins.engine.distributed import average_gradients
 from plugins.engine.optimizer import clip_gradients, make_optimizer
 from plugins.errors import InputError
+from plugins.modeling.losses.base import check_scalar
 from plugins.registry import STEP
 
 logger = logging.getLogger(__name__)
@@ -136,6 +138,9 @@ class Step:
 
         Returns:
             Detached losses by name, means over the batches; empty where the model has none.
+
+        Raises:
+            InputError: a loss is no scalar, or none has a gradient.
         """
         optimizer.zero_grad()
         means: dict[str, Tensor] = {}
@@ -144,6 +149,7 @@ class Step:
                 losses = self.batch_losses(batch, **model_arguments)
             if not losses:
                 return {}
+            check_losses(losses)
             total = cast(Tensor, sum(losses.values())) / len(batches)
             (total if self.grad_scaler is None else self.grad_scaler.scale(total)).backward()
             for name, loss in losses.items():
@@ -314,6 +320,27 @@ class AlternatingStep(Step):
         nn.utils.clip_grad_norm_(self.adversary, self.cfg.SOLVER.ADVERSARY.CLIP_NORM)
         self.apply(self.adversary_optimizer)
         return losses
+
+
+def check_losses(losses: dict[str, Tensor]) -> None:
+    """Raise InputError unless all losses of a batch are scalars, and one has a gradient.
+
+    Warns, once for each name, of a loss without a gradient, which trains nothing.
+    """
+    for name, loss in losses.items():
+        check_scalar(name, loss)
+    detached = [name for name, loss in losses.items() if not loss.requires_grad]
+    if len(detached) == len(losses):
+        raise InputError(
+            f"{', '.join(detached)}: no loss has a gradient; expected one that is computed from "
+            "the model's outputs without detach(), item() or no_grad()"
+        )
+    for name in detached:
+        message = (
+            f"{name}: the loss has no gradient, so it trains nothing; expected one that is "
+            "computed from the model's outputs without detach(), item() or no_grad()"
+        )
+        log_first_n(logging.WARNING, message, name=__name__, key="message")
 
 
 def mixed_precision(

@@ -1,6 +1,8 @@
 """Train with fastreid's DefaultTrainer and a step, loaders and evaluators found by name."""
 
 import logging
+import math
+import numbers
 import os
 from collections import OrderedDict
 from pathlib import Path
@@ -52,6 +54,7 @@ from plugins.modeling.dual_norm import add_dual_norm, check_branches
 from plugins.modeling.stock import check_stock_parts
 from plugins.registry import BACKBONE, EVALUATOR, HEADS, META_ARCH, STEP, lookup
 from plugins.utils.io import write_text
+from plugins.utils.values import shortened
 
 logger = logging.getLogger(__name__)
 
@@ -320,6 +323,7 @@ class Trainer(StoppableLoop, DefaultTrainer):
             evaluator = build_evaluator(cfg, model, name, loader, dataset)
             results[name] = inference_on_dataset(viewed(model, cfg), loader, evaluator)
             if comm.is_main_process():
+                check_results(evaluator_name(cfg), results[name])
                 queries += name_queries(name, dataset, evaluator, results[name])
                 if cfg.TEST.RANK_PICTURE:
                     draw_rankings(cfg, name, dataset, evaluator, pictures)
@@ -373,6 +377,26 @@ def build_evaluator(
     evaluator = lookup(EVALUATOR, evaluator_name(cfg), "TEST.EVALUATOR")
     attacked = (model, loader.dataset, name) if cfg.TEST.ATTACKS else ()
     return evaluator(cfg, dataset, *attacked)
+
+
+def check_results(name: str, results: dict) -> None:
+    """Raise InputError unless an evaluator returned rows of finite numbers.
+
+    Args:
+        name: of the evaluator, for the message.
+        results: what it returned; fastreid puts an empty mapping in the place of None.
+    """
+    expected = "expected {row: {metric: percent}} and the mean as 'metric'"
+    if not isinstance(results, dict) or not results:
+        raise InputError(f"TEST.EVALUATOR {name}: it returned no results; {expected}")
+    for row, block in results.items():
+        values = block if isinstance(block, dict) else {"": block}
+        for metric, value in values.items():
+            if not (isinstance(value, numbers.Real) and math.isfinite(value)):
+                raise InputError(
+                    f"TEST.EVALUATOR {name}: {row} {metric}".rstrip()
+                    + f": {shortened(value)}; expected a finite number"
+                )
 
 
 def evaluator_name(cfg: CfgNode) -> str:

@@ -25,6 +25,7 @@ from plugins.evaluation.ranks import (
     sort_keys,
 )
 from plugins.evaluation.side import Side
+from plugins.utils.values import require_whole
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,15 @@ def evaluate_ranking(
         chunk: queries at a time; changes memory and speed, no result.
 
     Raises:
-        InputError: no query has a positive, or the metric is unknown.
+        InputError: no query has a positive, the metric is unknown, ``max_rank`` is below 1, or
+            features are complex.
     """
+    require_whole(max_rank, "max_rank", 1)
+    for name, side in (("query", query), ("gallery", gallery)):
+        if side.features.is_complex():
+            raise InputError(
+                f"features of the {name} are of {side.features.dtype}; expected real numbers"
+            )
     blocks = distance_blocks(query.features, gallery.features, metric, chunk)
     matches = match_blocks(query, gallery, junk, chunk)
     return _score(blocks, matches, people_columns(gallery.pids, cmc), max_rank)
@@ -151,8 +159,9 @@ def evaluate_distances(
         chunk: queries at a time; changes memory and speed, no result.
 
     Raises:
-        InputError: no query has a positive, or a distance is NaN.
+        InputError: no query has a positive, a distance is NaN, or ``max_rank`` is below 1.
     """
+    require_whole(max_rank, "max_rank", 1)
     blocks = (block.float() for block in distances.split(chunk))
     matches = match_blocks(query, gallery, junk, chunk)
     return _score(blocks, matches, people_columns(gallery.pids, cmc), max_rank)

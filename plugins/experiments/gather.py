@@ -15,8 +15,8 @@ from plugins.errors import InputError
 from plugins.evaluation import Evaluation, QueryResults, read_queries
 from plugins.experiments.datasets import Dataset, FurtherTest
 from plugins.experiments.plan import Ablation, Row
+from plugins.experiments.records import read_scores
 from plugins.experiments.stages import Stage, single
-from plugins.utils.io import read_json
 
 ATTACKS = "TEST.ATTACKS"
 Blocks = dict[str, dict]
@@ -36,7 +36,7 @@ def gather_blocks(
     Raises:
         InputError: a file lacks results.
     """
-    saved = read_json(folder / RESULTS)["results"]
+    saved = read_scores(folder / RESULTS)["results"]
     names = ablation.trained_on(row)
     if len(saved) != len(names):
         raise InputError(
@@ -52,8 +52,7 @@ def gather_blocks(
             rows = _joined(test, [stage.folder / EVALUATION_QUERIES for stage in parts])
             blocks = {each.row: each.block() for each in rows}
         else:
-            file = parts[0].folder / EVALUATION
-            blocks = single(read_json(file)["results"], file)
+            blocks = single(parts[0].scores()["results"], parts[0].folder / EVALUATION)
         gathered[test.name] = _named(blocks, bool(test.options.get(ATTACKS, attacked)))
     return gathered
 

@@ -24,6 +24,7 @@ from tabulate import tabulate
 from plugins.errors import InputError
 from plugins.evaluation import Evaluation, read_queries, write_queries
 from plugins.experiments.plan import Ablation
+from plugins.experiments.records import check_results
 from plugins.experiments.signs import signs_table
 from plugins.utils.io import file_digest, read_json, write_text
 
@@ -34,17 +35,12 @@ def read_results(file: Path) -> list[dict]:
     """Read the recorded results; return none without a file.
 
     Raises:
-        InputError: the file is not a list of results.
+        InputError: the file is not a list of results, a metric is no finite number, or one row and
+            seed are there twice.
     """
     if not file.exists():
         return []
-    results = read_json(file, "a list of results")
-    keys = {"row", "dataset", "seed", "overrides", "metrics"}
-    if not isinstance(results, list) or not all(
-        isinstance(result, dict) and keys <= result.keys() for result in results
-    ):
-        raise InputError(f"{file}: expected a list of results, each with {', '.join(sorted(keys))}")
-    return results
+    return check_results(read_json(file, "a list of results"), file)
 
 
 def record_result(ablation: Ablation, result: dict, queries: Evaluation | None = None) -> None:

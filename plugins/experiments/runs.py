@@ -13,11 +13,14 @@ from plugins.errors import InputError
 from plugins.evaluation import Evaluation
 from plugins.experiments.gather import gather_blocks, gather_queries
 from plugins.experiments.plan import Ablation, Row, difference
+from plugins.experiments.records import read_marker, read_scores
 from plugins.experiments.signs import gather_signs
 from plugins.experiments.stages import Stage, plugin_words, spelt, stages_of
-from plugins.utils.io import read_json
 
 MARKER, LOG, CONFIG, FINAL = "run.json", "train.log", "config.yaml", "model_final.pth"
+# What a record takes from run.json beside the settings of the row; None where it is unknown.
+RECORDED_TEXTS = ("commit", "torch", "device")
+RECORDED = ("commit", "torch", "threads", "seconds")
 
 
 class RunError(InputError):
@@ -87,10 +90,11 @@ class Run:
 
         Raises:
             RunError: the folder holds something else.
+            InputError: the file is damaged.
         """
         file = self.folder / MARKER
         if file.is_file():
-            return read_json(file, "what a run was started with")
+            return read_marker(file, "what a run was started with", RECORDED_TEXTS)
         if any(path.name != LOG for path in self.folder.glob("[!.]*")):
             raise RunError(f"{self.folder}: has no {MARKER}, so it is left alone; move it away")
         return None
@@ -100,6 +104,10 @@ class Run:
 
         ``new``, ``resumed``, ``replaced: <why>``, ``trained: <what it is still tested on>`` or
         ``finished``.
+
+        Raises:
+            RunError: the folder is not of a run.
+            InputError: a file of the run is damaged.
         """
         marker = self.marker()
         if marker is None:
@@ -108,16 +116,24 @@ class Run:
             return f"replaced: {', '.join(differences)}"
         if not (self.folder / RESULTS).is_file():
             return "resumed"
+        self.scores()
         left = ", ".join(str(stage) for stage in self.untested())
         return f"trained: {left}" if left else "finished"
+
+    def scores(self) -> dict:
+        """Read what the training found; raise InputError for a file that is damaged."""
+        return read_scores(self.folder / RESULTS, "epochs")
 
     def result(self) -> dict:
         """Build the record of a finished run.
 
         Raises:
             RunError: it is not of the last epoch, or lacks a metric.
+            InputError: a file of the run is damaged, or a metric is no finite number.
         """
-        marker, saved = self.started_with(), read_json(self.folder / RESULTS)
+        marker, saved = self.started_with(), self.scores()
+        if missing := [key for key in RECORDED if key not in marker]:
+            raise RunError(f"{self.folder / MARKER}: has no {', '.join(missing)}")
         if saved["epochs"] != self.row.epochs:
             raise RunError(f"{self.folder / RESULTS}: of epoch {saved['epochs']}, not the last")
         gathered = gather_blocks(self.ablation, self.row, self.folder, self.stages())

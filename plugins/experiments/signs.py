@@ -16,6 +16,8 @@ from pathlib import Path
 from tabulate import tabulate
 
 from plugins.errors import InputError
+from plugins.utils.io import read_text
+from plugins.utils.values import shortened
 
 METRICS_FILE = "metrics.json"
 # Logged values that a record keeps; those of the parts by their prefix.
@@ -35,18 +37,28 @@ def gather_signs(folder: Path) -> dict[str, float]:
         Name to value; empty of a run that kept no metrics.
 
     Raises:
-        InputError: a line of the file is no JSON.
+        InputError: a line of the file is no JSON, or a value is no number.
     """
     file = folder / METRICS_FILE
     if not file.is_file():
         return {}
     found: dict[str, float] = {}
-    for number, line in enumerate(file.read_text().splitlines(), start=1):
+    for number, line in enumerate(read_text(file).split("\n"), start=1):
+        if not line:
+            continue
         try:
             values = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{file}:{number}: no line of metrics: {error}") from error
-        found |= {name: value for name, value in values.items() if is_sign(name)}
+        if not isinstance(values, dict):
+            raise InputError(f"{file}:{number}: no line of metrics; expected a mapping")
+        signs = {name: value for name, value in values.items() if is_sign(name)}
+        for name, value in signs.items():
+            if type(value) not in (int, float):
+                raise InputError(
+                    f"{file}:{number}: {name}: found {shortened(value)}; expected a number"
+                )
+        found |= signs
     return {name: float(f"{found[name]:.4g}") for name in sorted(found)}
 
 

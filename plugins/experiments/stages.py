@@ -13,9 +13,10 @@ from pathlib import Path
 from plugins.engine.output_folder import EVALUATION
 from plugins.errors import InputError
 from plugins.experiments.datasets import READERS, Dataset, FurtherTest
-from plugins.utils.io import read_json
+from plugins.experiments.records import read_marker, read_scores
 
 TESTS, TEST_MARKER = "tests", "test.json"
+STARTED_WITH = "what a test was started with"
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,18 @@ class Stage:
     def started(self) -> bool:
         """Tell whether its folder was started with the settings that are wanted now."""
         file = self.folder / TEST_MARKER
-        return file.is_file() and read_json(file, "what a test was started with") == self.wanted()
+        return file.is_file() and read_marker(file, STARTED_WITH) == self.wanted()
 
     def finished(self) -> bool:
-        """Tell whether its result exists."""
-        return self.started() and (self.folder / EVALUATION).is_file()
+        """Tell whether its result exists; raise InputError for one that is damaged."""
+        if not (self.started() and (self.folder / EVALUATION).is_file()):
+            return False
+        self.scores()
+        return True
+
+    def scores(self) -> dict:
+        """Read what the evaluation found; raise InputError for a file that is damaged."""
+        return read_scores(self.folder / EVALUATION)
 
     def command(self, train_net: Path, config: Path, weights: Path) -> list[str]:
         """Build the command line.

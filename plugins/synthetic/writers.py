@@ -5,7 +5,6 @@ written last: if it is there, every frame is. ``synthetic.json`` holds the setti
 """
 
 import dataclasses
-import json
 import logging
 import shutil
 from collections.abc import Callable
@@ -23,8 +22,9 @@ from plugins.synthetic.frame import render_walk
 from plugins.synthetic.plan import MODALITIES, Walk
 from plugins.synthetic.scene import draw_camera
 from plugins.synthetic.settings import SyntheticSettings
-from plugins.utils.io import write_errors, write_json
+from plugins.utils.io import read_json, write_errors, write_json
 from plugins.utils.processes import worker_processes
+from plugins.utils.values import shortened
 
 logger = logging.getLogger(__name__)
 
@@ -169,13 +169,18 @@ def _read_record(root: Path) -> dict | None:
             f"{root}: found {name} and no {RECORD}, so this was not rendered and stays as it is; "
             "expected a new or empty folder"
         )
-    try:
-        record = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(f"{file}: line {error.lineno} is no JSON; expected a record") from error
+    expected = "the record of a rendered data set"
+    record = read_json(file, expected)
+    if not isinstance(record, dict):
+        raise InputError(f"{file}: found {shortened(record)}; expected {expected}, a mapping")
+    settings = record.get("settings", {})
+    if not isinstance(settings, dict):
+        raise InputError(f"{file}: settings: found {shortened(settings)}; expected a mapping")
+    if not isinstance(record.get("finished"), bool):
+        found = shortened(record.get("finished"))
+        raise InputError(f"{file}: finished: found {found}; expected true or false")
     # Records from before there were layouts lack both.
-    settings = {"imbalance": 0.0} | record.get("settings", {})
-    return {"layout": "hitsz-vcm"} | record | {"settings": settings}
+    return {"layout": "hitsz-vcm"} | record | {"settings": {"imbalance": 0.0} | settings}
 
 
 def _difference(earlier: dict, wanted: dict) -> str:

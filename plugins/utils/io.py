@@ -250,10 +250,13 @@ def read_json(path: str | os.PathLike, expected: str = "JSON") -> Any:
     Raises:
         InputError: from :func:`read_text`, or the text is no JSON; the message names the line.
     """
+    text = read_text(path)
     try:
-        return json.loads(read_text(path))
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: {error.msg}; expected {expected}") from error
+    except ValueError:  # Python reads no more than 4300 digits
+        raise InputError(f"{path}: a number has too many digits; expected {expected}") from None
     except RecursionError:
         raise InputError(f"{path}: nested too deeply; expected {expected}") from None
 

@@ -6,8 +6,12 @@ list of names is.
 
 import ast
 import math
+import numbers
 import reprlib
-from typing import Any
+import sys
+from typing import Any, cast
+
+from plugins.errors import InputError
 
 PLAIN = (str, int, float, bool, type(None))
 
@@ -49,6 +53,21 @@ def as_type_of(default: object, value: object) -> Any:
         return _expect(False, value, "a smaller number")
 
 
+def require_number(value: object, name: str, least: float = 0) -> None:
+    """Raise InputError unless an argument is a finite number of ``least`` or more."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    # Not math.isfinite, which a whole number of 400 digits overflows.
+    if not (number and least <= cast(float, value) <= sys.float_info.max):
+        raise InputError(f"{name} {shortened(value)}; expected {least} or more, a finite number")
+
+
+def require_whole(value: object, name: str, least: int) -> None:
+    """Raise InputError unless an argument is a whole number of ``least`` or more."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not (whole and cast(int, value) >= least):
+        raise InputError(f"{name} {shortened(value)}; expected {least} or more, a whole number")
+
+
 def shortened(value: object) -> str:
     """Write ``value`` as Python does, cut to the length of a message."""
     short = reprlib.Repr()
@@ -72,6 +91,7 @@ def _list(default: list | tuple, value: object) -> list | tuple:
         _expect(balanced, value, "a list, such as [A, B]")
         # Names without quotes: "SMA", "SMA,FNA" or "[SMA, FNA]".
         names = [name.strip() for name in value.strip(" []()").split(",")]
+        _expect(any(names) or "," not in value, value, "a list of names")
         value = [name for name in names if name]
     elif value is None:
         value = []

@@ -204,3 +204,97 @@ def test_a_budget_in_shares_of_255_is_warned_of(caplog):
     assert "ATTACK.EPS: 0.0294118 is less than one gray level" in caplog.text
     with pytest.raises(InputError, match=r"FNA: 15 steps of 1 reach 15, less than ATTACK\.EPS 60"):
         FNA(ThreatModel("l2", 60.0))(waves, side(4, 1, 1), side(4, 2, 2))
+
+
+def shares(one):
+    return {**one, "images": one["images"] / 255}
+
+
+def test_images_in_shares_of_255_are_warned_of_on_either_side_once(caplog):
+    batch, gallery = side(4, 1, 1), side(4, 2, 2)
+    FNA(eps=8)(waves, batch, gallery)
+    assert " lie in " not in caplog.text
+    FNA(eps=8)(waves, shares(batch), gallery)
+    FNA(eps=8)(waves, batch, shares(gallery))
+    FNA(eps=8)(waves, batch, shares(gallery))
+    told = [record.getMessage() for record in caplog.records if " lie in " in record.getMessage()]
+    assert [line.split(" lie in ")[0] for line in told] == [
+        "attack: images",
+        "attack: gallery images",
+    ]
+    assert all("images and budgets are in gray levels, 0 to 255" in line for line in told)
+
+
+def test_attack_run_warns_of_shares_too(caplog):
+    batch, gallery = shares(side(4, 1, 1)), side(4, 2, 2)
+
+    def features_of(some):
+        return waves(some["images"])
+
+    known = [one["targets"] for one in (batch, gallery)] * 2
+    features = features_of(batch), features_of(gallery)
+    guides = Guides.from_features(*features, *known, metric="cosine", junk="none")
+    FNA(eps=8).run(features_of, batch, guides)
+    assert "at most one gray level" in caplog.text
+
+
+def test_black_images_are_in_gray_levels(caplog):
+    black = {**side(4, 1, 1), "images": torch.zeros(4, 3, HEIGHT, WIDTH)}
+    FNA(ThreatModel(eps=8))(waves, black, side(4, 2, 2))
+    assert " lie in " not in caplog.text
+
+
+def test_the_range_of_the_gallery_is_checked_as_that_of_the_batch():
+    gallery = side(4, 2, 2)
+    for images in (
+        gallery["images"] / 127.5 - 1,
+        gallery["images"] * 2,
+        gallery["images"] * torch.nan,
+    ):
+        with pytest.raises(
+            InputError, match=r"attack: gallery images lie in \[.*expected \[0, 255"
+        ):
+            FNA(eps=8)(waves, side(4, 1, 1), {**gallery, "images": images})
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        *(
+            (lambda eps=eps: FNA(eps=eps), rf"ATTACK\.EPS: {found}; expected 0 or more")
+            for eps, found in (("8", "'8'"), ([8], r"\[8\]"), (True, "True"))
+        ),
+        (lambda: FNA(eps=10**400), r"ATTACK\.EPS: 1000.*; expected 0 or more, a finite number"),
+        (lambda: FNA(eps=float("nan")), r"ATTACK\.EPS: nan; expected 0 or more"),
+        (lambda: FNA(eps=8, seed=1.5), r"ATTACK\.SEED: 1\.5; expected 0 or more, a whole number"),
+        (lambda: FNA(eps=8, seed=None), r"ATTACK\.SEED: None; expected 0 or more"),
+        (lambda: FNA(eps=8, seed=2**32), r"ATTACK\.SEED: 4294967296; .*below 2\^32"),
+        (lambda: ThreatModel(sparse_frames=1.5), r"SPARSE_FRAMES: 1\.5; expected 1 or more"),
+        (lambda: Recipe(restarts=0), r"Recipe: restarts 0; expected 1 or more"),
+        (lambda: Recipe(eot=0), r"Recipe: eot 0; expected 1 or more"),
+        (lambda: Recipe(steps=-1), r"Recipe: steps -1; expected 0 or more"),
+        (lambda: Recipe(steps=1.5), r"Recipe: steps 1\.5; expected 0 or more, a whole number"),
+        (lambda: Recipe(step_size=float("nan")), r"Recipe: step_size nan; expected 0 or more"),
+        (lambda: Recipe("adam"), r"Recipe: optimizer 'adam'; expected sign, apgd, square"),
+    ],
+)
+def test_a_wrong_argument_is_refused_when_it_is_given(build, message):
+    with pytest.raises(InputError, match=message):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"images": torch.zeros(0, 3, HEIGHT, WIDTH)}, r"images of the {} are \(0, 3, 8, 6\)"),
+        ({"images": torch.zeros(3, HEIGHT, WIDTH)}, r"images of the {} are \(3, 8, 6\); expected"),
+        ({"images": torch.zeros(4, 3, HEIGHT, WIDTH).numpy()}, r"images of the {} are ndarray"),
+        ({"targets": torch.zeros(2)}, r"the {} has 2 targets for 4 images; expected one for each"),
+    ],
+)
+@pytest.mark.parametrize("name", ["batch", "gallery"])
+def test_a_side_that_is_none_is_refused(name, changed, message):
+    sides = {"batch": side(4, 1, 1), "gallery": side(4, 1, 2)}
+    sides[name] |= changed
+    with pytest.raises(InputError, match=message.format(name)):
+        FNA(eps=8)(waves, sides["batch"], sides["gallery"])

@@ -105,6 +105,8 @@ def test_a_run_is_told_from_a_config_of_ones_own(tmp_path):
         ("bad_a.py", "x = (", r"--plugins bad_a\.py: SyntaxError: .*bad_a\.py, line 1"),
         ("bad_b.py", "\n1 / 0", r"bad_b\.py: ZeroDivisionError in .*bad_b\.py:2: division by zero"),
         ("bad_c.py", "import no_such_thing", r"bad_c\.py: ModuleNotFoundError: No module named 'n"),
+        ("bad_h.py", "import sys\nsys.exit(0)", r"bad_h\.py: SystemExit in .*bad_h\.py:2: 0"),
+        ("bad_i.py", "def add_config(cfg): exit()", r"bad_i: add_config: SystemExit in "),
         ("bad_d.py", "def add_config(cfg): cfg.NO.SUCH", r"bad_d: add_config: AttributeError in "),
         ("bad_e.py", "def add_config(cfg): cfg.SEED = 3", r"bad_e: add_config changes SEED, which"),
         ("bad_f.py", "def add_config(cfg): del cfg['TEST']", r"bad_f: add_config changes TEST\."),

@@ -109,6 +109,13 @@ def test_a_share_that_leaves_nobody_is_refused(tmp_path, share):
         FolderDataset(root=str(tmp_path), train_share=share)
 
 
+@pytest.mark.parametrize("share", [float("nan"), float("inf"), None, "0.5"])
+def test_a_share_that_is_no_number_is_refused(tmp_path, share):
+    write_people(tmp_path / "people")
+    with pytest.raises(InputError, match=r"TRAIN_SHARE: .*; expected a number, 0 to 1"):
+        FolderDataset(root=str(tmp_path), train_share=share)
+
+
 def test_a_picture_without_a_camera_is_named(tmp_path):
     lost = write_people(tmp_path / "people") / "bob" / "portrait.jpg"
     lost.write_bytes(b"")

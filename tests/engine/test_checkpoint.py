@@ -299,6 +299,11 @@ class TestMadeByHand:
             check_progress("m.pth", {"epoch": epoch})
         check_progress("m.pth", {"epoch": -1, "metric": 0.5})
 
+    @pytest.mark.parametrize("metric", ["a", None, float("nan"), float("inf"), True])
+    def test_a_metric_that_is_no_finite_number_is_refused(self, metric):
+        with pytest.raises(InputError, match=r"m\.pth: cannot resume from it: its metric is"):
+            check_progress("m.pth", {"epoch": 0, "metric": metric})
+
     @pytest.mark.parametrize("state", [3, {"iteration": 1}, {}])
     def test_an_interruption_that_is_none_is_refused(self, state):
         with pytest.raises(InputError, match="its 'interruption' is not what this run saves"):
@@ -367,3 +372,68 @@ def test_a_cosine_is_not_resumed_to_another_end(tmp_path):
     check_schedule(path, setup_cfg("", [*cosine, "20"]))
     with pytest.raises(InputError, match=r"SOLVER\.MAX_EPOCH 40; was 20"):
         check_schedule(path, setup_cfg("", [*cosine, "40"]))
+
+
+class TestAlteredStates:
+    """What a resumed run refuses before it reads data; each message names file and entry."""
+
+    def altered(self, folder: Path, key: str, change) -> Path:
+        optimizer = torch.optim.SGD(Small().parameters(), lr=0.5)
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3])
+        state = RandomState()
+        state.capture()
+        parts = {"best_metric": BestMetric(), "lr_sched": schedule, "random_state": state}
+        path = saved(folder, config=SavedConfig(setup_cfg("")), **parts)
+        checkpoint = torch.load(path, weights_only=True)
+        change(checkpoint[key])
+        torch.save(checkpoint, path)
+        return path
+
+    def test_none_is_taken(self, tmp_path):
+        before = random.getstate()
+        check_schedule(self.altered(tmp_path, "config", lambda state: None), setup_cfg(""))
+        assert random.getstate() == before
+
+    @pytest.mark.parametrize(("count", "fits"), [(2, True), (3, False)])
+    def test_a_run_that_was_interrupted_in_an_evaluation_has_ended_its_epoch(
+        self, tmp_path, count, fits
+    ):
+        path = self.altered(tmp_path, "lr_sched", lambda state: state.update(last_epoch=count))
+        checkpoint = torch.load(path, weights_only=True)
+        torch.save({**checkpoint, "interruption": {}}, path)
+        if fits:
+            return check_schedule(path, setup_cfg(""))
+        with pytest.raises(InputError, match="last_epoch is 3; expected 2 or less"):
+            check_schedule(path, setup_cfg(""))
+
+    @pytest.mark.parametrize(
+        ("key", "name", "value", "message"),
+        [
+            ("config", "yaml", "[1,2", r"'config':1: not YAML"),
+            ("config", "yaml", "- a", r"'config': found \['a'\]; expected KEY: VALUE lines"),
+            ("config", "yaml", "a: !!python/name:os.system", r"'config':1: not YAML"),
+            ("config", "yaml", "3", r"'config': found 3; expected KEY: VALUE lines"),
+            ("config", "yaml", 3, r"'config' holds no YAML"),
+            ("best_metric", "value", "x", r"'best_metric' .* a finite 'value' of -1 or more"),
+            ("best_metric", "value", float("nan"), r"'best_metric' .*'value': nan"),
+            ("best_metric", "value", float("inf"), r"'best_metric' .*'value': inf"),
+            ("best_metric", "value", True, r"'best_metric' .*'value': True"),
+            ("lr_sched", "last_epoch", "x", r"'lr_sched' .* last_epoch is 'x'; expected a whole"),
+            ("lr_sched", "last_epoch", -2, r"'lr_sched' .* last_epoch is -2; expected"),
+            ("lr_sched", "last_epoch", 50, r"last_epoch is 50; expected 1 or less, as its epoch"),
+            ("lr_sched", "base_lrs", [float("nan")], r"'lr_sched' .* base_lrs is \[nan\]"),
+            ("random_state", "ranks", [], r"'random_state' .* ranks are \[\]; expected a state"),
+            ("random_state", "ranks", "x", r"'random_state' .* ranks are 'x'; expected a state"),
+            ("random_state", "ranks", [{"python": 3}], r"'random_state' .*TypeError"),
+        ],
+    )
+    def test_one_is_refused(self, tmp_path, key, name, value, message):
+        path = self.altered(tmp_path, key, lambda state: state.update({name: value}))
+        before = random.getstate()
+        match = rf"model_0000\.pth: cannot resume from it: its {message}"
+        if not message.startswith("'"):
+            match = message
+        with pytest.raises(InputError, match=match) as refused:
+            check_schedule(path, setup_cfg(""))
+        assert "\n" not in str(refused.value)
+        assert random.getstate() == before

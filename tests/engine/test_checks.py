@@ -8,6 +8,7 @@ from fastreid.utils.events import EventStorage
 from plugins.config import setup_cfg
 from plugins.engine import read_cfg
 from plugins.engine.checks import check_evaluation, check_run, frame_size
+from plugins.engine.trainer import check_results
 from plugins.errors import InputError
 from plugins.modeling.dry_build import build_dry, check_model
 from plugins.registry import STEP
@@ -281,3 +282,18 @@ def test_the_checkpoints_of_a_folder_are_offered(tmp_path):
     words = ["--config-file", str(CONFIG), *options(tmp_path / "run", MODEL__WEIGHTS=tmp_path)]
     with pytest.raises(InputError, match=r"a folder; expected a file, such as .*/model_0001\.pth$"):
         read_cfg(parse_arguments(words))
+
+
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [
+        ({}, r"TEST.EVALUATOR Own: it returned no results; expected {row"),
+        ({"I2V": float("nan")}, r"TEST.EVALUATOR Own: I2V: nan; expected a finite number"),
+        ({"I2V": {"mAP": float("inf")}}, r"TEST.EVALUATOR Own: I2V mAP: inf; expected a finite"),
+        ({"I2V": {"mAP": "ten"}}, r"TEST.EVALUATOR Own: I2V mAP: 'ten'; expected a finite"),
+    ],
+)
+def test_what_an_evaluator_returns_is_checked(results, message):
+    check_results("Own", {"I2V": {"mAP": 1.0, "queries": 3}, "metric": 1.0})
+    with pytest.raises(InputError, match=message):
+        check_results("Own", results)

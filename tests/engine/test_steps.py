@@ -10,8 +10,9 @@ from torch import nn
 from plugins.config import setup_cfg
 from plugins.engine import Trainer
 from plugins.engine.hooks import LayerFreeze
-from plugins.engine.steps import mixed_precision
+from plugins.engine.steps import check_losses, mixed_precision
 from plugins.errors import InputError
+from plugins.modeling.losses import Loss
 from tests.helpers.small_runs import CONFIG, options
 
 FROZEN = {
@@ -239,3 +240,38 @@ class TestMixedPrecision:
     def test_a_step_in_mixed_precision_moves_every_tensor(self, datasets, tmp_path, monkeypatch):
         one = trainer(datasets, tmp_path, monkeypatch, SOLVER__AMP__ENABLED=True)
         assert step(one, epoch=1) == trainable(one.model)
+
+
+WITH = torch.ones((), requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [
+        ({"loss_own": None}, r"loss_own: the loss of a batch is None; expected a tensor with one"),
+        ({"loss_own": 1.0}, r"loss_own: the loss of a batch is 1\.0; expected a tensor"),
+        ({"loss_own": WITH.expand(4)}, r"loss_own: the loss of a batch is a tensor \(4,\)"),
+        ({"loss_own": torch.ones(())}, r"loss_own: no loss has a gradient; expected one that is"),
+    ],
+)
+def test_a_loss_that_trains_nothing_is_refused_by_name(losses, message):
+    with pytest.raises(InputError, match=message):
+        check_losses(losses)
+
+
+def test_a_detached_loss_is_warned_of_once(caplog):
+    for _ in range(2):
+        check_losses({"loss_cls": WITH, "loss_own": torch.ones(())})
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith("loss_own: the loss has no gradient, so it trains nothing")
+
+
+def test_the_value_of_a_loss_is_checked_before_it_is_weighted():
+    class Nothing(Loss):
+        key = "loss_nothing"
+
+        def value(self, outputs, targets, modalities):
+            return None
+
+    with pytest.raises(InputError, match="loss_nothing: the loss of a batch is None"):
+        Nothing()({}, torch.zeros(1), torch.zeros(1))

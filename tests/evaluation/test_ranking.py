@@ -299,3 +299,16 @@ def test_ranked_lists_are_the_nearest_items_without_junk(seed, length, chunk, ju
         assert torch.equal(values[row, : len(shown)], matrix[row, shown])
         assert (indices[row, len(shown) :] == -1).all()
         assert values[row, len(shown) :].isinf().all()
+
+
+@pytest.mark.parametrize("max_rank", [-1, 0, 1.5, None, True])
+def test_a_cmc_has_one_rank_or_more(max_rank):
+    torch.manual_seed(0)
+    labels = torch.tensor([0, 1]), torch.tensor([0, 1, 0]), torch.zeros(2), torch.ones(3)
+    query, gallery = sides_of(torch.randn(2, 4), torch.randn(3, 4), *labels)
+    with pytest.raises(InputError, match=rf"max_rank {max_rank}; expected 1 or more"):
+        evaluate_ranking(query, gallery, max_rank=max_rank)
+    with pytest.raises(InputError, match=rf"max_rank {max_rank}; expected 1 or more"):
+        evaluate_distances(torch.rand(2, 3), query, gallery, max_rank=max_rank)
+    with pytest.raises(InputError, match=r"of the gallery are of torch\.complex64; expected real"):
+        evaluate_ranking(query, gallery.with_features(gallery.features.to(torch.complex64)))

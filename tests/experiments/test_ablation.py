@@ -30,6 +30,7 @@ from plugins.experiments.jobs import StopSignals, end
 from plugins.experiments.plan import difference
 from plugins.experiments.processes import current_commit, device_name, start
 from plugins.experiments.runs import LOG, MARKER, RunError
+from plugins.experiments.signs import gather_signs
 from plugins.experiments.stages import spelt
 from tests.helpers.ablation_files import TREE, result, write
 from tests.helpers.small_runs import CONFIG, ROOT
@@ -230,6 +231,72 @@ def test_a_damaged_record_is_an_error_and_stays_as_it_is(tmp_path, text):
     assert ablation.results.read_text() == text
 
 
+def recorded(folder, change):
+    """Two results of a record, changed as a hand or a merge may change them."""
+    ablation = read_ablation(write(folder))
+    given = [result(ablation, "margin", seed, 10.0 + seed, 5.0) for seed in (0, 1)]
+    change(given)
+    ablation.results.parent.mkdir()
+    ablation.results.write_text(json.dumps(given))
+    return ablation
+
+
+def put(key, value):
+    def change(given):
+        given[1][key] = value
+
+    return change
+
+
+def put_metric(value):
+    def change(given):
+        given[1]["metrics"]["V2I"]["mAP"] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda given: given.append(dict(given[0])), r"3, row 'margin', seed 0: is there already"),
+        (put("seed", 0), r"result 2, row 'margin', seed 0: is there already as result 1; expected"),
+        *(
+            (put_metric(value), rf"seed 1: metrics: V2I: mAP: found {found}; expected a finite num")
+            for value, found in {
+                float("nan"): "nan",
+                float("inf"): "inf",
+                "ten": "'ten'",
+                None: "null",
+                True: "True",
+            }.items()
+        ),
+        (put("row", [1]), r"result 2: row: found \[1\]; expected text"),
+        (put("seed", "0"), r"result 2: seed: found '0'; expected a whole number"),
+        (put("seed", True), r"result 2: seed: found True; expected a whole number"),
+        (put("seed", -1), r"result 2, row 'margin', seed -1: expected a seed of 0 or more"),
+        (put("metrics", []), r"result 2: metrics: found \[\]; expected a mapping"),
+        (put("metrics", {"I2V": 3}), r"metrics: I2V: found 3; expected a mapping"),
+        (put("overrides", "x"), r"result 2: overrides: found 'x'; expected a mapping"),
+        (put("tests", [1]), r"seed 1: tests: found \[1\]; expected a mapping"),
+        (put("signs", {"total_loss": "x"}), r"signs: total_loss: found 'x'; expected a number"),
+        (put("queries", 3), r"seed 1: queries: found 3; expected text"),
+        (lambda given: given.append("x"), r"result 3: found 'x'; expected a list of results, each"),
+        (lambda given: given[1].pop("seed"), r"result 2: has no seed; expected a list of results"),
+    ],
+)
+def test_a_record_with_a_wrong_or_repeated_result_is_refused(tmp_path, change, message):
+    ablation = recorded(tmp_path, change)
+    with pytest.raises(InputError, match=rf"ablation\.json: .*{message}") as refused:
+        write_table(ablation)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_row_and_seed_of_two_data_sets_are_two_results(tmp_path):
+    ablation = recorded(tmp_path, lambda given: given[1].update(seed=0, dataset="other"))
+    assert len(read_results(ablation.results)) == 2
+    write_table(ablation)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -355,6 +422,66 @@ def test_the_state_of_a_folder_says_what_a_start_would_do(tmp_path):
     (one.folder / "results.json").write_text(json.dumps(saved))
     with pytest.raises(RunError, match=r"has no V2I/mAP, which .*; its directions: I2V$"):
         one.result()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (MARKER, [], r"found \[\]; expected a mapping, what a run was started with"),
+        (MARKER, "x", r"found 'x'; expected a mapping"),
+        (MARKER, None, r"found null; expected a mapping"),
+        (MARKER, {"commit": 3}, r"commit: found 3; expected text"),
+        ("results.json", [], r"found \[\]; expected a mapping"),
+        ("results.json", None, r"found null; expected a mapping"),
+        ("results.json", {"epochs": 1}, r"has no 'results'; expected the results of a run"),
+        ("results.json", {"results": {}}, r"has no 'epochs'"),
+        ("results.json", {"epochs": "2", "results": {}}, r"epochs: found '2'; expected a whole"),
+        ("results.json", {"epochs": 2, "results": []}, r"results: found \[\]; expected a mapping"),
+        (
+            "results.json",
+            {"epochs": 2, "results": {"A": [1]}},
+            r"results of A: found \[1\]; expected a mapping",
+        ),
+        (
+            "results.json",
+            {"epochs": 2, "results": {"A": {"I2V": {"mAP": "ten"}}}},
+            r"A: I2V: mAP: found 'ten'; expected a finite number",
+        ),
+        (
+            "results.json",
+            {"epochs": 2, "results": {"A": {"I2V": {"mAP": float("nan")}}}},
+            r"A: I2V: mAP: found nan; expected a finite number",
+        ),
+        (
+            "results.json",
+            {"epochs": 2, "results": {"A": {"I2V": {"mAP": 10**400}}}},
+            r"A: I2V: mAP: found 1000.*; expected a finite number",
+        ),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named_before_anything_runs(tmp_path, name, content, message):
+    one = run(tmp_path)
+    one.folder.mkdir(parents=True)
+    about = one.ablation.wanted(one.row) | {"commit": "abc", "torch": "2", "threads": 1}
+    (one.folder / MARKER).write_text(json.dumps(about | {"seconds": 1.0}))
+    (one.folder / name).write_text(json.dumps(content))
+    for ask in (one.state, lambda: one.commands(Path("train_net.py"))):  # of --dry-run
+        with pytest.raises(InputError, match=rf"{name}: {message}"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[1]", r":2: no line of metrics; expected a mapping"),
+        ('{"total_loss": "x"}', r":2: total_loss: found 'x'; expected a number"),
+        ("{", r":2: no line of metrics: Expecting"),
+    ],
+)
+def test_a_damaged_line_of_metrics_is_named(tmp_path, line, message):
+    (tmp_path / "metrics.json").write_text(f'{{"total_loss": 1.0}}\n{line}\n')
+    with pytest.raises(InputError, match=rf"metrics\.json{message}"):
+        gather_signs(tmp_path)
 
 
 @pytest.mark.parametrize(

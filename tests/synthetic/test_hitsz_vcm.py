@@ -173,10 +173,24 @@ def test_a_foreign_folder_is_refused_even_with_overwrite(tmp_path, overwrite):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_a_damaged_record_is_named(tmp_path):
-    (tmp_path / "synthetic.json").write_text("{")
-    with pytest.raises(InputError, match=r"synthetic\.json: line 1 is no JSON"):
-        render_hitsz_vcm(tmp_path, SETTINGS)
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", r":1: Expecting property name"),
+        (b"[]", r": found \[\]; expected the record of a rendered data set, a mapping"),
+        (b'"x"', r": found 'x'; expected the record"),
+        (b'{"caf\xe9": 1}', r":1: byte 6 of the line, 0xe9, is not UTF-8"),
+        (b'{"finished": true, "settings": [1]}', r": settings: found \[1\]; expected a mapping"),
+        (b'{"settings": {}}', r": finished: found None; expected true or false"),
+        (b"9" * 5000, r": a number has too many digits"),
+        (b"[" * 100000, r": nested too deeply"),
+    ],
+)
+def test_a_damaged_record_is_named(tmp_path, content, message):
+    (tmp_path / "synthetic.json").write_bytes(content)
+    with pytest.raises(InputError, match=rf"synthetic\.json{message}"):
+        render_hitsz_vcm(tmp_path, SETTINGS, overwrite=True)
+    assert (tmp_path / "synthetic.json").read_bytes() == content
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Read a user's pictures: a folder for each person."""
 
 import os
+import sys
 from math import ceil
 
 from fastreid.config import CfgNode
@@ -10,6 +11,7 @@ from plugins.data.datasets.unlisted import Folders, describe_unlisted, find_unli
 from plugins.errors import InputError
 from plugins.registry import DATASET
 from plugins.utils.images import ENDINGS
+from plugins.utils.values import shortened
 
 SHAPE = "<person>/<camera>_<anything>.jpg or <person>/<camera>/<anything>.jpg"
 
@@ -50,6 +52,11 @@ class FolderDataset(ImageDataset):
             InputError: no such folder, a picture's name has no camera, nobody is left to train or
                 to test, or one camera alone sees the test people.
         """
+        number = isinstance(train_share, int | float) and not isinstance(train_share, bool)
+        if not (number and abs(train_share) <= sys.float_info.max):
+            raise InputError(
+                f"DATASETS.FOLDER.TRAIN_SHARE: {shortened(train_share)}; expected a number, 0 to 1"
+            )
         folder = os.path.join(root, dataset_dir)
         people = list_people(folder)
         if len(people) == 1:

@@ -65,8 +65,14 @@ class Loss(nn.Module):
         return {key.lower(): setting for key, setting in section.items()}
 
     def forward(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
-        """Compute the weighted loss of one batch; arguments as in ``value``."""
-        return self.scale * self.value(outputs, targets, modalities)
+        """Compute the weighted loss of one batch; arguments as in ``value``.
+
+        Raises:
+            InputError: ``value`` returns no scalar.
+        """
+        value = self.value(outputs, targets, modalities)
+        check_scalar(self.key, value)
+        return self.scale * value
 
     def value(self, outputs: dict[str, Tensor], targets: Tensor, modalities: Tensor) -> Tensor:
         """Compute the loss of one batch without its weight.
@@ -99,6 +105,16 @@ class FunctionLoss(Loss):
     def extra_repr(self) -> str:
         """Name the loss."""
         return repr(self.key)
+
+
+def check_scalar(name: str, value: object) -> None:
+    """Raise InputError unless the value of a loss is a tensor of one number."""
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        found = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)[:60]
+        raise InputError(
+            f"{name}: the loss of a batch is {found}; expected a tensor with one number, such as a "
+            "mean over the batch"
+        )
 
 
 def key_of(loss: nn.Module) -> str:

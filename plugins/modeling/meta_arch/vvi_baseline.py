@@ -17,7 +17,7 @@ from plugins.modeling.diagnostics import accuracy, log_scalar, mean_distances
 from plugins.modeling.heads import VideoHead
 from plugins.modeling.heads.video_head import FRAME, RELATION
 from plugins.modeling.losses import build_losses
-from plugins.modeling.losses.base import key_of
+from plugins.modeling.losses.base import check_scalar, key_of
 from plugins.modeling.meta_arch.aggregate import aggregate
 from plugins.modeling.meta_arch.frame_level import check_frame_level, frame_batch
 from plugins.modeling.pooling import MeanPooling, build_pooling
@@ -258,11 +258,13 @@ class VVIBaseline(nn.Module):
             }
             for loss in self.relation_losses if of_relation else ():
                 value = loss(of_relation, targets, modalities)
+                check_scalar(key_of(loss), value)
                 losses[f"{key_of(loss)}_relation"] = self.relation_weight * value
             if self.frame_losses:
                 frames, *labels = frame_batch(outputs, targets, modalities)
                 for loss in self.frame_losses:
                     value = loss(frames, *labels)
+                    check_scalar(key_of(loss), value)
                     losses[f"{key_of(loss)}_frames"] = self.frame_loss_weight * value
         return losses
 
