@@ -137,8 +137,12 @@ def test_an_image_that_a_split_lists_under_two_names_is_refused(tmp_path, spelli
     ("first", "second", "text"),
     [
         ("ann,north,visible,,,train", "bob,north,visible,,,gallery", "the file is in train row 0"),
-        ("bob,south,visible,,,query", "bob,north,visible,,,gallery", "visible, camera 0, but"),
-        ("bob,south,visible,,,query", "cat,south,visible,,,gallery", "person 2, but person 1 in"),
+        ("bob,south,visible,,,query", "bob,north,visible,,,gallery", "visible, camera north, but"),
+        (
+            "bob,south,visible,,,query",
+            "cat,south,visible,,,gallery",
+            "person cat, but person bob in",
+        ),
     ],
 )
 def test_a_picture_under_two_names_is_told_as_under_one(
