@@ -1,5 +1,3 @@
-import contextlib
-import ctypes
 import gc
 import multiprocessing
 from pathlib import Path
@@ -15,6 +13,7 @@ from plugins.synthetic import (
     render_hitsz_vcm,
     render_layout,
 )
+from tests.helpers import memory
 
 # A machine with much else to do is no reason to fail.
 hypothesis.settings.register_profile("patient", deadline=None)
@@ -45,14 +44,8 @@ def _each_test_ends_its_workers():
 
 @pytest.fixture(autouse=True, scope="module")
 def _each_module_frees_its_memory():
-    """Trainers are cycles of few objects and much memory: Python alone would wait for long.
-
-    The C library keeps gigabytes of it, which each later fork would share and then copy.
-    """
     yield
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # not glibc
-        ctypes.CDLL(None).malloc_trim(0)
+    memory.free()
 
 
 @pytest.fixture(scope="session")

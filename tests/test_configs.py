@@ -23,6 +23,7 @@ from plugins.evaluation.views import options_suffix
 from plugins.experiments import read_ablation
 from plugins.registry import DATASET, SAMPLER, known
 from plugins.synthetic import BUPT_CAMPUS, MARKET1501, SyntheticSettings, render_layout
+from tests.helpers import memory
 from tests.helpers.hitsz_tree import write_frame
 from tests.helpers.image_trees import write_llcm, write_regdb, write_sysu
 
@@ -134,6 +135,12 @@ def train_one_batch(cfg: CfgNode) -> float:
         trainer.iter = 0
         trainer.run_step()
         return trainer.storage.history("total_loss").latest()
+
+
+@pytest.fixture(autouse=True)
+def _each_test_frees_its_memory():
+    yield
+    memory.free()
 
 
 def slow_if_deep(name: str) -> object:
