@@ -11,6 +11,8 @@ from torch import Tensor
 
 from plugins.attacks.square import square
 from plugins.attacks.tracker import BestTracker
+from plugins.errors import InputError
+from plugins.utils.values import shortened
 
 # APGD: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
 # parameter-free attacks", ICML 2020, section 3.
@@ -27,9 +29,14 @@ def maximize(tracker: BestTracker) -> None:
     gradients, at random.
 
     Raises:
-        InputError: the objective has no gradient, or the optimizer does not support the norm.
+        InputError: there is no such optimizer, it does not support the norm, or the objective has
+            no gradient.
     """
     recipe, allowed = tracker.recipe, tracker.allowed
+    if recipe.optimizer not in OPTIMIZERS:
+        raise InputError(
+            f"Recipe: optimizer {shortened(recipe.optimizer)}; expected {', '.join(OPTIMIZERS)}"
+        )
     start = allowed.clean
     if recipe.random_start or tracker.restart:
         start = allowed.random_point(tracker.seed, tracker.restart)

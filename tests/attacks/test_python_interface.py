@@ -275,12 +275,17 @@ def test_the_range_of_the_gallery_is_checked_as_that_of_the_batch():
         (lambda: Recipe(steps=-1), r"Recipe: steps -1; expected 0 or more"),
         (lambda: Recipe(steps=1.5), r"Recipe: steps 1\.5; expected 0 or more, a whole number"),
         (lambda: Recipe(step_size=float("nan")), r"Recipe: step_size nan; expected 0 or more"),
-        (lambda: Recipe("adam"), r"Recipe: optimizer 'adam'; expected sign, apgd, square"),
     ],
 )
 def test_a_wrong_argument_is_refused_when_it_is_given(build, message):
     with pytest.raises(InputError, match=message):
         build()
+
+
+def test_an_optimizer_that_does_not_exist_is_refused():
+    message = r"Recipe: optimizer 'adam'; expected sign, apgd, square"
+    with pytest.raises(InputError, match=message):
+        FNA(ThreatModel(eps=8), Recipe("adam"))(waves, side(4, 1, 1), side(4, 2, 2))
 
 
 @pytest.mark.parametrize(
