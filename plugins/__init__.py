@@ -1,4 +1,4 @@
-"""Plugins for fastreid: visible-infrared video re-ID, attacks and defences.
+"""Plugins for fastreid: visible-infrared video re-ID, attacks and defenses.
 
 ``import plugins`` is all a user needs: it makes fastreid 1.4.0 importable on today's stack and
 registers every part of this package, so that a config can name it.
