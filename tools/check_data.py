@@ -50,6 +50,7 @@ def main(args: argparse.Namespace) -> int:
     """Count, check, show."""
     from plugins.config import setup_cfg
     from plugins.data import build_dataset, checks
+    from plugins.data.datasets.splits import read_splits
     from plugins.data.frames import frame_decoder
     from plugins.data.outside import require_outside
     from plugins.data.sample_sheet import save_sample_sheet
@@ -62,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
     data = build_dataset(args.dataset, "the data set", cfg=cfg)
     if args.sheet:
         require_outside("--sheet", args.sheet, [*data.train, *data.query, *data.gallery])
-    splits = checks.read_splits(data)
+    splits = read_splits(data)
 
     columns = ["split", "modality", "camera", "people", "tracklets", "frames"]
     print(tabulate(checks.count_cells(splits), columns))

@@ -30,11 +30,20 @@ def parse_arguments() -> argparse.Namespace:
     items = parser.add_mutually_exclusive_group(required=True)
     items.add_argument("--dataset", metavar="NAME", help="a registered name, as in DATASETS.TESTS")
     items.add_argument("--pictures", type=Path, metavar="FOLDER", help="each picture is an item")
-    items.add_argument("--clips", type=Path, metavar="FOLDER", help="each folder or video is one")
+    items.add_argument(
+        "--clips", type=Path, metavar="FOLDER", help="each folder of frames or video is an item"
+    )
     items.add_argument("--list", type=Path, metavar="FILE", help="a text file, a path on each line")
-    items.add_argument("--file", action="append", metavar="PATH", help="may be repeated")
+    items.add_argument(
+        "--file",
+        action="append",
+        metavar="PATH",
+        help="a picture, a video or a folder of frames; may be repeated",
+    )
     parser.add_argument(
-        "--split", default="test", help="of the data set: train, query, gallery, or test for both"
+        "--split",
+        default="test",
+        help="split of the data set: train, query, gallery, or test for both",
     )
     parser.add_argument(
         "--names",
@@ -42,9 +51,15 @@ def parse_arguments() -> argparse.Namespace:
         metavar="PATTERN",
         help="regular expression with groups person, camera or modality, found in an item's name",
     )
-    parser.add_argument("--modality", default="visible", help="of items whose names tell none")
-    parser.add_argument("--shard", default="", metavar="I/N", help="part I of N, from 0")
-    parser.add_argument("--out", type=Path, required=True, help="a .npz or .parquet file")
+    parser.add_argument(
+        "--modality", default="visible", help="modality of items whose names tell none"
+    )
+    parser.add_argument(
+        "--shard", default="", metavar="I/N", help="extract part I of N, from 0, alone"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="write the features to this .npz or .parquet file"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace what is at --out")
     return parse(parser)
 

@@ -1,8 +1,7 @@
 """Search a gallery of features, and write ranked lists with names, paths and distances.
 
 python tools/search.py --gallery gallery.npz --query query.npz --top 10 --out lists.csv
-python tools/search.py --gallery features.npz --direction I2V --junk camera --out lists.csv \
-    TEST.RERANK.ENABLED True
+python tools/search.py --gallery features.npz --out lists.csv TEST.RERANK.ENABLED True
 python tools/search.py --gallery features.npz --compare NAME NAME
 
 Files are those of tools/extract.py; several are joined. Without --query the items of the gallery
@@ -29,26 +28,47 @@ def parse_arguments() -> argparse.Namespace:
     parser = new_parser(__doc__ or "")
     add_overrides(parser)
     parser.add_argument(
-        "--gallery", action="append", required=True, metavar="FILE", help="may be repeated"
+        "--gallery",
+        action="append",
+        required=True,
+        metavar="FILE",
+        help="features of the gallery; may be repeated",
     )
-    parser.add_argument("--query", action="append", metavar="FILE", help="may be repeated")
+    parser.add_argument(
+        "--query", action="append", metavar="FILE", help="features of the queries; may be repeated"
+    )
     parser.add_argument(
         "--direction",
         default="Q2G",
         help="I2V, V2I, both of them, or Q2G for all queries and the whole gallery (default)",
     )
-    parser.add_argument("--top", type=int, default=10, help="length of a list")
+    parser.add_argument("--top", type=int, default=10, help="items of each ranked list")
     parser.add_argument(
         "--junk", default="none", help="what a query does not see: none (default), camera or sysu"
     )
-    parser.add_argument("--metric", default="", help="default: that of the run's test")
-    parser.add_argument("--threshold", type=float, help="fills the column of accepted pairs")
-    parser.add_argument("--remove", action="append", default=[], metavar="PERSON", help="first")
-    parser.add_argument("--save-gallery", type=Path, metavar="FILE", help="what is left, joined")
+    parser.add_argument(
+        "--metric", default="", help="cosine or euclidean; default: that of the run's test"
+    )
+    parser.add_argument(
+        "--threshold", type=float, help="mark in the lists which items lie below this distance"
+    )
+    parser.add_argument(
+        "--remove",
+        action="append",
+        default=[],
+        metavar="PERSON",
+        help="remove this person from the gallery before the search; may be repeated",
+    )
+    parser.add_argument(
+        "--save-gallery",
+        type=Path,
+        metavar="FILE",
+        help="write the searched gallery, joined, to this file of features",
+    )
     parser.add_argument(
         "--compare", nargs=2, metavar="NAME", help="print the distance of two items of the gallery"
     )
-    parser.add_argument("--out", type=Path, help="a .csv file")
+    parser.add_argument("--out", type=Path, help="write the ranked lists to this .csv file")
     return parse(parser)
 
 

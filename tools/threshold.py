@@ -3,8 +3,8 @@
 python tools/threshold.py features.npz --rate 0.001 --direction I2V
 python tools/threshold.py --query query.npz --gallery gallery.npz --rate 0.01 --out threshold.json
 
-Files are those of tools/extract.py, of known people. Intervals are over people: 95 % of other
-groups of as many people would give a value inside.
+Files are those of tools/extract.py, of known people. An interval holds 95 % of the
+values that draws of as many of these people, with replacement, give.
 """
 
 import argparse
@@ -20,15 +20,24 @@ def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = new_parser(__doc__ or "")
     parser.add_argument("files", nargs="*", help="files that hold queries and gallery together")
-    parser.add_argument("--query", action="append", metavar="FILE", help="may be repeated")
-    parser.add_argument("--gallery", action="append", metavar="FILE", help="may be repeated")
+    parser.add_argument(
+        "--query", action="append", metavar="FILE", help="features of the queries; may be repeated"
+    )
+    parser.add_argument(
+        "--gallery",
+        action="append",
+        metavar="FILE",
+        help="features of the gallery; may be repeated",
+    )
     parser.add_argument("--rate", type=float, default=1e-3, help="wanted false accept rate")
     parser.add_argument("--direction", default="Q2G", help="I2V, V2I or Q2G (default)")
     parser.add_argument(
         "--junk", default="camera", help="pairs that do not count: camera (default), none or sysu"
     )
-    parser.add_argument("--metric", default="", help="default: that of the run's test")
-    parser.add_argument("--seed", type=int, default=0, help="of the intervals")
+    parser.add_argument(
+        "--metric", default="", help="cosine or euclidean; default: that of the run's test"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws of people")
     parser.add_argument("--out", type=Path, help="write the numbers here too, as JSON")
     return parser.parse_args()
 

@@ -10,9 +10,7 @@ from tqdm import tqdm
 
 from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.splits import Splits, find_shared_files
-from plugins.data.datasets.splits import read_splits as read_splits
 from plugins.data.datasets.tracklet import MODALITIES, Tracklet
-from plugins.data.datasets.tracklet import SPLITS as SPLITS
 from plugins.data.datasets.unlisted import describe_unlisted, find_unlisted
 from plugins.data.datasets.wrapped import innermost
 from plugins.data.frames import read_frame

@@ -8,6 +8,8 @@ from plugins.balancing.tables import MANIFEST, Outcome, write_table
 from plugins.config import setup_cfg
 from plugins.data import build_dataset, checks
 from plugins.data.datasets import INFRARED, VISIBLE, Tracklet
+from plugins.data.datasets.splits import read_splits
+from plugins.data.datasets.tracklet import SPLITS
 from plugins.data.sample_sheet import save_sample_sheet
 from tests.helpers.trees import run_tool
 
@@ -61,7 +63,7 @@ def test_a_person_in_train_and_test_is_told_also_of_an_image_set_inside_another(
     write_table(tmp_path / MANIFEST, Outcome, [])
     options = ["DATASETS.THINNED.NAME", "Market1501", "DATASETS.BALANCE.DIR", str(tmp_path)]
     data = build_dataset(name, cfg=setup_cfg("", options))
-    (found,) = checks.check_labels(checks.read_splits(data))
+    (found,) = checks.check_labels(read_splits(data))
     assert found.fatal
     assert found.where.startswith("query row 0 ")
     assert found.text == "person 501 is in train too, at row 0"
@@ -131,9 +133,9 @@ def test_a_set_without_people_to_train_on_may_test_and_an_empty_one_is_good_for_
 def test_cells_and_lengths_add_up_to_the_set(tree, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", str(tree))
     data = build_dataset("HITSZVCM")
-    splits = checks.read_splits(data)
+    splits = read_splits(data)
     cells, lengths = checks.count_cells(splits), checks.count_lengths(splits)
-    for split, row in zip(checks.SPLITS, lengths, strict=True):
+    for split, row in zip(SPLITS, lengths, strict=True):
         items = getattr(data, split)
         names = [i._replace(pid=str(i.pid), camid=str(i.camid)) for i in items]
         assert splits[split] == names

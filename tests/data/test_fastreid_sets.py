@@ -13,6 +13,7 @@ from plugins.config import setup_cfg
 from plugins.data import build_dataset, build_test_loader, checks
 from plugins.data.datasets import ImageSet
 from plugins.data.datasets.fastreid_sets import check_names
+from plugins.data.datasets.splits import read_splits
 from plugins.errors import InputError
 from plugins.registry import DATASET
 from tests.helpers.fastreid_trees import MARKET, TREES, write_fastreid
@@ -246,9 +247,7 @@ class TestText:
         assert run_tool(monkeypatch, "Worded", "--labels-only") == 0
         assert "north" in capsys.readouterr().out
         monkeypatch.setattr(Worded, "text", (lambda name: name.replace("cyd", "ann"), str))
-        (leak,) = [
-            c for c in checks.check_labels(checks.read_splits(build_dataset("Worded"))) if c[0]
-        ]
+        (leak,) = [c for c in checks.check_labels(read_splits(build_dataset("Worded"))) if c[0]]
         assert leak.text == "person ann is in train too, at row 0"
 
     @pytest.mark.parametrize(

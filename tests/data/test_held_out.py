@@ -12,8 +12,9 @@ from plugins.balancing.planner import FEW
 from plugins.balancing.tables import MANIFEST, Outcome, write_table
 from plugins.config import setup_cfg
 from plugins.data import build_dataset, build_test_loader, build_train_loader
-from plugins.data.checks import check_labels, read_splits
+from plugins.data.checks import check_labels
 from plugins.data.datasets.held_out import check_held_out, searchable_people, split_groups
+from plugins.data.datasets.splits import read_splits
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet, as_tracklet
 from plugins.errors import InputError
 from plugins.evaluation import VVIEvaluator

@@ -6,10 +6,11 @@ import pytest
 
 from plugins.config import setup_cfg
 from plugins.data import build_dataset, build_test_loader
-from plugins.data.checks import check_labels, check_searches, read_splits
+from plugins.data.checks import check_labels, check_searches
 from plugins.data.datasets import INFRARED, VISIBLE, ManifestDataset, Tracklet
 from plugins.data.datasets.build import training_items
 from plugins.data.datasets.manifest import COLUMNS, SPLITS
+from plugins.data.datasets.splits import read_splits
 from plugins.errors import InputError
 from tests.helpers.trees import HEADER, LINES, write_manifest
 
