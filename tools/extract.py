@@ -1,8 +1,7 @@
 """Compute features with a trained model, from the folder of its run.
 
 python tools/extract.py logs/run --dataset HITSZVCM --out features.npz
-python tools/extract.py logs/run --clips recordings --names "(?P<person>[^/]+)/(?P<camera>[^_]+)_" \
-    --out gallery.npz
+python tools/extract.py logs/run --clips recordings --names "(?P<person>[^/]+)/" --out gallery.npz
 
 Items are those of a data set; the pictures below a folder; the clips below a folder, which are
 folders of frames and videos of one person each; or files. An interrupted command goes on where it
