@@ -1,4 +1,4 @@
-"""Distribution ``fastreid-plugins``, import name ``plugins``.
+"""Distribution ``fastreid-plugins``: the packages ``plugins`` and, of ``tools``, the commands.
 
 fastreid itself is not listed: its wheel pins torch 1.13.1, which Python 3.11 cannot install. It
 goes in beside this package with ``pip install --no-deps -r requirements-fastreid.txt``.
@@ -8,16 +8,21 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+HERE = Path(__file__).parent
+
 setup(
     name="fastreid-plugins",
     version="0.1.0",
-    description="Visible-infrared video person re-ID, attacks and defences, as fast-reid plugins",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    description="Visible-infrared video person re-ID, attacks and defenses, as fast-reid plugins",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=find_packages(include=["plugins", "plugins.*"]),
+    # `python tools/train_net.py` and `fastreid-plugins train` are one file.
+    packages=[*find_packages(include=["plugins", "plugins.*"]), "fastreid_plugins"],
+    package_dir={"fastreid_plugins": "tools"},
     package_data={"plugins": ["py.typed"]},
+    entry_points={"console_scripts": ["fastreid-plugins = fastreid_plugins.__main__:main"]},
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",

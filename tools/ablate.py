@@ -1,14 +1,16 @@
 """Run an ablation: every row of a YAML file with every seed, recorded as each run ends.
 
-``python tools/ablate.py projects/sadstrm/ablation.yml`` runs what is not recorded yet and goes on
-with what was interrupted; ``--dry-run`` says what that is, ``--table`` rewrites the table.
-Results: ``results/ablation.json`` and ``ablation.md`` beside the file, and what each query found in
-``ablation_queries``; logs: ``logs/ablation``. To run one again, delete its folder there and its
-line in the JSON; to run all again beside what is recorded, give them another name, ``--name mine``.
+python tools/ablate.py projects/sadstrm/ablation.yml
 
-From what each query found come ``results/differences.json`` and ``differences.md``: how much every
-row differs from the first, with 95 % intervals over people and seeds. What the file can say stands
-in the head of ``plugins/experiments/reading.py``.
+It runs what is not recorded yet and goes on with what was interrupted; --dry-run says what that is,
+--table rewrites the table. Results: results/ablation.json and ablation.md beside the file, and what
+each query found in ablation_queries; logs: logs/ablation. To run one again, delete its folder there
+and its line in the JSON; to run all again beside what is recorded, give them another name, as in
+--name mine.
+
+From what each query found come results/differences.json and differences.md: how much every row
+differs from the first, with 95 % intervals over people and seeds. What the file can say stands in
+the head of plugins/experiments/reading.py.
 """
 
 import argparse
@@ -20,10 +22,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# In an uninstalled checkout; in front, or a foreign `plugins` in site-packages would win.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file: the folder above comes first, before a foreign `plugins`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = Path(__file__).resolve().parent.name
 
-from tools.head import add_plugins, command, new_parser, parse
+from .head import add_plugins, command, new_parser, parse
 
 if TYPE_CHECKING:
     from plugins.experiments import Ablation
@@ -34,7 +37,7 @@ LOGS = Path("logs/ablation")
 
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line; options that choose runs default to all."""
-    parser = new_parser(__doc__)
+    parser = new_parser(__doc__, failed="a run failed; its log says why")
     parser.add_argument("file", type=Path, help="such as projects/sadstrm/ablation.yml")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: those of the file")
     parser.add_argument("--rows", nargs="+", help="names of rows; default: all")

@@ -21,20 +21,23 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-# Before diffusers is imported: nothing is downloaded.
-os.environ["HF_HUB_OFFLINE"] = "1"
+if not __package__:  # run as a file: the folder above comes first, before a foreign `plugins`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = Path(__file__).resolve().parent.name
 
-from tools.head import add_config, command, new_parser, parse
+from .head import add_config, command, new_parser, parse
 
 if TYPE_CHECKING:
     from plugins.config import CfgNode
 
 
+TASKS = ("plan", "train", "measure", "generate", "inspect")
+
+
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = new_parser(__doc__)
-    parser.add_argument("task", choices=("plan", "train", "measure", "generate", "inspect"))
+    parser.add_argument("task", choices=TASKS, help="see above")
     add_config(parser, "config with DATASETS.BALANCE")
     return parse(parser)
 
@@ -42,6 +45,7 @@ def parse_arguments() -> argparse.Namespace:
 @command(parse_arguments, kept="what was made before is kept; the same command goes on")
 def main(args: argparse.Namespace) -> None:
     """Read the config, then do what the command line asks for, alone in the folder."""
+    os.environ["HF_HUB_OFFLINE"] = "1"  # before diffusers is imported: nothing is downloaded
     from plugins.balancing import runs
     from plugins.config import setup_cfg
     from plugins.engine.defaults import take_available_device

@@ -12,9 +12,11 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file: the folder above comes first, before a foreign `plugins`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = Path(__file__).resolve().parent.name
 
-from tools.head import add_config, add_workers, check_workers, command, new_parser, parse
+from .head import add_config, add_workers, check_workers, command, new_parser, parse
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -4,7 +4,6 @@ python tools/check_data.py HITSZVCM --sheet samples.png
 python tools/check_data.py BUPTCampus DATASETS.BUPT.AUXILIARY True
 
 It is looked for in FASTREID_DATASETS, and its folders are searched for pictures that no list holds.
-Exit status: 0 fit to use, or to train or test alone; 1 not; 2 unreadable.
 """
 
 import argparse
@@ -12,11 +11,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file: the folder above comes first, before a foreign `plugins`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = Path(__file__).resolve().parent.name
 
-from tabulate import tabulate
-
-from tools.head import add_config, add_workers, check_workers, command, new_parser, parse
+from .head import add_config, add_workers, check_workers, command, new_parser, parse
 
 if TYPE_CHECKING:
     from plugins.data.checks import Complaint
@@ -26,7 +25,7 @@ SHOWN = 20  # complaints of a kind
 
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
-    parser = new_parser(__doc__)
+    parser = new_parser(__doc__, failed="the data set is not fit to train or to test on")
     parser.add_argument("dataset", help="a registered name, as in DATASETS.NAMES")
     add_config(parser, "config that holds the data set's options")
     parser.add_argument("--labels-only", action="store_true", help="do not open the frames")
@@ -48,6 +47,8 @@ def print_complaints(title: str, complaints: "list[Complaint]") -> None:
 @command(parse_arguments, kept="nothing was changed; the same command starts anew")
 def main(args: argparse.Namespace) -> int:
     """Count, check, show."""
+    from tabulate import tabulate
+
     from plugins.config import setup_cfg
     from plugins.data import build_dataset, checks
     from plugins.data.datasets.splits import read_splits

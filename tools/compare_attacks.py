@@ -1,4 +1,4 @@
-"""Attack a model under several threat models, and write one table of all attacks.
+r"""Attack a model under one or several threat models, and write one table of all attacks.
 
 python tools/compare_attacks.py --config-file logs/run/config.yaml --out comparison \
     --column "eps 4" "ATTACK.EPS 4.0" --column "eps 8" "ATTACK.EPS 8.0" \
@@ -16,10 +16,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# In an uninstalled checkout; in front, or a foreign `plugins` in site-packages would win.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file: the folder above comes first, before a foreign `plugins`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = Path(__file__).resolve().parent.name
 
-from tools.head import add_config, command, new_parser, parse
+from .head import add_config, command, new_parser, parse
 
 if TYPE_CHECKING:
     from plugins.config import CfgNode
@@ -34,9 +35,9 @@ def parse_arguments() -> argparse.Namespace:
         "--column",
         nargs=2,
         action="append",
-        required=True,
         metavar=("NAME", "OPTS"),
-        help="name of a column, and its config keys and values in one word; may be repeated",
+        help="name of a column, and its config keys and values in one word; may be repeated; "
+        "default: one column with the config as it is",
     )
     return parse(parser)
 
@@ -52,7 +53,7 @@ def main(args: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     columns = {}
     folders: dict[str, str] = {}
-    for name, words in args.column:
+    for name, words in args.column or [("attacked", "")]:
         folder = re.sub(r"\W+", "_", name)
         if folder in folders:
             raise InputError(

@@ -1,19 +1,22 @@
 """Compare two ways of training, query by query: the difference with its 95 % interval.
 
-``python tools/compare_runs.py logs/mine logs/theirs`` takes two OUTPUT_DIRs. With several seeds of
-each, ``python tools/compare_runs.py logs/mine0 logs/mine1 --against logs/theirs0 logs/theirs1``
-pairs them in their order, and the interval also says what other seeds would change. A file, such as
-``logs/mine/evaluation_queries.npz``, stands for one evaluation.
+python tools/compare_runs.py logs/mine logs/theirs
+python tools/compare_runs.py logs/mine0 logs/mine1 --against logs/theirs0 logs/theirs1
+
+The first line takes two OUTPUT_DIRs. The second takes several seeds of each and pairs them in their
+order; the interval then also says what other seeds would change. A file, such as
+logs/mine/evaluation_queries.npz, stands for one evaluation.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-# In an uninstalled checkout; in front, or a foreign `plugins` in site-packages would win.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file: the folder above comes first, before a foreign `plugins`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = Path(__file__).resolve().parent.name
 
-from tools.head import command, new_parser
+from .head import command, new_parser
 
 
 def parse_arguments() -> argparse.Namespace:

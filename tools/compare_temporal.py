@@ -16,10 +16,11 @@ import sys
 import time
 from pathlib import Path
 
-# In an uninstalled checkout; in front, or a foreign `plugins` in site-packages would win.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file: the folder above comes first, before a foreign `plugins`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = Path(__file__).resolve().parent.name
 
-from tools.head import add_overrides, add_plugins, command, new_parser, parse
+from .head import add_overrides, add_plugins, command, new_parser, parse
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -11,9 +11,11 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file: the folder above comes first, before a foreign `plugins`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = Path(__file__).resolve().parent.name
 
-from tools.head import add_config, command, new_parser, parse
+from .head import add_config, command, new_parser, parse
 
 TARGETS = ("hitsz-vcm", "bupt-campus", "manifest")
 PLACEMENTS = ("copy", "hardlink", "symlink")

@@ -1,4 +1,4 @@
-"""Write a trained model as ONNX, pixels in and features out, and compare both.
+r"""Write a trained model as ONNX, pixels in and features out, and compare both.
 
 python tools/export_onnx.py --config-file logs/VVI/sadstrm/config.yaml --out sadstrm.onnx \
     MODEL.WEIGHTS logs/VVI/sadstrm/model_final.pth
@@ -10,14 +10,16 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file: the folder above comes first, before a foreign `plugins`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = Path(__file__).resolve().parent.name
 
-from tools.head import add_config, command, new_parser, parse
+from .head import add_config, command, new_parser, parse
 
 
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
-    parser = new_parser(__doc__)
+    parser = new_parser(__doc__, failed="the features of the file are not those of the model")
     add_config(parser, "config of the run, such as logs/run/config.yaml", required=True)
     parser.add_argument("--out", type=Path, required=True, help="an .onnx file")
     return parse(parser)

@@ -13,10 +13,13 @@ import os
 import re
 import signal
 import sys
+import textwrap
 import types
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
+
+from .commands import as_called
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = "what was saved before is kept; the same command starts anew"
@@ -24,9 +27,30 @@ KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")
 ASSIGNMENT = re.compile(r"[A-Za-z_][\w.]*=")
 
 
-def new_parser(description: str) -> argparse.ArgumentParser:
-    """Start the parser of a command; ``description`` is its module's docstring."""
-    parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+STATUSES = """\
+exit status:
+  0      done
+  1      {failed}
+  2      bad input: one line names it
+  130    stopped by Ctrl-C: one line says what is kept
+  143    stopped by SIGTERM, likewise"""
+
+
+def new_parser(
+    description: str | None, failed: str = "the run failed: one line says why"
+) -> argparse.ArgumentParser:
+    """Start the parser of a command.
+
+    Args:
+        description: docstring of its module: what it does, an example, what else is to know.
+        failed: what exit status 1 means.
+    """
+    parser = _Parser(
+        prog=Path(sys.argv[0]).name,
+        description=as_called(description or ""),
+        epilog=STATUSES.format(failed=textwrap.fill(failed, 70, subsequent_indent=" " * 9)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show versions and exit")
     return parser
 
@@ -181,24 +205,37 @@ def _explain_first(words: Sequence[str]) -> None:
     if not asked.explain:
         return
     user_code = asked.plugins or asked.config_file
-    if not (user_code or importlib.metadata.entry_points(group="fastreid_plugins")):
-        _import_light()
-    from plugins.config.reference import explain
-    from plugins.errors import user_errors
-
     names = [name for text in asked.explain for name in text.split(",")]
-    print(*user_errors(explain)(names, asked.plugins, asked.config_file), sep="\n")
+    needs_parts = user_code or importlib.metadata.entry_points(group="fastreid_plugins")
+    with contextlib.nullcontext() if needs_parts else without_torch():
+        from plugins.config.reference import explain
+        from plugins.errors import user_errors
+
+        print(*user_errors(explain)(names, asked.plugins, asked.config_file), sep="\n")
     sys.exit(0)
 
 
-def _import_light() -> None:
-    """Make the modules of ``plugins`` importable without the package, which would import torch.
+@contextlib.contextmanager
+def without_torch(*rooms: str) -> Iterator[None]:
+    """Import modules of ``plugins`` inside this block without the package, which imports torch.
 
-    The package registers all parts; a process that only prints and ends needs none.
+    The package registers all parts; what a process prints before it runs needs none. After the
+    block these modules are forgotten, so that the package is imported as a whole.
+
+    Args:
+        rooms: packages in ``plugins`` whose own ``__init__`` is to be left out as well.
     """
-    package = types.ModuleType("plugins")
-    package.__path__ = [str(ROOT / "plugins")]
-    sys.modules.setdefault("plugins", package)
+    if "plugins" in sys.modules:
+        yield
+        return
+    for name in ("plugins", *rooms):
+        package = sys.modules[name] = types.ModuleType(name)
+        package.__path__ = [str(ROOT.joinpath(*name.split(".")))]
+    try:
+        yield
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "plugins"]:
+            del sys.modules[name]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -225,8 +262,13 @@ class _ShowVersion(argparse.Action):
     """Print the versions that decide a result, and exit."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        source = (ROOT / "plugins/__init__.py").read_text(encoding="utf-8")
-        (version,) = re.findall(r'__version__ = "(.+)"', source)
-        others = [f"{name} {importlib.metadata.version(name)}" for name in ("fastreid", "torch")]
-        print(f"fastreid-plugins {version}, {', '.join(others)}")
+        print(versions())
         parser.exit()
+
+
+def versions() -> str:
+    """Write the versions of this package, of fastreid and of torch."""
+    source = (ROOT / "plugins/__init__.py").read_text(encoding="utf-8")
+    (version,) = re.findall(r'__version__ = "(.+)"', source)
+    others = [f"{name} {importlib.metadata.version(name)}" for name in ("fastreid", "torch")]
+    return f"fastreid-plugins {version}, {', '.join(others)}"

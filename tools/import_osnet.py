@@ -1,4 +1,4 @@
-"""Turn an OSNet that was exported to ONNX into weights that fine-tuning can start from.
+r"""Turn an OSNet that was exported to ONNX into weights that fine-tuning can start from.
 
 python tools/import_osnet.py osnet_x0_25_msmt17.onnx --images datasets/people --out osnet.pth
 python tools/train_net.py --config-file configs/VVI/baseline.yml \
@@ -15,9 +15,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file: the folder above comes first, before a foreign `plugins`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = Path(__file__).resolve().parent.name
 
-from tools.head import command, new_parser
+from .head import command, new_parser
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +34,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=Path, required=True, help="folder of training images")
     parser.add_argument("--out", type=Path, required=True, help="a .pth file")
     parser.add_argument("--number", type=int, default=256, help="images to take from the folder")
-    parser.add_argument("--size", type=int, nargs=2, default=[256, 128], metavar=("H", "W"))
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        default=[256, 128],
+        metavar=("H", "W"),
+        help="of the images, pixels",
+    )
     return parser.parse_args()
 
 

@@ -16,26 +16,34 @@ import logging
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file: the folder above comes first, before a foreign `plugins`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = Path(__file__).resolve().parent.name
 
-from plugins.errors import InputError, require_output
-from plugins.synthetic.layouts import LAYOUTS
-from plugins.synthetic.oracle import ceiling
-from plugins.synthetic.settings import PRESETS, SyntheticSettings, kind_of
-from plugins.synthetic.sheet import save_sheet
-from plugins.synthetic.writers import render_layout
-from tools.head import add_workers, check_workers, command, new_parser
+from .head import add_workers, check_workers, command, new_parser, without_torch
+
+if TYPE_CHECKING:
+    from plugins.synthetic.settings import SyntheticSettings
+
+LAYOUTS = ("hitsz-vcm", "bupt-campus", "market1501")
 
 
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line; an option for each setting overrides the preset."""
+    with without_torch("plugins.synthetic"):
+        from plugins.synthetic.settings import PRESETS, SyntheticSettings, kind_of
     parser = new_parser(__doc__)
-    parser.add_argument("--preset", choices=PRESETS, default="quick")
+    parser.add_argument(
+        "--preset", choices=PRESETS, default="quick", help="values of all settings below"
+    )
     parser.add_argument("--layout", choices=LAYOUTS, default="hitsz-vcm", help="on disk")
     parser.add_argument("--out", type=Path, required=True, help="folder of the data set")
+    about = SyntheticSettings.__doc__ or ""
     for field in dataclasses.fields(SyntheticSettings):
-        add_option(parser, field)
+        values = {name: getattr(preset, field.name) for name, preset in PRESETS.items()}
+        add_option(parser, field, kind_of(field), about, values)
     parser.add_argument("--sheet", type=Path, help="also save a contact sheet, a PNG file")
     parser.add_argument(
         "--sheet-site", type=int, help="site_seed of a second site on the contact sheet"
@@ -53,17 +61,27 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def add_option(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
-    """Add the option of one setting, with its documented meaning and its value by preset."""
-    meaning = re.search(
-        rf"^ +{field.name}: (.*?)(?=^ +\w+: |\Z)", SyntheticSettings.__doc__ or "", re.M | re.S
-    )
+def add_option(
+    parser: argparse.ArgumentParser,
+    field: dataclasses.Field,
+    kind: type,
+    about: str,
+    values: dict[str, object],
+) -> None:
+    """Add the option of one setting.
+
+    Args:
+        parser: of the command.
+        field: the setting.
+        kind: type of its values.
+        about: docstring of all settings, which holds its meaning.
+        values: its value in each preset.
+    """
+    meaning = re.search(rf"^ +{field.name}: (.*?)(?=^ +\w+: |\Z)", about, re.M | re.S)
     assert meaning, f"SyntheticSettings does not document {field.name}"
-    values = {name: getattr(PRESETS[name], field.name) for name in PRESETS}
     default = ", ".join(f"{name} {value}" for name, value in values.items())
     default = f"{field.default} by default" if len(set(values.values())) == 1 else default
     text = " ".join(f"{meaning[1].replace('``', '')} [{default}]".split()).replace("%", "%%")
-    kind = kind_of(field)
     how = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
     option = "--" + field.name.replace("_", "-")
     parser.add_argument(option, help=text, default=argparse.SUPPRESS, **how)
@@ -81,8 +99,10 @@ def print_counts(counts: dict[str, dict[str, int]]) -> None:
     print(f"{'total':39}" + "".join(f"{total:12,}" for total in totals))
 
 
-def print_ceiling(settings: SyntheticSettings) -> None:
+def print_ceiling(settings: "SyntheticSettings") -> None:
     """Print a line per direction: what walks tell in order, and as sets of frames."""
+    from plugins.synthetic.oracle import ceiling
+
     ordered, unordered = (ceiling(settings, ordered=order) for order in (True, False))
     seen = "gait" if settings.gait_only else "body and gait"
     for direction, scores in ordered.items():
@@ -95,6 +115,12 @@ def print_ceiling(settings: SyntheticSettings) -> None:
 @command(parse_arguments, kept="the data set is not whole; the same command renders it anew")
 def main(args: argparse.Namespace) -> None:
     """Render, count, show."""
+    from plugins.errors import InputError, require_output
+    from plugins.synthetic import layouts
+    from plugins.synthetic.settings import PRESETS, SyntheticSettings
+    from plugins.synthetic.sheet import save_sheet
+    from plugins.synthetic.writers import render_layout
+
     arguments = vars(args)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     names = {field.name for field in dataclasses.fields(SyntheticSettings)}
@@ -110,7 +136,7 @@ def main(args: argparse.Namespace) -> None:
             raise InputError(f"--sheet-site {arguments['sheet_site']}: expected --sheet, too")
         shown.append(dataclasses.replace(settings, site_seed=arguments["sheet_site"]))
     counts = render_layout(
-        LAYOUTS[arguments["layout"]],
+        layouts.LAYOUTS[arguments["layout"]],
         arguments["out"],
         settings,
         arguments["workers"],

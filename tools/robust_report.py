@@ -1,11 +1,10 @@
-"""Attack a model in many ways, and check whether its robust accuracy can be trusted.
+r"""Attack a model in many ways, and check whether its robust accuracy can be trusted.
 
 python tools/robust_report.py --config-file logs/run/config.yaml --level quick --out report \
     MODEL.WEIGHTS logs/run/model_final.pth ATTACK.EPS 8.0
 
 Writes a card (JSON), its Markdown and one page of HTML for each direction of each test set.
-The same command resumes an interrupted report. The exit status is 0, whatever the verdict, and 2
-for bad input.
+The same command resumes an interrupted report. The exit status does not depend on the verdict.
 """
 
 import argparse
@@ -13,10 +12,11 @@ import logging
 import sys
 from pathlib import Path
 
-# In an uninstalled checkout; in front, or a foreign `plugins` in site-packages would win.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file: the folder above comes first, before a foreign `plugins`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = Path(__file__).resolve().parent.name
 
-from tools.head import add_config, command, new_parser, parse
+from .head import add_config, command, new_parser, parse
 
 
 def parse_arguments() -> argparse.Namespace:

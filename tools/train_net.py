@@ -1,4 +1,4 @@
-"""Train or evaluate what a config describes.
+r"""Train or evaluate what a config describes.
 
 python tools/train_net.py --config-file configs/VVI/synthetic/sadstrm.yml
 python tools/train_net.py --config-file logs/run/config.yaml --resume
@@ -14,10 +14,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# In an uninstalled checkout; in front, or a foreign `plugins` in site-packages would win.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file: the folder above comes first, before a foreign `plugins`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = Path(__file__).resolve().parent.name
 
-from tools.head import ASSIGNMENT, KEY, add_config, command, new_parser, parse
+from .head import ASSIGNMENT, KEY, add_config, command, new_parser, parse
 
 TRAINED = "what was saved before is kept; the same command starts anew, with --resume it goes on"
 EVALUATED = "what was saved before is kept; the same command evaluates anew"
@@ -38,7 +39,11 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 def run_parser() -> argparse.ArgumentParser:
     """Build fastreid's ``default_argument_parser`` with the head of our commands."""
-    parser = new_parser(__doc__ or "")
+    parser = new_parser(
+        __doc__,
+        failed="a result is not as TEST.EXPECTED_RESULTS says, or the run failed, as with a loss "
+        "that is not finite",
+    )
     add_config(parser)
     parser.add_argument(
         "--resume",
@@ -99,6 +104,11 @@ def kept(args: argparse.Namespace) -> str:
 
 @command(parse_arguments, kept=kept)
 def main(args: argparse.Namespace) -> None:
+    """Train or evaluate."""
+    train(args)
+
+
+def train(args: argparse.Namespace) -> None:
     """Read the config, then run in one or several processes."""
     from plugins.engine import launch, read_cfg, run_rank
 

@@ -13,6 +13,7 @@ from plugins.balancing.photographs import Photograph, count_pairs
 from plugins.balancing.planner import FEW, ONE_CAMERA, REASONS
 from plugins.balancing.tables import Outcome
 from plugins.errors import InputError
+from plugins.utils.commands import command_line
 from plugins.utils.images import read_image
 from plugins.utils.io import write_atomically
 
@@ -89,7 +90,8 @@ def draw_sheet(
                 continue
             if not (folder / row.path).is_file():
                 raise InputError(
-                    f"{folder / row.path}: no such file; tools/balance_data.py generate makes it"
+                    f"{folder / row.path}: no such file; "
+                    f"{command_line('balance_data')} generate makes it"
                 )
             sheet.paste(thumbnail(folder / row.path), corner)
             note = f"#{row.person_rank}, {row.camera_probability:.2f}"

@@ -47,6 +47,7 @@ from plugins.data import build_dataset, datasets_root
 from plugins.data.frames import resize_frame
 from plugins.engine.trainer import load_model
 from plugins.errors import InputError
+from plugins.utils.commands import command_line
 from plugins.utils.io import file_digest, write_json
 
 if TYPE_CHECKING:  # it needs diffusers
@@ -157,7 +158,7 @@ def read_plan(cfg: CfgNode, photographs: Sequence[Photograph]) -> list[Slot]:
     if slots != plan_slots(count_pairs(photographs), keys.DELTA1, keys.DELTA2):
         raise InputError(
             f"{path}: not the plan of DATASETS.BALANCE.NAME {keys.NAME} with DELTA1 {keys.DELTA1} "
-            f"and DELTA2 {keys.DELTA2}; tools/balance_data.py plan writes it"
+            f"and DELTA2 {keys.DELTA2}; {command_line('balance_data')} plan writes it"
         )
     return slots
 

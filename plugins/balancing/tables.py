@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from plugins.balancing.planner import Slot
 from plugins.errors import InputError
+from plugins.utils.commands import command_line
 from plugins.utils.io import read_text, write_text
 
 PLAN, MANIFEST, MADE_WITH = "plan.csv", "manifest.csv", "made_with.json"
@@ -67,7 +68,7 @@ def unfinished(folder: Path, outcomes: Sequence[Outcome]) -> str | None:
         return None
     return (
         f"{folder / MANIFEST}: {len(outcomes)} of the {len(slots)} slots of {PLAN}; "
-        "tools/balance_data.py generate goes on"
+        f"{command_line('balance_data')} generate goes on"
     )
 
 
@@ -79,8 +80,9 @@ def read_table(path: Path, kind: type[Row]) -> list[Row]:
             message names file and line.
     """
     if not path.is_file():
-        command = "plan" if kind is Slot else "generate"
-        raise InputError(f"{path}: no such file; tools/balance_data.py {command} writes it")
+        task = "plan" if kind is Slot else "generate"
+        command = f"{command_line('balance_data')} {task}"
+        raise InputError(f"{path}: no such file; {command} writes it")
     text = io.StringIO(read_text(path, keep_line_ends=True), newline="")
     header, *lines = list(csv.reader(text)) or [[]]
     if tuple(header) != kind._fields:

@@ -25,6 +25,7 @@ from plugins.balancing.photographs import Photograph, labels, read_photographs
 from plugins.engine.checkpoint import read_checkpoint
 from plugins.errors import InputError
 from plugins.interrupts import Interrupted, StopSignals
+from plugins.utils.commands import command_line
 from plugins.utils.images import MAX_PIXELS
 from plugins.utils.io import write_tensors, write_text
 from plugins.utils.random import item_generator
@@ -225,7 +226,8 @@ def read_generator(path: Path) -> dict:
             with other settings.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file; tools/balance_data.py train writes it")
+        command = f"{command_line('balance_data')} train"
+        raise InputError(f"{path}: no such file; {command} writes it")
     data = read_checkpoint(str(path))
     if "average" not in data:
         raise InputError(f"{path}: not a generator's checkpoint: it has no 'average'")

@@ -27,6 +27,7 @@ from plugins.data.transforms import build_clip_transforms, build_erasing
 from plugins.errors import InputError
 from plugins.protocol import SEARCHABLE, Direction, can_search, without_answer
 from plugins.registry import SAMPLER, lookup
+from plugins.utils.commands import command_line
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ def _read_frame(decode: Callable[[str], Tensor], names: str, path: str) -> Tenso
     try:
         return decode(path)
     except InputError as error:
-        hint = f"python tools/check_data.py {names} lists all that cannot be read"
+        hint = f"{command_line('check_data')} {names} lists all that cannot be read"
         raise InputError(f"{error}; {hint}") from error
 
 

@@ -102,7 +102,8 @@ def test_a_manifest_that_lacks_slots_of_its_plan_is_refused(cfg, root, tmp_path)
     write_table(tmp_path / PLAN, Slot, slots)
     cfg.DATASETS.BALANCE.DIR = str(tmp_path)
     write_table(tmp_path / MANIFEST, Outcome, rows[:2])
-    message = rf"{MANIFEST}: 2 of the 3 slots of {PLAN}; tools/balance_data\.py generate goes on"
+    goes_on = r"python tools/balance_data\.py generate goes on"
+    message = f"{MANIFEST}: 2 of the 3 slots of {PLAN}; {goes_on}"
     with pytest.raises(InputError, match=message):
         build_dataset("BalancedDataset", cfg=cfg)
     write_table(tmp_path / MANIFEST, Outcome, rows)  # no candidate passed

@@ -172,7 +172,9 @@ def test_a_pair_is_named_by_all_its_reasons(reasons, judges, tmp_path):
 def test_a_sheet_without_an_image_names_it(judges, tmp_path):
     outcomes = fill(SLOTS, judges, tmp_path)
     (tmp_path / outcomes[2].path).unlink()
-    with pytest.raises(InputError, match=r"000002\.png: no such file; tools/balance_data\.py gen"):
+    with pytest.raises(
+        InputError, match=r"02\.png: no such file; python tools/balance_data\.py gen"
+    ):
         draw_sheet(tmp_path / "sheet.png", [], outcomes, tmp_path)
 
 
@@ -186,7 +188,7 @@ def test_tables_survive_and_name_their_faults(tmp_path):
     path.write_text(path.read_text().replace("0,", "x,"))
     with pytest.raises(InputError, match=r"plan\.csv:2: invalid literal"):
         read_table(path, Slot)
-    with pytest.raises(InputError, match=r"no such file; tools/balance_data\.py generate"):
+    with pytest.raises(InputError, match=r"no such file; python tools/balance_data\.py generate"):
         read_table(tmp_path / MANIFEST, Outcome)
     path.write_text("")
     with pytest.raises(InputError, match="found the columns"):

@@ -1,6 +1,6 @@
 """The command lines: fastreid's flags, anywhere among overrides written either way."""
 
-import importlib.util
+import importlib
 import itertools
 import shutil
 import subprocess
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from plugins.config import setup_cfg
 from plugins.errors import InputError
 from tests.helpers.small_runs import ROOT
+from tools.commands import COMMANDS
 from tools.head import add_config, new_parser, parse
 from tools.train_net import parse_arguments, run_parser, take_stray
 
@@ -97,9 +98,7 @@ TAKING_PAIRS = {
 @pytest.mark.parametrize("tool", TAKING_PAIRS)
 @pytest.mark.parametrize("flags_last", [False, True])
 def test_every_command_that_takes_overrides_reads_them_alike(tool, flags_last, monkeypatch):
-    spec = importlib.util.spec_from_file_location(tool, ROOT / f"tools/{tool}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = importlib.import_module(f"tools.{tool}")
     own, pairs = TAKING_PAIRS[tool], ["SEED", "-1", "OUTPUT_DIR=o", "TEST.ATTACKS", "FNA"]
     positional = own[:1] if not own[0].startswith("-") else []
     flags = own[len(positional) :]
@@ -137,7 +136,7 @@ def test_a_wrong_command_line_is_one_line(words, message, capsys):
     assert told.count("\n") == 1 and len(told) < 600
 
 
-TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py") if path.stem[0] not in "_h")
+TOOLS = sorted({command.file for command in COMMANDS.values()})
 
 
 def answer(tool: str, *words: str, cwd=None) -> tuple[str, set[str]]:
@@ -154,7 +153,7 @@ def answer(tool: str, *words: str, cwd=None) -> tuple[str, set[str]]:
     }
 
 
-@pytest.mark.parametrize("tool", [tool for tool in TOOLS if tool != "make_synthetic"])
+@pytest.mark.parametrize("tool", TOOLS)
 def test_help_and_version_answer_without_torch(tool):
     for flag, text in (("--help", "--version"), ("--version", "fastreid-plugins ")):
         printed, imported = answer(tool, flag)

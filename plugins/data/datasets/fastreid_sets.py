@@ -16,6 +16,7 @@ from fastreid.data.datasets.bases import ImageDataset
 
 from plugins.data.datasets.unlisted import Folders, folders_around
 from plugins.errors import InputError
+from plugins.utils.commands import command_line
 from plugins.utils.io import read_text
 
 # Attributes in which readers keep the folders that they list.
@@ -90,7 +91,7 @@ def missing_part(reader: Any, root: str) -> str:
     folder = os.path.join(root, "Market-1501-v15.09.15")
     home = folder if os.path.isdir(folder) else root  # fastreid reads both places
     lacks = [part for part in MARKET_FOLDERS if not os.path.isdir(os.path.join(home, part))]
-    render = f"python tools/make_synthetic.py --layout market1501 --out {folder}"
+    render = f"{command_line('make_synthetic')} --layout market1501 --out {folder}"
     if not lacks:
         return ""
     if len(lacks) == len(MARKET_FOLDERS) and home == root:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from plugins.errors import InputError
 from plugins.utils import io
+from plugins.utils.commands import command_line
 from plugins.utils.names import list_names
 from plugins.utils.real_files import find_repeated
 
@@ -130,7 +131,7 @@ def require_part(folder: str, part: str, name: str, source: str, stand_in: str =
     """
     if os.path.exists(os.path.join(folder, part)):
         return
-    render = f"python tools/make_synthetic.py {stand_in} --out {folder}"
+    render = f"{command_line('make_synthetic')} {stand_in} --out {folder}"
     raise InputError(
         f"{folder}: no {name} there, or it lacks '{part}'; set FASTREID_DATASETS to the folder "
         f"that holds {os.path.basename(folder)}; get the data from its authors ({source})"

@@ -28,6 +28,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from plugins.errors import InputError
+from plugins.utils.commands import command_line
 from plugins.utils.digests import digest, file_state
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,8 @@ class FrameCache:
         self._arguments = folder, size, root
         self._root = root
         self._store = Path(folder, store_name(size))
-        self._remedy = f"pack it again: python tools/cache_data.py --config-file ... --out {folder}"
+        command = f"{command_line('cache_data')} --config-file ... --out {folder}"
+        self._remedy = f"pack it again: {command}"
         if not self._store.is_dir():
             others = ", ".join(map(store_name, find_sizes(folder))) or "nothing"
             raise InputError(
