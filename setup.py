@@ -9,6 +9,10 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+CONFIGS = {
+    f"fastreid_plugins.{'.'.join(folder.relative_to(HERE).parts)}": str(folder.relative_to(HERE))
+    for folder in sorted({file.parent for file in HERE.glob("configs/**/*.yml")})
+}
 
 setup(
     name="fastreid-plugins",
@@ -18,10 +22,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    # `python tools/train_net.py` and `fastreid-plugins train` are one file.
-    packages=[*find_packages(include=["plugins", "plugins.*"]), "fastreid_plugins"],
-    package_dir={"fastreid_plugins": "tools"},
-    package_data={"plugins": ["py.typed"]},
+    # `python tools/train_net.py` and `fastreid-plugins train` are one file; so are the configs.
+    packages=[*find_packages(include=["plugins", "plugins.*"]), "fastreid_plugins", *CONFIGS],
+    package_dir={"fastreid_plugins": "tools", **CONFIGS},
+    package_data={"plugins": ["py.typed"], **{name: ["*.yml"] for name in CONFIGS}},
     entry_points={"console_scripts": ["fastreid-plugins = fastreid_plugins.__main__:main"]},
     install_requires=[
         "torch>=2.4",

@@ -75,10 +75,12 @@ def add_plugins(parser: argparse.ArgumentParser) -> None:
 
 
 def add_config(
-    parser: argparse.ArgumentParser, about: str = "path of the config", required: bool = False
+    parser: argparse.ArgumentParser, about: str = "the config", required: bool = False
 ) -> None:
     """Add --config-file, the overrides, --plugins and --explain."""
     default = {} if required else {"default": ""}
+    if not required:
+        about += ": a path, or a config of the package, such as VVI/sadstrm.yml"
     parser.add_argument("--config-file", metavar="FILE", required=required, help=about, **default)
     add_plugins(parser)
     add_overrides(parser)

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastreid.config import CfgNode, get_cfg
 
+from plugins.config.files import find_config
 from plugins.config.keys import KEYS
 from plugins.config.tree import add_keys, check_values, merge, set_value
 from plugins.config.user_code import (
@@ -22,7 +23,6 @@ from plugins.config.user_code import (
     split_names,
 )
 from plugins.errors import InputError
-from plugins.utils.io import require_file
 from plugins.utils.values import shortened
 from plugins.utils.yaml_files import read_yaml
 
@@ -45,7 +45,8 @@ def setup_cfg(
     """Read a config: defaults, then the file with its ``_BASE_`` chain, then the overrides.
 
     Args:
-        config_file: path of a YAML file; empty for the defaults.
+        config_file: path of a YAML file, here or among the package's, see ``find_config``; empty
+            for the defaults.
         opts: keys and values by turns, or KEY=VALUE, as on the command line.
         plugins: modules and files of the user, imported first, as PLUGINS and entry points are.
 
@@ -57,9 +58,10 @@ def setup_cfg(
             no run can have; or a plugin that cannot be imported.
     """
     chain = read_chain(config_file) if config_file else []
+    source = chain[0][0] if chain else ""
     sources = choose_plugins(plugins, chain, split_overrides(opts or []))
     cfg = default_cfg(import_plugins(sources))
-    merge(cfg, join_chain(chain), source=config_file)
+    merge(cfg, join_chain(chain), source=source)
     merge_overrides(cfg, opts or [])
     cfg.PLUGINS = list(sources)
     check_values(cfg)
@@ -150,7 +152,7 @@ def read_chain(config_file: str) -> list[tuple[str, dict]]:
         InputError: a file of the chain is missing, is not UTF-8 or not YAML, or the chain does not
             end.
     """
-    require_file(config_file, "--config-file")
+    config_file = find_config(config_file)
     tree, base = read_link(config_file)
     chain = [(config_file, tree)]
     while base:

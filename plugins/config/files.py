@@ -1,0 +1,52 @@
+"""Find a config: here, or among those that come with the package."""
+
+import os
+from pathlib import Path
+
+from plugins.errors import InputError
+from plugins.utils.io import require_file
+from plugins.utils.names import closest_names
+
+OPTION = "--config-file"
+CONFIGS = "configs"
+HOME = Path(__file__).resolve().parents[2]
+# In a checkout they lie in its folder, in site-packages in the package of the commands.
+SHIPPED = next(
+    (folder for folder in (HOME / CONFIGS, HOME / "fastreid_plugins" / CONFIGS) if folder.is_dir()),
+    HOME / CONFIGS,
+)
+
+
+def find_config(name: str) -> str:
+    """Find a config by its path, or by its place in ``configs``, as in "VVI/sadstrm.yml".
+
+    A file of the working folder wins, then one of the folder ``configs`` there, then the one that
+    comes with the package.
+
+    Raises:
+        InputError: there is no such file, or it is a folder; the message names the places and the
+            nearest configs.
+    """
+    if os.path.exists(name) or not _may_be_shipped(name):
+        require_file(name, OPTION)
+        return name
+    place = Path(name).relative_to(CONFIGS) if Path(name).parts[0] == CONFIGS else Path(name)
+    for folder in (Path(CONFIGS), SHIPPED):
+        if (folder / place).is_file():
+            return str(folder / place)
+    nearest = ", ".join(closest_names(place.as_posix(), shipped_configs())[:3])
+    raise InputError(
+        f"{OPTION} {name}: no such file, neither here nor in {SHIPPED}; nearest there: {nearest}"
+    )
+
+
+def shipped_configs() -> list[str]:
+    """List the configs that come with the package, as in "VVI/sadstrm.yml"."""
+    return sorted(path.relative_to(SHIPPED).as_posix() for path in SHIPPED.rglob("*.yml"))
+
+
+def _may_be_shipped(name: str) -> bool:
+    """Tell whether a path has the form of a config's place: a YAML file below this folder."""
+    path = Path(name)
+    known = SHIPPED.is_dir() and path.suffix == ".yml"
+    return known and not path.is_absolute() and ".." not in path.parts

@@ -1,0 +1,80 @@
+"""Where a config is looked for: here, in ``configs`` here, then among those of the package."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from plugins.config import files, read_config, setup_cfg
+from plugins.config.files import SHIPPED, find_config, shipped_configs
+from plugins.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "VVI/synthetic/sadstrm.yml"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_checkout_ships_its_own_configs():
+    assert SHIPPED == ROOT / "configs" and NAME in shipped_configs()
+
+
+@pytest.mark.parametrize("name", [NAME, f"configs/{NAME}"])
+def test_a_config_of_the_package_is_found_with_its_bases(here, name):
+    assert find_config(name) == str(SHIPPED / NAME)
+    assert read_config(name) == read_config(str(SHIPPED / NAME))
+    assert setup_cfg(name).MODEL.META_ARCHITECTURE == "SADSTRM"
+
+
+@pytest.mark.parametrize("name", [NAME, f"configs/{NAME}"])
+@pytest.mark.parametrize("place", [NAME, f"configs/{NAME}"])
+def test_a_file_of_the_working_folder_wins(here, name, place):
+    (here / place).parent.mkdir(parents=True)
+    (here / place).write_text("SEED: 7\n")
+    shipped = name.startswith("configs") and not place.startswith("configs")
+    assert setup_cfg(name).SEED == 7 or shipped
+    assert find_config(name) == (str(SHIPPED / NAME) if shipped else place)
+
+
+def test_the_path_itself_wins_over_the_folder_configs(here):
+    for place in ("a.yml", "configs/a.yml"):
+        Path(place).parent.mkdir(exist_ok=True)
+        Path(place).write_text("")
+    assert find_config("a.yml") == "a.yml"
+    assert find_config("configs/a.yml") == "configs/a.yml"
+
+
+def test_a_missing_one_names_where_it_was_looked_for_and_the_nearest(here):
+    with pytest.raises(InputError) as raised:
+        setup_cfg("configs/VVI/sadstm.yml")
+    assert str(raised.value).startswith(
+        "--config-file configs/VVI/sadstm.yml: no such file, neither here nor in "
+        f"{SHIPPED}; nearest there: VVI/sadstrm.yml, "
+    )
+
+
+@pytest.mark.parametrize("name", ["logs/run/config.yaml", "x.pth", "../a.yml", "/nowhere/a.yml"])
+def test_what_no_shipped_config_can_be_is_only_looked_for_here(here, name):
+    with pytest.raises(InputError) as raised:
+        find_config(name)
+    assert str(raised.value) == f"--config-file {name}: no such file"
+
+
+@pytest.mark.parametrize("name", ["VVI", "VVI/sadstrm.yml"])
+def test_a_folder_is_no_config(here, name):
+    os.makedirs(name)
+    with pytest.raises(InputError, match=f"--config-file {name}: a folder; expected a file"):
+        find_config(name)
+
+
+def test_without_shipped_configs_only_the_working_folder_counts(here, monkeypatch):
+    monkeypatch.setattr(files, "SHIPPED", here / "nowhere")
+    with pytest.raises(InputError, match=f"--config-file {NAME}: no such file$"):
+        find_config(NAME)
+    shutil.copytree(SHIPPED, here / "configs")
+    assert find_config(f"configs/{NAME}") == f"configs/{NAME}"
