@@ -1,4 +1,5 @@
 import re
+import sys
 
 import pytest
 import torch
@@ -159,6 +160,13 @@ def test_weights_that_fastreids_own_models_do_not_find_are_one_line(stock, monke
 
     monkeypatch.setattr(resnet, "init_pretrained_weights", offline)
     with pytest.raises(InputError, match=r"^MODEL\.BACKBONE\.PRETRAIN: no route to host; put it"):
+        stock("")
+
+
+def test_without_gdown_a_user_is_told_to_install_it(stock, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "gdown", None)
+    with pytest.raises(InputError, match=r"^MODEL\.BACKBONE\.PRETRAIN: .* pip install gdown, or"):
         stock("")
 
 

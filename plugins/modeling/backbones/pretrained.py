@@ -75,6 +75,13 @@ def build_pretrained(build: Callable[[CfgNode], nn.Module], cfg: CfgNode) -> nn.
         return model
     try:
         return build(cfg)
+    except ModuleNotFoundError as error:
+        if error.name != "gdown":
+            raise
+        raise InputError(
+            f"MODEL.BACKBONE.PRETRAIN: fastreid fetches weights with gdown: pip install gdown, "
+            f"{WAYS_OUT}"
+        ) from error
     except OSError as error:
         raise InputError(
             f"MODEL.BACKBONE.PRETRAIN: {one_line(error)}; put it into fastreid's cache, {WAYS_OUT}"
