@@ -24,8 +24,9 @@ usage: {program} COMMAND [ARGUMENTS]
 
 Visible-infrared video person re-ID, attacks and defenses, as plugins of fast-reid.
 
+  {program} demo
   {program} check-data HITSZVCM
-  {program} train --config-file configs/VVI/sadstrm.yml
+  {program} train --config-file VVI/sadstrm.yml
 """
 TAIL = """\
 

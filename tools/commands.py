@@ -24,6 +24,9 @@ class Command(NamedTuple):
 
 
 GROUPS = {
+    "start": {
+        "demo": Command("demo", "render people, train SADSTRM on them, evaluate it"),
+    },
     "data": {
         "make-synthetic": Command("make_synthetic", "render walking people as a data set"),
         "check-data": Command("check_data", "count and read a data set, name its defects"),

@@ -1,0 +1,89 @@
+"""Render walking people, train SADSTRM on them, evaluate it, and say what lies where.
+
+python tools/demo.py
+python tools/demo.py --quick
+
+It takes a few minutes on two CPU cores, and writes into the working folder: the data set into
+FASTREID_DATASETS (datasets by default), the run into logs/demo. A second call trains anew. --quick
+shows in seconds that all parts work: its people are too small and too few for its scores to mean
+anything.
+"""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: the folder above comes first, before a foreign `plugins`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = Path(__file__).resolve().parent.name
+
+from . import train_net
+from .commands import as_called
+from .head import add_overrides, add_workers, check_workers, command, new_parser, parse
+
+CONFIG, DATA = "VVI/synthetic/sadstrm.yml", "HITSZ-VCM"
+# Rendered people and run of --quick.
+QUICK_PEOPLE = {
+    **{"train_ids": 4, "test_ids": 3, "train_cameras": 2, "test_cameras": 2, "cameras": 4},
+    **{"height": 32, "width": 16, "max_frames": 12},
+}
+QUICK = [
+    *("INPUT.SIZE_TRAIN", "[32,16]", "INPUT.SIZE_TEST", "[32,16]", "INPUT.CLIP.LENGTH", "2"),
+    *("MODEL.TEMPORAL.STIG.STRIPES", "2", "DATALOADER.NUM_WORKERS", "0"),
+    *("SOLVER.MAX_EPOCH", "1", "SOLVER.WARMUP_EPOCHS", "0", "SOLVER.IMS_PER_BATCH", "8"),
+    *("SOLVER.ADVERSARY.START_EPOCH", "0", "TEST.EXPECTED_RESULTS", "[]"),
+]
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = new_parser(
+        __doc__, failed="the results are not those that the config expects, or the run failed"
+    )
+    parser.add_argument("--out", type=Path, default=Path("logs/demo"), help="folder of the run")
+    parser.add_argument("--quick", action="store_true", help="few small people, one epoch")
+    add_workers(parser)
+    add_overrides(parser)
+    return parse(parser)
+
+
+@command(parse_arguments, kept="the data set is kept once it is whole; the same command goes on")
+def main(args: argparse.Namespace) -> None:
+    """Render, train and evaluate, show."""
+    from plugins.data import datasets_root
+    from plugins.errors import require_output
+    from plugins.synthetic.layouts import HITSZ_VCM
+    from plugins.synthetic.settings import PRESETS
+    from plugins.synthetic.writers import render_layout
+
+    check_workers(args.workers)
+    require_output("--out", args.out)
+    data = Path(datasets_root(), DATA)
+    people = dataclasses.replace(PRESETS["demo"], **(QUICK_PEOPLE if args.quick else {}))
+    render_layout(HITSZ_VCM, data, people, args.workers)
+    options = [*(QUICK if args.quick else []), *args.opts]
+    words = ["--config-file", CONFIG, "--overwrite", *options, "OUTPUT_DIR", str(args.out)]
+    train_net.train(train_net.parse_arguments(words))
+    print(as_called(closing_words(data, args.out)))
+
+
+def closing_words(data: Path, run: Path) -> str:
+    """Say what lies where, and what to do next."""
+    pictures = sorted((run / "pictures").glob("*.png"))
+    report = f"python tools/robust_report.py --config-file {run / 'config.yaml'} --out report"
+    lines = [
+        "",
+        f"data set:          {data}",
+        f"results:           {run / 'results.json'}",
+        f"trained weights:   {run / 'model_final.pth'}",
+        f"log, config:       {run / 'log.txt'}, {run / 'config.yaml'}",
+        *(f"ranked clips:      {picture}" for picture in pictures),
+        "next, attack it:   " + report + " \\",
+        f"                       MODEL.WEIGHTS {run / 'model_final.pth'} ATTACK.QUERIES 8",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
