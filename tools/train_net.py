@@ -57,6 +57,9 @@ def run_parser() -> argparse.ArgumentParser:
         "metrics and evaluations",
     )
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
+    parser.add_argument(
+        "--print-model", action="store_true", help="log the layers of the network as well"
+    )
     parser.add_argument("--num-gpus", type=int, default=1, help="processes on this machine")
     parser.add_argument("--num-machines", type=int, default=1, help="machines that take part")
     parser.add_argument("--machine-rank", type=int, default=0, help="rank of this machine, from 0")

@@ -5,15 +5,12 @@ import contextlib
 import logging
 import os
 import random
-import sys
 from pathlib import Path
 
 import torch
 from fastreid.config import CfgNode
 from fastreid.utils import comm
-from fastreid.utils.collect_env import collect_env_info
 from fastreid.utils.env import seed_all_rng
-from fastreid.utils.logger import setup_logger
 from torch import nn
 
 from plugins.config import import_plugins, setup_cfg
@@ -21,6 +18,7 @@ from plugins.data import check_root
 from plugins.engine.checkpoint import Checkpointer, check_schedule
 from plugins.engine.checks import check_evaluation, check_run
 from plugins.engine.launch import world_size
+from plugins.engine.logs import describe_model, introduce, start_logs
 from plugins.engine.output_folder import (
     EVALUATION,
     EVALUATION_PICTURES,
@@ -35,7 +33,7 @@ from plugins.engine.output_folder import (
     tell_appended,
 )
 from plugins.engine.trainer import Trainer, load_model
-from plugins.errors import InputError, shown, user_errors, without_traceback
+from plugins.errors import InputError, user_errors
 from plugins.evaluation import Evaluation, verify_expected, write_queries
 from plugins.modeling.backbones.pretrained import weights_file
 from plugins.utils.io import make_folder, require_file, write_json
@@ -143,17 +141,8 @@ def setup_run(cfg: CfgNode, args: argparse.Namespace) -> None:
     cfg.SEED = comm.all_gather(cfg.SEED)[0]
     cfg.freeze()
     os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
-    for name in ("fastreid", "plugins"):
-        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name)
-        for handler in logging.getLogger(name).handlers:
-            if getattr(handler, "stream", None) is sys.stdout:
-                handler.addFilter(shown)
-    logging.getLogger("fastreid.engine.train_loop").addFilter(without_traceback)
-    logger.info("Rank %d. World size: %d", comm.get_rank(), comm.get_world_size())
-    logger.info("Environment info:\n%s", collect_env_info())
-    logger.info("Command line arguments: %s", args)
-    logger.info("Running with full config:\n%s", cfg)
-    logger.info("SEED %d", cfg.SEED)
+    start_logs(cfg.OUTPUT_DIR, comm.get_rank())
+    introduce(cfg, comm.get_rank(), comm.get_world_size())
     seed_all_rng(cfg.SEED + comm.get_rank())
     device = torch.device(cfg.MODEL.DEVICE)
     if device.index is not None:
@@ -207,6 +196,7 @@ def _run(cfg: CfgNode, args: argparse.Namespace) -> None:
                 "MODEL.WEIGHTS holds and computes no others"
             )
         model = load_model(cfg, cfg.MODEL.WEIGHTS)
+        tell_model(model, args)
         tests = Trainer.build_tests(cfg, model)
         results, queries = Trainer.test_queries(cfg, model, tests, EVALUATION_PICTURES)
     else:
@@ -215,6 +205,7 @@ def _run(cfg: CfgNode, args: argparse.Namespace) -> None:
             if not args.overwrite:
                 tell_appended(output)
         trainer = Trainer(cfg)
+        tell_model(trainer.model, args)
         remove(older, output)  # only now: a mistake in the new run costs nothing of the older one
         trainer.resume_or_load(args.resume)
         results = trainer.train()
@@ -232,6 +223,13 @@ def _run(cfg: CfgNode, args: argparse.Namespace) -> None:
             raise SystemExit(1)
         if cfg.TEST.EXPECTED_RESULTS:
             logger.info("TEST.EXPECTED_RESULTS: all met")
+
+
+def tell_model(model: nn.Module, args: argparse.Namespace) -> None:
+    """Log the size of the network, with --print-model also its layers."""
+    logger.info("Model: %s", describe_model(model))
+    if args.print_model:
+        logger.info("Layers:\n%s", model)
 
 
 def tell_where_it_goes_on(output: str, args: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """Hooks that replace fastreid's or stand beside them."""
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,13 @@ from fastreid.config import CfgNode
 from fastreid.engine import hooks
 from fastreid.engine.train_loop import HookBase
 from fastreid.utils.checkpoint import Checkpointer
-from fastreid.utils.events import JSONWriter, TensorboardXWriter
+from fastreid.utils.events import (
+    CommonMetricPrinter,
+    JSONWriter,
+    TensorboardXWriter,
+    get_event_storage,
+)
+from fastreid.utils.history_buffer import HistoryBuffer
 from torch import nn
 
 from plugins.engine.checkpoint import BestMetric, RandomState
@@ -16,6 +23,9 @@ from plugins.engine.distributed import average_buffers
 from plugins.engine.interruption import INTERRUPTED
 from plugins.errors import InputError
 
+logger = logging.getLogger(__name__)
+
+RECENT = 100  # iterations that the time left is estimated from
 FILES = (JSONWriter, TensorboardXWriter)  # writers that write a scalar once
 
 
@@ -138,13 +148,24 @@ class PeriodicCheckpointer(hooks.PeriodicCheckpointer):
         """Keep the best value so far in ``best``, which a checkpoint holds."""
         super().__init__(checkpointer, period)
         self._best = best
+        self._best_epoch: int | None = None  # unknown after a resume
 
     def after_epoch(self) -> None:
         """Save the checkpoints that are due; without an evaluation "metric" is -1."""
         epoch, metric = self.trainer.epoch, self._metric()
         if metric > self._best.value:
-            self._best.value = metric
+            self._best.value, self._best_epoch = metric, epoch
+            logger.info("metric %.2f in epoch %d: the best so far", metric, epoch)
             self.save("model_best", epoch=epoch, metric=metric)
+        elif metric >= 0:
+            since = "" if self._best_epoch is None else f" in epoch {self._best_epoch}"
+            logger.info(
+                "metric %.2f in epoch %d; best so far: %.2f%s",
+                metric,
+                epoch,
+                self._best.value,
+                since,
+            )
         # After it: the newest checkpoint is the one to go on from, and no later best replaces it.
         if epoch == self.max_epoch - 1:
             self.save("model_final", epoch=epoch, metric=metric)
@@ -199,3 +220,25 @@ class PeriodicWriter(hooks.PeriodicWriter):
             for writer in self._writers:
                 writer.write()
         super().after_train()
+
+
+class MetricPrinter(CommonMetricPrinter):
+    """Print fastreid's line of an iteration, with the time of the last iterations alone.
+
+    fastreid estimates the time left from the last 1000 iterations and prints the mean time of all,
+    so that what makes iterations slower, such as an adversary that begins, hardly shows.
+    """
+
+    def write(self) -> None:
+        """Print the line; the history of times is as before when it is printed."""
+        histories = get_event_storage().histories()
+        if "time" not in histories:  # in the first iterations
+            return super().write()
+        times, recent = histories["time"], HistoryBuffer()
+        for value, iteration in times.values()[-RECENT:]:
+            recent.update(value, iteration)
+        histories["time"] = recent
+        try:
+            super().write()
+        finally:
+            histories["time"] = times

@@ -11,7 +11,9 @@ from fastreid.config import CfgNode
 from fastreid.engine import DefaultTrainer, hooks
 from fastreid.engine.train_loop import HookBase, TrainerBase
 from fastreid.evaluation import inference_on_dataset
+from fastreid.modeling import build_model
 from fastreid.utils import comm
+from fastreid.utils.events import CommonMetricPrinter, EventWriter
 from torch import nn
 from torch.optim import Optimizer
 
@@ -37,10 +39,12 @@ from plugins.engine.hooks import (
     EvalHook,
     LayerFreeze,
     LRScheduler,
+    MetricPrinter,
     PeriodicCheckpointer,
     PeriodicWriter,
 )
 from plugins.engine.interruption import KEY, Interruption
+from plugins.engine.logs import counting
 from plugins.engine.loop import StoppableLoop
 from plugins.engine.output_folder import PICTURES
 from plugins.engine.pictures import draw_rankings
@@ -245,13 +249,20 @@ class Trainer(StoppableLoop, DefaultTrainer):
                 raise
             raise InputError(f"TEST.PRECISE_BN.DATASET {precise.DATASET}: {error}") from error
 
+    def build_writers(self) -> list[EventWriter]:
+        """Build fastreid's writers; the line in the log estimates from recent iterations."""
+        return [
+            MetricPrinter(self.max_iter) if isinstance(writer, CommonMetricPrinter) else writer
+            for writer in super().build_writers()
+        ]
+
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """Build the model on its device; stock fastreid models do not write into their input."""
         lookup(META_ARCH, cfg.MODEL.META_ARCHITECTURE, "MODEL.META_ARCHITECTURE")
         lookup(BACKBONE, cfg.MODEL.BACKBONE.NAME, "MODEL.BACKBONE.NAME")
         lookup(HEADS, cfg.MODEL.HEADS.NAME, "MODEL.HEADS.NAME")
-        model = build_pretrained(super().build_model, cfg)
+        model = build_pretrained(build_model, cfg)  # fastreid's method also prints the network
         return protect_input(add_dual_norm(model, cfg))
 
     @classmethod
@@ -321,7 +332,8 @@ class Trainer(StoppableLoop, DefaultTrainer):
         results, queries = OrderedDict(), []
         for name, (loader, dataset) in (tests or read_tests(cfg)).items():
             evaluator = build_evaluator(cfg, model, name, loader, dataset)
-            results[name] = inference_on_dataset(viewed(model, cfg), loader, evaluator)
+            with counting(items_of(loader)):
+                results[name] = inference_on_dataset(viewed(model, cfg), loader, evaluator)
             if comm.is_main_process():
                 check_results(evaluator_name(cfg), results[name])
                 queries += name_queries(name, dataset, evaluator, results[name])
@@ -359,6 +371,12 @@ def refuse_fewer(key: str, given: int, counted: int, what: str) -> None:
             f"{key}: {given}, but there are {counted} {what} to train on; expected 0, which counts "
             "them"
         )
+
+
+def items_of(loader: DeviceLoader) -> str:
+    """Name what a loader's data set holds: clips, or images if no tracklet has several frames."""
+    clips = any(len(item.img_paths) > 1 for item in loader.dataset.items)
+    return "clips" if clips else "images"
 
 
 def read_tests(cfg: CfgNode) -> Tests:
