@@ -12,6 +12,8 @@ import pytest
 
 from tools.commands import COMMANDS
 
+pytestmark = pytest.mark.slow  # builds, installs, trains
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("configs", "plugins", "tools")
 FILES = ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py")

@@ -24,7 +24,7 @@ from .head import add_overrides, add_workers, check_workers, command, new_parser
 
 CONFIG, DATA = "VVI/synthetic/sadstrm.yml", "HITSZ-VCM"
 # Rendered people and run of --quick.
-QUICK_PEOPLE = {
+QUICK_PEOPLE: dict = {
     **{"train_ids": 4, "test_ids": 3, "train_cameras": 2, "test_cameras": 2, "cameras": 4},
     **{"height": 32, "width": 16, "max_frames": 12},
 }

@@ -2,10 +2,10 @@
 
 import re
 import sys
+import tomllib
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-import tomllib
 
 from plugins.config import SPECS
 from tests.docs.names import ROOT, page, resolve, section, table_rows
