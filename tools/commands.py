@@ -41,6 +41,11 @@ GROUPS = {
         "export-onnx": Command("export_onnx", "write a trained model as an ONNX file"),
         "import-osnet": Command("import_osnet", "make an ONNX file of OSNet trainable"),
     },
+    "search": {
+        "extract": Command("extract", "compute features with a trained model"),
+        "search": Command("search", "search a gallery of features, write ranked lists"),
+        "threshold": Command("threshold", "find the distance that tells one person from two"),
+    },
     "attacks": {
         "attack": Command("compare_attacks", "attack a model, write a table of all attacks"),
         "report": Command("robust_report", "attack a model, and check whether the numbers hold"),

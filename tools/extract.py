@@ -1,4 +1,4 @@
-"""Compute features with a trained model, from the folder of its run.
+r"""Compute features with a trained model, from the folder of its run.
 
 python tools/extract.py logs/run --dataset HITSZVCM --out features.npz
 python tools/extract.py logs/run --clips recordings --names "(?P<person>[^/]+)/" --out gallery.npz
@@ -13,16 +13,18 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file: the folder above comes first, before a foreign `plugins`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = Path(__file__).resolve().parent.name
 
-from tools.head import add_config, command, new_parser, parse
+from .head import add_config, command, new_parser, parse
 
 KEPT = "what was computed is kept; the same command goes on"
 
 
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
-    parser = new_parser(__doc__ or "")
+    parser = new_parser(__doc__)
     parser.add_argument("run", type=Path, help="folder of a run, or a file of weights")
     add_config(parser, "config to use; default: config.yaml in the folder of the run")
     parser.add_argument("--weights", default="", help="default: the newest checkpoint of the run")

@@ -1,4 +1,4 @@
-"""Search a gallery of features, and write ranked lists with names, paths and distances.
+r"""Search a gallery of features, and write ranked lists with names, paths and distances.
 
 python tools/search.py --gallery gallery.npz --query query.npz --top 10 --out lists.csv
 python tools/search.py --gallery features.npz --out lists.csv TEST.RERANK.ENABLED True
@@ -13,9 +13,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file: the folder above comes first, before a foreign `plugins`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = Path(__file__).resolve().parent.name
 
-from tools.head import add_overrides, command, new_parser, parse
+from .head import add_overrides, command, new_parser, parse
 
 if TYPE_CHECKING:
     from plugins.inference import RankedLists
@@ -25,7 +27,7 @@ SHOWN = 10  # queries
 
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
-    parser = new_parser(__doc__ or "")
+    parser = new_parser(__doc__)
     add_overrides(parser)
     parser.add_argument(
         "--gallery",

@@ -11,14 +11,16 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file: the folder above comes first, before a foreign `plugins`
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = Path(__file__).resolve().parent.name
 
-from tools.head import command, new_parser
+from .head import command, new_parser
 
 
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
-    parser = new_parser(__doc__ or "")
+    parser = new_parser(__doc__)
     parser.add_argument("files", nargs="*", help="files that hold queries and gallery together")
     parser.add_argument(
         "--query", action="append", metavar="FILE", help="features of the queries; may be repeated"
