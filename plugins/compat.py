@@ -85,6 +85,11 @@ def import_torchvision() -> types.ModuleType:
     return importlib.import_module("torchvision")
 
 
+def torchvision_is_mended() -> bool:
+    """Say whether this process declared torchvision's schemas by hand."""
+    return bool(_TORCHVISION_SCHEMAS)
+
+
 @contextlib.contextmanager
 def lent_names() -> Iterator[None]:
     """Lend ``collections.Mapping`` and ``torch._six.string_classes`` during an import.

@@ -26,6 +26,7 @@ class Command(NamedTuple):
 GROUPS = {
     "start": {
         "demo": Command("demo", "render people, train SADSTRM on them, evaluate it"),
+        "doctor": Command("doctor", "examine this machine, say what to do"),
     },
     "data": {
         "make-synthetic": Command("make_synthetic", "render walking people as a data set"),
