@@ -45,7 +45,7 @@ def parse_arguments() -> argparse.Namespace:
     parse_arguments, kept="the results of the attacks are kept in --out; the same command resumes"
 )
 def main(args: argparse.Namespace) -> None:
-    """Write the reports; print the path, worst case and headline of each."""
+    """Write the reports; print the path and the headline of each."""
     from plugins.config import setup_cfg
     from plugins.engine.checks import check_evaluation
     from plugins.engine.defaults import take_available_device
@@ -61,8 +61,7 @@ def main(args: argparse.Namespace) -> None:
     check_evaluation(cfg)
     cfg.freeze()
     for path, card in write_reports(cfg, args.level, args.out, args.undefended, args.other_seeds):
-        worst = card["worst"]["Rank-1"]["value"]
-        print(f"{path}: worst-case Rank-1 {worst:.1f} %. {card['headline']}")
+        print(f"{path}: {card['headline']}")
 
 
 if __name__ == "__main__":

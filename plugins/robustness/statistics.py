@@ -49,7 +49,24 @@ def wilson_interval(share: float, number: int) -> tuple[float, float]:
     center = (share + z**2 / (2 * number)) / (1 + z**2 / number)
     variance = share * (1 - share) / number + z**2 / (4 * number**2)
     half = z * variance**0.5 / (1 + z**2 / number)
-    return center - half, center + half
+    return max(center - half, 0.0), min(center + half, 1.0)
+
+
+def interval_of_mean(values: Tensor, clusters: Tensor, seed: int = 0) -> tuple[float, float]:
+    """Compute the 95 % interval of a mean of values in [0, 1], never of width 0.
+
+    It is the bootstrap interval over clusters. Where all clusters are alike, that has no width and
+    says nothing; then it is Wilson's interval of as many clusters, which is wide for few.
+
+    Args:
+        values: (Q,), one or more, in [0, 1].
+        clusters: (Q,), see ``bootstrap_interval``.
+        seed: seed of the resampling.
+    """
+    low, high = bootstrap_interval(values, clusters, seed)
+    if low < high:
+        return low, high
+    return wilson_interval(float(values.double().mean()), len(clusters.unique()))
 
 
 def mean_pairwise_cosine(features: Tensor) -> float:

@@ -13,6 +13,7 @@ from plugins.robustness.statistics import (
     bootstrap_interval,
     chance_of_rank_1,
     effective_rank,
+    interval_of_mean,
     mean_pairwise_cosine,
     share_by,
     wilson_interval,
@@ -97,3 +98,13 @@ def test_area_of_a_flat_curve_is_its_height():
 def test_shares_by_group():
     groups, hits = torch.tensor([5, 2, 5, 5]), torch.tensor([True, False, False, True])
     assert share_by(groups, hits) == {2: (0.0, 1), 5: (pytest.approx(2 / 3), 3)}
+
+
+def test_an_interval_has_width_where_all_people_are_alike():
+    values, people = torch.zeros(4), torch.tensor([0, 0, 1, 2])
+    assert bootstrap_interval(values, people) == (0.0, 0.0)
+    assert interval_of_mean(values, people) == wilson_interval(0.0, 3)
+    low, high = interval_of_mean(values + 1, people)
+    assert (low, high) == pytest.approx((1 - wilson_interval(0.0, 3)[1], 1.0))
+    values[0] = 1
+    assert interval_of_mean(values, people) == bootstrap_interval(values, people)

@@ -73,9 +73,8 @@ def test_a_report_is_written_and_goes_on_where_it_was(here, datasets, weights, t
     page = out / "Market1501_Q2G.html"
     card = json.loads((out / "Market1501_Q2G.json").read_text())
     # ATTACK.STEPS 2: an untrained network under hardly an attack.
-    assert card["headline"].startswith("Robustness not established: ")
-    worst = card["worst"]["Rank-1"]["value"]
-    assert f"{page}: worst-case Rank-1 {worst:.1f} %. {card['headline']}\n" in done.stdout
+    assert card["status"] in ("not established", "not robust")
+    assert f"{page}: {card['headline']}\n" in done.stdout
     assert read_card(out / "Market1501_Q2G.json") == card
     assert card["data"]["queries"] == 4 and card["level"]["name"] == "quick"
     ids = [check["id"] for check in card["checks"]]

@@ -13,14 +13,12 @@ from plugins.robustness.checks.check import CHECKS, FEW, GROUPS, Check, all_chec
 from plugins.robustness.checks.run import run_checks, warn_of_skipped
 from plugins.robustness.checks.verdict import (
     FAIL,
-    NOT_ESTABLISHED,
     PASS,
     SKIPPED,
     WARN,
     Verdict,
     at_least,
     at_most,
-    headline,
     skipped,
 )
 
@@ -29,7 +27,6 @@ __all__ = [
     "FAIL",
     "FEW",
     "GROUPS",
-    "NOT_ESTABLISHED",
     "PASS",
     "SKIPPED",
     "WARN",
@@ -41,7 +38,6 @@ __all__ = [
     "check",
     "generality",
     "harness",
-    "headline",
     "masking",
     "retrieval",
     "run_checks",

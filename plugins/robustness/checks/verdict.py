@@ -1,12 +1,9 @@
-"""The verdict of one check, and the headline of all of them."""
+"""The verdict of one check."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 PASS, WARN, FAIL, SKIPPED = "PASS", "WARN", "FAIL", "SKIPPED"
-
-NOT_ESTABLISHED = "Robustness not established"
 
 
 @dataclass(frozen=True)
@@ -51,16 +48,3 @@ def at_least(value: float, passes: float, warns: float, unit: str, explanation: 
 def skipped(why: str) -> Verdict:
     """Return SKIPPED, with its reason."""
     return Verdict(SKIPPED, why)
-
-
-def headline(states: Iterable[str]) -> str:
-    """Summarize all states in a sentence or two; one FAIL is enough to question the report."""
-    states = list(states)
-    failed, warned = states.count(FAIL), states.count(WARN)
-    if failed:
-        noun = "check" if failed == 1 else "checks"
-        return f"{NOT_ESTABLISHED}: {failed} {noun} failed, {warned} warned."
-    return (
-        f"No check failed, {warned} warned. Robust accuracy under these attacks is an upper bound "
-        "for this threat model."
-    )

@@ -1,14 +1,16 @@
 """The card of a report: one JSON document that holds every number.
 
-Version 2 of the schema has these entries; percentages are numbers from 0 to 100.
+Version 3 of the schema has these entries; percentages are numbers from 0 to 100.
 
     schema, version     name and version of this schema
-    headline            summary of all checks, one or two sentences
+    status, headline, counts
+                        what the numbers are worth, see ``status.judge``
     established         whether no check failed
     level, model, code, data, threat, seed, cost
                         settings and facts, plain values
     clean, worst        "Rank-1" and "mAP", each with value, interval_over_people and
-                        interval_over_queries
+                        interval_over_queries, see ``interval_of_mean``
+    chance              Rank-1 of a random list; null in cards of earlier versions
     attacks             attack -> the same, and recipe, unique_wins, mean_perturbation (eps),
                         zero_gradients (queries), forwards, backwards, seconds
     curve               attack, queries, points (eps, Rank-1), area
@@ -28,18 +30,24 @@ import torch
 from torch import Tensor
 
 from plugins.errors import InputError
-from plugins.robustness.checks import FAIL, headline, run_checks
+from plugins.robustness.checks import FAIL, run_checks
 from plugins.robustness.checks.masking import curve_budgets
 from plugins.robustness.fingerprint import hash_weights
 from plugins.robustness.levels import REFERENCE_ATTACK
 from plugins.robustness.report.markdown import markdown
-from plugins.robustness.report.upgrade import upgrade
+from plugins.robustness.report.status import VERBS, judge
+from plugins.robustness.report.upgrade import from_format_1
 from plugins.robustness.results import AttackStats, Scores, rank_1, worst_case
 from plugins.robustness.runner import AttackRunner
-from plugins.robustness.statistics import area_under, bootstrap_interval, share_by
+from plugins.robustness.statistics import (
+    area_under,
+    chance_of_rank_1,
+    interval_of_mean,
+    share_by,
+)
 from plugins.utils.io import write_text
 
-SCHEMA, VERSION = "fastreid-plugins/robustness-card", 2
+SCHEMA, VERSION = "fastreid-plugins/robustness-card", 3
 
 
 def make_card(runner: AttackRunner, level: str, dataset: str) -> dict:
@@ -65,13 +73,13 @@ def make_card(runner: AttackRunner, level: str, dataset: str) -> dict:
         }
         for check, verdict in run_checks(runner)
     ]
-    states = [check["state"] for check in checks]
     costs = runner.all_stats()
+    worst = summarize(runner, runner.worst_scores())
+    chance = 100 * chance_of_rank_1(runner.guides.positives, runner.guides.valid)
     return {
         "schema": SCHEMA,
         "version": VERSION,
-        "headline": headline(states),
-        "established": FAIL not in states,
+        **describe_status(checks, worst, chance),
         "level": {"name": level, **asdict(runner.level)},
         "model": describe_model(runner),
         "code": code,
@@ -82,7 +90,8 @@ def make_card(runner: AttackRunner, level: str, dataset: str) -> dict:
         "attacks": {
             name: describe_attack(runner, name, each, wins[name]) for name, each in stats.items()
         },
-        "worst": summarize(runner, runner.worst_scores()),
+        "worst": worst,
+        "chance": chance,
         "curve": make_curve(runner),
         "people": break_down(runner, runner.guides.pids.cpu(), runner.person_name),
         "cameras": break_down(runner, runner.camids, runner.camera_name),
@@ -92,6 +101,17 @@ def make_card(runner: AttackRunner, level: str, dataset: str) -> dict:
             "backwards": sum(each.backwards for each in costs),
             "seconds": round(sum(each.seconds for each in costs), 1),
         },
+    }
+
+
+def describe_status(checks: list[dict], worst: Mapping, chance: float | None) -> dict:
+    """Return the entries "status", "headline", "counts" and "established" of a card."""
+    status = judge(checks, worst["Rank-1"], chance)
+    return {
+        "status": status.name,
+        "headline": status.headline,
+        "counts": status.counts,
+        "established": not status.counts[VERBS[FAIL]],
     }
 
 
@@ -110,8 +130,8 @@ def summarize(runner: AttackRunner, scores: Scores) -> dict:
 
 
 def interval(values: Tensor, clusters: Tensor, seed: int) -> list[float]:
-    """Compute the bootstrap interval in percent."""
-    return [100 * bound for bound in bootstrap_interval(values, clusters, seed)]
+    """Compute the interval in percent."""
+    return [100 * bound for bound in interval_of_mean(values, clusters, seed)]
 
 
 def describe_attack(runner: AttackRunner, name: str, stats: AttackStats, wins: int) -> dict:
@@ -237,9 +257,12 @@ def read_card(path: Path) -> dict:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as JSON: {error}") from error
     if isinstance(card, dict) and card.get("format") == 1:
-        card = {"schema": SCHEMA, "version": VERSION, **upgrade(card)}
+        card = {"schema": SCHEMA, "version": 2, **from_format_1(card)}
     if not isinstance(card, dict) or card.get("schema") != SCHEMA:
         raise InputError(f"{path}: no card of a report; expected schema {SCHEMA}")
+    if card["version"] == 2:
+        card |= {"version": VERSION, "chance": None}
+        card |= describe_status(card["checks"], card["worst"], None)
     if card["version"] != VERSION:
         raise InputError(f"{path}: card of version {card['version']}; expected {VERSION}")
     return card

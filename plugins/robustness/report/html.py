@@ -1,7 +1,7 @@
 """The card as one page of HTML without other files: a pure function of JSON and pictures."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 
 from plugins.robustness.report.markdown import (
@@ -9,12 +9,14 @@ from plugins.robustness.report.markdown import (
     RESULT_COLUMNS,
     SETTING_COLUMNS,
     Rows,
+    chance,
     check_rows,
     result_rows,
     setting_rows,
     subtitle,
     title,
 )
+from plugins.robustness.report.status import COLORS
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2933; --paper: #ffffff; --faint: #5f6c7b;
@@ -23,19 +25,24 @@ STYLE = """
   --line: #364150; --pass: #5fd089; --warn: #f0b455; --fail: #ff8a80; --skipped: #9aa5b1; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
   max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 2.2rem; }
+h1 { font-size: 1.5rem; margin-bottom: 0; overflow-wrap: break-word; }
+h2 { font-size: 1.1rem; margin-top: 2.2rem; }
 .headline { display: inline-block; font-weight: 600; padding: .3rem .8rem; border-radius: .3rem;
   border: 2px solid; margin: .8rem 0; }
 p.faint, figcaption { color: var(--faint); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line);
-  vertical-align: top; overflow-wrap: anywhere; }
+  vertical-align: top; }
+td { min-width: max-content; max-width: 30rem; } td.text { min-width: 15rem; }
+td.value { overflow-wrap: anywhere; min-width: 12rem; }
+dl { margin: .6rem 0 0; color: var(--faint); font-size: .85rem; }
+dt { float: left; clear: left; margin-right: .5rem; font-weight: 500; } dd { margin: 0; }
 th { color: var(--faint); font-weight: 500; }
 .PASS { color: var(--pass); } .WARN { color: var(--warn); } .FAIL { color: var(--fail); }
 .SKIPPED { color: var(--skipped); } td.verdict { font-weight: 600; }
 figure { margin: 1rem 0; break-inside: avoid; }
-img { max-width: 100%; background: #ffffff; border-radius: .3rem; }
+img { display: block; width: 100%; background: #ffffff; border-radius: .3rem; }
 tr { break-inside: avoid; }
 @media print { body { margin: 0; max-width: none; font-size: 11px; } }
 """
@@ -48,18 +55,17 @@ def page(card: Mapping, pictures: Mapping[str, bytes]) -> str:
         card: see ``make_card``.
         pictures: caption -> PNG file; the pictures become part of the page.
     """
-    state = "PASS" if card["established"] else "FAIL"
+    color = COLORS[card["status"]]
     parts = [
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(title(card))}</title><style>{STYLE}</style></head><body>",
         f"<h1>{escape(title(card))}</h1>",
-        f'<div class="headline {state}">{escape(card["headline"])}</div>',
+        f'<div class="headline {color}">{escape(card["headline"])}</div>',
         f"<p>{escape(subtitle(card))}</p>",
         "<h2>Results</h2>",
-        '<p class="faint">Percent, with 95 % bootstrap intervals over people; mean perturbation in '
-        "eps.</p>",
         table(RESULT_COLUMNS, result_rows(card)),
+        f"<p>{escape(chance(card))}</p>",
         *(figure(caption, png) for caption, png in pictures.items()),
         "<h2>Checks</h2>",
         table(CHECK_COLUMNS, check_rows(card)),
@@ -70,17 +76,27 @@ def page(card: Mapping, pictures: Mapping[str, bytes]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def table(columns: Sequence[str], rows: Rows) -> str:
-    """Write a table; the cells of the column "verdict" have its color."""
+def table(columns: Mapping[str, str], rows: Rows) -> str:
+    """Write a table and the meanings of its columns; a verdict has its color.
+
+    Args:
+        columns: column -> its meaning.
+        rows: cells of each row.
+    """
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join(f"<tr>{''.join(map(cell, columns, row))}</tr>" for row in rows)
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+    meanings = "".join(
+        f"<dt>{escape(column)}</dt><dd>{escape(meaning)}</dd>"
+        for column, meaning in columns.items()
+    )
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div><dl>{meanings}</dl>'
 
 
 def cell(column: str, text: str) -> str:
-    """Write one cell."""
-    kind = f' class="verdict {text}"' if column == "verdict" else ""
-    return f"<td{kind}>{escape(text)}</td>"
+    """Write one cell; only values, such as hashes and paths, may break within a word."""
+    kinds = {"verdict": f"verdict {text}", "value": "value"}
+    kind = kinds.get(column, "text" if column in ("question", "explanation") else "")
+    return f'<td class="{kind}">{escape(text)}</td>' if kind else f"<td>{escape(text)}</td>"
 
 
 def figure(caption: str, png: bytes) -> str:

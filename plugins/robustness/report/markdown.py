@@ -6,17 +6,32 @@ from tabulate import tabulate
 
 from plugins.robustness.checks import GROUPS
 
-RESULT_COLUMNS = (
-    "attack",
-    "Rank-1",
-    "mAP",
-    "unique wins",
-    "mean perturbation",
-    "steps",
-    "backward passes",
-)
-CHECK_COLUMNS = ("group", "verdict", "question", "explanation")
-SETTING_COLUMNS = ("setting", "value")
+# Column -> its meaning.
+RESULT_COLUMNS = {
+    "attack": "clean is no attack; worst case takes, query by query, the worst of all rows above",
+    "Rank-1": "share of queries whose nearest item shows the same person, in percent, with the "
+    "95 % interval over people",
+    "mAP": "mean average precision, likewise",
+    "unique wins": "number of queries whose Rank-1 only this attack breaks",
+    "mean perturbation": "mean share of the budget that the attack uses, in eps",
+    "steps": "restarts x steps, and the optimizer",
+    "backward passes": "gradients of a query, summed over all queries",
+}
+CHECK_COLUMNS = {
+    "group": "A: the attack is run as it should be; B: it is strong; C: no gradient is masked; D: "
+    "what the numbers hold for",
+    "verdict": "PASS; WARN, a person should look; FAIL, the robust accuracy means nothing; SKIPPED",
+    "question": "yes is the good answer",
+    "explanation": "what was measured",
+}
+SETTING_COLUMNS = {
+    "setting": "section and name of the entry in the JSON file",
+    "value": "as it was in this report",
+}
+POINT_COLUMNS = {
+    "eps": "budget in gray levels; 0 is no attack",
+    "Rank-1": "in percent, of the subset of the queries",
+}
 
 Rows = Sequence[tuple[str, ...]]
 
@@ -30,18 +45,23 @@ def markdown(card: Mapping) -> str:
         f"**{card['headline']}**",
         subtitle(card),
         "## Results",
-        "Percent, with 95 % bootstrap intervals over people; mean perturbation in eps.",
         table(result_rows(card), RESULT_COLUMNS),
+        chance(card),
         "## Checks",
         table(check_rows(card), CHECK_COLUMNS),
         "## Rank-1 by budget",
         f"{curve['attack']} on {curve['queries']} queries; the mean Rank-1 up to the budget of the "
         f"threat model is {curve['area']:.1f} %.",
-        table(points, ("eps", "Rank-1")),
+        table(points, POINT_COLUMNS),
         "## Settings",
         table(setting_rows(card), SETTING_COLUMNS),
     ]
-    return "\n\n".join(lines) + "\n"
+    return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def chance(card: Mapping) -> str:
+    """Say what a random list reaches; nothing where the card does not know."""
+    return f"A random list reaches Rank-1 {card['chance']:.1f} %." if card["chance"] else ""
 
 
 def title(card: Mapping) -> str:
@@ -110,6 +130,8 @@ def setting_rows(card: Mapping) -> Rows:
     return [*rows, ("seed", str(card["seed"]))]
 
 
-def table(rows: Rows, columns: Sequence[str]) -> str:
-    """Format a pipe table of strings."""
-    return tabulate(rows, columns, tablefmt="pipe", disable_numparse=True)
+def table(rows: Rows, columns: Mapping[str, str]) -> str:
+    """Format a pipe table of strings, and the meanings of its columns below."""
+    meanings = "\n".join(f"- {column}: {meaning}" for column, meaning in columns.items())
+    grid = tabulate(rows, list(columns), tablefmt="pipe", disable_numparse=True)
+    return f"{grid}\n\n{meanings}"

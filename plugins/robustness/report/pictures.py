@@ -22,6 +22,7 @@ LIST_LENGTH = 5
 MAGNIFIED = 20  # times the perturbation, around mid-gray
 CLEAN, ATTACKED, FAINT = "#7b8794", "#2f6db5", "#cbd2d9"
 INCH = 120  # pixels
+WIDTH = 7.4  # inches, of every picture
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Example:
 
     Attributes:
         query: item of the query.
-        clean: (3, H, W) first clean frame, 0 to 255.
-        attacked: (3, H, W) first attacked frame.
+        clean: (T, 3, H, W) clean frames of its first clip, 0 to 255; T = 1 for an image.
+        attacked: (T, 3, H, W) attacked frames.
         before: gallery items in the list of the clean query, nearest first.
         after: gallery items in the list of the attacked query.
     """
@@ -42,9 +43,21 @@ class Example:
     before: Sequence[Tracklet]
     after: Sequence[Tracklet]
 
+    @property
+    def caption(self) -> str:
+        """Say whether the first item shows the person of the query, before and after."""
+        before, after = (
+            "right" if ranked and ranked[0].pid == self.query.pid else "wrong"
+            for ranked in (self.before, self.after)
+        )
+        return (
+            f"Rank-1 is {before} before and {after} after the attack. Of each gallery item the "
+            "first frame is shown."
+        )
+
 
 def find_examples(runner: AttackRunner, items: Sequence[Tracklet]) -> list[Example]:
-    """Choose ``EXAMPLES`` queries, first those whose Rank-1 the reference attack broke.
+    """Choose ``EXAMPLES`` queries; those whose Rank-1 the reference attack broke come first.
 
     Args:
         runner: the attacks of the report.
@@ -54,10 +67,11 @@ def find_examples(runner: AttackRunner, items: Sequence[Tracklet]) -> list[Examp
     kinds = (clean & ~attacked, clean & attacked, ~clean)
     broken, survived, wrong = (kind.nonzero().flatten().tolist() for kind in kinds)
     few = EXAMPLES - 1
-    indices = sorted((broken[:few] + survived[:1] + broken[few:] + survived[1:] + wrong)[:EXAMPLES])
+    chosen = (broken[:few] + survived[:1] + broken[few:] + survived[1:] + wrong)[:EXAMPLES]
+    indices = [index for kind in (broken, survived, wrong) for index in kind if index in chosen]
     rows = runner.rows[torch.tensor(indices, device=runner.rows.device)]
     attack = runner.make_attack(REFERENCE_ATTACK)
-    examples = []
+    examples = {}
     for batch, guides in runner.batches(rows):
         both = batch, attack.run(runner.adapter, batch, guides).batch
         groups, batch_rows = row_groups(batch)
@@ -65,12 +79,12 @@ def find_examples(runner: AttackRunner, items: Sequence[Tracklet]) -> list[Examp
             lists = [_ranked(runner, batch_rows, runner.adapter(each)) for each in both]
         for index, row in enumerate(batch_rows.tolist()):
             clip = int((groups == index).nonzero()[0])
-            frames = [_first_frame(each["images"][clip]) for each in both]
+            clean_frames, attacked_frames = (_frames(each["images"][clip]) for each in both)
             before, after = (
                 [items[item] for item in ranked[index] if item >= 0] for ranked in lists
             )
-            examples.append(Example(items[row], frames[0], frames[1], before, after))
-    return examples
+            examples[row] = Example(items[row], clean_frames, attacked_frames, before, after)
+    return [examples[row] for row in rows.tolist()]
 
 
 def _ranked(runner: AttackRunner, rows: Tensor, features: Tensor) -> list[list[int]]:
@@ -89,33 +103,55 @@ def _ranked(runner: AttackRunner, rows: Tensor, features: Tensor) -> list[list[i
     return ranked.masked_fill(columns.cpu() < 0, -1).tolist()
 
 
-def _first_frame(clip: Tensor) -> Tensor:
-    return clip.detach().cpu().reshape(-1, *clip.shape[-3:])[0]
+def _frames(clip: Tensor) -> Tensor:
+    """Return the frames (T, 3, H, W) of a clip, or of an image, on the CPU."""
+    return clip.detach().cpu().reshape(-1, *clip.shape[-3:])
 
 
 def plot_example(example: Example) -> bytes:
-    """Draw the query, its perturbation, the attacked query, and the lists of both."""
+    """Draw all frames of the query, their perturbation, the attacked query, and both lists.
+
+    A clip stands above its lists, an image beside them.
+    """
+    number = len(example.clean)
+    if number == 1:
+        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+        places = figure.add_gridspec(1, 2, width_ratios=[3, LIST_LENGTH])
+    else:
+        side = WIDTH / max(number, 4)  # of a frame
+        figure = Figure(figsize=(WIDTH, 3 * (2 * side + 0.2) + 5.2), layout="constrained")
+        places = figure.add_gridspec(2, 1, height_ratios=[3 * (2 * side + 0.2), 5.2])
+    clip, lists = (figure.add_subfigure(places[index]) for index in (0, 1))
+    grid = clip.subplots(1, 3, squeeze=False).T if number == 1 else clip.subplots(3, number)
     delta = example.attacked - example.clean
-    images = (
-        ("query", example.clean, INK),
-        (f"perturbation x {MAGNIFIED}", 127.5 + MAGNIFIED * delta, INK),
-        ("attacked query", example.attacked, INK),
+    strips = (
+        ("query", example.clean),
+        (f"perturbation x {MAGNIFIED}", 127.5 + MAGNIFIED * delta),
+        ("attacked query", example.attacked),
     )
-    figure = Figure(figsize=((4 + LIST_LENGTH) * 0.95, 4.3), layout="constrained")
-    grid = figure.add_gridspec(2, 4 + LIST_LENGTH, width_ratios=[1, 1, 1, 0.25] + [1] * LIST_LENGTH)
-    for column, (title, image, color) in enumerate(images):
-        pixels = image.clamp(0, 255).permute(1, 2, 0).byte().numpy()
-        _show(figure.add_subplot(grid[:, column]), pixels, title, color)
-    for line, (when, ranked) in enumerate((("before", example.before), ("after", example.after))):
-        for rank, item in enumerate(ranked):
-            pixels = np.asarray(clip_strip(item.img_paths, frames=1))
+    for line, (title, frames) in zip(grid, strips, strict=True):
+        for axes, frame in zip(line, frames, strict=True):
+            _show(axes, frame.clamp(0, 255).permute(1, 2, 0).byte().numpy(), "", INK)
+        line[0].set_title(title, fontsize=8, color=INK, loc="left" if number > 1 else "center")
+    _draw_lists(lists.subplots(2, LIST_LENGTH), example)
+    return _png(figure)
+
+
+def _draw_lists(grid: np.ndarray, example: Example) -> None:
+    """Draw the list before the attack in the first row of axes, that after it in the second."""
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for line, when, ranked in zip(
+        grid, ("before", "after"), (example.before, example.after), strict=True
+    ):
+        for rank, (axes, item) in enumerate(zip(line, ranked, strict=False), start=1):
+            axes.set_axis_on()
             right = item.pid == example.query.pid
-            title = f"{when}: 1" if rank == 0 else str(rank + 1)
-            axes = figure.add_subplot(grid[line, 4 + rank])
+            title = f"{when}: 1" if rank == 1 else str(rank)
+            pixels = np.asarray(clip_strip(item.img_paths, frames=1))
             _show(axes, pixels, title, RIGHT if right else WRONG)
             # Not by color alone.
             axes.set_xlabel("same person" if right else "another", fontsize=7, color=INK)
-    return _png(figure)
 
 
 def _show(axes: Axes, pixels: np.ndarray, title: str, color: str) -> None:
@@ -130,7 +166,7 @@ def _show(axes: Axes, pixels: np.ndarray, title: str, color: str) -> None:
 def plot_curve(card: dict) -> bytes:
     """Plot Rank-1 by budget."""
     points = [(point["eps"], point["Rank-1"]) for point in card["curve"]["points"]]
-    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     axes = figure.add_subplot()
     axes.axvline(card["threat"]["eps"], color=FAINT, linewidth=1, zorder=0)
     axes.annotate(
@@ -165,7 +201,7 @@ def plot_curve(card: dict) -> bytes:
 def plot_attacks(card: dict) -> bytes:
     """Plot Rank-1 and mAP, clean, by attack and at worst, with intervals over people."""
     blocks = {"clean": card["clean"], **card["attacks"], "worst case": card["worst"]}
-    figure = Figure(figsize=(7.4, 0.9 + 0.36 * len(blocks)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.36 * len(blocks)), layout="constrained")
     positions = range(len(blocks))
     for axes, metric in zip(figure.subplots(1, 2, sharey=True), ("Rank-1", "mAP"), strict=True):
         values = [block[metric]["value"] for block in blocks.values()]
@@ -194,7 +230,7 @@ def plot_attacks(card: dict) -> bytes:
 def plot_people(card: dict) -> bytes:
     """Plot clean and worst-case Rank-1 of each person, in the order of the worst case."""
     people = card["people"]
-    figure = Figure(figsize=(5.6, 3.0), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
     axes = figure.add_subplot()
     positions = np.arange(len(people))
     axes.bar(

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from plugins.robustness.checks.verdict import FAIL, headline
-
 CHECKS = {
     "budget": "within_budget",
     "same forward": "same_features",
@@ -46,16 +44,13 @@ LEVEL = {
 }
 
 
-def upgrade(card: dict) -> dict:
+def from_format_1(card: dict) -> dict:
     """Return a card of format 1 with the entries of version 2."""
-    states = [check["state"] for check in card["checks"]]
     upgraded = rename(
         {name: value for name, value in card.items() if name not in ("format", "stamp")}
     )
     level = {LEVEL.get(name, name): value for name, value in card["level"].items()}
     return {
-        "headline": headline(states),
-        "established": FAIL not in states,
         **upgraded,
         "level": level,
         "checks": [upgrade_check(check) for check in card["checks"]],

@@ -154,7 +154,7 @@ def write_report(runner: AttackRunner, level: str, dataset: str, folder: Path) -
     }
     items = [as_tracklet(item) for item in runner.direction.evaluator.items]
     for number, example in enumerate(find_examples(runner, items), start=1):
-        pictures[f"Example {number}: the lists before and after the attack"] = plot_example(example)
+        pictures[f"Example {number}: {example.caption}"] = plot_example(example)
     stem = folder / f"{dataset}_{runner.task.name}".replace(" ", "_")
     write_card(card, stem)
     path = stem.with_name(f"{stem.name}.html")

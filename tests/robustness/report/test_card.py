@@ -2,21 +2,35 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
+from plugins.data.datasets.tracklet import Tracklet
 from plugins.errors import InputError
 from plugins.robustness.checks import all_checks
 from plugins.robustness.report import read_card, write_card
 from plugins.robustness.report.html import page
-from plugins.robustness.report.markdown import markdown, result_rows
-from plugins.robustness.report.pictures import plot_attacks, plot_curve, plot_people
+from plugins.robustness.report.markdown import RESULT_COLUMNS, markdown, result_rows
+from plugins.robustness.report.pictures import (
+    Example,
+    plot_attacks,
+    plot_curve,
+    plot_example,
+    plot_people,
+)
 
 FIRST_FORMAT = Path(__file__).with_name("card_format_1.json")
+
+
+HEADLINE = (
+    "Robustness not established: 1 check failed. Checks: 1 passed, 0 warned, 1 skipped, 1 failed."
+)
 
 
 def block(value):
@@ -40,8 +54,10 @@ def card():
     counts = {"unique_wins": 3, "mean_perturbation": 0.75, "backwards": 360, "recipe": recipe}
     return {
         "schema": "fastreid-plugins/robustness-card",
-        "version": 2,
-        "headline": "Robustness not established: 1 check failed, 0 warned.",
+        "version": 3,
+        "status": "not established",
+        "headline": HEADLINE,
+        "counts": {"passed": 1, "warned": 0, "skipped": 1, "failed": 1},
         "established": False,
         "level": {"name": "quick"},
         "model": {"architecture": "Baseline", "sha256": "c0ffee"},
@@ -53,6 +69,7 @@ def card():
         "clean": block(90.0),
         "attacks": {"SMA": {**block(40.0), **counts}, "FNA": {**block(30.0), **counts}},
         "worst": block(20.0),
+        "chance": 12.5,
         "curve": {"attack": "RankMargin", "queries": 8, "area": 55.0,
                   "points": [{"eps": 0.0, "Rank-1": 90.0}, {"eps": 8.0, "Rank-1": 20.0},
                              {"eps": 64.0, "Rank-1": 0.0}]},
@@ -91,10 +108,7 @@ def test_the_page_is_whole_and_needs_no_other_file(card):
     assert not reader.tags & {"script", "link", "iframe"}
     assert "url(" not in text and "@import" not in text and "http" not in text
     assert "Is 1 &lt; 2 &amp; so on?" in text and "The &lt;value&gt; is 12.5 points." in text
-    assert (
-        '<div class="headline FAIL">Robustness not established: 1 check failed, 0 warned.</div>'
-        in text
-    )
+    assert f'<div class="headline FAIL">{HEADLINE}</div>' in text
     assert '<td class="verdict SKIPPED">SKIPPED</td>' in text
     assert "prefers-color-scheme: dark" in text and "@media print" in text
 
@@ -107,7 +121,9 @@ def test_markdown_and_page_say_the_same(card):
     for row in rows:
         for text in filter(None, row):
             assert text in written and text in shown
-    assert "**Robustness not established: 1 check failed, 0 warned.**" in written
+    assert f"**{HEADLINE}**" in written
+    for text in ("A random list reaches Rank-1 12.5 %.", *RESULT_COLUMNS.values()):
+        assert text in written and text in shown
     assert re.search(r"\| C No gradient masking +\| FAIL +\|.*12.5 points", written)
 
 
@@ -146,9 +162,49 @@ def test_a_card_of_the_first_format_loads_in_todays_terms():
         used["explanation"]
         == "0.672 eps: of eps is the mean perturbation of SMA, of which a random start makes 0.5"
     )
-    assert not card["established"] and card["headline"].startswith("Robustness not established: ")
+    assert not card["established"] and card["status"] == "not robust"
+    assert card["headline"].startswith("Not robust: worst-case Rank-1 is 0.0 %. Checks: 29 passed,")
     for text in (markdown(card), page(card, {"budgets": plot_curve(card)})):
         assert card["headline"] in text and used["explanation"] in text
+
+
+def test_a_card_of_the_second_version_gets_a_status(card, tmp_path):
+    old = {**card, "version": 2, "headline": "Robustness not established: 1 check failed."}
+    for entry in ("status", "counts", "chance"):
+        del old[entry]
+    (tmp_path / "card.json").write_text(json.dumps(old))
+    assert read_card(tmp_path / "card.json") == {**card, "chance": None}
+
+
+def test_every_picture_of_a_report_has_one_width(card):
+    example = [
+        Example(item(0), torch.zeros(frames, 3, 64, 32), torch.zeros(frames, 3, 64, 32), [], [])
+        for frames in (1, 3, 10)
+    ]
+    pictures = [draw(card) for draw in (plot_curve, plot_attacks, plot_people)]
+    pictures += [plot_example(each) for each in example]
+    assert len({Image.open(BytesIO(png)).width for png in pictures}) == 1
+
+
+def item(pid):
+    return Tracklet(("a.jpg",), pid, 0, 0)
+
+
+def test_every_frame_of_an_attacked_clip_is_shown():
+    clean = torch.full((4, 3, 64, 32), 100.0)
+    clip = Example(item(0), clean, clean.clone(), [], [])
+    before = plot_example(clip)
+    for frame in range(4):
+        attacked = clean.clone()
+        attacked[frame] += 5
+        assert plot_example(replace(clip, attacked=attacked)) != before
+
+
+def test_a_caption_says_what_the_attack_broke():
+    clip = torch.zeros(1, 3, 8, 4)
+    example = Example(item(7), clip, clip, [item(7), item(1)], [item(1), item(7)])
+    assert example.caption.startswith("Rank-1 is right before and wrong after the attack.")
+    assert replace(example, before=[]).caption.startswith("Rank-1 is wrong before and wrong after")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +212,7 @@ def test_a_card_of_the_first_format_loads_in_todays_terms():
     [
         ("{", "cannot be read as JSON"),
         ("[1]", "no card of a report; expected schema fastreid-plugins/robustness-card"),
-        ('{"schema": "fastreid-plugins/robustness-card", "version": 9}', "version 9; expected 2"),
+        ('{"schema": "fastreid-plugins/robustness-card", "version": 9}', "version 9; expected 3"),
     ],
 )
 def test_what_is_no_card_is_named(text, message, tmp_path):
