@@ -50,6 +50,7 @@ GROUPS = {
     "attacks": {
         "attack": Command("compare_attacks", "attack a model, write a table of all attacks"),
         "report": Command("robust_report", "attack a model, and check whether the numbers hold"),
+        "compare-cards": Command("compare_cards", "put reports side by side on one page"),
     },
     "experiments": {
         "ablate": Command("ablate", "train and test every row of an ablation"),

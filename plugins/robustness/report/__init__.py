@@ -1,7 +1,16 @@
-"""Reports: a card (JSON), its Markdown, and one page of HTML with pictures."""
+"""Reports: a card (JSON), its Markdown, a page of HTML, and pages of several cards."""
 
 from plugins.robustness.report.card import make_card, read_card, write_card
 from plugins.robustness.report.comparison import compare
+from plugins.robustness.report.leaderboard import Entry, leaderboard_page
 from plugins.robustness.report.write import write_reports
 
-__all__ = ["compare", "make_card", "read_card", "write_card", "write_reports"]
+__all__ = [
+    "Entry",
+    "compare",
+    "leaderboard_page",
+    "make_card",
+    "read_card",
+    "write_card",
+    "write_reports",
+]

@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Mapping
 from html import escape
+from types import MappingProxyType
 
 from plugins.robustness.report.markdown import (
     CHECK_COLUMNS,
@@ -76,15 +77,22 @@ def page(card: Mapping, pictures: Mapping[str, bytes]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def table(columns: Mapping[str, str], rows: Rows) -> str:
+def table(
+    columns: Mapping[str, str], rows: Rows, colors: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """Write a table and the meanings of its columns; a verdict has its color.
 
     Args:
         columns: column -> its meaning.
         rows: cells of each row.
+        colors: words of the column "verdict" that are no states of a check -> the state whose color
+            they have.
     """
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join(f"<tr>{''.join(map(cell, columns, row))}</tr>" for row in rows)
+    body = "".join(
+        f"<tr>{''.join(cell(*pair, colors) for pair in zip(columns, row, strict=True))}</tr>"
+        for row in rows
+    )
     meanings = "".join(
         f"<dt>{escape(column)}</dt><dd>{escape(meaning)}</dd>"
         for column, meaning in columns.items()
@@ -92,9 +100,9 @@ def table(columns: Mapping[str, str], rows: Rows) -> str:
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div><dl>{meanings}</dl>'
 
 
-def cell(column: str, text: str) -> str:
+def cell(column: str, text: str, colors: Mapping[str, str]) -> str:
     """Write one cell; only values, such as hashes and paths, may break within a word."""
-    kinds = {"verdict": f"verdict {text}", "value": "value"}
+    kinds = {"verdict": f"verdict {colors.get(text, text)}", "value": "value"}
     kind = kinds.get(column, "text" if column in ("question", "explanation") else "")
     return f'<td class="{kind}">{escape(text)}</td>' if kind else f"<td>{escape(text)}</td>"
 

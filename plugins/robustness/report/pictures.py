@@ -134,7 +134,7 @@ def plot_example(example: Example) -> bytes:
             _show(axes, frame.clamp(0, 255).permute(1, 2, 0).byte().numpy(), "", INK)
         line[0].set_title(title, fontsize=8, color=INK, loc="left" if number > 1 else "center")
     _draw_lists(lists.subplots(2, LIST_LENGTH), example)
-    return _png(figure)
+    return png_of(figure)
 
 
 def _draw_lists(grid: np.ndarray, example: Example) -> None:
@@ -194,8 +194,8 @@ def plot_curve(card: dict) -> bytes:
     axes.minorticks_off()
     axes.set(xlabel=f"eps, gray levels, {card['threat']['norm']}", ylabel="Rank-1, %")
     axes.set_ylim(0, 110)
-    _bare(axes)
-    return _png(figure)
+    bare(axes)
+    return png_of(figure)
 
 
 def plot_attacks(card: dict) -> bytes:
@@ -222,9 +222,9 @@ def plot_attacks(card: dict) -> bytes:
             )
         axes.set_yticks(positions, list(blocks), fontsize=9)
         axes.set(xlabel=f"{metric}, %", xlim=(0, 118), xticks=range(0, 101, 25))
-        _bare(axes)
+        bare(axes)
     axes.invert_yaxis()
-    return _png(figure)
+    return png_of(figure)
 
 
 def plot_people(card: dict) -> bytes:
@@ -246,17 +246,19 @@ def plot_people(card: dict) -> bytes:
     axes.set(xlabel=f"{len(people)} people, least robust first", ylabel="Rank-1, %")
     axes.set(ylim=(0, 105), xticks=[], xlim=(-0.6, len(people) - 0.4))
     figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=8)
-    _bare(axes)
-    return _png(figure)
+    bare(axes)
+    return png_of(figure)
 
 
-def _bare(axes: Axes) -> None:
+def bare(axes: Axes) -> None:
+    """Take the frame away, all but its left and lower side."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
 
 
-def _png(figure: Figure) -> bytes:
+def png_of(figure: Figure) -> bytes:
+    """Return a figure as a PNG file, the same for the same numbers."""
     file = io.BytesIO()
-    # Without the version of matplotlib, so that the same numbers give the same file.
+    # Without the version of matplotlib.
     figure.savefig(file, format="png", dpi=INCH, metadata={"Software": None})
     return file.getvalue()
