@@ -4,6 +4,8 @@
 registers every part of this package, so that a config can name it.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from plugins.interrupts import quiet_import
 
 with quiet_import():
@@ -23,4 +25,17 @@ with quiet_import():
         robustness,
     )
 
+if TYPE_CHECKING:
+    from plugins.robustness.report import robustness_report
+
+__all__ = ["robustness_report"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import the report only where it is asked for, because it brings its pictures along."""
+    if name == "robustness_report":
+        from plugins.robustness.report import robustness_report
+
+        return robustness_report
+    raise AttributeError(f"module 'plugins' has no attribute '{name}'")

@@ -5,103 +5,25 @@ Legend: Q attacked queries, R of them in a batch or in the subset.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from plugins.attacks import Adapter, Attack, Guides, build_attack
+from plugins.attacks import Attack, Guides, build_attack
 from plugins.attacks.black_box.transfer import Transferred
 from plugins.attacks.features import preserved_random_state
-from plugins.data.datasets.own_names import camera_name, person_name
-from plugins.data.datasets.tracklet import as_tracklet
-from plugins.data.datasets.training_people import TrainingPeople
 from plugins.robustness.attack_rows import GuidedBatches, RunsOnBatches, attack_rows
-from plugins.robustness.batches import RowBatches
-from plugins.robustness.evaluator import RobustEvaluator, evaluate_clean, evaluate_set
-from plugins.robustness.fingerprint import fingerprint
+from plugins.robustness.directions import SearchedDirection
 from plugins.robustness.levels import REFERENCE_ATTACK, Level
 from plugins.robustness.results import AttackStats, Record, Scores, worst_scores
 from plugins.robustness.task import RetrievalTask
 
 # Rows of the batch on which the harness is tried.
 SAMPLE = 4
-
-
-class SetWithTraining(Protocol):
-    """The part of a data set that holds its training items."""
-
-    train: Sequence[tuple]
-
-
-@dataclass(frozen=True, eq=False)
-class EvaluatedDirection:
-    """One direction of an evaluated set, with variants that the checks attack.
-
-    Attributes:
-        evaluator: evaluator after its ``evaluate``.
-        name: name of a direction of its set.
-    """
-
-    evaluator: RobustEvaluator
-    name: str
-
-    @property
-    def adapter(self) -> Adapter:
-        """The model as it is ranked."""
-        return self.evaluator.adapter
-
-    @cached_property
-    def task(self) -> RetrievalTask:
-        """The retrieval task, with clean features."""
-        return self.evaluator.task(self.name)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of settings, model, items and task."""
-        return fingerprint(
-            self.evaluator.cfg, self.adapter.model, self.evaluator.items, **self.task.settings
-        )
-
-    def batches(self, rows: Tensor) -> RowBatches:
-        """Return the clips of rows, in batches."""
-        return self.evaluator.batches(rows)
-
-    def mirrored(self) -> "EvaluatedDirection":
-        """Evaluate the same direction with TEST.FLIP inverted."""
-        cfg = self.evaluator.cfg.clone()
-        cfg.defrost()
-        cfg.TEST.FLIP.ENABLED = not cfg.TEST.FLIP.ENABLED
-        again = evaluate_clean(cfg, self.adapter.model, self.evaluator.name)
-        return EvaluatedDirection(again, self.name)
-
-    def training_people(self) -> "EvaluatedDirection | None":
-        """Evaluate people of the training set by the same rules.
-
-        As many people, drawn by ATTACK.SEED, as the task has, so that the galleries are about
-        equally large.
-
-        Returns:
-            The direction; None if no training query has a positive.
-        """
-        evaluator, task = self.evaluator, self.task
-        items = [as_tracklet(item) for item in evaluator.items]
-        data = TrainingPeople(
-            self.name,
-            evaluator.directions[self.name],
-            cast(SetWithTraining, evaluator.dataset).train,
-            query_modalities={items[row].modality for row in task.query_rows.tolist()},
-            gallery_modalities={items[row].modality for row in task.gallery_rows.tolist()},
-            people=len(task.pids[task.query_rows].unique()),
-            seed=evaluator.cfg.ATTACK.SEED,
-        )
-        if not data.searchable:
-            return None
-        again = evaluate_set(evaluator.cfg, self.adapter.model, data, f"{evaluator.name} seen")
-        return EvaluatedDirection(again, self.name)
 
 
 class AttackRunner:
@@ -125,35 +47,31 @@ class AttackRunner:
 
     def __init__(
         self,
-        evaluator: RobustEvaluator,
-        direction: str,
+        direction: SearchedDirection,
         level: Level,
         folder: Path,
-        undefended: RobustEvaluator | None = None,
-        other_seeds: Sequence[RobustEvaluator] = (),
+        undefended: SearchedDirection | None = None,
+        other_seeds: Sequence[SearchedDirection] = (),
     ) -> None:
         """Choose the queries.
 
         Args:
-            evaluator: evaluator after its ``evaluate``.
-            direction: name of a direction of its data set.
+            direction: model and task to attack.
             level: how much to attack; ATTACK.QUERIES overrides its number of queries.
             folder: folder for the records of the attacks.
-            undefended: evaluator of the same model without its defense, after its ``evaluate``.
-            other_seeds: evaluators of models with the same config and other training seeds.
+            undefended: the same direction with the same model without its defense.
+            other_seeds: the same direction with models of the same config and other training seeds.
         """
-        self.cfg, self.adapter, self.level = evaluator.cfg, evaluator.adapter, level
-        self.direction = EvaluatedDirection(evaluator, direction)
-        self.task = self.direction.task
+        self.cfg, self.adapter, self.level = direction.cfg, direction.adapter, level
+        self.direction, self.task = direction, direction.task
         self.rows = self.task.draw(self.cfg.ATTACK.QUERIES or level.queries, self.cfg.ATTACK.SEED)
         self.guides = self.task.guides(self.rows)
         self.clean_scores = self.task.score(self.rows, self.guides.clean)
         indices = torch.linspace(0, len(self.rows) - 1, min(level.subset, len(self.rows)))
         self.subset = self.rows[indices.long()]
         self.threat = self.make_attack(REFERENCE_ATTACK).threat
-        self.other_seeds = [EvaluatedDirection(each, direction) for each in other_seeds]
-        self._folder = folder
-        self._undefended = EvaluatedDirection(undefended, direction) if undefended else None
+        self.other_seeds = list(other_seeds)
+        self._folder, self._undefended = folder, undefended
         self._stats: dict[str, AttackStats] = {}
 
     def make_attack(
@@ -191,7 +109,7 @@ class AttackRunner:
         name: str,
         attack: RunsOnBatches,
         rows: Tensor | None = None,
-        direction: EvaluatedDirection | None = None,
+        direction: SearchedDirection | None = None,
     ) -> AttackStats:
         """Run any attack, or return its cached result.
 
@@ -249,11 +167,11 @@ class AttackRunner:
 
     def person_name(self, label: int) -> str:
         """Return the data set's own name of a person."""
-        return person_name(self.direction.evaluator.dataset, label)
+        return self.direction.person_name(label)
 
     def camera_name(self, label: int) -> str:
         """Return the data set's own name of a camera."""
-        return camera_name(self.direction.evaluator.dataset, label)
+        return self.direction.camera_name(label)
 
     def forward_change(self) -> float:
         """Compare two forward passes of one batch; return 0 for a deterministic model."""
@@ -266,7 +184,7 @@ class AttackRunner:
         return list(self._stats.values())
 
     def _key(
-        self, name: str, attack: RunsOnBatches, rows: Tensor, direction: EvaluatedDirection
+        self, name: str, attack: RunsOnBatches, rows: Tensor, direction: SearchedDirection
     ) -> str:
         parts = (direction.fingerprint, direction.task.name, name, attack.threat, attack.recipe)
         return hashlib.sha256(repr((*parts, attack.seed, rows.tolist())).encode()).hexdigest()

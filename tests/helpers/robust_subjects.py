@@ -10,6 +10,7 @@ from torch import nn
 from plugins.config import setup_cfg
 from plugins.data import build_test_loader
 from plugins.robustness import RobustEvaluator
+from plugins.robustness.directions import EvaluatedDirection
 from plugins.robustness.levels import CORE_ATTACKS, Level
 from plugins.robustness.runner import AttackRunner
 
@@ -96,6 +97,6 @@ def evaluated(cfg, model):
 def runner_of(
     model, folder: Path, *opts: str, level: Level = TINY, undefended=None
 ) -> AttackRunner:
-    return AttackRunner(
-        evaluated(tiny_cfg(folder, *opts), model), "Q2G", level, folder / "records", undefended
-    )
+    evaluator = evaluated(tiny_cfg(folder, *opts), model)
+    twin = EvaluatedDirection(undefended, "Q2G") if undefended else None
+    return AttackRunner(EvaluatedDirection(evaluator, "Q2G"), level, folder / "records", twin)

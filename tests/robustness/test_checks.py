@@ -24,10 +24,11 @@ from plugins.robustness.checks import (
     warn_of_skipped,
 )
 from plugins.robustness.checks.verdict import Verdict, at_least, at_most
+from plugins.robustness.directions import EvaluatedDirection
 from plugins.robustness.levels import REFERENCE_ATTACK
 from plugins.robustness.probes import RandomPerturbation, equal_volume_radius
 from plugins.robustness.results import rank_1
-from plugins.robustness.runner import AttackRunner, EvaluatedDirection
+from plugins.robustness.runner import AttackRunner
 from tests.helpers.attack_toys import clips, features_of, guides_of
 from tests.helpers.robust_subjects import (
     TINY,
@@ -368,9 +369,11 @@ def test_other_trainings_are_asked_for_and_then_compared(tmp_path):
     runner = runner_of(Undefended(), tmp_path)
     verdict = generality.training_seeds(runner)
     assert verdict.state == SKIPPED and "--other-seeds" in verdict.explanation
-    others = [evaluated(tiny_cfg(tmp_path), model) for model in (Undefended(), Quantized())]
-    own = evaluated(tiny_cfg(tmp_path), Undefended())
-    runner = AttackRunner(own, "Q2G", TINY, tmp_path / "records", other_seeds=others)
+    own, *others = (
+        EvaluatedDirection(evaluated(tiny_cfg(tmp_path), model), "Q2G")
+        for model in (Undefended(), Undefended(), Quantized())
+    )
+    runner = AttackRunner(own, TINY, tmp_path / "records", other_seeds=others)
     verdict = generality.training_seeds(runner)
     assert verdict.state == WARN and verdict.value > 10, "one of the three masks its gradient"
     assert "between 3 training seeds: 0.0, 0.0, " in verdict.explanation

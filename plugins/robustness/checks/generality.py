@@ -10,6 +10,7 @@ from plugins.robustness.checks.check import check
 from plugins.robustness.checks.harness import changed_share
 from plugins.robustness.checks.retrieval import UNEVEN, WIDE
 from plugins.robustness.checks.verdict import PASS, WARN, Verdict, skipped
+from plugins.robustness.directions import SearchedDirection
 from plugins.robustness.levels import REFERENCE_ATTACK
 from plugins.robustness.probes import (
     MAX_FACTOR,
@@ -20,7 +21,7 @@ from plugins.robustness.probes import (
     equal_volume_radius,
 )
 from plugins.robustness.results import rank_1
-from plugins.robustness.runner import AttackRunner, EvaluatedDirection
+from plugins.robustness.runner import AttackRunner
 
 # Shares of the gallery's other people.
 SHARES = (1 / 2, 1 / 4)
@@ -91,7 +92,7 @@ def training_people(runner: AttackRunner) -> Verdict:
     """Evaluate and attack people of the training set."""
     direction = runner.direction.training_people()
     if direction is None:
-        return skipped("No training query has a positive from another camera.")
+        return skipped("No training person can be searched for by the same rules.")
     rows = direction.task.draw(len(runner.subset), runner.cfg.ATTACK.SEED)
     clean = rank_1(direction.task.score(rows, direction.task.features[rows]))
     if clean == 0:
@@ -187,12 +188,12 @@ def compare(
     return Verdict(PASS if gap <= UNEVEN else WARN, explanation, gap, "points")
 
 
-def nothing_to_lower(runner: AttackRunner, *directions: EvaluatedDirection) -> bool:
+def nothing_to_lower(runner: AttackRunner, *directions: SearchedDirection) -> bool:
     """Tell whether clean Rank-1 of the subset is 0 in all of the directions."""
     return all(clean_rank_1(runner, direction) == 0 for direction in directions)
 
 
-def clean_rank_1(runner: AttackRunner, direction: EvaluatedDirection) -> float:
+def clean_rank_1(runner: AttackRunner, direction: SearchedDirection) -> float:
     """Compute Rank-1 of the clean subset, percent."""
     task = direction.task
     return rank_1(task.score(runner.subset, task.features[runner.subset]))

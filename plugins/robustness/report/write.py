@@ -9,11 +9,11 @@ from fastreid.config import CfgNode
 from torch import nn
 
 from plugins.attacks import build_attack
-from plugins.data.datasets.tracklet import as_tracklet
 from plugins.engine.checkpoint import OPTIONAL_KEYS
 from plugins.engine.trainer import load_model
 from plugins.errors import InputError
 from plugins.robustness.checks import warn_of_skipped
+from plugins.robustness.directions import EvaluatedDirection
 from plugins.robustness.evaluator import evaluate_clean
 from plugins.robustness.levels import LEVELS, REFERENCE_ATTACK
 from plugins.robustness.report.card import make_card, write_card
@@ -130,16 +130,15 @@ def make_runners(
 ) -> Iterator[AttackRunner]:
     """Evaluate all models on a data set; yield a runner for each direction."""
     evaluator = evaluate_clean(cfg, model, dataset)
-    undefended_evaluator = evaluate_clean(cfg, undefended, dataset) if undefended else None
-    other_evaluators = [evaluate_clean(cfg, other, dataset) for other in other_seeds]
-    for direction in evaluator.directions:
+    twin = evaluate_clean(cfg, undefended, dataset) if undefended else None
+    others = [evaluate_clean(cfg, other, dataset) for other in other_seeds]
+    for name in evaluator.directions:
         yield AttackRunner(
-            evaluator,
-            direction,
+            EvaluatedDirection(evaluator, name),
             LEVELS[level],
             folder / "records",
-            undefended_evaluator,
-            other_evaluators,
+            EvaluatedDirection(twin, name) if twin else None,
+            [EvaluatedDirection(other, name) for other in others],
         )
 
 
@@ -152,10 +151,11 @@ def write_report(runner: AttackRunner, level: str, dataset: str, folder: Path) -
         "Rank-1 by budget": plot_curve(card),
         "Rank-1 by person": plot_people(card),
     }
-    items = [as_tracklet(item) for item in runner.direction.evaluator.items]
-    for number, example in enumerate(find_examples(runner, items), start=1):
+    items = runner.direction.items()
+    for number, example in enumerate(find_examples(runner, items) if items else (), start=1):
         pictures[f"Example {number}: {example.caption}"] = plot_example(example)
     stem = folder / f"{dataset}_{runner.task.name}".replace(" ", "_")
+    folder.mkdir(parents=True, exist_ok=True)
     write_card(card, stem)
     path = stem.with_name(f"{stem.name}.html")
     write_text(path, page(card, pictures))
