@@ -35,10 +35,10 @@ p.faint, figcaption { color: var(--faint); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
-td { min-width: max-content; max-width: 30rem; } td.text { min-width: 15rem; }
-td.value { overflow-wrap: anywhere; min-width: 12rem; }
+th, td { white-space: nowrap; } td.text { white-space: normal; min-width: 15rem; }
+td.value { white-space: normal; overflow-wrap: anywhere; min-width: 12rem; }
 dl { margin: .6rem 0 0; color: var(--faint); font-size: .85rem; }
-dt { float: left; clear: left; margin-right: .5rem; font-weight: 500; } dd { margin: 0; }
+dt { float: left; clear: left; margin-right: .5rem; font-weight: 600; } dd { margin: 0; }
 th { color: var(--faint); font-weight: 500; }
 .PASS { color: var(--pass); } .WARN { color: var(--warn); } .FAIL { color: var(--fail); }
 .SKIPPED { color: var(--skipped); } td.verdict { font-weight: 600; }
@@ -62,16 +62,19 @@ def page(card: Mapping, pictures: Mapping[str, bytes]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(title(card))}</title><style>{STYLE}</style></head><body>",
         f"<h1>{escape(title(card))}</h1>",
-        f'<div class="headline {color}">{escape(card["headline"])}</div>',
-        f"<p>{escape(subtitle(card))}</p>",
+        f'<div class="headline {color}">{words(card["headline"])}</div>',
+        f"<p>{words(subtitle(card))}</p>",
         "<h2>Results</h2>",
         table(RESULT_COLUMNS, result_rows(card)),
-        f"<p>{escape(chance(card))}</p>",
+        meanings(RESULT_COLUMNS),
+        f"<p>{words(chance(card))}</p>",
         *(figure(caption, png) for caption, png in pictures.items()),
         "<h2>Checks</h2>",
         table(CHECK_COLUMNS, check_rows(card)),
+        meanings(CHECK_COLUMNS),
         "<h2>Settings</h2>",
         table(SETTING_COLUMNS, setting_rows(card)),
+        meanings(SETTING_COLUMNS),
         "</body></html>",
     ]
     return "\n".join(parts) + "\n"
@@ -80,7 +83,7 @@ def page(card: Mapping, pictures: Mapping[str, bytes]) -> str:
 def table(
     columns: Mapping[str, str], rows: Rows, colors: Mapping[str, str] = MappingProxyType({})
 ) -> str:
-    """Write a table and the meanings of its columns; a verdict has its color.
+    """Write a table; a verdict has its color.
 
     Args:
         columns: column -> its meaning.
@@ -89,15 +92,20 @@ def table(
             they have.
     """
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join(
-        f"<tr>{''.join(cell(*pair, colors) for pair in zip(columns, row, strict=True))}</tr>"
-        for row in rows
-    )
-    meanings = "".join(
-        f"<dt>{escape(column)}</dt><dd>{escape(meaning)}</dd>"
+    lines = [
+        "".join(cell(*pair, colors) for pair in zip(columns, row, strict=True)) for row in rows
+    ]
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def meanings(columns: Mapping[str, str]) -> str:
+    """Write what each column of a table means."""
+    listed = "".join(
+        f"<dt>{escape(column)}:</dt><dd>{escape(meaning)}</dd>"
         for column, meaning in columns.items()
     )
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div><dl>{meanings}</dl>'
+    return f"<dl>{listed}</dl>"
 
 
 def cell(column: str, text: str, colors: Mapping[str, str]) -> str:
@@ -105,6 +113,11 @@ def cell(column: str, text: str, colors: Mapping[str, str]) -> str:
     kinds = {"verdict": f"verdict {colors.get(text, text)}", "value": "value"}
     kind = kinds.get(column, "text" if column in ("question", "explanation") else "")
     return f'<td class="{kind}">{escape(text)}</td>' if kind else f"<td>{escape(text)}</td>"
+
+
+def words(text: str) -> str:
+    """Escape a sentence; no line breaks between a number and its percent sign."""
+    return escape(text).replace(" %", "&nbsp;%")
 
 
 def figure(caption: str, png: bytes) -> str:

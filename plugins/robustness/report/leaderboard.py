@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from plugins.errors import InputError
-from plugins.robustness.report.html import STYLE, figure, table
+from plugins.robustness.report.html import STYLE, figure, meanings, table
 from plugins.robustness.report.markdown import percent
 from plugins.robustness.report.pictures import FAINT, WIDTH, bare, png_of
 from plugins.robustness.report.status import COLORS
@@ -31,6 +31,7 @@ COLUMNS = {
     "queries": "attacked queries and their people",
     "checks": "passed, warned, skipped, failed",
 }
+WIDER = "body { max-width: 72rem; }"
 ORDER = list(reversed(COLORS))  # upper bound first
 # Distinct also in gray and for color-blind readers, with the markers beside them.
 LINES = ("#2f6db5", "#c2571a", "#2a8a57", "#8a4fb0", "#8a6d00", "#5f6c7b")
@@ -93,7 +94,8 @@ def leaderboard_page(entries: Sequence[Entry]) -> str:
     parts = [
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>Robustness of {len(entries)} models</title><style>{STYLE}</style></head><body>",
+        f"<title>Robustness of {len(entries)} models</title>",
+        f"<style>{STYLE}{WIDER}</style></head><body>",
         "<h1>Robust accuracy under attack</h1>",
         "<p>A worst case is an upper bound: a stronger attack may lower it. Reports of different "
         "levels attack with different strength.</p>",
@@ -105,7 +107,7 @@ def leaderboard_page(entries: Sequence[Entry]) -> str:
             table(COLUMNS, rows, {entry.card["status"]: _color(entry) for entry in group}),
             figure("Rank-1 by budget", plot_curves(group)),
         ]
-    return "\n".join([*parts, "</body></html>"]) + "\n"
+    return "\n".join([*parts, "<h2>Columns</h2>", meanings(COLUMNS), "</body></html>"]) + "\n"
 
 
 def _color(entry: Entry) -> str:

@@ -23,6 +23,7 @@ MAGNIFIED = 20  # times the perturbation, around mid-gray
 CLEAN, ATTACKED, FAINT = "#7b8794", "#2f6db5", "#cbd2d9"
 INCH = 120  # pixels
 WIDTH = 7.4  # inches, of every picture
+COLUMNS = 6  # fewer frames than that leave room at the right
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,14 @@ def plot_example(example: Example) -> bytes:
         figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
         places = figure.add_gridspec(1, 2, width_ratios=[3, LIST_LENGTH])
     else:
-        side = WIDTH / max(number, 4)  # of a frame
+        columns = max(number, COLUMNS)
+        side = WIDTH / columns  # of a frame
         figure = Figure(figsize=(WIDTH, 3 * (2 * side + 0.2) + 5.2), layout="constrained")
         places = figure.add_gridspec(2, 1, height_ratios=[3 * (2 * side + 0.2), 5.2])
     clip, lists = (figure.add_subfigure(places[index]) for index in (0, 1))
-    grid = clip.subplots(1, 3, squeeze=False).T if number == 1 else clip.subplots(3, number)
+    grid = clip.subplots(1, 3, squeeze=False).T if number == 1 else clip.subplots(3, columns)
+    for axes in grid.flat:
+        axes.set_axis_off()
     delta = example.attacked - example.clean
     strips = (
         ("query", example.clean),
@@ -130,7 +134,8 @@ def plot_example(example: Example) -> bytes:
         ("attacked query", example.attacked),
     )
     for line, (title, frames) in zip(grid, strips, strict=True):
-        for axes, frame in zip(line, frames, strict=True):
+        for axes, frame in zip(line, frames, strict=False):  # fewer frames than columns
+            axes.set_axis_on()
             _show(axes, frame.clamp(0, 255).permute(1, 2, 0).byte().numpy(), "", INK)
         line[0].set_title(title, fontsize=8, color=INK, loc="left" if number > 1 else "center")
     _draw_lists(lists.subplots(2, LIST_LENGTH), example)
