@@ -97,6 +97,7 @@ def attack_rows(
         initial=len(parts),
         total=len(shard),
         unit="batch",
+        leave=False,
         disable=not comm.is_main_process(),
     )
     for number, batch in progress:

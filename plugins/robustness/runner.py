@@ -143,9 +143,14 @@ class AttackRunner:
         name = f"{REFERENCE_ATTACK} from undefended {surrogate.fingerprint[:12]}"
         return self.run(REFERENCE_ATTACK, attack, direction=surrogate), self.run(name, carried)
 
+    @property
+    def level_attacks(self) -> tuple[str, ...]:
+        """Names of the attacks of the level, the reference attack last."""
+        return (*self.level.attacks, REFERENCE_ATTACK)
+
     def run_level(self) -> dict[str, AttackStats]:
-        """Run the attacks of the level on all queries, the reference attack last."""
-        return {name: self.run_on_all(name) for name in (*self.level.attacks, REFERENCE_ATTACK)}
+        """Run the attacks of the level on all queries."""
+        return {name: self.run_on_all(name) for name in self.level_attacks}
 
     def worst_scores(self) -> Scores:
         """Return the per-query worst of the clean scores and all attacks of the level."""

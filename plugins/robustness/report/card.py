@@ -22,15 +22,18 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from plugins.errors import InputError
-from plugins.robustness.checks import FAIL, run_checks
+from plugins.robustness.checks import FAIL, all_checks, run_checks
 from plugins.robustness.checks.masking import curve_budgets
 from plugins.robustness.fingerprint import hash_weights
 from plugins.robustness.levels import REFERENCE_ATTACK
@@ -62,17 +65,17 @@ def make_card(runner: AttackRunner, level: str, dataset: str) -> dict:
         Plain values only, as JSON has them, without NaN.
     """
     code = describe_code()  # now, as a checkout may change in the hours of the attacks
+    with overall_bar(runner, dataset) as bar:
+        for name in runner.level_attacks:
+            runner.run_on_all(name)
+            bar.update()
+        checks = []
+        for check, verdict in run_checks(runner):
+            about = {"id": check.id, "group": check.group, "question": check.question}
+            checks.append({**about, **asdict(verdict)})
+            bar.update()
     stats = runner.run_level()
     _, wins = worst_case({"clean": runner.clean_scores, **stats})
-    checks = [
-        {
-            "id": check.id,
-            "group": check.group,
-            "question": check.question,
-            **asdict(verdict),
-        }
-        for check, verdict in run_checks(runner)
-    ]
     costs = runner.all_stats()
     worst = summarize(runner, runner.worst_scores())
     chance = 100 * chance_of_rank_1(runner.guides.positives, runner.guides.valid)
@@ -102,6 +105,18 @@ def make_card(runner: AttackRunner, level: str, dataset: str) -> dict:
             "seconds": round(sum(each.seconds for each in costs), 1),
         },
     }
+
+
+@contextmanager
+def overall_bar(runner: AttackRunner, dataset: str) -> Iterator[tqdm]:
+    """Show how many of the attacks and checks of a report are done, and the time they may take.
+
+    Log lines are written above the bar; the bars of single attacks come and go below it.
+    """
+    total = len(runner.level_attacks) + len(all_checks())
+    title = f"{dataset} {runner.task.name}: attacks and checks"
+    with logging_redirect_tqdm(), tqdm(total=total, desc=title, unit="step") as bar:
+        yield bar
 
 
 def describe_status(checks: list[dict], worst: Mapping, chance: float | None) -> dict:
