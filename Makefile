@@ -1,5 +1,5 @@
 # make demo: from nothing to a trained and evaluated model. make check: what to run while working.
-# make test: every check. make soak: a long trial of what may go wrong.
+# make test: every check. make docs: the pages, into site/. make soak: a long trial of what may go wrong.
 PYTHON ?= python3
 VENV   ?= .venv
 DATA   ?= datasets
@@ -9,7 +9,7 @@ OPTIONS ?=
 
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo check test lint soak setup
+.PHONY: demo check test lint docs soak setup
 
 demo: setup
 	$(VENV)/bin/python tools/make_synthetic.py --preset demo --out $(DATA)/HITSZ-VCM
@@ -28,6 +28,10 @@ lint: setup
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
+
+# Warnings are errors. The test of the pages builds them too.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 
 # Kills, damage, hostile inputs: about 20 minutes; figures go to soak.json.
 soak: setup

@@ -76,6 +76,8 @@ setup(
         "checks": ["foolbox>=3.3.4"],  # HopSkipJump in plugins/attacks
         "weights": ["gdown>=5"],  # fastreid fetches ImageNet weights of its own networks with it
         "onnx": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],  # tools/export_onnx.py
+        "metric-learning": ["pytorch-metric-learning>=2.8"],  # docs/extend/metric-learning.md
+        "docs": ["mkdocs>=1.6", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"],
         "test": [
             *("pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"),
             *("ruff", "import-linter>=2", "mypy>=1.16"),

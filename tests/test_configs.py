@@ -30,10 +30,12 @@ from tests.helpers.image_trees import write_llcm, write_regdb, write_sysu
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FILES = {str(path.relative_to(CONFIGS)): path for path in sorted(CONFIGS.rglob("*.yml"))}
 RUNS = {name: path for name, path in FILES.items() if not path.name.startswith("Base-")}
-README = (CONFIGS.parent / "README.md").read_text()
-# Lines "| set | `check` | `train` | rows |" of the README's table.
-README_ROWS = re.findall(
-    r"\| `(python tools/check_data[^`]*)` \| `([^`]*)` \| ([^|]*) \|$", README, re.M
+PAGES = CONFIGS.parent / "docs"
+# Lines "| set | `check` | `config` | rows |" of the table of published sets.
+TABLE_ROWS = re.findall(
+    r"^\| [^|`]+ \| `(\w+[^`]*)` \| `(\w+/[^`]*)` \| ([^|]*) \|$",
+    (PAGES / "data.md").read_text(),
+    re.M,
 )
 IMAGE_SETS = ("DukeMTMC", "VeRi", "MSMT17")
 
@@ -168,9 +170,10 @@ def test_every_config_trains_a_batch_and_will_print_the_results_that_it_expects(
 
 
 @pytest.mark.parametrize("name", ["VVI/bupt_campus.yml", "VVI/images/sysu_mm01.yml"])
-def test_sadstrm_trains_where_the_readme_says_so(name, root, tmp_path, monkeypatch):
+def test_sadstrm_trains_where_its_page_says_so(name, root, tmp_path, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", str(root))
-    (options,) = re.findall(r"`(MODEL.META_ARCHITECTURE SADSTRM [^`]*)`", README)
+    page = (PAGES / "sadstrm.md").read_text()
+    (options,) = re.findall(r"`(MODEL.META_ARCHITECTURE SADSTRM [^`]*)`", page)
     assert math.isfinite(train_one_batch(small(RUNS[name], tmp_path, *options.split())))
     whole = dict(flatten(setup_cfg(str(RUNS["VVI/sadstrm.yml"]))))
     added = dict(flatten(setup_cfg(str(RUNS["VVI/baseline.yml"]), options.split())))
@@ -218,28 +221,26 @@ def test_a_run_writes_to_a_folder_of_its_own_name(name):
     assert output == "logs/" + name.removesuffix(".yml")
 
 
-@pytest.mark.parametrize(("check", "train", "row"), README_ROWS)
-def test_the_commands_of_the_readmes_table_find_their_data_and_print_such_rows(
+@pytest.mark.parametrize(("check", "train", "row"), TABLE_ROWS)
+def test_the_words_of_the_table_of_sets_find_their_data_and_print_such_rows(
     check, train, row, root, monkeypatch
 ):
     monkeypatch.setenv("FASTREID_DATASETS", str(root))
-    tool, name, *options = shlex.split(check)[1:]
-    assert tool == "tools/check_data.py"
+    name, *options = shlex.split(check)
     build_dataset(name, cfg=setup_cfg("", options))
-    tool, flag, path, *options = shlex.split(train)[1:]
-    assert (tool, flag) == ("tools/train_net.py", "--config-file")
-    cfg = setup_cfg(str(CONFIGS.parent / path), options)
+    path, *options = shlex.split(train)
+    cfg = setup_cfg(path, options)
     assert cfg.DATASETS.NAMES == cfg.DATASETS.TESTS == (name,)
     assert row.split(", ") == list(build_dataset(name, cfg=cfg).directions())
 
 
-def test_the_readmes_table_has_every_reader_of_ours():
+def test_the_table_of_sets_has_every_reader_of_ours():
     readers = {name: DATASET.get(name) for name in known(DATASET)}
     # Those that read a layout; the others wrap another set.
     ours = {name for name in readers if readers[name].__module__.startswith("plugins.data.")}
     ours -= {"HeldOutPeople", "ThinnedDataset"}
     assert ours
-    assert ours <= {check.split()[2] for check, _, _ in README_ROWS}
+    assert ours <= {check.split()[0] for check, _, _ in TABLE_ROWS}
 
 
 @pytest.mark.parametrize("name", IMAGE_SETS)

@@ -3,7 +3,7 @@
 python tools/extract_frames.py datasets/videos.csv --out datasets/frames --every 5
 python tools/check_data.py ManifestDataset DATASETS.MANIFEST.FILE frames/manifest.csv
 
-The table has the columns of the manifest (see the README); a row's path is a video of one person,
+The table has the columns of the manifest (see docs/data.md); a row's path is a video of one person,
 its tracklet and frame are left empty. A video that is damaged or ends early is refused by its row;
 frames that are missing from a steady rate are warned of.
 """

@@ -50,7 +50,7 @@ def in_both(both, monkeypatch):
 
 @pytest.fixture(scope="module")
 def stock(both, tmp_path_factory) -> Path:
-    """Folder of fastreid's Baseline, trained on Market-1501 by the command of the README."""
+    """Folder of fastreid's Baseline, trained on Market-1501 by the command of docs/defenses.md."""
     output = tmp_path_factory.mktemp("stock")
     sets = {"DATASETS__NAMES": "['Market1501']", "DATASETS__TESTS": "['DukeMTMC','Market1501']"}
     done = subprocess.run(

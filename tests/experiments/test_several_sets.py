@@ -324,9 +324,9 @@ def test_the_same_people_at_another_site_are_the_same_queries(tmp_path):
     assert picture != elsewhere
 
 
-def test_the_readme_s_ablation_is_one(tmp_path):
-    readme = (ROOT / "README.md").read_text()
-    (block,) = re.findall(r"^```yaml\n(.*?)^```", readme, re.M | re.S)
+def test_the_ablation_of_the_page_is_one(tmp_path):
+    page = (ROOT / "docs/experiments.md").read_text()
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S)
     file = tmp_path / "ablation.yml"
     file.write_text(block.replace("config: ", f"config: {ROOT}/"))
     ablation = read_ablation(file)

@@ -1,0 +1,156 @@
+"""Every block of README.md and docs/ is run, in order, in a folder like a fresh checkout.
+
+The blocks of docs/extend/ run in a folder that was empty. Runs are cut short by more config keys at
+the end of a command. ``make test`` is what runs this file, so it is only looked up.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+from fastreid.modeling.backbones.resnet import Bottleneck, ResNet
+
+from plugins.synthetic import SyntheticSettings, render_hitsz_vcm
+from tests.helpers.pages import ROOT, Block, blocks, pages, run
+from tools.commands import COMMANDS
+
+EXTEND = "docs/extend/"
+BLOCKS = [block for page in pages() for block in blocks(page)]
+SHORT = {
+    "MODEL.DEVICE": "cpu",
+    "MODEL.TEMPORAL.STIG.STRIPES": "2",
+    "SOLVER.MAX_EPOCH": "1",
+    "SOLVER.IMS_PER_BATCH": "8",
+    "SOLVER.WARMUP_EPOCHS": "0",
+    "INPUT.SIZE_TRAIN": "[32,16]",
+    "INPUT.SIZE_TEST": "[32,16]",
+    "INPUT.CLIP.LENGTH": "1",
+    "DATALOADER.NUM_WORKERS": "0",
+    "TEST.EXPECTED_RESULTS": "[]",
+}
+SMALL = ["--train-ids", "6", "--test-ids", "4", "--height", "32", "--width", "16"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def steps(extend: bool) -> list[pytest.param]:
+    """Lines of bash blocks and whole Python blocks, in order."""
+    found = []
+    for block in BLOCKS:
+        if block.kind in ("bash", "python") and block.page.startswith(EXTEND) == extend:
+            texts = block.text.splitlines() if block.kind == "bash" else [block.text]
+            name = block.page.removeprefix("docs/").removesuffix(".md")
+            found += [
+                pytest.param(block, text, id=f"{name}: {text[:60].strip()}") for text in texts
+            ]
+    return found
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository's files in a folder of their own, with small data and weights in it."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for path in ROOT.iterdir():
+        if path.name not in (".git", "datasets", "logs"):
+            (folder / path.name).symlink_to(path)
+    settings = SyntheticSettings(train_ids=6, test_ids=4, height=32, width=16)
+    render_hitsz_vcm(folder / "licensed/HITSZ-VCM", settings)
+    resnet = ResNet(1, "BN", False, False, False, Bottleneck, [3, 4, 6, 3], [0, 2, 3, 0])
+    torch.save(resnet.state_dict(), folder / "resnet50-19c8e357.pth")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("empty")
+
+
+def flat(options: dict[str, str]) -> str:
+    return " ".join(f"{key} {value}" for key, value in options.items())
+
+
+def shortened(words: list[str]) -> list[str]:
+    """The words of a command of the package, with what makes it end soon."""
+    name = words[1]
+    assert name in COMMANDS or name.startswith("--"), f"no command {name}"
+    if name == "make-synthetic" and ("--layout" in words or "quick" in words):
+        words += SMALL
+    if name == "train" and not {"logs/run/config.yaml", "--explain", "--help"} & set(words):
+        # Its own number of epochs must go with the config's warm-up.
+        left = ["SOLVER.WARMUP_EPOCHS"] if "SOLVER.MAX_EPOCH" in words else []
+        words += flat({key: SHORT[key] for key in SHORT if key not in [*words, *left]}).split()
+    return [str(ROOT / "tools/__main__.py"), *words[1:]]
+
+
+def call(text: str, folder: Path) -> tuple[int, str]:
+    """Run a line of a bash block; return exit status and output."""
+    words = shlex.split(text)
+    if words[0] == "fastreid-plugins":
+        environment = dict(ENVIRONMENT)
+        if "VVI/sadstrm.yml" in words:
+            environment["FASTREID_DATASETS"] = "licensed"
+        return run(shortened(words), folder, environment)
+    if words == ["make", "test"]:
+        words.append("--dry-run")
+    elif words == ["make", "demo"]:
+        words += [f"VENV={sys.prefix}", f"OPTIONS={flat(SHORT)}"]
+    else:
+        # Everything is installed; another one would remove this very package for a moment.
+        assert words[:2] == ["pip", "install"]
+        own = "." in words
+        extra = ["--dry-run", "--no-build-isolation", "--no-deps"] if own else []
+        words = [sys.executable, "-m", *words, *dict.fromkeys(extra)]
+    done = subprocess.run(words, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def python(block: Block, folder: Path) -> tuple[int, str]:
+    """Run a Python block, or write the file that it is."""
+    file = folder / (block.file or "block.py")
+    file.write_text(block.text)
+    return (0, "") if block.file else run([str(file)], folder, dict(ENVIRONMENT))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("block", "text"), steps(extend=False))
+def test_step_of_a_page_works(checkout, block, text):
+    status, told = python(block, checkout) if block.kind == "python" else call(text, checkout)
+    assert status == 0, told
+    if block.kind == "python" and "print(" in text:  # a similarity or a score
+        assert -1 <= float(told.splitlines()[-1]) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("block", "text"), steps(extend=True))
+def test_step_of_a_page_about_own_parts_works_in_an_empty_folder(empty, block, text):
+    if "metric_learning" in text and "pytorch-metric-learning" not in installed():
+        pytest.skip("needs the extra metric-learning")
+    status, told = python(block, empty) if block.kind == "python" else call(text, empty)
+    assert status == 0, told
+
+
+def installed() -> set[str]:
+    return {found.name for found in metadata.distributions()}
+
+
+def test_a_part_of_ones_own_takes_less_than_40_lines():
+    files = [block for block in BLOCKS if block.page.startswith(EXTEND) and block.file]
+    assert len(files) == len(pages_of_parts())
+    for block in files:
+        lines = [line for line in block.text.splitlines() if line.strip()]
+        assert len(lines) < 40, block.page
+    (adapter,) = (block for block in files if block.page.endswith("metric-learning.md"))
+    assert len([line for line in adapter.text.splitlines() if line.strip()]) <= 20
+
+
+def pages_of_parts() -> list[str]:
+    return [page for page in pages() if page.startswith(EXTEND) and "index" not in page]
+
+
+def test_no_block_stands_twice():
+    texts = [block.text for block in BLOCKS if block.kind in ("bash", "python")]
+    assert len(texts) == len(set(texts))
