@@ -81,6 +81,9 @@ class Attack:
     joint: ClassVar[bool] = False
     success_first: bool = True
     images_only: bool = False
+    threat: ThreatModel
+    recipe: Recipe
+    seed: int
     passes: int = 0
 
     @staticmethod
