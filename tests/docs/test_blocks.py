@@ -42,7 +42,8 @@ def steps(extend: bool) -> list[pytest.param]:
     found = []
     for block in BLOCKS:
         if block.kind in ("bash", "python") and block.page.startswith(EXTEND) == extend:
-            texts = block.text.splitlines() if block.kind == "bash" else [block.text]
+            lines = block.text.replace("\\\n", " ").splitlines()
+            texts = lines if block.kind == "bash" else [block.text]
             name = block.page.removeprefix("docs/").removesuffix(".md")
             found += [
                 pytest.param(block, text, id=f"{name}: {text[:60].strip()}") for text in texts
