@@ -10,6 +10,7 @@ import pytest
 from plugins.config import SPECS
 from tests.docs.names import ROOT, page, resolve, section, table_rows
 from tests.helpers.defense_toys import run, step_of
+from tests.helpers.pages import blocks
 
 PAGE = page("architecture.md")
 BATCH, REPORT = "Follow an adversarial batch", "Follow a robustness report"
@@ -104,3 +105,16 @@ def test_every_room_is_on_a_floor():
     packages = {path.parent.name for path in (ROOT / "plugins").glob("*/__init__.py")}
     drawn = re.findall(r'class="room"[^>]*>(\w+)<', page("architecture.svg"))
     assert sorted(drawn) == sorted(modules | packages)
+
+
+def test_the_tree_of_the_page_names_what_is_there_and_every_room():
+    (tree,) = [block.text for block in blocks("docs/architecture.md") if block.kind == "text"]
+    folder, named = ROOT, set()
+    for line in tree.splitlines():
+        name = line.split()[0]
+        folder = ROOT / name if not line.startswith(" ") else folder
+        path = folder if not line.startswith(" ") else folder / name
+        assert path.exists(), path
+        named.add(path)
+    packages = {path.parent for path in (ROOT / "plugins").glob("*/__init__.py")}
+    assert packages <= named
