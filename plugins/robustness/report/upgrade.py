@@ -34,6 +34,8 @@ KEYS = {
     "queries of the set": "queries_of_set",
     "attacked side": "attacked_side",
     "bill": "cost",
+    "stop_when_solved": "early_stop",
+    "drop_solved": "skip_successful",
 }
 LEVEL = {
     "probes": "subset",

@@ -111,6 +111,8 @@ def test_a_card_of_the_first_format_loads_in_todays_terms():
     assert [check["id"] for check in card["checks"]] == [check.id for check in all_checks()]
     assert card["worst"]["Rank-1"]["value"] == old["worst"]["Rank-1"]["value"]
     assert card["cost"] == old["bill"] and card["level"]["subset"] == old["level"]["probes"]
+    recipes = [attack["recipe"] for attack in card["attacks"].values()]
+    assert all({"early_stop", "skip_successful"} <= recipe.keys() for recipe in recipes)
     used = next(check for check in card["checks"] if check["id"] == "budget_used")
     assert (
         used["explanation"]
