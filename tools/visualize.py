@@ -5,6 +5,9 @@ python tools/visualize.py logs/run ranked --pick worst --direction V2I --out wor
 
 The ending of --out decides the format: .png, .pdf or .svg. KIND is one of
   ranked     queries with the clips that the model finds, right, wrong and junk
+  distances  histograms of distances of one person and of two, within and across modalities
+  tsne       features in two dimensions, by person and modality
+  cameras    Rank-1 and mAP of each camera's queries in the gallery of each camera
 """
 
 import argparse
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from plugins.inference import Embedder
     from plugins.visualization import Picture
 
-KINDS = ("ranked",)
+KINDS = ("ranked", "distances", "tsne", "cameras")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -56,6 +59,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--queries", type=int, default=5, help="number of queries")
     parser.add_argument("--top", type=int, default=6, help="clips of each ranked list")
     parser.add_argument("--frames", type=int, default=3, help="frames shown of each clip")
+    parser.add_argument("--people", type=int, default=8, help="people of t-SNE")
     parser.add_argument("--seed", type=int, default=0, help="seed of what is drawn at random")
     return parse(parser)
 
@@ -73,7 +77,7 @@ def main(args: argparse.Namespace) -> None:
             f"KIND {args.kind!r}: expected {join_choices(KINDS)}; "
             f"nearest: {closest_names(args.kind, KINDS)[0]}"
         )
-    for name in ("queries", "top", "frames"):
+    for name in ("queries", "top", "frames", "people"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} {getattr(args, name)}: expected 1 or more")
     require_picture("--out", args.out)
@@ -91,11 +95,11 @@ def main(args: argparse.Namespace) -> None:
 
 def draw(args: argparse.Namespace, embedder: "Embedder") -> "Picture":
     """Draw a picture of one kind."""
-    from plugins.visualization import evaluate_set, picture_of_ranked
+    from plugins import visualization as pictures
 
-    def ranked() -> "Picture":
-        data = evaluate_set(embedder, args.dataset, args.features)
-        return picture_of_ranked(
+    data = pictures.evaluate_set(embedder, args.dataset, args.features)
+    kinds: dict[str, Callable[[], Picture]] = {
+        "ranked": lambda: pictures.picture_of_ranked(
             data,
             args.direction,
             picks=args.pick or ["spread"],
@@ -103,9 +107,11 @@ def draw(args: argparse.Namespace, embedder: "Embedder") -> "Picture":
             top=args.top,
             frames=args.frames,
             seed=args.seed,
-        )
-
-    kinds: dict[str, Callable[[], Picture]] = {"ranked": ranked}
+        ),
+        "distances": lambda: pictures.picture_of_distances(data),
+        "tsne": lambda: pictures.picture_of_tsne(data, args.people, args.seed),
+        "cameras": lambda: pictures.picture_of_cameras(data, args.direction),
+    }
     return kinds[args.kind]()
 
 
