@@ -75,6 +75,7 @@ setup(
         "diffusion": ["diffusers>=0.42"],  # tools/balance_data.py
         "checks": ["foolbox>=3.3.4"],  # HopSkipJump in plugins/attacks
         "weights": ["gdown>=5"],  # fastreid fetches ImageNet weights of its own networks with it
+        "gradcam": ["captum>=0.7"],  # tools/visualize.py gradcam
         "onnx": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],  # tools/export_onnx.py
         "test": [
             *("pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"),

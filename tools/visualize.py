@@ -2,19 +2,22 @@ r"""Draw pictures of what a trained model does, from the folder of its run.
 
 python tools/visualize.py logs/run ranked --out ranked.png
 python tools/visualize.py logs/run ranked --pick worst --direction V2I --out worst.pdf
+python tools/visualize.py logs/run page --out page.html
 
 The ending of --out decides the format: .png, .pdf or .svg. KIND is one of
   ranked     queries with the clips that the model finds, right, wrong and junk
   distances  histograms of distances of one person and of two, within and across modalities
   tsne       features in two dimensions, by person and modality
   cameras    Rank-1 and mAP of each camera's queries in the gallery of each camera
+  weights    weights of STIG or TemporalAttention over frames and cells of clips
+  gradcam    Grad-CAM over the frames of clips; needs captum
+  attack     an adversarial perturbation, and the self-attack of the training, as heat maps
+  page       all of these on one page of HTML, which works offline
 """
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 if not __package__:  # run as a file: the folder above comes first, before a foreign `plugins`
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -22,11 +25,8 @@ if not __package__:  # run as a file: the folder above comes first, before a for
 
 from .head import add_config, command, new_parser, parse
 
-if TYPE_CHECKING:
-    from plugins.inference import Embedder
-    from plugins.visualization import Picture
-
-KINDS = ("ranked", "distances", "tsne", "cameras")
+PAGE = "page"
+KINDS = ("ranked", "distances", "tsne", "cameras", "weights", "gradcam", "attack", PAGE)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -53,13 +53,21 @@ def parse_arguments() -> argparse.Namespace:
         "--pick",
         action="append",
         metavar="WHICH",
-        help="queries to show: spread (default), best, worst or random; or the name, first file "
-        "or folder of one; may be repeated",
+        help="queries to show: spread, best, worst or random; or the name, first file or folder "
+        "of one; may be repeated; default: spread if ranked, else a person in each modality",
     )
-    parser.add_argument("--queries", type=int, default=5, help="number of queries")
+    parser.add_argument(
+        "--queries", type=int, help="number of queries; default: 5 ranked, 2 of other kinds"
+    )
     parser.add_argument("--top", type=int, default=6, help="clips of each ranked list")
     parser.add_argument("--frames", type=int, default=3, help="frames shown of each clip")
     parser.add_argument("--people", type=int, default=8, help="people of t-SNE")
+    parser.add_argument(
+        "--attack",
+        default="FNA",
+        metavar="NAME",
+        help="attack of kind attack, within the run's ATTACK section (default: FNA)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of what is drawn at random")
     return parse(parser)
 
@@ -69,18 +77,16 @@ def main(args: argparse.Namespace) -> None:
     """Check, load the model, draw, save."""
     from plugins.errors import InputError
     from plugins.inference import Embedder
-    from plugins.utils.names import closest_names, join_choices
-    from plugins.visualization import require_picture, save_picture
+    from plugins.utils.io import write_text
+    from plugins.visualization import evaluate_set, make_page, save_picture
+    from plugins.visualization.kinds import Options, kind_named
+    from plugins.visualization.picture import ENDINGS, require_file_ending
 
-    if args.kind not in KINDS:
-        raise InputError(
-            f"KIND {args.kind!r}: expected {join_choices(KINDS)}; "
-            f"nearest: {closest_names(args.kind, KINDS)[0]}"
-        )
+    kind = kind_named(args.kind, (PAGE,))
     for name in ("queries", "top", "frames", "people"):
-        if getattr(args, name) < 1:
+        if getattr(args, name) is not None and getattr(args, name) < 1:
             raise InputError(f"--{name} {getattr(args, name)}: expected 1 or more")
-    require_picture("--out", args.out)
+    require_file_ending("--out", args.out, ENDINGS if kind else (".html",))
     embedder = Embedder(
         args.run,
         config=args.config_file,
@@ -88,31 +94,28 @@ def main(args: argparse.Namespace) -> None:
         opts=args.opts,
         plugins=args.plugins,
     )
-    picture = draw(args, embedder)
-    save_picture(args.out, picture)
-    print(f"{args.out}: {picture.title}")
-
-
-def draw(args: argparse.Namespace, embedder: "Embedder") -> "Picture":
-    """Draw a picture of one kind."""
-    from plugins import visualization as pictures
-
-    data = pictures.evaluate_set(embedder, args.dataset, args.features)
-    kinds: dict[str, Callable[[], Picture]] = {
-        "ranked": lambda: pictures.picture_of_ranked(
-            data,
-            args.direction,
-            picks=args.pick or ["spread"],
-            count=args.queries,
-            top=args.top,
-            frames=args.frames,
-            seed=args.seed,
-        ),
-        "distances": lambda: pictures.picture_of_distances(data),
-        "tsne": lambda: pictures.picture_of_tsne(data, args.people, args.seed),
-        "cameras": lambda: pictures.picture_of_cameras(data, args.direction),
-    }
-    return kinds[args.kind]()
+    options = Options(
+        direction=args.direction,
+        picks=tuple(args.pick or ()),
+        queries=args.queries or 0,
+        top=args.top,
+        frames=args.frames,
+        people=args.people,
+        attack=args.attack,
+        seed=args.seed,
+    )
+    if kind:
+        kind.check(embedder, options)
+    data = evaluate_set(embedder, args.dataset, args.features)
+    if kind:
+        picture = kind.draw(embedder, data, options)
+        save_picture(args.out, picture)
+        print(f"{args.out}: {picture.title}")
+    else:
+        text = make_page(embedder, data, options, str(args.run))
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(args.out, text)
+        print(f"{args.out}: all pictures of {data.name}")
 
 
 if __name__ == "__main__":

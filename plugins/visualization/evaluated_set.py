@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ class EvaluatedSet:
         pids: (N,) int64 labels of persons, as the reader numbers them.
         camids: (N,) int64 labels of cameras, likewise.
         directions: who searches whom, by the name of the direction.
+        source: the reader, with its lists ``query``, ``gallery`` and ``train``.
     """
 
     name: str
@@ -41,6 +43,7 @@ class EvaluatedSet:
     pids: Tensor
     camids: Tensor
     directions: Mapping[str, Direction]
+    source: Any = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -128,4 +131,5 @@ def evaluate_set(embedder: Embedder, name: str = "", features: str | Path = "") 
         torch.tensor([item.pid for item in labels], dtype=torch.int64),
         torch.tensor([item.camid for item in labels], dtype=torch.int64),
         data.directions(),
+        data,
     )
