@@ -90,7 +90,7 @@ def picture_of_cameras(data: EvaluatedSet, name: str = "") -> Picture:
     caption = (
         f"{number} queries. In each cell the queries of one camera search the gallery clips of "
         "one camera alone; n queries have a match there. A cell without any is empty. Galleries of "
-        "one camera are smaller than the whole, so these scores are higher than those of the test."
+        "one camera are smaller than the whole, so these are not the scores of the test."
     )
     title = f"Confusion between cameras: {data.name} {name}"
     return Picture(title, caption, draw_table(table))

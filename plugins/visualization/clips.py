@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -60,12 +61,11 @@ def choose_clips(
 
 
 def draw_pair(data: EvaluatedSet, seed: int) -> list[int]:
-    """Draw a person, if possible one of both modalities, and a clip of each modality."""
+    """Draw a person, if possible one of both modalities, and a query of each modality."""
     rows: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for row, (person, kind) in enumerate(
-        zip(data.features.person.tolist(), data.modalities.tolist(), strict=True)
-    ):
-        rows[person][kind].append(row)
+    queries = [direction.trials[0].query for direction in data.directions.values()]
+    for row in np.unique(np.concatenate(queries)).tolist():
+        rows[str(data.features.person[row])][str(data.modalities[row])].append(row)
     most = max(len(kinds) for kinds in rows.values())
     people = [name for name in sorted(rows, key=natural_order) if len(rows[name]) == most]
     generator = item_generator(seed)
@@ -146,7 +146,7 @@ def frames_of(batch: dict) -> Tensor:
 
 def first_match(data: EvaluatedSet, row: int, direction: Direction, feature: Tensor) -> int:
     """Return the rank, from 1, of the first match of an item with this feature (D,); 0 for none."""
-    query = data.side(torch.tensor([row]).numpy()).with_features(feature[None])
+    query = data.side(np.array([row])).with_features(feature[None])
     gallery: Side = data.side(direction.trials[0].gallery)
     try:
         scores = evaluate_ranking(

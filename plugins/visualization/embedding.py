@@ -118,6 +118,7 @@ def draw_map(points: np.ndarray, people: np.ndarray, modalities: np.ndarray) -> 
         Line2D([], [], linestyle="", marker=marker, color=INK, label=modality,
                markerfacecolor=INK if modality == "visible" else "white")
         for modality, marker in MARKERS.items()
+        if modality in modalities
     ]  # fmt: skip
     axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2)
     axes.set_xticks([])

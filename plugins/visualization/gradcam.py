@@ -26,7 +26,7 @@ from plugins.visualization.clips import (
     read_clips,
 )
 from plugins.visualization.evaluated_set import EvaluatedSet
-from plugins.visualization.picture import Picture
+from plugins.visualization.picture import Picture, counted
 from plugins.visualization.ranked import JUNK, RIGHT, list_with_junk
 from plugins.visualization.strips import HEAT, Block, Line, draw_blocks, gray, pixels
 
@@ -160,8 +160,9 @@ def picture_of_gradcam(
             )
         )
     size = " x ".join(map(str, shares.shape[-2:]))
+    queries = counted(len(rows), "query", "queries")
     caption = (
-        f"{len(rows)} queries of {data.name}. Bright cells of the last maps ({size}) make the "
+        f"{queries} of {data.name}. Bright cells of the last maps ({size}) make the "
         "query's feature more like that of the clip which the model finds first; the brightest "
         "cell of a clip is 1. Dark cells do not, or make it less alike."
     )

@@ -128,7 +128,7 @@ def picture_of_distances(data: EvaluatedSet, bins: int = BINS) -> Picture:
 def draw_histograms(found: PairCounts, metric: str) -> Figure:
     """Draw a panel for each pair of modalities that has pairs."""
     panels = [each for each in PANELS if any(found.number((each, who)) for who in (SAME, OTHER))]
-    figure = Figure(figsize=(7.5, 0.6 + 1.75 * len(panels)), layout="constrained")
+    figure = Figure(figsize=(7.2, 0.6 + 1.75 * len(panels)), layout="constrained")
     all_axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axes, panel in zip(all_axes, panels, strict=True):
         for who, color, look in LOOKS:
@@ -140,6 +140,6 @@ def draw_histograms(found: PairCounts, metric: str) -> Figure:
                 axes.axvline(found.means[panel, who], color=color, linestyle="--", linewidth=1.2)
         axes.set_title(panel, loc="left", fontweight="bold")
         axes.set_ylabel("pairs, %")
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        axes.legend(loc="lower right", bbox_to_anchor=(1.01, 0.98), ncols=2)
     all_axes[-1].set_xlabel(f"{metric} distance" + (", squared" if metric == "euclidean" else ""))
     return figure

@@ -27,7 +27,7 @@ from plugins.visualization.clips import (
     read_training_clips,
 )
 from plugins.visualization.evaluated_set import EvaluatedSet
-from plugins.visualization.picture import Picture
+from plugins.visualization.picture import Picture, counted
 from plugins.visualization.strips import HEAT, Block, Line, draw_blocks, pixels, signed_line
 
 ATTACK = "FNA"
@@ -183,8 +183,9 @@ def picture_of_attack(
         attacked_block(data, attack_clip(embedder, data, row, chosen), chosen) for row in rows
     ]
     eps, norm = chosen.threat.eps, {"linf": "L-inf", "l2": "L2"}[chosen.threat.norm]
+    queries = counted(len(rows), "query", "queries")
     caption = (
-        f"{len(rows)} queries of {data.name}, attacked by {attack} within {norm} {eps:g} gray "
+        f"{queries} of {data.name}, attacked by {attack} within {norm} {eps:g} gray "
         "levels of 255. The change of a pixel is the mean of its three channels; orange is "
         "brighter, purple darker, white unchanged. "
     )

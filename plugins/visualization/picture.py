@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -17,6 +17,7 @@ from plugins.utils.pictures import FAINT, INK
 
 ENDINGS = (".png", ".pdf", ".svg")
 DPI = 144
+LARGEST = 60_000  # pixels of a side of a PNG, with room for words; matplotlib refuses 2^16
 
 # Points.
 TEXT, SMALL, TITLE = 9.0, 8.0, 12.0
@@ -24,8 +25,12 @@ TEXT, SMALL, TITLE = 9.0, 8.0, 12.0
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 VISIBLE_COLOR, INFRARED_COLOR = BLUE, ORANGE
 GRID = "#d9dee4"
-# A name may hold a dollar sign, which would start a formula. Equal figures give equal files.
+# Settings of the machine, not of a drawing.
+MACHINE = ("backend", "interactive", "toolbar", "timezone", "tk.", "webagg.", "docstring", "date.")
+# All others are matplotlib's own, whatever a user's file or another package has set. A name may
+# hold a dollar sign, which would start a formula. Equal figures give equal files.
 STYLE: dict[Any, Any] = {
+    **{key: value for key, value in rcParamsDefault.items() if not key.startswith(MACHINE)},
     **{"font.size": TEXT, "axes.titlesize": TEXT, "axes.labelsize": TEXT},
     **{"xtick.labelsize": SMALL, "ytick.labelsize": SMALL, "legend.fontsize": SMALL},
     **{"text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK},
@@ -105,8 +110,17 @@ def render(picture: Picture, kind: str, *, words: bool = True) -> bytes:
         picture: the picture.
         kind: "png", "pdf" or "svg".
         words: whether to write title and caption, which a page shows as text.
+
+    Raises:
+        InputError: a PNG would be larger than its writer can make it.
     """
     figure, file = picture.figure, io.BytesIO()
+    if kind == "png" and max(figure.get_size_inches()) * DPI > LARGEST:
+        width, height = (round(float(side) * DPI) for side in figure.get_size_inches())
+        raise InputError(
+            f"picture: {width} x {height} pixels; expected at most {LARGEST}: show fewer queries, "
+            "or write .pdf or .svg"
+        )
     metadata = PLAIN_METADATA[kind] | {"Title": picture.title}
     with rc_context(STYLE):
         texts = add_words(picture) if words else []
@@ -130,6 +144,15 @@ def add_words(picture: Picture) -> list[Any]:
         figure.text(0, 1 + 0.12 / height, title, va="bottom", fontsize=TITLE, fontweight="bold"),
         figure.text(0, -0.2 / height, caption, va="top", color=FAINT, linespacing=1.4),
     ]
+
+
+def counted(number: int, one: str, several: str = "") -> str:
+    """Write a number with its noun.
+
+    >>> counted(1, "clip"), counted(2, "query", "queries")
+    ('1 clip', '2 queries')
+    """
+    return f"{number} {one if number == 1 else several or one + 's'}"
 
 
 def without_ticks(axes: Axes) -> None:

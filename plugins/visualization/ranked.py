@@ -21,7 +21,15 @@ from plugins.protocol import Direction, junk_rule
 from plugins.utils.pictures import FAINT, INK, choose_queries, clip_strip
 from plugins.utils.random import item_generator
 from plugins.visualization.evaluated_set import EvaluatedSet
-from plugins.visualization.picture import BLUE, ORANGE, SMALL, Picture, styled, without_ticks
+from plugins.visualization.picture import (
+    BLUE,
+    ORANGE,
+    SMALL,
+    Picture,
+    counted,
+    styled,
+    without_ticks,
+)
 
 PICKS = {
     "spread": "evenly spaced by average precision (AP), from the worst to the best of all",
@@ -255,7 +263,7 @@ def picture_of_ranked(
     query_rows, gallery_rows = direction.trials[0]
     caption = (
         f"{len(ranked)} of {len(query_rows)} queries, {how}, each with the nearest of "
-        f"{len(gallery_rows)} gallery clips; {frames} frames of each clip. "
+        f"{len(gallery_rows)} gallery clips; {counted(frames, 'frame')} of each. "
         f"The number below a clip is its {data.metric} distance from the query. "
         + ("Junk is not ranked: the protocol does not let the query see it. " * has_junk(ranked))
         + (f"First of {trials} drawn galleries. " * (trials > 1))

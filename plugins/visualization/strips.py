@@ -21,7 +21,8 @@ WIDTH = 0.84  # of a frame
 GAP, LINE = 0.06, 0.16
 LABEL, BAR, UNIT = 0.95, 0.12, 0.72  # words on the left; color bar; its numbers
 BLOCK_GAP = 0.3
-MOST_BESIDE = 4  # frames of clips that stand beside each other
+LETTER = 0.65 * TEXT / 72  # mean width of a letter of a heading
+WIDEST = 11.0  # of two blocks beside each other
 HEAT, SIGNED = "cividis", "PuOr_r"  # the same to all eyes; 0 is white
 
 
@@ -79,12 +80,13 @@ def signed_line(label: str, maps: Sequence[np.ndarray], reach: float, unit: str)
 
 @styled
 def draw_blocks(blocks: Sequence[Block]) -> Figure:
-    """Draw blocks, two beside each other unless clips are long, each row with its scale."""
+    """Draw blocks, two beside each other where there is room, each row with its scale."""
     frames = max(len(line.images) for block in blocks for line in block.lines)
     first = blocks[0].lines[0].images[0]
     tall = WIDTH * first.shape[0] / first.shape[1]
-    wide = LABEL + frames * (WIDTH + GAP) + BAR + UNIT
-    columns = min(len(blocks), 2 if frames <= MOST_BESIDE else 1)
+    headings = [line for block in blocks for line in block.heading.split("\n")]
+    wide = max(LABEL + frames * (WIDTH + GAP) + BAR + UNIT, max(map(len, headings)) * LETTER)
+    columns = min(len(blocks), 2 if 2 * wide <= WIDEST else 1)
     rows = [blocks[start : start + columns] for start in range(0, len(blocks), columns)]
     heights = [max(height_of(block, tall) for block in row) for row in rows]
     size = (

@@ -16,7 +16,7 @@ from plugins.modeling.temporal import STIG, TemporalAttention
 from plugins.modeling.temporal.cells import cell_means
 from plugins.visualization.clips import choose_clips, frames_of, network_of, read_clips
 from plugins.visualization.evaluated_set import EvaluatedSet
-from plugins.visualization.picture import Picture
+from plugins.visualization.picture import Picture, counted
 from plugins.visualization.strips import HEAT, SIGNED, Block, Line, draw_blocks, gray, pixels
 
 GATES_HEIGHT, WEIGHTS_HEIGHT = 1.3, 0.4  # inches
@@ -134,7 +134,8 @@ def picture_of_weights(
         block_of(data, row, frames, each, max(high, 1e-6), max(reach, 1e-3))
         for row, frames, each in zip(rows, frames_of(batch), found, strict=True)
     ]
-    caption = f"{len(rows)} clips of {data.name}, {batch['images'].shape[1]} frames of each. "
+    number = counted(batch["images"].shape[1], "frame")
+    caption = f"{counted(len(rows), 'clip')} of {data.name}, {number} of each. "
     if isinstance(part, STIG):
         caption += (
             f"Influence of a cell: how much the gates change (root mean square over frames and "

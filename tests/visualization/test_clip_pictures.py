@@ -257,8 +257,6 @@ def test_a_stock_network_has_grad_cam_and_attacks_and_no_weights(tmp_path, marke
     data = evaluate_set(embedder)
     with pytest.raises(InputError, match="the temporal part of Baseline is none"):
         KINDS["weights"].check(embedder, Options())
-    row = int(data.directions["Q2G"].trials[0].query[0])
-    picks = [str(data.features.name[row])]
-    assert "1 queries" in picture_of_gradcam(embedder, data, picks=picks).caption
-    picture = picture_of_attack(embedder, data, picks=picks)
+    assert picture_of_gradcam(embedder, data).caption.startswith("1 query of Market1501. ")
+    picture = picture_of_attack(embedder, data)
     assert picture.caption.endswith("The run's training has no self-attack.")

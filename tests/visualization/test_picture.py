@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -47,6 +48,19 @@ def test_words_stand_outside_the_figure_and_are_left_out_for_a_page(tmp_path):
 def test_nothing_of_a_name_is_a_formula():
     picture = drawing(title="person $x$ of 100 $", caption="_{ $\\broken$")
     assert render(picture, "svg").count(b"<text") == 0  # outlines: no font is needed to show it
+
+
+def test_a_png_that_nobody_can_write_is_refused():
+    picture = Picture("Long", "", Figure(figsize=(1, 500)))
+    with pytest.raises(InputError, match="picture: 144 x 72000 pixels; expected at most 60000"):
+        render(picture, "png")
+    assert render(picture, "svg").startswith(b"<?xml")
+
+
+def test_settings_of_others_change_nothing():
+    expected = render(drawing(), "svg")
+    with rc_context({"font.family": "serif", "axes.grid": True, "savefig.transparent": True}):
+        assert render(drawing(), "svg") == expected
 
 
 @pytest.mark.parametrize(
