@@ -79,8 +79,10 @@ def main(args: argparse.Namespace) -> None:
     from plugins.inference import Embedder
     from plugins.utils.io import write_text
     from plugins.visualization import evaluate_set, make_page, save_picture
+    from plugins.visualization.kinds import KINDS as KINDS_OF_RUN
     from plugins.visualization.kinds import Options, kind_named
     from plugins.visualization.picture import ENDINGS, require_file_ending
+    from plugins.visualization.ranked import PICKS
 
     kind = kind_named(args.kind, (PAGE,))
     for name in ("queries", "top", "frames", "people"):
@@ -104,9 +106,15 @@ def main(args: argparse.Namespace) -> None:
         attack=args.attack,
         seed=args.seed,
     )
-    if kind:
-        kind.check(embedder, options)
-    data = evaluate_set(embedder, args.dataset, args.features)
+    # A page leaves out what a run cannot have drawn, but no mistake of the command line.
+    (kind or KINDS_OF_RUN["attack"]).check(embedder, options)
+    data = evaluate_set(
+        embedder,
+        args.dataset,
+        args.features,
+        direction=args.direction,
+        items=[pick for pick in options.picks if pick not in PICKS],
+    )
     if kind:
         picture = kind.draw(embedder, data, options)
         save_picture(args.out, picture)

@@ -9,7 +9,8 @@ from plugins.visualization.kinds import KINDS, Options
 from plugins.visualization.page import make_page
 from plugins.visualization.perturbations import picture_of_attack, self_attack_delta
 from plugins.visualization.picture import Picture, require_picture, save_picture
-from plugins.visualization.ranked import picture_of_ranked, rank_queries
+from plugins.visualization.ranked import rank_queries
+from plugins.visualization.ranked_picture import picture_of_ranked
 from plugins.visualization.weights import ClipWeights, clip_weights, picture_of_weights
 
 __all__ = [

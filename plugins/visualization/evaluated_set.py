@@ -4,7 +4,7 @@ Legend: N items of query + gallery, D feature length.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,15 +69,7 @@ class EvaluatedSet:
         Raises:
             InputError: the set has no such direction, or it has no queries or no gallery.
         """
-        found = self.directions.get(name or next(iter(self.directions)))
-        if found is None:
-            raise InputError(
-                f"direction {name!r}; expected {join_choices([*self.directions])}, which "
-                f"{self.name} has"
-            )
-        if not (len(found.trials[0].query) and len(found.trials[0].gallery)):
-            raise InputError(f"direction {name}: {self.name} has no queries or no gallery for it")
-        return found
+        return find_direction(self.name, self.directions, name)
 
     def row_of(self, name: str) -> int:
         """Return the row of the item that a user names: its name, its first file or its folder.
@@ -85,51 +77,91 @@ class EvaluatedSet:
         Raises:
             InputError: no item has that name, or several have.
         """
-        wanted = name.rstrip("/")
-        columns = [self.features.name, self.features.path]
-        columns += [np.array([os.path.dirname(each) for each in column]) for column in columns]
-        for column in columns:
-            rows = np.flatnonzero(column == wanted)
-            if len(rows) == 1:
-                return int(rows[0])
-            if len(rows) > 1:
-                raise InputError(
-                    f"{name}: {len(rows)} items of {self.name} are there, such as "
-                    f"{self.features.name[rows[1]]}; expected the name of one"
-                )
-        close = closest_names(name, self.features.name.tolist())[:3]
-        raise InputError(f"{name}: no item of {self.name}; nearest: {', '.join(close)}")
+        return find_row(self.name, self.features.name, self.features.path, name)
 
 
-def evaluate_set(embedder: Embedder, name: str = "", features: str | Path = "") -> EvaluatedSet:
+def find_row(data: str, names: np.ndarray, paths: np.ndarray, name: str) -> int:
+    """Return the row of the item that a user names, see :meth:`EvaluatedSet.row_of`.
+
+    Args:
+        data: name of the set, for messages.
+        names: (N,) own names.
+        paths: (N,) first files.
+        name: what the user wrote.
+    """
+    wanted = name.rstrip("/")
+    columns = [names, paths]
+    columns += [np.array([os.path.dirname(each) for each in column]) for column in columns]
+    for column in columns:
+        rows = np.flatnonzero(column == wanted)
+        if len(rows) == 1:
+            return int(rows[0])
+        if len(rows) > 1:
+            raise InputError(
+                f"{name}: {len(rows)} items of {data} are there, such as {names[rows[1]]}; "
+                "expected the name of one"
+            )
+    close = closest_names(name, names.tolist())[:3]
+    raise InputError(f"{name}: no item of {data}; nearest: {', '.join(close)}")
+
+
+def find_direction(data: str, directions: Mapping[str, Direction], name: str) -> Direction:
+    """Return the direction of that name, see :meth:`EvaluatedSet.direction`."""
+    found = directions.get(name or next(iter(directions)))
+    if found is None:
+        raise InputError(
+            f"direction {name!r}; expected {join_choices([*directions])}, which {data} has"
+        )
+    if not (len(found.trials[0].query) and len(found.trials[0].gallery)):
+        raise InputError(f"direction {name}: {data} has no queries or no gallery for it")
+    return found
+
+
+def evaluate_set(
+    embedder: Embedder,
+    name: str = "",
+    features: str | Path = "",
+    *,
+    direction: str = "",
+    items: Sequence[str] = (),
+) -> EvaluatedSet:
     """Read the test of a data set, with the features of its items.
 
     Args:
         embedder: a run's model.
         name: registered name of the set; empty for the first of DATASETS.TESTS.
         features: file of :meth:`Embedder.dataset`, to read what was extracted; empty to extract.
+        direction: name of a direction that the set must have; empty for any.
+        items: names of items that it must have.
 
     Raises:
-        InputError: no such set, or the file holds features of others or of another network.
+        InputError: no such set, direction or item; or the file holds features of others or of
+            another network.
     """
+    key = "--dataset" if name else "DATASETS.TESTS"
     name = name or next(iter(embedder.cfg.DATASETS.TESTS), "")
-    data = build_dataset(name, "DATASETS.TESTS", cfg=embedder.cfg)
+    data = build_dataset(name, key, cfg=embedder.cfg)
     raw = [*data.query, *data.gallery]
-    found = Features.load(features) if features else embedder.dataset(name)
-    if features:
-        names = item_names(data, raw, datasets_root())["path"]
-        if found.about.get("network") != embedder.network or not np.array_equal(found.name, names):
-            raise InputError(
-                f"{features}: features of other items or of another network; expected those of "
-                f"query + gallery of {name}, extracted with this run"
-            )
     labels = [as_tracklet(item) for item in raw]
+    names = item_names(data, raw, datasets_root())["path"]
+    paths = np.array([item.img_paths[0] for item in labels], dtype=str)
+    directions = data.directions()
+    if direction:
+        find_direction(name, directions, direction)
+    for item in items:
+        find_row(name, names, paths, item)
+    found = Features.load(features) if features else embedder.dataset(name)
+    if found.about.get("network") != embedder.network or not np.array_equal(found.name, names):
+        raise InputError(
+            f"{features}: features of other items or of another network; expected those of "
+            f"query + gallery of {name}, extracted with this run"
+        )
     return EvaluatedSet(
         name,
         [named(data, item) for item in raw],
         found,
         torch.tensor([item.pid for item in labels], dtype=torch.int64),
         torch.tensor([item.camid for item in labels], dtype=torch.int64),
-        data.directions(),
+        directions,
         data,
     )

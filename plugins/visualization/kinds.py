@@ -16,7 +16,7 @@ from plugins.visualization.gradcam import last_stage, picture_of_gradcam, requir
 from plugins.visualization.histograms import picture_of_distances
 from plugins.visualization.perturbations import ATTACK, picture_of_attack
 from plugins.visualization.picture import Picture
-from plugins.visualization.ranked import picture_of_ranked
+from plugins.visualization.ranked_picture import picture_of_ranked
 from plugins.visualization.weights import picture_of_weights, temporal_part
 
 RANKED_QUERIES, CLIPS = 5, 2

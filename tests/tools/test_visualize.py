@@ -104,6 +104,29 @@ def test_a_process_of_its_own_writes_the_page(run, datasets, extracted, tmp_path
     assert [each.name for each in out.parent.iterdir()] == ["page.html"]
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["page", "--attack", "FNB"], "--attack: no ATTACK is named 'FNB'; known: FNA"),
+        (
+            ["page", "--direction", "I2X"],
+            "direction 'I2X'; expected I2V or V2I, which HITSZVCM",
+        ),
+        (["ranked", "--pick", "x/y.jpg"], "x/y.jpg: no item of HITSZVCM; nearest: HITSZ-VCM/Test/"),
+        (["weights", "--dataset", "HITZVCM"], "--dataset: no DATASET is named 'HITZVCM'"),
+    ],
+)
+def test_mistakes_are_told_before_features_are_computed(
+    words, message, run, datasets, run_tool, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
+    monkeypatch.setattr(Embedder, "dataset", lambda *_: pytest.fail("it computed features"))
+    out = tmp_path / ("a.html" if words[0] == "page" else "a.png")
+    status, printed, told = run_tool(TOOL, str(run), *words, "--out", str(out))
+    assert (status, printed) == (2, "") and not out.exists()
+    assert told.startswith("error: ") and message in told, told
+
+
 def test_features_of_another_network_are_refused(draw, extracted, run, run_tool, tmp_path):
     words = ["--features", extracted, "--out", tmp_path / "a.png", "TEST.FLIP.ENABLED", "True"]
     status, _, told = run_tool(TOOL, str(run), "distances", *map(str, words))
