@@ -46,6 +46,7 @@ GROUPS = {
         "extract": Command("extract", "compute features with a trained model"),
         "search": Command("search", "search a gallery of features, write ranked lists"),
         "threshold": Command("threshold", "find the distance that tells one person from two"),
+        "visualize": Command("visualize", "draw what a trained model finds, sees and confuses"),
     },
     "attacks": {
         "attack": Command("compare_attacks", "attack a model, write a table of all attacks"),

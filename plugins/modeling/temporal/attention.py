@@ -44,7 +44,18 @@ class TemporalAttention(CenteredPart):
         """Turn maps (B, T, C, h, w) of clips of modalities (B,) into (B, T, C), float32."""
         with no_autocast(maps.device):
             frames, centered = self.centered_frames(maps, modalities)
-            weights = self.score(centered).softmax(dim=1) * frames.shape[1]  # (B, T, 1), mean 1
+            weights = self.weights_of(centered)
             if self.is_watched:
                 self.watch.see(weights, modalities)
             return weights * frames
+
+    def weights(self, maps: Tensor, modalities: Tensor) -> Tensor:
+        """Compute T a_t (B, T, 1), whose mean over the frames is 1, of maps (B, T, C, h, w)."""
+        with no_autocast(maps.device):
+            _, centered = self.centered_frames(maps, modalities)
+            return self.weights_of(centered)
+
+    def weights_of(self, centered: Tensor) -> Tensor:
+        """Compute T a_t (B, T, 1) of centered frames (B, T, C)."""
+        weights: Tensor = self.score(centered).softmax(dim=1) * centered.shape[1]
+        return weights

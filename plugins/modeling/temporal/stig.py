@@ -164,12 +164,23 @@ class STIG(CenteredPart):
             cells = cell_means(source_maps.float(), self.rows, self.columns)
             changes = self.described_changes(cells, modalities)  # (B, T, K, D)
             hidden = self.relate(cells, changes, modalities).flatten(2)  # (B, T, K * D)
-            opening = self.gate_norm(self.guide(hidden).unsqueeze(2), modalities).squeeze(2).tanh()
+            opening = self.openings(hidden, modalities)
             relations = self.relations(hidden, changes, modalities)
             if self.is_watched:
                 self.log(opening, relations, modalities)
             weighed = maps.float().mean(dim=(-2, -1)) * (1 + opening)  # (B, T, C)
             return weighed if relations is None else torch.cat([weighed, relations], dim=2)
+
+    def openings(self, hidden: Tensor, modalities: Tensor) -> Tensor:
+        """Compute w - 1 (B, T, C) of h (B, T, K * D)."""
+        return self.gate_norm(self.guide(hidden).unsqueeze(2), modalities).squeeze(2).tanh()
+
+    def gates(self, cells: Tensor, modalities: Tensor) -> Tensor:
+        """Compute w (B, T, C) of cells (B, T, K, C') of clips of modalities (B,), float32."""
+        with no_autocast(cells.device):
+            changes = self.described_changes(cells, modalities)
+            hidden = self.relate(cells, changes, modalities).flatten(2)
+            return 1 + self.openings(hidden, modalities)
 
     def described_changes(self, cells: Tensor, modalities: Tensor) -> Tensor | None:
         """Compute ReLU(Linear(m)) (B, T, K, D) of cells (B, T, K, C'); None without a relation."""
