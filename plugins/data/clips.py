@@ -88,6 +88,7 @@ class ClipDataset(Dataset):
 
     Attributes:
         items: the tracklets, in the given order.
+        holds_images: whether the items are fastreid's images, whose samples have no frames.
     """
 
     def __init__(
@@ -130,12 +131,12 @@ class ClipDataset(Dataset):
         if len(kinds) > 1:
             raise InputError("DATASETS: images and tracklets cannot share a batch; name one kind")
         self.items = [as_tracklet(item) for item in items]
-        self._images = kinds == {True}
+        self.holds_images = kinds == {True}
         self._transform = transform
         self._read_frame = read
         self._corruption, self._erasing = corruption, erasing
         self._shuffled = order == "shuffled"
-        self._length = 1 if self._images else length
+        self._length = 1 if self.holds_images else length
         longest = max((len(item.img_paths) for item in self.items), default=self._length)
         if self._length > longest:
             logger.warning(
@@ -236,12 +237,12 @@ class ClipDataset(Dataset):
             order = torch.randperm(len(paths), generator=self._order_generator(index))
             images, paths = images[order], [paths[frame] for frame in order]
         return {
-            "images": images[0] if self._images else images,
+            "images": images[0] if self.holds_images else images,
             "targets": self._labels[item.pid] if self._train else item.pid,
             "camids": self._cameras[item.camid] if self._train else item.camid,
             "modalities": item.modality,
             "is_pseudo": item.is_pseudo,
             "rows": row,
-            "img_paths": paths[0] if self._images else paths,
+            "img_paths": paths[0] if self.holds_images else paths,
             **erased,
         }
