@@ -54,7 +54,7 @@ def _nothing_to_read(monkeypatch, tmp_path):
         ({"INPUT__SIZE_TEST": "[2,16]"}, "INPUT.SIZE_TEST: frames of 2 x 16 are too small for "),
         ({"INPUT__CJ__ENABLED": True, "INPUT__CJ__HUE": 3.0}, "INPUT.CJ.HUE: 3.0; expected 0 to "),
         ({"DATALOADER__FRAME_CACHE": "nothere"},
-         "DATALOADER.FRAME_CACHE nothere: no frames of 32x16 there, found nothing; pack it again: "),
+         "DATALOADER.FRAME_CACHE nothere: no frames of 32x16 there, found nothing; pack it again"),
         ({"TEST__CLIPS": -1}, "TEST.CLIPS: -1; expected 0 or more"),
         ({"TEST__CORRUPTION__KIND": "nois"}, "'nois'; expected none, noise, blur, jpeg or gamma;"),
         ({"TEST__METRIC": "cosin"}, "TEST.METRIC: 'cosin'; expected cosine or euclidean"),
