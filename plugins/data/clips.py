@@ -177,9 +177,14 @@ class ClipDataset(Dataset):
         """Return the row of the item of each clip in testing."""
         return [row for row, _ in self._clips]
 
+    def clip_files(self, index: int) -> list[str]:
+        """Return the files of the frames of a clip in testing, in their order."""
+        row, frames = self._clips[index]
+        return [self.items[row].img_paths[frame] for frame in frames]
+
     def clip_paths(self) -> set[str]:
         """Return the files that the clips in testing show."""
-        return {self.items[row].img_paths[frame] for row, frames in self._clips for frame in frames}
+        return {file for index in range(len(self._clips)) for file in self.clip_files(index)}
 
     @property
     def num_classes(self) -> int:

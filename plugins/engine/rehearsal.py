@@ -79,6 +79,7 @@ def blank_batches(cfg: CfgNode, loader: DeviceLoader) -> Iterator[dict]:
     for indices in loader.batch_sampler:
         rows = [clips.clip_rows[index] for index in indices]
         items = [clips.items[row] for row in rows]
+        files = [clips.clip_files(index) for index in indices]
         yield {
             "images": torch.zeros(1).expand(len(rows), *frames, 3, *cfg.INPUT.SIZE_TEST),
             "targets": torch.tensor([item.pid for item in items]),
@@ -86,7 +87,7 @@ def blank_batches(cfg: CfgNode, loader: DeviceLoader) -> Iterator[dict]:
             "modalities": torch.tensor([item.modality for item in items]),
             "is_pseudo": torch.tensor([item.is_pseudo for item in items]),
             "rows": torch.tensor(rows),
-            "img_paths": [item.img_paths[0] for item in items],
+            "img_paths": [paths[0] if clips.holds_images else paths for paths in files],
         }
 
 

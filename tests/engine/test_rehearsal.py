@@ -23,7 +23,8 @@ class Fits(VVIEvaluator):
 
     def process(self, inputs, outputs):
         super().process(inputs, outputs)
-        self.seen.append((inputs["images"].shape, outputs.shape, sorted(inputs)))
+        about = sorted(inputs), inputs["img_paths"], inputs["rows"].tolist()
+        self.seen.append((inputs["images"].shape, outputs.shape, about))
 
     def evaluate(self):
         results = super().evaluate()
@@ -88,9 +89,10 @@ def test_one_that_fits_sees_all_items_and_leaves_nothing_behind(tmp_path, monkey
     assert torch.equal(torch.get_rng_state(), state) and model.training
     (loader, dataset) = tests["HITSZVCM"]
     assert sum(shape[0] for shape, *_ in Fits.seen) == len(dataset.query) + len(dataset.gallery)
-    images, features, keys = Fits.seen[0]
+    images, features, about = Fits.seen[0]
     batch = next(iter(loader))
-    assert images == batch["images"].shape and keys == sorted(batch)
+    assert images == batch["images"].shape
+    assert about == (sorted(batch), batch["img_paths"], batch["rows"].tolist())
     assert features[1] == model.eval()(batch).shape[1]
     ours = VVIEvaluator(cfg, dataset)
     rehearse(ours, cfg, read_tests(cfg)["HITSZVCM"][0], model)
