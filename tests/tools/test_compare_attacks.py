@@ -83,7 +83,7 @@ def test_two_columns_of_one_name_or_folder_are_refused(compare, other):
 def test_a_column_without_a_closing_quotation_is_named(compare):
     status, _, told = compare("--column", "a", "ATTACK.EPS '8", "MODEL.WEIGHTS", "x.pth")
     assert status == 2
-    assert "--column: ATTACK.EPS '8: No closing quotation" in told
+    assert "--column 'a' \"ATTACK.EPS '8\": No closing quotation; expected keys" in told
 
 
 def test_an_attack_has_one_row_with_mirror_images_and_with_the_gallery_attacked_too():
