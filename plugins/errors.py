@@ -5,6 +5,7 @@ import functools
 import logging
 import re
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from plugins.interrupts import Interrupted, StopSignals, tell_interrupted
 LOADER_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? (\d+(?:, \d+)*)\)")
 # Characters of a message; those of a word leave a path of a usual length whole.
 LONGEST, LONGEST_WORD = 3000, 500
-# What a disk answers to any write: it is full, a quota or a limit is reached, or it is read-only.
-DISK_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# What a disk answers to any write: it is full, or a quota or a limit is reached; it is read-only.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+READ_ONLY = (errno.EROFS,)
 KEPT = "what was saved before is kept; the same command starts anew"
 
 
@@ -67,6 +69,17 @@ def require_output(option: str, path: Path, ending: str = "") -> None:
     for folder in path.parents if ending else (path, *path.parents):
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{option} {path}: {folder} is a file; expected a folder")
+        if folder.is_dir():
+            return _require_writable(option, path, folder)
+
+
+def _require_writable(option: str, path: Path, folder: Path) -> None:
+    """Raise InputError if a folder that exists takes no new file; it stays as it is."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise InputError(f"{option} {path}: cannot write there: {error.strerror}") from error
 
 
 class RunFailed(RuntimeError):
@@ -88,8 +101,8 @@ class RunFailed(RuntimeError):
 def user_errors(main: Callable | None = None, *, kept: str = KEPT) -> Callable:
     """Decorate a command's ``main``, so that an error or a signal becomes one line on stderr.
 
-    An InputError gives exit status 2, as does a disk that is full or read-only; a RunFailed gives
-    its own, SIGINT 130 and SIGTERM 143.
+    An InputError gives exit status 2, as does a read-only disk; a RunFailed gives its own, a full
+    disk 1, SIGINT 130 and SIGTERM 143.
 
     Args:
         main: function of the command; a SystemExit that it raises passes.
@@ -116,10 +129,10 @@ def user_errors(main: Callable | None = None, *, kept: str = KEPT) -> Callable:
                 if not error.reported:
                     sys.stderr.write(f"error: {error}\n")
                 sys.exit(error.status)
-            if isinstance(error, OSError) and error.errno in DISK_REFUSALS:
+            if isinstance(error, OSError) and error.errno in (*DISK_FULL, *READ_ONLY):
                 file = f"{error.filename}: " if error.filename else ""
                 sys.stderr.write(f"error: {file}cannot be written: {error.strerror}; {kept}\n")
-                sys.exit(2)
+                sys.exit(1 if error.errno in DISK_FULL else 2)
             raise
 
     return reporting

@@ -74,6 +74,38 @@ def lookup(registry: Registry, name: str, key: str, *arguments: str) -> Any:
     return part
 
 
+def construct(part: Callable, name: str, key: str, *arguments: Any, **more: Any) -> Any:
+    """Call a registered part, which may be a user's module.
+
+    Args:
+        part: what :func:`lookup` returned.
+        name: the registered name.
+        key: the config key that holds the name, for the message.
+        *arguments: of the part.
+        **more: likewise, by name.
+
+    Raises:
+        InputError: a module's constructor does not begin with that of ``nn.Module``.
+    """
+    try:
+        built = part(*arguments, **more)
+    except AttributeError as error:
+        if "before Module.__init__() call" not in str(error):
+            raise
+        built = error
+    if isinstance(built, AttributeError) or not _began(built):
+        raise InputError(
+            f"{key}: {name}: its __init__ does not call super().__init__(), or does so too late; "
+            "expected that call before the module gets its parts"
+        )
+    return built
+
+
+def _began(built: object) -> bool:
+    """Tell whether the constructor of ``nn.Module`` ran, where the object is a module."""
+    return not isinstance(built, nn.Module) or "_modules" in vars(built)
+
+
 def check_call(method: Callable, name: str, key: str, arguments: Sequence[str]) -> None:
     """Raise InputError if a callable does not take the arguments that it will be called with.
 

@@ -70,6 +70,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
 )
 def main(arguments: argparse.Namespace) -> int:
     """Plan, run, report; exit status 1 if a run failed, 128 + signal if stopped by one."""
+    from plugins.errors import require_output
     from plugins.experiments import (
         execute,
         plan_runs,
@@ -103,6 +104,8 @@ def main(arguments: argparse.Namespace) -> int:
                 print(f"    {shlex.join(command)}")
         return 0
 
+    require_output(f"{arguments.file}: results", ablation.results, ".json")
+    require_output("logs", LOGS)
     for dataset in {
         each.root(): each for run in missing for each in run.ablation.datasets()
     }.values():

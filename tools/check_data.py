@@ -47,10 +47,13 @@ def print_complaints(title: str, complaints: "list[Complaint]") -> None:
 @command(parse_arguments, kept="nothing was changed; the same command starts anew")
 def main(args: argparse.Namespace) -> int:
     """Count, check, show."""
+    from functools import partial
+
     from tabulate import tabulate
 
     from plugins.config import setup_cfg
     from plugins.data import build_dataset, checks
+    from plugins.data.datasets.own_names import line_of
     from plugins.data.datasets.splits import read_splits
     from plugins.data.frames import frame_decoder
     from plugins.data.outside import require_outside
@@ -64,7 +67,7 @@ def main(args: argparse.Namespace) -> int:
     data = build_dataset(args.dataset, "the data set", cfg=cfg)
     if args.sheet:
         require_outside("--sheet", args.sheet, [*data.train, *data.query, *data.gallery])
-    splits = read_splits(data)
+    splits, lines = read_splits(data), partial(line_of, data)
 
     columns = ["split", "modality", "camera", "people", "tracklets", "frames"]
     print(tabulate(checks.count_cells(splits), columns))
@@ -72,14 +75,14 @@ def main(args: argparse.Namespace) -> int:
     print(tabulate(checks.count_lengths(splits), ["split", *checks.bin_names()]))
 
     complaints = [
-        *checks.check_labels(splits),
+        *checks.check_labels(splits, lines),
         *checks.check_searches(data),
         *checks.remarks(data),
         *checks.check_unlisted(data),
     ]
     read = frame_decoder(cfg)
     if not args.labels_only:
-        complaints += checks.check_frames(splits, args.workers, read)
+        complaints += checks.check_frames(splits, args.workers, read, lines)
     fatal = [complaint for complaint in complaints if complaint.fatal]
     print_complaints("would break or bias a run", fatal)
     print_complaints("worth knowing", [c for c in complaints if not c.fatal])

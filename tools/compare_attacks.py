@@ -61,7 +61,12 @@ def main(args: argparse.Namespace) -> None:
                 "names that differ in letters or digits"
             )
         folders[folder] = name
-        columns[name] = read_column(args, words, folder)
+        try:
+            columns[name] = read_column(args, words, folder)
+        except InputError as error:
+            if not args.column:
+                raise
+            raise InputError(f"--column {name!r} {words!r}: {error}") from error
     table = compare(columns, args.out)
     print(table.read_text())
     print(f"table: {table}")
@@ -81,7 +86,7 @@ def read_column(args: argparse.Namespace, words: str, folder: str) -> "CfgNode":
     try:
         overrides = shlex.split(words)
     except ValueError as error:
-        raise InputError(f"--column: {words}: {error}; expected keys and values") from error
+        raise InputError(f"{error}; expected keys and values") from error
     cfg = setup_cfg(args.config_file, [*args.opts, *overrides], args.plugins)
     cfg.OUTPUT_DIR = str(args.out / folder)
     if cfg.ATTACK.SAVE_IMAGES:

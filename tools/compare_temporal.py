@@ -39,12 +39,14 @@ def main(arguments: argparse.Namespace) -> None:
     """Compute maps, train and test, write and print."""
     import torch
 
+    from plugins.errors import require_output
     from plugins.experiments.temporal_grid import grid_table, read_grid, run_grid
     from plugins.utils.io import write_json
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     grid = read_grid(arguments.file, arguments.opts, arguments.plugins)
     out = arguments.out or grid.file.parent / "results" / f"{grid.file.stem}.json"
+    require_output("--out", out, ".json")
     start = time.monotonic()
     results = run_grid(grid, arguments.folder)
     results |= {"seconds": round(time.monotonic() - start), "torch": torch.__version__}

@@ -69,8 +69,8 @@ def add_plugins(parser: argparse.ArgumentParser) -> None:
         "--explain",
         action="append",
         metavar="KEY",
-        help="show default, values and meaning of a config key, or of all keys of a section, and "
-        "exit; may be repeated",
+        help="show default, values and meaning of a config key, or of all keys of a section, with "
+        "--config-file its value there, and exit; may be repeated",
     )
 
 

@@ -51,8 +51,10 @@ def main(args: argparse.Namespace) -> None:
     from plugins.engine.defaults import take_available_device
     from plugins.errors import InputError
     from plugins.robustness.report import write_reports
+    from plugins.robustness.report.write import check_level
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    check_level(args.level)
     cfg = setup_cfg(args.config_file, args.opts, args.plugins)
     take_available_device(cfg)
     if not cfg.MODEL.WEIGHTS:

@@ -30,10 +30,10 @@ from plugins.attacks.optimizers import maximize
 from plugins.attacks.recipe import Recipe
 from plugins.attacks.threat_model import PerturbationSet, ThreatModel
 from plugins.attacks.tracker import AttackResult, BestTracker
+from plugins.config import check_value
 from plugins.errors import InputError
 from plugins.registry import ATTACK, lookup
 from plugins.utils.random import item_generator
-from plugins.utils.values import require_whole, shortened
 
 logger = logging.getLogger(__name__)
 
@@ -120,9 +120,7 @@ class Attack:
                 f"{type(self).__name__}: eps {eps} beside a threat model of eps {threat.eps:g}; "
                 "expected one of them"
             )
-        require_whole(seed, "ATTACK.SEED:", 0)
-        if seed >= SEEDS:
-            raise InputError(f"ATTACK.SEED: {shortened(seed)}; expected 0 or more, below 2^32")
+        check_value("ATTACK.SEED", seed)
         if threat is None:
             threat = ThreatModel() if eps is None else ThreatModel(eps=eps)
         self.threat, self.seed = threat, seed

@@ -4,7 +4,7 @@ Legend: B clips of T frames of 3 x H x W, R rows (items of query + gallery) they
 budgets and perturbations are in gray levels, 0 to 255.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from fastreid.config import CfgNode
@@ -12,13 +12,9 @@ from torch import Tensor
 
 from plugins.attacks.features import check_range, float_images, row_groups
 from plugins.attacks.projections import expand_rows, row_norms, shrink, smooth, tighten, unit
+from plugins.config import check_value
 from plugins.errors import InputError
 from plugins.utils.random import item_generator
-from plugins.utils.values import require_number, require_whole
-
-NORMS = ("linf", "l2")
-FRAMES = ("dense", "shared", "sparse", "smooth")
-INFRARED = ("free", "tied")
 
 
 @dataclass(frozen=True)
@@ -49,15 +45,8 @@ class ThreatModel:
 
     def __post_init__(self) -> None:
         """Raise InputError, naming the config key, for a choice or number that does not exist."""
-        choices = {"norm": NORMS, "frames": FRAMES, "infrared": INFRARED}
-        for field, known in choices.items():
-            if getattr(self, field) not in known:
-                raise InputError(
-                    f"ATTACK.{field.upper()}: '{getattr(self, field)}'; expected {', '.join(known)}"
-                )
-        for field, least in {"eps": 0, "sparse_frames": 1, "smooth_tau": 0}.items():
-            require = require_whole if field == "sparse_frames" else require_number
-            require(getattr(self, field), f"ATTACK.{field.upper()}:", least)
+        for field in fields(self):
+            check_value(f"ATTACK.{field.name.upper()}", getattr(self, field.name))
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "ThreatModel":

@@ -1,8 +1,11 @@
 """A key of the config: its default, the values that it takes, and one sentence about it."""
 
 import math
+import numbers
 import re
+import sys
 from dataclasses import KW_ONLY, dataclass
+from typing import Any, cast
 
 from plugins.utils.names import closest_names, join_choices
 
@@ -123,7 +126,12 @@ class Key:
         return bool(entries) and all(type(entry) is int for entry in entries)
 
     def mistake(self, value: Value) -> str:
-        """Say what is expected instead of a value of the key's type; empty where the value fits."""
+        """Say what is expected instead of a value; empty where the value fits.
+
+        Values of a config have the key's type; others may be of any.
+        """
+        if not self._of_type(value):
+            return f"expected {self.expected}"
         entries = value if isinstance(value, list | tuple) else [value]
         if self.choices:
             return "" if value in self.choices else f"expected {self._closest(value)}"
@@ -142,16 +150,30 @@ class Key:
             )
         if fits:
             return ""
-        if isinstance(value, int | float):  # whose type is right
+        if isinstance(value, int | float):
             if self.infinite or math.isfinite(value):
                 return f"expected {self.limits}"
             return "expected a finite number"
         return f"expected {self.expected}"
 
-    def _within(self, number: Value) -> bool:
-        """Whether a number keeps all limits."""
+    def _of_type(self, value: object) -> bool:
+        """Whether a value is of the key's type; a whole number serves for a number."""
+        if isinstance(self.default, list | tuple):
+            return isinstance(value, list | tuple)
+        if isinstance(self.default, bool | str):
+            return isinstance(value, type(self.default))
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            return False
+        if isinstance(self.default, int):
+            return isinstance(value, numbers.Integral)
+        # Not math.isfinite, which a whole number of 400 digits overflows.
+        return isinstance(value, float) or abs(cast(float, value)) <= sys.float_info.max
+
+    def _within(self, entry: Value) -> bool:
+        """Whether a value is a number that keeps all limits."""
+        number: Any = entry
         return (
-            isinstance(number, int | float)
+            isinstance(entry, numbers.Real)
             and (self.least is None or number >= self.least)
             and (self.above is None or number > self.above)
             and (self.most is None or number <= self.most)

@@ -28,6 +28,7 @@ from plugins.utils.yaml_files import read_yaml
 
 BASE = "_BASE_"
 PLUGINS = "PLUGINS"
+NAME = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*(=|$)")  # of a key
 ASSIGNMENT = re.compile(r"([A-Za-z_][\w.]*)=")
 
 
@@ -115,7 +116,7 @@ def split_overrides(words: Sequence) -> list[tuple[str, Any]]:
     """Split KEY VALUE and KEY=VALUE overrides into pairs.
 
     Raises:
-        InputError: the last key has no value.
+        InputError: the last key has no value, or there are spaces around a =.
 
     >>> split_overrides(["SEED", "1", "OUTPUT_DIR=logs/a=b"])
     [('SEED', '1'), ('OUTPUT_DIR', 'logs/a=b')]
@@ -124,6 +125,13 @@ def split_overrides(words: Sequence) -> list[tuple[str, Any]]:
     rest = list(words)
     while rest:
         key = str(rest.pop(0))
+        after = str(rest[0]) if rest else ""
+        if after.startswith("=") or (key.endswith("=") and after and not NAME.match(after)):
+            name = key.rstrip("=")
+            raise InputError(
+                f"command line: '{name} =': a space beside the =; expected {name}=VALUE or "
+                f"{name} VALUE"
+            )
         if joined := ASSIGNMENT.match(key):
             pairs.append((joined[1], key[joined.end() :]))
         elif rest:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from plugins.config.fastreid_keys import FASTREID_KEYS
-from plugins.config.key import Key, describe, write_default
+from plugins.config.key import Key, Value, describe, write_default
 from plugins.config.keys import KEYS
-from plugins.config.load import choose_plugins, default_cfg, read_chain
-from plugins.config.tree import SPECS, check_key, flatten, is_section
+from plugins.config.load import choose_plugins, default_cfg, join_chain, read_chain
+from plugins.config.tree import SPECS, check_key, flatten, is_section, merge
 from plugins.config.user_code import import_plugins
 
 HEAD = """\
@@ -28,21 +28,37 @@ def explain(names: Sequence[str], plugins: Sequence[str] = (), config_file: str 
     Args:
         names: keys or sections.
         plugins: modules and files whose keys are known as well.
-        config_file: a config whose PLUGINS are known as well.
+        config_file: a config whose values are told, and whose PLUGINS are known as well.
 
     Raises:
-        InputError: there is no such key; the closest are named.
+        InputError: there is no such key, and the closest are named; or the config has such a key.
     """
     chain = read_chain(config_file) if config_file else []
     cfg = default_cfg(import_plugins(choose_plugins(plugins, chain, [])))
     defaults, lines = dict(flatten(cfg)), []
+    merge(cfg, join_chain(chain), chain[0][0] if chain else "")
+    values = dict(flatten(cfg))
     for name in names:
         if not is_section(cfg, name):
             check_key(cfg, name, "--explain")
         for key, default in defaults.items():
             if key == name or key.startswith(f"{name}."):
-                lines.append(describe(key, SPECS.get(key) or Key(default, "No description.")))
+                line = describe(key, SPECS.get(key) or Key(default, "No description."))
+                lines.append(line)
+                if chain:
+                    lines.append(f"  {chain[0][0]}: {tell_value(values[key], default)}")
     return lines
+
+
+def tell_value(value: Value, default: Value) -> str:
+    """Write the value that a config gives a key, and whether it is the default.
+
+    >>> tell_value(8.0, 8.0), tell_value([2, 3], [1])
+    ('8.0, the default', '[2, 3], differs from the default [1]')
+    """
+    if value == default:
+        return f"{write_default(value)}, the default"
+    return f"{write_default(value)}, differs from the default {write_default(default)}"
 
 
 def reference_page() -> str:

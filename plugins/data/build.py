@@ -18,6 +18,7 @@ from plugins.data.clips import ClipDataset
 from plugins.data.corruptions import build_corruption, check_corruption
 from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.build import build_dataset, datasets_root, training_items
+from plugins.data.datasets.presence import check_command, require_frames
 from plugins.data.datasets.splits import warn_of_faults
 from plugins.data.datasets.unlisted import explain_emptiness, warn_of_unlisted
 from plugins.data.frame_cache.store import FrameCache
@@ -27,7 +28,6 @@ from plugins.data.transforms import build_clip_transforms, build_erasing
 from plugins.errors import InputError
 from plugins.protocol import SEARCHABLE, Direction, can_search, without_answer
 from plugins.registry import SAMPLER, lookup
-from plugins.utils.commands import command_line
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> tuple[DeviceLoader, Re
     if comm.is_main_process():
         data.show_test()
         warn_of_unlisted(data, dataset_name)
-        warn_of_faults(data, dataset_name)
+        warn_of_faults(data, dataset_name, cfg)
     items = [*data.query, *data.gallery]
     if not items:
         raise InputError(
@@ -114,6 +114,8 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> tuple[DeviceLoader, Re
             "gallery; expected one that does, by another camera if the junk rule is 'camera'"
         )
     dataset = build_test_clips(cfg, data.query, data.gallery, data.directions())
+    files = sorted(dataset.clip_paths())
+    require_frames(data, dataset_name, files, "query", cfg, "DATASETS.TESTS")
     batch_size = max(1, cfg.TEST.IMS_PER_BATCH // comm.get_world_size())
     sampler = BatchSampler(InferenceSampler(len(dataset)), batch_size, drop_last=False)
     return make_loader(cfg, dataset, sampler), data
@@ -162,18 +164,18 @@ def frame_reader(cfg: CfgNode, is_train: bool) -> Callable[[str], Tensor]:
     """
     if not cfg.DATALOADER.FRAME_CACHE:
         names = cfg.DATASETS.NAMES if is_train else cfg.DATASETS.TESTS
-        return functools.partial(_read_frame, frame_decoder(cfg), " or ".join(names))
+        checks = " or ".join(check_command(name, cfg) for name in names)
+        return functools.partial(_read_frame, frame_decoder(cfg), checks)
     height, width = cfg.INPUT.SIZE_TRAIN if is_train else cfg.INPUT.SIZE_TEST
     return FrameCache(cfg.DATALOADER.FRAME_CACHE, (height, width), datasets_root()).read
 
 
-def _read_frame(decode: Callable[[str], Tensor], names: str, path: str) -> Tensor:
+def _read_frame(decode: Callable[[str], Tensor], checks: str, path: str) -> Tensor:
     """Read a frame; of one that cannot be read the error says how to find all others."""
     try:
         return decode(path)
     except InputError as error:
-        hint = f"{command_line('check_data')} {names} lists all that cannot be read"
-        raise InputError(f"{error}; {hint}") from error
+        raise InputError(f"{error}; {checks} lists all that cannot be read") from error
 
 
 def share_batch(cfg: CfgNode, processes: int) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from plugins.data.datasets.base import ReidDataset
-from plugins.data.datasets.splits import Splits, find_shared_files
+from plugins.data.datasets.splits import LineOf, Splits, find_shared_files, no_line, place
 from plugins.data.datasets.tracklet import MODALITIES, Tracklet
 from plugins.data.datasets.unlisted import describe_unlisted, find_unlisted
 from plugins.data.datasets.wrapped import innermost
@@ -28,7 +28,8 @@ class Complaint(NamedTuple):
 
     Attributes:
         fatal: whether it would break or bias a run; otherwise it is only worth knowing.
-        where: split and row, counted from 0, and a file of the item.
+        where: the line that lists the item, or its split and row, counted from 0, and a file of
+            it.
         text: the remark.
     """
 
@@ -72,19 +73,23 @@ def bin_names() -> list[str]:
     ]
 
 
-def check_labels(splits: Splits) -> list[Complaint]:
+def check_labels(splits: Splits, line_of: LineOf = no_line) -> list[Complaint]:
     """Check what needs no file to be opened.
 
     Fatal: a person, or a file, is both in train and in test; a file shows two people, or belongs to
     two cameras or modalities; there is one person alone to train on. Worth knowing: there is nobody
     to train on; a training person lacks a modality that others have; a query's person is not in the
     gallery.
+
+    Args:
+        splits: splits to check.
+        line_of: tells the line that lists a file.
     """
     return [
-        *_leaks(splits),
-        *_shared_files(splits),
-        *_missing_modalities(splits["train"]),
-        *_lonely_queries(splits),
+        *_leaks(splits, line_of),
+        *_shared_files(splits, line_of),
+        *_missing_modalities(splits["train"], line_of),
+        *_lonely_queries(splits, line_of),
         *_too_few_people(splits),
     ]
 
@@ -138,27 +143,30 @@ def check_searches(data: ReidDataset) -> list[Complaint]:
     return [Complaint(bool(data.query or data.gallery), "query and gallery", text)]
 
 
-def _where(split: str, row: int, file: str) -> str:
-    return f"{split} row {row} ({file})"
+def _where(split: str, row: int, file: str, line_of: LineOf) -> str:
+    return f"{place(split, row, file, line_of)} ({file})"
 
 
-def _leaks(splits: Splits) -> Iterator[Complaint]:
-    trained = {item.pid: row for row, item in reversed(list(enumerate(splits["train"])))}
+def _leaks(splits: Splits, line_of: LineOf) -> Iterator[Complaint]:
+    train = splits["train"]
+    trained = {item.pid: row for row, item in reversed(list(enumerate(train)))}
     reported = set()
     for split in ("query", "gallery"):
         for row, item in enumerate(splits[split]):
             if item.pid in trained and item.pid not in reported:
                 reported.add(item.pid)
-                text = f"person {item.pid} is in train too, at row {trained[item.pid]}"
-                yield Complaint(True, _where(split, row, item.img_paths[0]), text)
+                first = trained[item.pid]
+                at = line_of(train[first].img_paths[0], "train") or f"row {first}"
+                text = f"person {item.pid} is in train too, at {at}"
+                yield Complaint(True, _where(split, row, item.img_paths[0], line_of), text)
 
 
-def _shared_files(splits: Splits) -> Iterator[Complaint]:
-    for split, row, file, text in find_shared_files(splits):
-        yield Complaint(True, _where(split, row, file), text)
+def _shared_files(splits: Splits, line_of: LineOf) -> Iterator[Complaint]:
+    for where, text in find_shared_files(splits, line_of):
+        yield Complaint(True, where, text)
 
 
-def _missing_modalities(train: list[Tracklet]) -> Iterator[Complaint]:
+def _missing_modalities(train: list[Tracklet], line_of: LineOf) -> Iterator[Complaint]:
     every = {item.modality for item in train}
     seen: dict[int | str, set[int]] = {}
     for item in train:
@@ -169,15 +177,15 @@ def _missing_modalities(train: list[Tracklet]) -> Iterator[Complaint]:
             if (item.pid, modality) not in reported:
                 reported.add((item.pid, modality))
                 text = f"person {item.pid} has no {MODALITIES[modality]} tracklet"
-                yield Complaint(False, _where("train", row, item.img_paths[0]), text)
+                yield Complaint(False, _where("train", row, item.img_paths[0], line_of), text)
 
 
-def _lonely_queries(splits: Splits) -> Iterator[Complaint]:
+def _lonely_queries(splits: Splits, line_of: LineOf) -> Iterator[Complaint]:
     people = {item.pid for item in splits["gallery"]}
     for row, item in enumerate(splits["query"]):
         if item.pid not in people:
             text = f"person {item.pid} is not in the gallery; the query will be skipped"
-            yield Complaint(False, _where("query", row, item.img_paths[0]), text)
+            yield Complaint(False, _where("query", row, item.img_paths[0], line_of), text)
 
 
 def _too_few_people(splits: Splits) -> Iterator[Complaint]:
@@ -189,7 +197,10 @@ def _too_few_people(splits: Splits) -> Iterator[Complaint]:
 
 
 def check_frames(
-    splits: Splits, workers: int = 1, read: Callable[[str], Tensor] = read_frame
+    splits: Splits,
+    workers: int = 1,
+    read: Callable[[str], Tensor] = read_frame,
+    line_of: LineOf = no_line,
 ) -> list[Complaint]:
     """Decode every file once.
 
@@ -200,6 +211,7 @@ def check_frames(
         splits: splits to check.
         workers: number of processes.
         read: image file -> (3, h, w) uint8.
+        line_of: tells the line that lists a file.
     """
     rows = {
         file: (split, row)
@@ -213,7 +225,7 @@ def check_frames(
         for file, complaint in tqdm(checked, total=len(rows), unit="frame", desc="reading"):
             if complaint:
                 fatal, text = complaint
-                complaints.append(Complaint(fatal, _where(*rows[file], file), text))
+                complaints.append(Complaint(fatal, _where(*rows[file], file, line_of), text))
     return complaints
 
 

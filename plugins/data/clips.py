@@ -88,6 +88,7 @@ class ClipDataset(Dataset):
 
     Attributes:
         items: the tracklets, in the given order.
+        holds_images: whether the items are fastreid's images, whose samples have no frames.
     """
 
     def __init__(
@@ -130,12 +131,12 @@ class ClipDataset(Dataset):
         if len(kinds) > 1:
             raise InputError("DATASETS: images and tracklets cannot share a batch; name one kind")
         self.items = [as_tracklet(item) for item in items]
-        self._images = kinds == {True}
+        self.holds_images = kinds == {True}
         self._transform = transform
         self._read_frame = read
         self._corruption, self._erasing = corruption, erasing
         self._shuffled = order == "shuffled"
-        self._length = 1 if self._images else length
+        self._length = 1 if self.holds_images else length
         longest = max((len(item.img_paths) for item in self.items), default=self._length)
         if self._length > longest:
             logger.warning(
@@ -176,9 +177,14 @@ class ClipDataset(Dataset):
         """Return the row of the item of each clip in testing."""
         return [row for row, _ in self._clips]
 
+    def clip_files(self, index: int) -> list[str]:
+        """Return the files of the frames of a clip in testing, in their order."""
+        row, frames = self._clips[index]
+        return [self.items[row].img_paths[frame] for frame in frames]
+
     def clip_paths(self) -> set[str]:
         """Return the files that the clips in testing show."""
-        return {self.items[row].img_paths[frame] for row, frames in self._clips for frame in frames}
+        return {file for index in range(len(self._clips)) for file in self.clip_files(index)}
 
     @property
     def num_classes(self) -> int:
@@ -236,12 +242,12 @@ class ClipDataset(Dataset):
             order = torch.randperm(len(paths), generator=self._order_generator(index))
             images, paths = images[order], [paths[frame] for frame in order]
         return {
-            "images": images[0] if self._images else images,
+            "images": images[0] if self.holds_images else images,
             "targets": self._labels[item.pid] if self._train else item.pid,
             "camids": self._cameras[item.camid] if self._train else item.camid,
             "modalities": item.modality,
             "is_pseudo": item.is_pseudo,
             "rows": row,
-            "img_paths": paths[0] if self._images else paths,
+            "img_paths": paths[0] if self.holds_images else paths,
             **erased,
         }

@@ -93,7 +93,7 @@ class EpochSampler(Sampler):
         clips = cls.sides * num_instances
         if clips < 1 or batch_size < 1 or batch_size % clips:
             raise InputError(
-                f"SOLVER.IMS_PER_BATCH: {batch_size} clips a process; {cls.__name__} needs "
+                f"SOLVER.IMS_PER_BATCH: {batch_size} items a process; {cls.__name__} needs "
                 f"a multiple of {cls.sides} x DATALOADER.NUM_INSTANCE {num_instances}"
             )
         return batch_size // clips

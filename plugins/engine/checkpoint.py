@@ -11,6 +11,7 @@ import os
 import random
 from collections.abc import Callable, Collection
 from pathlib import Path
+from shlex import quote
 from typing import Any, cast
 
 import numpy as np
@@ -26,6 +27,7 @@ from plugins.engine.interruption import KEY
 from plugins.errors import InputError, one_line
 from plugins.modeling.dual_norm import BRANCHES
 from plugins.utils.io import read_tensors, read_text, require_file, write_tensors, write_text
+from plugins.utils.names import list_names
 from plugins.utils.values import shortened
 from plugins.utils.yaml_files import parse_yaml
 
@@ -78,27 +80,14 @@ class Checkpointer(FastreidCheckpointer):
 
     def has_checkpoint(self) -> bool:
         """Tell whether there is a checkpoint to resume from."""
-        return bool(self.get_checkpoint_file())
+        return bool(newest_checkpoint(Path(self.save_dir))[0])
 
     def get_checkpoint_file(self) -> str:
-        """Return the checkpoint that ``last_checkpoint`` names, else the newest one in the folder.
-
-        Returns:
-            A path; empty where the folder has no checkpoint.
-        """
-        tag = Path(self.save_dir, "last_checkpoint")
-        name = read_text(tag).strip() if tag.is_file() else ""
-        if name and Path(self.save_dir, name).is_file():
-            return str(Path(self.save_dir, name))
-        files = newest_first(Path(self.save_dir))
-        if files and tag.is_file():
-            self.logger.warning(
-                "%s names %s; going on from the newest checkpoint beside it, %s",
-                tag,
-                f"'{name}', which is not there" if name else "no checkpoint",
-                files[0],
-            )
-        return str(files[0]) if files else ""
+        """Return :func:`newest_checkpoint` of the folder; warn if ``last_checkpoint`` is wrong."""
+        path, remark = newest_checkpoint(Path(self.save_dir))
+        if remark:
+            self.logger.warning("%s", remark)
+        return path
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
         """Load a checkpoint as fastreid does, but only if it fits.
@@ -168,9 +157,11 @@ class Checkpointer(FastreidCheckpointer):
                 names = {key.removeprefix(prefix) for key in weights if key.startswith(prefix)}
                 part.check_weights(names, self._path)
         optional = () if self._exactly else OPTIONAL_KEYS
+        kept = []
         for key in [key for key in expected if key.startswith(optional)] if optional else []:
             if key not in weights or weights[key].shape != expected[key].shape:
-                self.logger.info("%s: %s is not loaded", self._path, key)
+                why = "is not in the file" if key not in weights else "is of another shape there"
+                kept.append(f"{key} {why}")
                 weights[key] = expected[key]
         wrong = [f"{key} (missing)" for key in expected if key not in weights]
         wrong += [
@@ -186,6 +177,8 @@ class Checkpointer(FastreidCheckpointer):
             )
         self._refuse_kinds(weights, expected)
         self._refuse_unused([key for key in weights if key not in expected], expected)
+        for each in kept:
+            self.logger.info("%s: %s, so that it is not loaded", self._path, each)
         self.model.load_state_dict({key: weights[key] for key in expected})
 
     def _refuse_kinds(self, weights: dict[str, Tensor], own: dict[str, Tensor]) -> None:
@@ -258,7 +251,10 @@ def read_checkpoint(path: str, *, bare: bool = False) -> dict:
             "MODEL.WEIGHTS and leave out --resume"
         )
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
-        raise InputError(f"{path}: not a checkpoint: it has no 'model' of named tensors")
+        raise InputError(
+            f"{path}: not a checkpoint: it has no 'model' of named tensors"
+            f"{_what_it_has(path, checkpoint)}"
+        )
     for name, value in checkpoint["model"].items():
         if not (isinstance(name, str) and isinstance(value, torch.Tensor)):
             raise InputError(
@@ -266,6 +262,24 @@ def read_checkpoint(path: str, *, bare: bool = False) -> dict:
                 f"{name!r}; expected tensors by their names"
             )
     return checkpoint
+
+
+def _what_it_has(path: str, content: object) -> str:
+    """Say what a foreign file holds, and how to take its weights out; after a semicolon."""
+    if not isinstance(content, dict):
+        return f"; it holds a {type(content).__name__}"
+    keys = f"; it has {list_names([str(key) for key in content])}" if content else "; it is empty"
+    weights = [key for key, value in content.items() if is_state_dict(value)]
+    if not weights:
+        return keys
+    file = Path(path)
+    code = (
+        f"import torch; torch.save(torch.load({str(file)!r}, weights_only=True)[{weights[0]!r}], "
+        f"{str(file.with_stem(f'{file.stem}_weights'))!r})"
+    )
+    return (
+        f"{keys}; MODEL.WEIGHTS takes the weights in {weights[0]!r} alone: python -c {quote(code)}"
+    )
 
 
 def check_progress(path: str, checkpoint: dict) -> None:
@@ -423,6 +437,28 @@ def changed_settings(before: str, cfg: CfgNode, path: str) -> dict[str, tuple]:
     old, new = dict(flatten(tree)), dict(flatten(yaml.safe_load(cfg.dump())))
     keys = sorted(old.keys() | new.keys())
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
+
+
+def newest_checkpoint(folder: Path) -> tuple[str, str]:
+    """Find the checkpoint that ``last_checkpoint`` names, else the newest one in the folder.
+
+    Returns:
+        A path, empty where the folder has no checkpoint, and a remark where ``last_checkpoint``
+        does not name the file.
+    """
+    tag = folder / "last_checkpoint"
+    name = read_text(tag).strip() if tag.is_file() else ""
+    if name and (folder / name).is_file():
+        return str(folder / name), ""
+    files = newest_first(folder)
+    if not files:
+        return "", ""
+    if not tag.is_file():
+        return str(files[0]), ""
+    found = f"'{name}', which is not there" if name else "no checkpoint"
+    return str(files[0]), (
+        f"{tag} names {found}; going on from the newest checkpoint beside it, {files[0]}"
+    )
 
 
 def newest_first(folder: Path) -> list[Path]:

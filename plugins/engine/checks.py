@@ -16,8 +16,10 @@ from plugins.data.build import (
 )
 from plugins.data.corruptions import check_corruption
 from plugins.data.datasets.wrapped import chain
+from plugins.data.frame_cache.store import require_store
 from plugins.data.transforms import build_clip_transforms
 from plugins.engine.hooks import check_frozen
+from plugins.engine.input_kinds import check_kinds
 from plugins.engine.optimizer import check_solver
 from plugins.engine.trainer import evaluator_name
 from plugins.errors import InputError, one_line
@@ -38,6 +40,7 @@ def check_run(cfg: CfgNode, processes: int) -> None:
     """
     check_values(cfg)
     check_datasets(cfg, "NAMES", "TESTS")
+    check_cache(cfg, "SIZE_TRAIN", "SIZE_TEST")
     batch = share_batch(cfg, processes)
     name = cfg.DATALOADER.SAMPLER_TRAIN
     sampler = lookup(SAMPLER, FASTREID_SAMPLERS.get(name, name), "DATALOADER.SAMPLER_TRAIN")
@@ -49,6 +52,7 @@ def check_run(cfg: CfgNode, processes: int) -> None:
         "INPUT.SIZE_TEST": frame_size(cfg, is_train=False),
     }
     model = check_model(cfg, sizes, batch)
+    check_kinds(cfg, "NAMES", "TESTS")
     if model is not None:
         check_frozen(cfg, model)
     if hasattr(sampler, "people_of_batch"):
@@ -62,8 +66,17 @@ def check_evaluation(cfg: CfgNode) -> None:
     """Check the settings of an evaluation; raise InputError as :func:`check_run`."""
     check_values(cfg)
     check_datasets(cfg, "TESTS")
+    check_cache(cfg, "SIZE_TEST")
     check_evaluator(cfg)
     check_model(cfg, {"INPUT.SIZE_TEST": frame_size(cfg, is_train=False)}, batch=0)
+    check_kinds(cfg, "TESTS")
+
+
+def check_cache(cfg: CfgNode, *keys: str) -> None:
+    """Raise InputError unless DATALOADER.FRAME_CACHE has frames of the sizes that INPUT names."""
+    for key in keys if cfg.DATALOADER.FRAME_CACHE else ():
+        height, width = cfg.INPUT[key]
+        require_store(cfg.DATALOADER.FRAME_CACHE, (height, width))
 
 
 def check_datasets(cfg: CfgNode, *keys: str) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
 from fastreid.config import CfgNode
@@ -15,8 +16,14 @@ from torch import nn
 
 from plugins.config import import_plugins, setup_cfg
 from plugins.data import check_root
-from plugins.engine.checkpoint import Checkpointer, check_schedule
+from plugins.engine.checkpoint import check_schedule, newest_checkpoint
 from plugins.engine.checks import check_evaluation, check_run
+from plugins.engine.evaluation_settings import (
+    SETTINGS,
+    about_weights,
+    evaluation_settings,
+    keep_other_evaluation,
+)
 from plugins.engine.launch import world_size
 from plugins.engine.logs import describe_model, introduce, start_logs
 from plugins.engine.output_folder import (
@@ -86,11 +93,9 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
     if cfg.MODEL.WEIGHTS and (args.eval_only or not goes_on(args, cfg)):
         require_file(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
     if args.resume and not args.eval_only:
-        newest = Checkpointer(nn.Identity(), cfg.OUTPUT_DIR)
-        if isinstance(args.resume, str):
-            check_schedule(args.resume, cfg)
-        elif newest.has_checkpoint():
-            check_schedule(newest.get_checkpoint_file(), cfg)
+        newest, _ = newest_checkpoint(Path(cfg.OUTPUT_DIR))
+        if path := args.resume if isinstance(args.resume, str) else newest:
+            check_schedule(path, cfg)
     if not cfg.OUTPUT_DIR.strip():
         raise InputError("OUTPUT_DIR: it is empty; expected a folder, such as logs/run")
     check_root()
@@ -102,8 +107,8 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
 
 def goes_on(args: argparse.Namespace, cfg: CfgNode) -> bool:
     """Tell whether ``--resume`` names, or OUTPUT_DIR holds, a checkpoint to go on from."""
-    newest = Checkpointer(nn.Identity(), cfg.OUTPUT_DIR)
-    return isinstance(args.resume, str) or bool(args.resume and newest.has_checkpoint())
+    newest, _ = newest_checkpoint(Path(cfg.OUTPUT_DIR))
+    return isinstance(args.resume, str) or bool(args.resume and newest)
 
 
 def check_output(cfg: CfgNode, args: argparse.Namespace) -> None:
@@ -198,6 +203,8 @@ def _run(cfg: CfgNode, args: argparse.Namespace) -> None:
         model = load_model(cfg, cfg.MODEL.WEIGHTS)
         tell_model(model, args)
         tests = Trainer.build_tests(cfg, model)
+        if comm.is_main_process():
+            keep_other_evaluation(output, about_run(cfg, eval_only=True))
         results, queries = Trainer.test_queries(cfg, model, tests, EVALUATION_PICTURES)
     else:
         if comm.is_main_process():
@@ -237,7 +244,7 @@ def tell_where_it_goes_on(output: str, args: argparse.Namespace) -> None:
 
     A run's folder that was moved holds a config.yaml that names the old place.
     """
-    if args.resume is True and not Checkpointer(nn.Identity(), output).has_checkpoint():
+    if args.resume is True and not newest_checkpoint(Path(output))[0]:
         logger.warning(
             "--resume: OUTPUT_DIR %s holds no checkpoint, so the training starts at epoch 0; "
             "--resume FILE goes on from a checkpoint that lies elsewhere%s",
@@ -256,7 +263,7 @@ def tell_where_it_goes_on(output: str, args: argparse.Namespace) -> None:
 
 def newest_beside(config_file: str) -> str:
     """Return the newest checkpoint in the folder of a config; empty without one."""
-    return Checkpointer(nn.Identity(), str(Path(config_file).parent)).get_checkpoint_file()
+    return newest_checkpoint(Path(config_file).parent)[0]
 
 
 def same_folder(first: Path, second: Path) -> bool:
@@ -264,17 +271,21 @@ def same_folder(first: Path, second: Path) -> bool:
     return first.resolve() == second.resolve()
 
 
-def save_results(cfg: CfgNode, results: dict, queries: Evaluation, eval_only: bool) -> None:
-    """Write SCHEMA, VERSION, ``"epochs": SOLVER.MAX_EPOCH`` and ``"results"`` as JSON.
+def about_run(cfg: CfgNode, eval_only: bool) -> dict[str, Any]:
+    """Say what was evaluated: "epochs", or "weights" and their "weights_digest"; and "settings"."""
+    of_model = about_weights(cfg.MODEL.WEIGHTS) if eval_only else {"epochs": cfg.SOLVER.MAX_EPOCH}
+    return {**of_model, SETTINGS: evaluation_settings(cfg)}
 
-    The results are {data set: {row: {metric: percent}}}. With ``eval_only`` the document holds
-    "weights" instead of "epochs", and has a file of its own, as the folder may be that of the
-    training. A file beside it, written first, holds what each query found.
+
+def save_results(cfg: CfgNode, results: dict, queries: Evaluation, eval_only: bool) -> None:
+    """Write SCHEMA, VERSION, :func:`about_run` and ``"results"`` as JSON.
+
+    The results are {data set: {row: {metric: percent}}}. With ``eval_only`` the document has a file
+    of its own, as the folder may be that of the training. A file beside it, written first, holds
+    what each query found.
     """
-    if eval_only:
-        name, queries_name, about = EVALUATION, EVALUATION_QUERIES, {"weights": cfg.MODEL.WEIGHTS}
-    else:
-        name, queries_name, about = RESULTS, QUERIES, {"epochs": cfg.SOLVER.MAX_EPOCH}
+    about = about_run(cfg, eval_only)
+    name, queries_name = (EVALUATION, EVALUATION_QUERIES) if eval_only else (RESULTS, QUERIES)
     labeled = Evaluation(queries.rows, {**queries.run, **about})
     write_queries(Path(cfg.OUTPUT_DIR, queries_name), labeled)
     document = {"schema": SCHEMA, "version": VERSION, **about, "results": results}

@@ -31,7 +31,7 @@ def failure_of(error: FloatingPointError, step: Step, folder: Path) -> RunFailed
     if comm.get_rank() in ranks:
         try:
             write_tensors(folder / batch_file(step.iter, comm.get_rank()), about(step, losses))
-        except InputError as refusal:
+        except (InputError, RunFailed) as refusal:
             kept = f"the batch is lost: {refusal}"
     good = last_good_checkpoint(folder)
     way_back = f"the last good checkpoint is {good}" if good else "there is no checkpoint before it"

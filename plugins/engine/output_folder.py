@@ -28,6 +28,8 @@ METRICS = "metrics.json"
 # Files that a new training appends to, or that would stay beside its own and tell of another one.
 OTHERS = re.compile(r"metrics\.json|diverged_\d{7}(_rank\d+)?\.pth|events\.out\.tfevents\..+")
 OF_EVALUATIONS = (EVALUATION, EVALUATION_QUERIES)
+# Those of older evaluations with other settings, see ``evaluation_files``.
+OLDER_EVALUATION = re.compile(r"evaluation(_\d+\.json|_queries_\d+\.npz)")
 WRITTEN = (*SAVED, *OF_EVALUATIONS, "config.yaml")
 APPENDED = re.compile(r"log\.txt(\.rank\d+)?|metrics\.json")
 
@@ -48,8 +50,24 @@ def run_files(folder: Path) -> list[Path]:
         path
         for path in _files(folder)
         if path not in saved
-        and (path.name in OF_EVALUATIONS or OTHERS.fullmatch(path.name) is not None)
+        and (
+            path.name in OF_EVALUATIONS
+            or OTHERS.fullmatch(path.name) is not None
+            or OLDER_EVALUATION.fullmatch(path.name) is not None
+        )
     ]
+
+
+def evaluation_files(folder: Path, number: int) -> list[tuple[Path, Path]]:
+    """List what an evaluation writes, and its name once it is kept as an older one.
+
+    Args:
+        folder: OUTPUT_DIR.
+        number: of the older evaluation, from 1.
+    """
+    names = (*OF_EVALUATIONS, EVALUATION_PICTURES)
+    files = [folder / name for name in names]
+    return [(file, file.with_stem(f"{file.stem}_{number}")) for file in files]
 
 
 def require_unused(folder: Path) -> None:

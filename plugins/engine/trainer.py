@@ -1,8 +1,6 @@
 """Train with fastreid's DefaultTrainer and a step, loaders and evaluators found by name."""
 
 import logging
-import math
-import numbers
 import os
 from collections import OrderedDict
 from pathlib import Path
@@ -43,12 +41,14 @@ from plugins.engine.hooks import (
     PeriodicCheckpointer,
     PeriodicWriter,
 )
+from plugins.engine.input_kinds import check_items
 from plugins.engine.interruption import KEY, Interruption
 from plugins.engine.logs import counting
 from plugins.engine.loop import StoppableLoop
 from plugins.engine.output_folder import PICTURES
 from plugins.engine.pictures import draw_rankings
 from plugins.engine.queries import name_queries
+from plugins.engine.rehearsal import check_results, rehearse
 from plugins.engine.untrained import TellUntrained
 from plugins.errors import InputError
 from plugins.evaluation import Evaluation, VVIEvaluator, check_expected, results_table
@@ -58,7 +58,6 @@ from plugins.modeling.dual_norm import add_dual_norm, check_branches
 from plugins.modeling.stock import check_stock_parts
 from plugins.registry import BACKBONE, EVALUATOR, HEADS, META_ARCH, STEP, lookup
 from plugins.utils.io import write_text
-from plugins.utils.values import shortened
 
 logger = logging.getLogger(__name__)
 
@@ -89,13 +88,14 @@ class Trainer(StoppableLoop, DefaultTrainer):
         check_stock_parts(cfg)
         os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
         data_loader = self.build_train_loader(cfg)
+        tests = read_tests(cfg)
         self.iters_per_epoch = iterations_per_epoch(cfg, data_loader)
         cfg = self.scale_to_data(cfg, data_loader)
         model = self.build_model(cfg)
         broadcast_model(model)
         self.average = build_average(cfg, model)
         self.deployed = self.average.model if self.average else model
-        self._tests = self.build_tests(cfg, self.deployed)
+        self._tests = self.build_tests(cfg, self.deployed, tests)
         optimizer = self.build_optimizer(cfg, model)
         # DefaultTrainer reads model, data_loader, optimizer and grad_scaler from this attribute.
         taken = ("cfg", "model", "data_loader", "optimizer")
@@ -280,20 +280,28 @@ class Trainer(StoppableLoop, DefaultTrainer):
     def build_train_loader(cls, cfg: CfgNode) -> DeviceLoader:
         """Build the training loader; raise InputError if held-out people are in it."""
         check_held_out(cfg)
-        return build_train_loader(cfg)
+        loader = build_train_loader(cfg)
+        check_items(cfg, "NAMES", " and ".join(cfg.DATASETS.NAMES), loader.dataset)
+        return loader
 
     @classmethod
-    def build_tests(cls, cfg: CfgNode, model: nn.Module) -> Tests:
+    def build_tests(cls, cfg: CfgNode, model: nn.Module, tests: Tests | None = None) -> Tests:
         """Read the tests and check them, so that an error stops a run at its start.
+
+        Args:
+            cfg: of the run.
+            model: that will be evaluated.
+            tests: what was read before; None reads it.
 
         Raises:
             InputError: from a data set or an evaluator; or TEST.EXPECTED_RESULTS names a row that
                 there will not be.
         """
-        tests = read_tests(cfg)
+        tests = tests or read_tests(cfg)
         tasks = []
         for name, test in tests.items():
             evaluator = build_evaluator(cfg, model, name, *test)
+            rehearse(evaluator, cfg, test[0], model)
             tasks += [f"{name}/{row}" for row in evaluator.row_names()]
         check_expected(cfg.TEST.EXPECTED_RESULTS, tasks)
         return tests
@@ -380,8 +388,15 @@ def items_of(loader: DeviceLoader) -> str:
 
 
 def read_tests(cfg: CfgNode) -> Tests:
-    """Read each of DATASETS.TESTS."""
-    return {name: build_test_loader(cfg, name) for name in cfg.DATASETS.TESTS}
+    """Read each of DATASETS.TESTS.
+
+    Raises:
+        InputError: from a data set, or the model reads single images and a set holds clips.
+    """
+    tests = {name: build_test_loader(cfg, name) for name in cfg.DATASETS.TESTS}
+    for name, (loader, _) in tests.items():
+        check_items(cfg, "TESTS", name, loader.dataset)
+    return tests
 
 
 def build_evaluator(
@@ -395,26 +410,6 @@ def build_evaluator(
     evaluator = lookup(EVALUATOR, evaluator_name(cfg), "TEST.EVALUATOR")
     attacked = (model, loader.dataset, name) if cfg.TEST.ATTACKS else ()
     return evaluator(cfg, dataset, *attacked)
-
-
-def check_results(name: str, results: dict) -> None:
-    """Raise InputError unless an evaluator returned rows of finite numbers.
-
-    Args:
-        name: of the evaluator, for the message.
-        results: what it returned; fastreid puts an empty mapping in the place of None.
-    """
-    expected = "expected {row: {metric: percent}} and the mean as 'metric'"
-    if not isinstance(results, dict) or not results:
-        raise InputError(f"TEST.EVALUATOR {name}: it returned no results; {expected}")
-    for row, block in results.items():
-        values = block if isinstance(block, dict) else {"": block}
-        for metric, value in values.items():
-            if not (isinstance(value, numbers.Real) and math.isfinite(value)):
-                raise InputError(
-                    f"TEST.EVALUATOR {name}: {row} {metric}".rstrip()
-                    + f": {shortened(value)}; expected a finite number"
-                )
 
 
 def evaluator_name(cfg: CfgNode) -> str:

@@ -15,11 +15,14 @@ logger = logging.getLogger(__name__)
 # Updates that a parameter may wait for its first gradient: a path that starts at zero passes one on
 # only after its last layer has moved.
 PATIENCE = 10
+SHORTEST = 3  # updates after which a training that ends earlier tells what it saw
 SHOWN = 6  # names in a message
 
 
 class TellUntrained(HookBase):
     """Warn of parameters that no optimizer holds, or that get no gradient in PATIENCE updates.
+
+    A training that ends after fewer updates is told at its end.
 
     An update counts for a parameter if its optimizer took a step, at a rate above 0, in which the
     parameter was not frozen. So an adversary that waits for its START_EPOCH, layers that are frozen
@@ -65,9 +68,18 @@ class TellUntrained(HookBase):
             for parameter in late:
                 del self._waiting[parameter]
         if not self._waiting:
-            self.after_train()
+            self._stop()
 
     def after_train(self) -> None:
+        """Warn, at the end of a training that was shorter than PATIENCE, of what it saw."""
+        waited = {id(p): updates for p, updates in self._waiting.items() if updates >= SHORTEST}
+        names = [name for name, p in self._trainable() if id(p) in waited]
+        if names:
+            tell(names, f"no gradient reached {{}} in the {max(waited.values())} updates so far")
+        self._waiting = {}
+        self._stop()
+
+    def _stop(self) -> None:
         """Remove the hooks of the optimizers."""
         for handle in self._handles:
             handle.remove()

@@ -123,15 +123,10 @@ def evaluate_ranking(
         chunk: queries at a time; changes memory and speed, no result.
 
     Raises:
-        InputError: no query has a positive, the metric is unknown, ``max_rank`` is below 1, or
-            features are complex.
+        InputError: no query has a positive, or an argument is wrong, see ``check_search``.
     """
     require_whole(max_rank, "max_rank", 1)
-    for name, side in (("query", query), ("gallery", gallery)):
-        if side.features.is_complex():
-            raise InputError(
-                f"features of the {name} are of {side.features.dtype}; expected real numbers"
-            )
+    check_search(query, gallery, chunk)
     blocks = distance_blocks(query.features, gallery.features, metric, chunk)
     matches = match_blocks(query, gallery, junk, chunk)
     return _score(blocks, matches, people_columns(gallery.pids, cmc), max_rank)
@@ -189,11 +184,17 @@ def ranked_lists(
     Returns:
         (Q, k) int64 gallery indices, nearest first, -1 where a list has ended, and their (Q, k)
         float32 distances, infinite there.
+
+    Raises:
+        InputError: an argument is wrong, see ``check_search``, or a distance is NaN.
     """
+    require_whole(length, "length", 1)
+    check_search(query, gallery, chunk)
     blocks = distance_blocks(query.features, gallery.features, metric, chunk)
     matches = match_blocks(query, gallery, junk, chunk)
     indices, values = [], []
     for block, (_, unseen) in zip(blocks, matches, strict=True):
+        _refuse_nan(block)
         keys = sort_keys(block).masked_fill_(unseen, NO_ITEM)
         keys = keys.topk(min(length, keys.shape[1]), dim=1, largest=False).values
         ended = keys == NO_ITEM
@@ -201,6 +202,48 @@ def ranked_lists(
         values.append(block.gather(1, columns).masked_fill_(ended, torch.inf))
         indices.append(columns.masked_fill_(ended, -1))
     return torch.cat(indices), torch.cat(values)
+
+
+def check_search(query: Side, gallery: Side, chunk: int) -> None:
+    """Check the two sides of a search.
+
+    Raises:
+        InputError: features are no (N, D) real numbers or differ in D, labels are not as many as
+            features, or ``chunk`` is below 1.
+    """
+    require_whole(chunk, "chunk", 1)
+    for name, side in (("query", query), ("gallery", gallery)):
+        for part in ("features", "pids", "camids"):
+            value = getattr(side, part)
+            if not isinstance(value, Tensor):
+                kind = type(value).__name__
+                raise InputError(f"{part} of the {name} are a {kind}; expected a torch.Tensor")
+        shape = tuple(side.features.shape)
+        if len(shape) != 2:
+            raise InputError(f"features of the {name} are of shape {shape}; expected (N, D)")
+        if side.features.is_complex():
+            raise InputError(
+                f"features of the {name} are of {side.features.dtype}; expected real numbers"
+            )
+        for part in ("pids", "camids"):
+            if getattr(side, part).shape != shape[:1]:
+                found = tuple(getattr(side, part).shape)
+                raise InputError(
+                    f"{part} of the {name} are of shape {found}; expected ({shape[0]},), one for "
+                    "each feature"
+                )
+    lengths = query.features.shape[1], gallery.features.shape[1]
+    if lengths[0] != lengths[1]:
+        raise InputError(
+            f"features of the query have length {lengths[0]}, those of the gallery {lengths[1]}; "
+            "expected one length"
+        )
+
+
+def _refuse_nan(block: Tensor) -> None:
+    """Raise InputError if one of the distances is NaN."""
+    if block.isnan().any():
+        raise InputError("a distance is NaN; expected finite features")
 
 
 def _score(
@@ -215,8 +258,7 @@ def _score(
     """
     first_ranks, last_ranks, numbers, precisions = [], [], [], []
     for block, (positive, junk) in zip(blocks, matches, strict=True):
-        if block.isnan().any():
-            raise InputError("a distance is NaN; expected finite features")
+        _refuse_nan(block)
         ranks = positive_ranks(block, positive, junk)
         ranked = ranks > 0
         number = ranked.sum(dim=1)

@@ -1,15 +1,17 @@
 """Compare any two ways of training from the files in the folders of their runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tabulate import tabulate
 
+from plugins.engine.evaluation_settings import DIGEST, SETTINGS, changed_settings, setting
 from plugins.engine.output_folder import EVALUATION_QUERIES, QUERIES
 from plugins.errors import InputError
-from plugins.evaluation import read_queries
+from plugins.evaluation import Evaluation, read_queries
 from plugins.experiments.differences import numbers
 from plugins.experiments.pairing import DatasetResults, by_dataset, compare, split_metric
 from plugins.experiments.tables import LEGEND, NUMBER_HEADERS, number_cells
@@ -18,8 +20,8 @@ DEFAULT_METRICS = ("mAP", "Rank-1")
 Run = dict[str, DatasetResults]  # by data set
 
 
-def read_run(path: Path) -> Run:
-    """Read the results of each query of a run, by data set.
+def read_run(path: Path) -> Evaluation:
+    """Read the results of each query of a run.
 
     Args:
         path: an OUTPUT_DIR, where a training's last evaluation goes before that of --eval-only; or
@@ -36,8 +38,8 @@ def read_run(path: Path) -> Run:
                 f"{path}: has neither {QUERIES} nor {EVALUATION_QUERIES}, which every training and "
                 "--eval-only writes; evaluate its weights with --eval-only"
             )
-        return by_dataset(str(path), read_queries(there[0]))
-    return by_dataset(str(path), read_queries(path))
+        return read_queries(there[0])
+    return read_queries(path)
 
 
 def compare_runs(
@@ -53,7 +55,8 @@ def compare_runs(
 
     Returns:
         Differences as ``{row, against, dataset, metric, ours, theirs, difference, low, high, ...}``
-        in percent points, and remarks: what only some runs were tested on.
+        in percent points, and remarks: what only some runs were tested on, and which settings of
+        the evaluations differ.
 
     Raises:
         InputError: not as many runs on both sides, a run that is named twice, nothing that all were
@@ -70,7 +73,11 @@ def compare_runs(
     for metric in metrics:
         if list(metrics).count(metric) > 1:
             raise InputError(f"--metric {metric}: named twice; expected each metric once")
-    runs, remarks = _shared({str(path): read_run(path) for path in paths})
+    evaluations = {str(path): read_run(path) for path in paths}
+    runs, remarks = _shared({name: by_dataset(name, each) for name, each in evaluations.items()})
+    remarks += compare_settings(
+        *({str(path): evaluations[str(path)].run for path in side} for side in (ours, theirs))
+    )
     row, against = (" ".join(map(str, side)) for side in (ours, theirs))
     entries = []
     for dataset in runs[0]:
@@ -82,6 +89,34 @@ def compare_runs(
             means = {"ours": _mean(first, metric), "theirs": _mean(second, metric)}
             entries.append({**about, **means, **differences})
     return entries, remarks
+
+
+def compare_settings(
+    ours: Mapping[str, Mapping[str, Any]], theirs: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Say which settings of the evaluations differ between two sides, a line for each.
+
+    Args:
+        ours: what each file of one side says of its run, by the path of the run.
+        theirs: likewise of the other side.
+    """
+    everything = {**ours, **theirs}
+    unknown = [path for path, run in everything.items() if not isinstance(run.get(SETTINGS), dict)]
+    if unknown:
+        return [f"settings not recorded, so not compared: {', '.join(unknown)}"]
+    first: dict[str, Any] = next(iter(everything.values()))[SETTINGS]
+    keys = {key for run in everything.values() for key in changed_settings(first, run[SETTINGS])}
+    remarks = []
+    for key in sorted(keys):
+        sides = []
+        for name, side in (("A", ours), ("B", theirs)):
+            values = dict.fromkeys(str(setting(run[SETTINGS], key)) for run in side.values())
+            sides.append(f"{name} {' and '.join(values)}")
+        remarks.append(f"{key} differs: {', '.join(sides)}")
+    digests = [{run.get(DIGEST) for run in side.values()} for side in (ours, theirs)]
+    if None not in digests[0] | digests[1] and digests[0] == digests[1]:
+        remarks.append("A and B have the same weights")
+    return remarks
 
 
 def _shared(runs: dict[str, Run]) -> tuple[list[Run], list[str]]:

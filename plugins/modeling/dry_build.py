@@ -98,6 +98,8 @@ def check_model(cfg: CfgNode, sizes: Mapping[str, tuple[int, int]], batch: int) 
     if isinstance(model, VVIBaseline):
         for size in sizes.values():
             check_clips(model, cfg.INPUT.CLIP.LENGTH, size)
+    if batch and isinstance(model, VVIBaseline):
+        check_losses(model.train(), cfg.INPUT.CLIP.LENGTH, sizes["INPUT.SIZE_TRAIN"])
     if batch:
         check_batch(model.train(), cfg, batch, sizes["INPUT.SIZE_TRAIN"])
     return model
@@ -120,6 +122,26 @@ def check_clips(model: VVIBaseline, frames: int, size: tuple[int, int]) -> None:
         raise
     except Exception as error:  # an operation without shapes
         logger.debug("no shapes on the meta device: %s", error)
+
+
+@torch.no_grad()
+def check_losses(model: VVIBaseline, frames: int, size: tuple[int, int]) -> None:
+    """Raise InputError if a loss reads an output that the head does not give, or gives no scalar.
+
+    Args:
+        model: a model on the meta device, in training mode.
+        frames: of a clip.
+        size: height and width of a frame.
+    """
+    clips = torch.empty(4 * frames, 3, *size, device="meta")
+    modalities = targets = torch.zeros(4, dtype=torch.long, device="meta")
+    try:
+        features = model.extract(model.backbone.stems[0](clips), frames, modalities)
+        model.losses(model.outputs(features, targets, modalities), targets, modalities)
+    except InputError:
+        raise
+    except Exception as error:  # such as a loss that reads numbers; the first batch tells its fault
+        logger.debug("no losses on the meta device: %s", error)
 
 
 def check_batch(model: nn.Module, cfg: CfgNode, batch: int, size: tuple[int, int]) -> None:

@@ -4,20 +4,29 @@ from collections.abc import Callable, Iterator
 
 from torch import nn
 
+from plugins.errors import InputError
 from plugins.modeling.losses.base import FunctionLoss, Loss
 from plugins.modeling.temporal.base import CenteredPart
 from plugins.registry import check_call
 
+# What a class inherits that does not define what is called -> what is missing.
+MISSING: dict[object, str] = {
+    nn.Module.forward: "forward; expected that method, or for a loss a subclass of "
+    "plugins.modeling.losses.Loss, whose forward calls value",
+    Loss.value: "value; expected value(outputs, targets, modalities)",
+}
 LOSSES = ("loss_functions", "relation_losses", "frame_losses")  # attributes of VVIBaseline
 
 
 def check_calls(model: nn.Module) -> None:
-    """Raise InputError if a loss, the head or the temporal part takes other arguments.
+    """Raise InputError if a loss, the head or the temporal part takes other arguments, or none.
 
     Args:
         model: a model of this package, or of fastreid, which has a head alone.
     """
     for key, part, method, arguments in calls(model):
+        if expected := MISSING.get(getattr(method, "__func__", None)):
+            raise InputError(f"{key}: {type(part).__name__} has no {expected}")
         name = f"{type(part).__name__}.{getattr(method, '__name__', '__call__')}"
         check_call(method, name, key, arguments)
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from plugins.errors import InputError
+from plugins.errors import DISK_FULL, InputError, RunFailed
 
 # torch.hub and torchvision put the first hexadecimal digits of a file's SHA-256 into its name.
 HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
@@ -34,8 +34,8 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
         write: writes the contents into a binary file that is open for writing.
 
     Raises:
-        InputError: the disk is full or read-only, or the folder does not take the file. What was
-            at ``path`` is still there.
+        InputError: the disk is read-only, or the folder does not take the file.
+        RunFailed: the disk is full. What was at ``path`` is still there, as after every error.
     """
     path = Path(path)
     remove_leftovers(path)
@@ -92,9 +92,13 @@ def make_folder(path: str | os.PathLike, option: str = "") -> Path:
 
 @contextlib.contextmanager
 def write_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Turn an operating system's refusal to write ``path`` into an InputError of one line.
+    """Turn an operating system's refusal to write ``path`` into an error of one line.
 
     The refusal may lie below another exception: torch.save covers a full disk with a RuntimeError.
+
+    Raises:
+        InputError: the place does not take the file, as a read-only disk does.
+        RunFailed: the disk is full.
     """
     try:
         yield
@@ -106,7 +110,8 @@ def write_errors(path: str | os.PathLike) -> Iterator[None]:
             refusal = refusal.__cause__ or refusal.__context__
         if refusal is None:
             raise
-        raise InputError(
+        kind = RunFailed if refusal.errno in DISK_FULL else InputError
+        raise kind(
             f"{path}: cannot be written: {refusal.strerror or refusal}; "
             "what was saved before is kept"
         ) from error
@@ -280,7 +285,7 @@ def read_tensors(path: str | os.PathLike, kind: str) -> object:
         # torch warns of a plain pickle in two lines before it refuses what this function refuses.
         with _opened(path) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _verify(file, Path(path))
+            _verify(file, Path(path), kind)
             return torch.load(file, map_location="cpu", weights_only=True)
     except InputError:
         raise
@@ -294,11 +299,17 @@ def read_tensors(path: str | os.PathLike, kind: str) -> object:
         raise InputError(f"{path}: not a whole {kind} ({type(error).__name__})") from error
 
 
-def _verify(file: BinaryIO, path: Path) -> None:
+def _verify(file: BinaryIO, path: Path, kind: str) -> None:
     """Raise InputError if the contents are not those that were written; rewinds the file."""
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
+            parts = {name.partition("/")[2] for name in archive.namelist()}
+        if "constants.pkl" in parts:
+            raise InputError(
+                f"{path}: a TorchScript file; expected a {kind}: save its state dict alone, with "
+                "torch.save(torch.jit.load(FILE).state_dict(), NEW_FILE)"
+            )
         if damaged:
             raise InputError(f"{path}: damaged: the checksum of its part {damaged} is wrong")
     elif match := HASH_IN_NAME.search(path.name):

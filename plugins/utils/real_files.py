@@ -52,6 +52,22 @@ def find_repeated(paths: Sequence[str]) -> Iterator[tuple[int, int]]:
             yield place, first
 
 
+def find_missing(paths: Iterable[str]) -> list[str]:
+    """List the paths, in their order, at which there is no file; each folder is listed once.
+
+    A plain file costs no system call of its own.
+    """
+    folders: dict[str, dict[str, int] | None] = {}
+    missing = []
+    for path in dict.fromkeys(paths):
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = _list_folder(folder)[1]
+        if name not in (folders[folder] or ()) and not os.path.exists(path):
+            missing.append(path)
+    return missing
+
+
 def _list_folder(folder: str) -> tuple[str, dict[str, int] | None]:
     """Return a folder's real path, and the inodes of its entries that are no links, by name.
 

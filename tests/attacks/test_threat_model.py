@@ -192,11 +192,11 @@ def test_a_random_start_fills_the_budget_and_depends_on_row_seed_and_restart_alo
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"norm": "l1"}, "ATTACK.NORM: 'l1'; expected linf, l2"),
-        ({"frames": "all"}, "ATTACK.FRAMES: 'all'; expected dense, shared, sparse, smooth"),
-        ({"infrared": "gray"}, "ATTACK.INFRARED: 'gray'; expected free, tied"),
+        ({"norm": "l1"}, "ATTACK.NORM: 'l1'; expected linf or l2"),
+        ({"frames": "all"}, "ATTACK.FRAMES: 'all'; expected dense, shared, sparse or smooth"),
+        ({"infrared": "gray"}, "ATTACK.INFRARED: 'gray'; expected free or tied"),
         ({"eps": -1.0}, "ATTACK.EPS: -1.0; expected 0 or more"),
-        ({"eps": float("nan")}, "ATTACK.EPS: nan; expected 0 or more"),
+        ({"eps": float("nan")}, "ATTACK.EPS: nan; expected a finite number"),
         ({"sparse_frames": 0}, "ATTACK.SPARSE_FRAMES: 0; expected 1 or more"),
         ({"smooth_tau": -0.5}, "ATTACK.SMOOTH_TAU: -0.5; expected 0 or more"),
     ],

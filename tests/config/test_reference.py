@@ -41,6 +41,27 @@ def test_a_section_is_explained_key_by_key_also_where_nothing_describes_it():
     ]
 
 
+def test_the_value_of_a_config_is_told_beside_the_default(tmp_path):
+    base = tmp_path / "base.yml"
+    base.write_text("ATTACK: {EPS: 4, STEPS: 3}\nINPUT: {CLIP: {LENGTH: 6}}\n")
+    file = tmp_path / "mine.yml"
+    file.write_text("_BASE_: base.yml\nATTACK: {EPS: 2}\n")
+    lines = explain(["ATTACK.EPS", "INPUT.CLIP.STRIDE", "TEST.ATTACKS"], config_file=str(file))
+    assert lines[1::2] == [
+        f"  {file}: 2.0, differs from the default 8.0",
+        f"  {file}: 1, the default",
+        f"  {file}: [], the default",
+    ]
+    assert [line.split(":")[0] for line in lines[::2]] == [
+        "ATTACK.EPS",
+        "INPUT.CLIP.STRIDE",
+        "TEST.ATTACKS",
+    ]
+    file.write_text("_BASE_: base.yml\nATTACK: {EPPS: 2}\n")
+    with pytest.raises(InputError, match=r"mine\.yml: no config key 'ATTACK\.EPPS'; nearest: ATT"):
+        explain(["ATTACK.EPS"], config_file=str(file))
+
+
 def test_a_key_that_there_is_not_is_told_with_the_closest():
     with pytest.raises(InputError, match=r"--explain: no config key 'ATACK.EPS'; nearest: ATTACK"):
         explain(["ATACK.EPS"])

@@ -177,11 +177,33 @@ def test_a_missing_frame_stops_the_loader_and_is_named(cfg, tmp_path, monkeypatc
     folder = write_tree(tmp_path)
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
     lost = folder / "Test" / "0501" / "ir" / "D3" / "1.jpg"
-    lost.unlink()
     cfg.DATALOADER.NUM_WORKERS = workers
     loader, _ = build_test_loader(cfg, "HITSZVCM")
+    lost.unlink()  # during the run
     with pytest.raises(InputError, match=f"{lost}: no such frame"):
         list(loader)
+
+
+def test_frames_that_a_run_will_open_are_missed_before_it(cfg, tmp_path, monkeypatch):
+    folder = write_tree(tmp_path)
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    last = folder / "Test" / "0501" / "ir" / "D3" / "12.jpg"
+    first = last.with_name("1.jpg")
+    last.unlink()
+    build_test_loader(cfg, "HITSZVCM")  # its clips do not show that frame
+    first.unlink()
+    with pytest.raises(InputError) as caught:
+        build_test_loader(cfg, "HITSZVCM")
+    assert str(caught.value) == (
+        f"DATASETS.TESTS HITSZVCM: 1 of 29 frames is missing: {first} "
+        f"({folder}/info/test_name.txt:25); python tools/check_data.py HITSZVCM lists all that "
+        "cannot be read"
+    )
+    for camera in (1, 2):
+        (folder / "Train" / "0002" / "rgb" / f"D{camera}").rename(tmp_path / f"away{camera}")
+    cfg.DATASETS.COMBINEALL = False
+    with pytest.raises(InputError, match=r"^DATASETS\.NAMES HITSZVCM: 27 of 216 frames are missi"):
+        build_train_loader(cfg)
 
 
 def test_the_root_is_read_when_it_is_needed(monkeypatch):

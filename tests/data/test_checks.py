@@ -210,7 +210,8 @@ def test_the_command_passes_a_whole_set_and_fails_a_damaged_one(
     lost = tmp_path / "HITSZ-VCM" / "Train" / "0001" / "ir" / "D1" / "1.jpg"
     lost.unlink()
     assert run_tool(monkeypatch, "HITSZVCM", "--workers=1") == 1
-    assert f"train row 0 ({lost}): no such frame" in capsys.readouterr().out
+    listed = tmp_path / "HITSZ-VCM/info/train_name.txt"
+    assert f"{listed}:1 ({lost}): no such frame" in capsys.readouterr().out
     assert run_tool(monkeypatch, "HITSZVCM", "--labels-only") == 0
     assert run_tool(monkeypatch, "HITSZVCM2") == 2
     assert run_tool(monkeypatch, "HITSZVCM", "--workers=0") == 2

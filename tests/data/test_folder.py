@@ -137,10 +137,29 @@ def test_a_missing_or_empty_folder_is_named(tmp_path):
         FolderDataset(root=str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("Train/0001/ir/D1/1.jpg", "pictures lie deeper; is this folder too high?"),
+        ("1_a.jpg", "pictures lie in this folder itself; is it too deep?"),
+        ("ann/north/1.gif", "is this folder one too high or one too deep?"),
+    ],
+)
+def test_a_folder_of_the_wrong_level_is_asked_about_by_where_its_pictures_lie(
+    tmp_path, place, told
+):
+    picture = tmp_path / "people" / place
+    picture.parent.mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(picture)
+    with pytest.raises(InputError) as caught:
+        FolderDataset(str(tmp_path))
+    assert "no pictures there" in str(caught.value) and str(caught.value).endswith(told)
+
+
 def test_one_person_alone_hints_at_the_wrong_folder(tmp_path):
     (tmp_path / "people" / "0001").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "people" / "0001" / "1_a.jpg")
     with pytest.raises(InputError, match=r"1 person there, 'people'; .*one too high or one too"):
         FolderDataset(str(tmp_path), dataset_dir="")
-    with pytest.raises(InputError, match=r"no pictures there .*; is this folder one too deep\?"):
+    with pytest.raises(InputError, match=r"no pictures there .*itself; is it too deep\?"):
         FolderDataset(str(tmp_path), dataset_dir="people/0001")

@@ -1,18 +1,80 @@
 import logging
 import os
 import random
+import shlex
 
 import pytest
 
 from plugins.config import setup_cfg
 from plugins.data import build_dataset, build_test_loader
-from plugins.data.checks import check_labels, check_searches
+from plugins.data.checks import check_labels, check_searches, remarks
 from plugins.data.datasets import INFRARED, VISIBLE, ManifestDataset, Tracklet
 from plugins.data.datasets.build import training_items
 from plugins.data.datasets.manifest import COLUMNS, SPLITS
-from plugins.data.datasets.splits import read_splits
+from plugins.data.datasets.splits import read_splits, warn_of_faults
 from plugins.errors import InputError
-from tests.helpers.trees import HEADER, LINES, write_manifest
+from tests.helpers.hitsz_tree import write_frame
+from tests.helpers.trees import HEADER, LINES, run_tool, write_manifest
+
+
+def test_a_missing_frame_is_told_with_its_line_and_the_whole_command(tmp_path, monkeypatch, capsys):
+    """The command that the message gives finds the frame, and names the line as well."""
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    file = write_manifest(tmp_path).rename(tmp_path / "my frames.csv")
+    for line in LINES:
+        picture = tmp_path / line.split(",")[0]
+        picture.parent.mkdir(exist_ok=True)
+        write_frame(picture, seed=1)
+    (tmp_path / "b/2.jpg").unlink()
+    cfg = setup_cfg("", ["DATASETS.MANIFEST.FILE", file.name])
+    with pytest.raises(InputError) as caught:
+        build_test_loader(cfg, "ManifestDataset")
+    command = f"python tools/check_data.py ManifestDataset DATASETS.MANIFEST.FILE '{file.name}'"
+    place = f"{tmp_path}/b/2.jpg ({file}:8)"
+    assert str(caught.value) == (
+        f"DATASETS.TESTS ManifestDataset: 1 of 4 frames is missing: {place}; {command} lists all "
+        "that cannot be read"
+    )
+    status = run_tool(monkeypatch, *shlex.split(command)[2:], "--workers", "1")
+    assert (status, f"{file}:8 ({tmp_path}/b/2.jpg): no such frame" in capsys.readouterr().out) == (
+        1,
+        True,
+    )
+
+
+@pytest.mark.parametrize(("frames", "told"), [(("0", "1", "1"), 3), (("7", "7"), 0), (("", ""), 0)])
+def test_frames_without_a_tracklet_are_told_where_they_order_something(
+    tmp_path, caplog, frames, told
+):
+    lines = [f"{n}.jpg,ann,north,infrared,,{frame},train" for n, frame in enumerate(frames)]
+    file = write_manifest(tmp_path, [*LINES[:4], *lines])
+    data = ManifestDataset(str(tmp_path))
+    warn_of_faults(data, f"ManifestDataset {frames}")
+    told_of = [text for text in caplog.messages if "have a frame but no tracklet" in text]
+    assert len(told_of) == bool(told)
+    complaints = [complaint for complaint in remarks(data) if complaint.fatal]
+    assert [c.where for c in complaints] == ["manifest.csv"] * bool(told)
+    if told:
+        assert complaints[0].text == (
+            f"{told} rows have a frame but no tracklet, so that each is a single image and no part "
+            f"of a clip, the first at {file}:6; expected the name of a tracklet, or for single "
+            "images an empty frame"
+        )
+
+
+def test_a_tracklet_in_two_splits_is_told(tmp_path):
+    lines = [*LINES, "b/9.jpg,bob,south,infrared,7,9,gallery"]
+    file = write_manifest(tmp_path, lines)
+    data = ManifestDataset(str(tmp_path))
+    (remark,) = remarks(data)
+    assert remark == (
+        False,
+        "gallery",
+        "tracklets whose rows lie in two splits: 1, such as '7' of person bob, camera south: query "
+        f"at {file}:6, gallery at {file}:10",
+    )
+    write_manifest(tmp_path)
+    assert remarks(ManifestDataset(str(tmp_path))) == []
 
 
 def test_rows_of_one_tracklet_are_its_frames_in_the_order_of_their_numbers(tmp_path):
@@ -137,12 +199,12 @@ def test_an_image_that_a_split_lists_under_two_names_is_refused(tmp_path, spelli
 @pytest.mark.parametrize(
     ("first", "second", "text"),
     [
-        ("ann,north,visible,,,train", "bob,north,visible,,,gallery", "the file is in train row 0"),
+        ("ann,north,visible,,,train", "bob,north,visible,,,gallery", "the file is in"),
         ("bob,south,visible,,,query", "bob,north,visible,,,gallery", "visible, camera north, but"),
         (
             "bob,south,visible,,,query",
             "cat,south,visible,,,gallery",
-            "person cat, but person bob in",
+            "person cat, but person bob",
         ),
     ],
 )
@@ -155,12 +217,16 @@ def test_a_picture_under_two_names_is_told_as_under_one(
         "9.jpg,bob,south,visible,,,query",
         "10.jpg,bob,north,visible,,,gallery",
     ]
-    write_manifest(tmp_path, [f"1.jpg,{first}", f"{spellings[kind]},{second}", *others])
+    file = write_manifest(tmp_path, [f"1.jpg,{first}", f"{spellings[kind]},{second}", *others])
+    for line in others:
+        (tmp_path / line.split(",")[0]).touch()
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
     cfg = setup_cfg("", ["DATASETS.NAMES", "('ManifestDataset',)"])
-    complaints = check_labels(read_splits(ManifestDataset(str(tmp_path))))
+    data = ManifestDataset(str(tmp_path))
+    complaints = check_labels(read_splits(data), data.line_of)
     (complaint,) = (each for each in complaints if each.fatal)
-    assert complaint.text.startswith(text)
+    assert complaint.text.startswith(text) and f" in {file}:2" in complaint.text
+    assert complaint.where.startswith(f"{file}:3 (")
     assert complaint.text.endswith(f", as {tmp_path}/1.jpg") == (kind != "absolute")
     for _ in range(2):
         training_items(cfg)

@@ -1,8 +1,10 @@
 """Checkpoints: whole or not at all, refused when they do not fit, never unpickled."""
 
+import logging
 import os
 import pickle
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -108,6 +110,61 @@ def test_a_foreign_file_is_refused(tmp_path):
         Checkpointer(Small()).load(str(path))
 
 
+@pytest.mark.parametrize(
+    ("content", "told", "weights"),
+    [
+        ({"net": Small().state_dict(), "epoch": 3}, "it has net, epoch; ", "net"),
+        ({"state_dict": {f"module.{k}": v for k, v in Small().state_dict().items()}, "arch": "r50"},
+         "it has state_dict, arch; ", "state_dict"),
+        ({"epoch": 3}, "it has epoch", ""),
+        ([1], "it holds a list", ""),
+    ],
+)  # fmt: skip
+def test_a_foreign_file_tells_what_it_holds_and_how_to_take_its_weights(
+    tmp_path, content, told, weights
+):
+    path = tmp_path / "their model.pth"
+    torch.save(content, path)
+    with pytest.raises(InputError) as caught:
+        Checkpointer(Small()).load(str(path), checkpointables=[])
+    message = str(caught.value)
+    assert message.startswith(
+        f"{path}: not a checkpoint: it has no 'model' of named tensors; {told}"
+    )
+    if not weights:
+        assert message.endswith(told)
+        return
+    line = f"MODEL.WEIGHTS takes the weights in '{weights}' alone: python "
+    flag, code = shlex.split(message.partition(line)[2])
+    assert flag == "-c"
+    exec(code)
+    model = Small()
+    Checkpointer(model).load(str(tmp_path / "their model_weights.pth"), checkpointables=[])
+    assert torch.equal(model.backbone.weight, next(iter(content[weights].values())))
+
+
+def test_a_torch_script_file_is_named(tmp_path):
+    path = tmp_path / "script.pth"
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(path))
+    with pytest.raises(
+        InputError, match=r"script\.pth: a TorchScript file; expected a checkpoint: "
+    ):
+        Checkpointer(Small()).load(str(path), checkpointables=[])
+
+
+def test_a_state_dict_of_another_model_is_refused_before_a_classifier_is_told(tmp_path, caplog):
+    """fastreid's logger would else name heads.weight, which no key of the file is."""
+    caplog.set_level(logging.INFO)
+    path = tmp_path / "foreign.pth"
+    torch.save({"conv1.weight": torch.zeros(3)}, path)
+    with pytest.raises(InputError, match=r"tensors do not fit"):
+        Checkpointer(Small()).load(str(path), checkpointables=[])
+    assert "heads.weight" not in caplog.text
+    torch.save(Small().backbone.state_dict(prefix="backbone."), path)
+    Checkpointer(Small()).load(str(path), checkpointables=[])
+    assert f"{path}: heads.weight is not in the file, so that it is not loaded" in caplog.text
+
+
 def test_objects_are_never_unpickled(tmp_path):
     class Harmful:
         def __reduce__(self):
@@ -162,6 +219,7 @@ class TestNewestCheckpoint:
         (tmp_path / "last_checkpoint").write_text(tag)
         checkpointer = Checkpointer(Small(), str(tmp_path))
         assert checkpointer.has_checkpoint()
+        assert not caplog.messages, "told once, where the run goes on from the file"
         assert checkpointer.get_checkpoint_file() == str(newest)
         assert f"going on from the newest checkpoint beside it, {newest}" in caplog.text
 

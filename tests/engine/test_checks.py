@@ -53,6 +53,8 @@ def _nothing_to_read(monkeypatch, tmp_path):
         ({"INPUT__SIZE_TEST": "[32.5,16]"}, "[32.5, 16]; expected a list of 2 whole numbers"),
         ({"INPUT__SIZE_TEST": "[2,16]"}, "INPUT.SIZE_TEST: frames of 2 x 16 are too small for "),
         ({"INPUT__CJ__ENABLED": True, "INPUT__CJ__HUE": 3.0}, "INPUT.CJ.HUE: 3.0; expected 0 to "),
+        ({"DATALOADER__FRAME_CACHE": "nothere"},
+         "DATALOADER.FRAME_CACHE nothere: no frames of 32x16 there, found nothing; pack it again"),
         ({"TEST__CLIPS": -1}, "TEST.CLIPS: -1; expected 0 or more"),
         ({"TEST__CORRUPTION__KIND": "nois"}, "'nois'; expected none, noise, blur, jpeg or gamma;"),
         ({"TEST__METRIC": "cosin"}, "TEST.METRIC: 'cosin'; expected cosine or euclidean"),
@@ -63,7 +65,7 @@ def _nothing_to_read(monkeypatch, tmp_path):
         ({"TEST__ATTACKS": "FNA", "ATTACK__SIDE": "both"}, "ATTACK.SIDE: 'both'; expected"),
         ({"TEST__ATTACKS": "FNA", "ATTACK__NORM": "l2", "ATTACK__EPS": 99}, "FNA: 15 steps of 1"),
         ({"SOLVER__IMS_PER_BATCH": 1}, "SOLVER.IMS_PER_BATCH: 1 for each process is too few to "),
-        ({"SOLVER__IMS_PER_BATCH": 15}, "15 clips a process; CrossModalIdentitySampler needs a mu"),
+        ({"SOLVER__IMS_PER_BATCH": 15}, "15 items a process; CrossModalIdentitySampler needs a mu"),
         ({"SOLVER__OPT": "SGD", "SOLVER__MOMENTUM": 0, "SOLVER__NESTEROV": True},
          "SOLVER.NESTEROV: True with SOLVER.MOMENTUM 0; expected more than 0"),
         ({"SOLVER__SCHED": "CosineAnnealingLR", "SOLVER__WARMUP_EPOCHS": 3},
@@ -101,6 +103,40 @@ def test_what_is_wrong_is_told_in_one_line_before_data_is_read(
         read_cfg(parse_arguments(words))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "opts", "message"),
+    [
+        (
+            STOCK,
+            ["DATASETS.NAMES", "HITSZVCM"],
+            "MODEL.META_ARCHITECTURE: fastreid's Baseline reads single images of one modality, but "
+            "DATASETS.NAMES HITSZVCM holds clips; expected an image set, such as Market1501, or a "
+            "config such as VVI/baseline.yml, VVI/synthetic/baseline.yml, VVI/mobilenetv2.yml",
+        ),
+        (
+            STOCK,
+            ["DATASETS.TESTS", "HeldOutPeople", "DATASETS.HELD_OUT.NAME", "SYSUMM01"],
+            "DATASETS.TESTS HeldOutPeople holds images of two modalities; expected an image set",
+        ),
+        (
+            CONFIG,
+            ["DATASETS.NAMES", "Market1501"],
+            "CrossModalIdentitySampler needs two modalities, but DATASETS.NAMES Market1501 holds "
+            "single images of one modality; expected IdentitySampler, with which MODEL.META_ARCH",
+        ),
+    ],
+)
+@pytest.mark.parametrize("check", [lambda cfg: check_run(cfg, 1), check_evaluation])
+def test_a_model_and_a_set_of_another_kind_are_told_apart(config, opts, message, check):
+    cfg = setup_cfg(str(config), [*opts, "TEST.EXPECTED_RESULTS", "[]"])
+    if "NAMES" in message and check is check_evaluation:
+        check(cfg)  # which does not train on that set
+        return
+    with pytest.raises(InputError) as caught:
+        check(cfg)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("inner", ["FNA", "AntiCollapse"])

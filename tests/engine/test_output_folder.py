@@ -142,6 +142,24 @@ def test_an_evaluation_leaves_the_files_of_a_training(datasets, used):
     assert new == {EVALUATION, "evaluation_queries.npz", EVALUATION_PICTURES}
 
 
+def test_an_evaluation_of_another_size_is_kept_beside_and_overwrite_removes_it(datasets, used):
+    weights = {"MODEL__WEIGHTS": used / "model_best.pth"}
+    for size in ("[32,16]", "[48,16]"):
+        done = train(
+            "--eval-only", datasets=datasets, output=used, **SHORT, **weights, INPUT__SIZE_TEST=size
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "INPUT.SIZE_TEST was [32, 16], is [48, 16]" in done.stdout + done.stderr
+    for name, height in (("evaluation.json", 48), ("evaluation_1.json", 32)):
+        record = json.loads((used / name).read_text())
+        assert record["settings"]["INPUT.SIZE_TEST"] == [height, 16]
+        assert record["weights"] == str(used / "model_best.pth")
+    assert (used / "evaluation_queries_1.npz").is_file()
+    assert (used / "evaluation_pictures_1").is_dir()
+    names = {path.name for path in run_files(used)}
+    assert names >= {"evaluation_1.json", "evaluation_queries_1.npz"}
+
+
 def test_metrics_without_a_checkpoint_are_no_reason_to_refuse_but_told(datasets, tmp_path):
     (tmp_path / "metrics.json").write_text('{"iteration": 0}\n')
     done = train(datasets=datasets, output=tmp_path, **SHORT)

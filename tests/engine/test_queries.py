@@ -44,8 +44,9 @@ def test_training_and_eval_only_leave_files_that_tell_their_tables(datasets, tmp
     done = train(datasets=datasets, output=tmp_path, **changes)
     assert done.returncode == 0, done.stderr
     trained = read_queries(tmp_path / "queries.npz")
-    assert trained.run == {"seed": 3, "epochs": 1}
-    saved = json.loads((tmp_path / "results.json").read_text())["results"]
+    document = json.loads((tmp_path / "results.json").read_text())
+    assert trained.run == {"seed": 3, "epochs": 1, "settings": document["settings"]}
+    saved = document["results"]
     assert_tells(trained, saved)
     assert [row.plain for row in trained.rows] == [True, False, True, False]
     assert trained.rows[0].row == "I2V+flip"
@@ -56,8 +57,11 @@ def test_training_and_eval_only_leave_files_that_tell_their_tables(datasets, tmp
     done = train("--eval-only", datasets=datasets, output=tmp_path, **changes)
     assert done.returncode == 0, done.stderr
     tested = read_queries(tmp_path / "evaluation_queries.npz")
-    assert tested.run == {"seed": 0, "weights": weights}
-    assert_tells(tested, json.loads((tmp_path / "evaluation.json").read_text())["results"])
+    document = json.loads((tmp_path / "evaluation.json").read_text())
+    about = {key: document[key] for key in ("weights", "weights_digest", "settings")}
+    assert tested.run == {"seed": 0, **about}
+    assert about["weights"] == weights
+    assert_tells(tested, document["results"])
     assert (tmp_path / "queries.npz").read_bytes() == before
 
     first = tested.rows[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from plugins.utils.io import file_digest
 from plugins.utils.locks import hold
 from tests.helpers.checkpoints import assert_same, checkpoint
 from tests.helpers.small_runs import ROOT, environment, train, train_and_kill
@@ -167,8 +168,9 @@ def test_eval_only_prints_the_very_numbers_of_training(uninterrupted, datasets, 
     found = json.loads((tmp_path / "evaluation.json").read_text())
     weights = str(uninterrupted / "model_final.pth")
     about = {"schema": "fastreid-plugins/results", "version": 1}
-    assert found == {**about, "weights": weights, "results": trained["results"]}
-    assert trained == {**about, "epochs": trained["epochs"], "results": found["results"]}
+    about |= {"settings": trained["settings"], "results": trained["results"]}
+    assert found == {**about, "weights": weights, "weights_digest": file_digest(weights)}
+    assert trained == {**about, "epochs": trained["epochs"]}
 
 
 def test_saved_config_is_enough_to_evaluate(uninterrupted, datasets, tmp_path):

@@ -72,6 +72,15 @@ def test_what_no_loss_reaches_is_told_once_by_name(caplog):
     assert told(caplog, Tiny()) == []
 
 
+def test_a_short_training_is_told_at_its_end(caplog):
+    (line,) = told(caplog, Parts(), 4)
+    assert line == (
+        "1 parameter does not train, as no gradient reached it in the 4 updates so far: dead.weight"
+    )
+    assert told(caplog, Parts(), 2) == [], "a path behind zeros may still wait"
+    assert told(caplog, Tiny(), 4) == []
+
+
 def test_what_no_optimizer_holds_is_told_once_by_name(caplog):
     class Late(Tiny):
         def forward(self, batch):
@@ -86,7 +95,10 @@ def test_what_no_optimizer_holds_is_told_once_by_name(caplog):
 
 def test_frozen_layers_are_not_told_while_they_are_frozen(caplog):
     frozen = {"MODEL.FREEZE_LAYERS": "['stem', 'dead']", "SOLVER.FREEZE_ITERS": PATIENCE}
-    assert told(caplog, Parts(), 2 * PATIENCE - 1, **frozen) == []
+    assert told(caplog, Parts(), PATIENCE + 2, **frozen) == []
+    assert told(caplog, Parts(), 2 * PATIENCE - 1, **frozen) == [
+        "1 parameter does not train, as no gradient reached it in the 9 updates so far: dead.weight"
+    ]
     assert len(told(caplog, Parts(), 2 * PATIENCE, **frozen)) == 1
 
 

@@ -1,5 +1,9 @@
 """Ranking: against the definition, fastreid and scikit-learn, and at its edges."""
 
+import functools
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -299,6 +303,36 @@ def test_ranked_lists_are_the_nearest_items_without_junk(seed, length, chunk, ju
         assert torch.equal(values[row, : len(shown)], matrix[row, shown])
         assert (indices[row, len(shown) :] == -1).all()
         assert values[row, len(shown) :].isinf().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"features": np.ones((3, 4))}, "features of the gallery are a ndarray; expected a torch."),
+        ({"features": torch.ones(3)}, r"features of the gallery are of shape (3,); expected (N"),
+        ({"features": torch.ones(3, 5)}, "have length 4, those of the gallery 5; expected one len"),
+        ({"features": torch.ones(3, 4, dtype=torch.cfloat)}, "are of torch.complex64; expected re"),
+        ({"features": torch.full((3, 4), torch.nan)}, "a distance is NaN; expected finite"),
+        ({"pids": torch.zeros(2)}, "pids of the gallery are of shape (2,); expected (3,), one for"),
+        ({"camids": [0, 0, 0]}, "camids of the gallery are a list; expected a torch.Tensor"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("search", [evaluate_ranking, functools.partial(ranked_lists, length=2)])
+def test_a_side_that_cannot_be_searched_is_told(search, change, told):
+    labels = torch.zeros(2), torch.zeros(3), torch.ones(2), torch.zeros(3)
+    query, gallery = sides_of(torch.ones(2, 4), torch.ones(3, 4), *labels)
+    search(query, gallery)
+    with pytest.raises(InputError, match=re.escape(told)):
+        search(query, replace(gallery, **change))
+    with pytest.raises(InputError, match="chunk 0; expected 1 or more, a whole number"):
+        search(query, gallery, chunk=0)
+
+
+@pytest.mark.parametrize("length", [-1, 0, 1.5])
+def test_a_list_has_one_item_or_more(length):
+    sides = sides_of(torch.ones(2, 4), torch.ones(3, 4), *[torch.zeros(n) for n in (2, 3, 2, 3)])
+    with pytest.raises(InputError, match=rf"length {length}; expected 1 or more"):
+        ranked_lists(*sides, length=length)
 
 
 @pytest.mark.parametrize("max_rank", [-1, 0, 1.5, None, True])

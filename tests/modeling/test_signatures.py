@@ -3,15 +3,17 @@
 import re
 
 import pytest
+import torch
 from torch import nn
 
 from plugins.config import setup_cfg
 from plugins.errors import InputError
 from plugins.modeling.dry_build import build_dry, check_model
 from plugins.modeling.heads import VideoHead
-from plugins.modeling.losses import Loss
+from plugins.modeling.losses import Loss, build_losses
+from plugins.modeling.losses.base import Outputs, loss_of_batch
 from plugins.modeling.signatures import calls
-from plugins.registry import HEADS, LOSS, TEMPORAL
+from plugins.registry import HEADS, LOSS, SELF_ATTACK, TEMPORAL
 from tests.helpers.small_runs import CONFIG
 
 
@@ -120,6 +122,97 @@ def test_a_temporal_part_that_gives_no_vector_for_each_clip_is_named(part, found
     message = rf"^MODEL.TEMPORAL.NAME {part.__name__}: gives {re.escape(found)} for maps \(3, 4, "
     with pytest.raises(InputError, match=message + r".*; expected \(3, 512\)$"):
         check_model(cfg, {"INPUT.SIZE_TRAIN": (64, 32)}, 0)
+
+
+class ReadsFeats(Loss):
+    key = "loss_own"
+
+    def value(self, outputs, targets, modalities):
+        return outputs["feats"].mean()
+
+
+class OfEachItem(TwoArguments):
+    def forward(self, outputs, targets, modalities):
+        return outputs["features"].mean(dim=1)
+
+
+class OwnMistake(ReadsFeats):
+    def value(self, outputs, targets, modalities):
+        return {"a": outputs["features"]}["feats"]  # not of the outputs: keeps its traceback
+
+
+class LateInit(nn.Module):
+    key = "loss_own"
+
+    def __init__(self, cfg):
+        self.weight = nn.Parameter(torch.ones(1))
+        super().__init__()
+
+
+class NoInit(Loss):
+    key = "loss_own"
+
+    def __init__(self, cfg):
+        self.weight = 0.5
+
+    def value(self, outputs, targets, modalities):
+        return self.weight * outputs["features"].mean()
+
+
+class ValueAlone(nn.Module):
+    key = "loss_own"
+
+    def __init__(self, cfg):
+        super().__init__()
+
+    def value(self, outputs, targets, modalities):
+        return outputs["features"].mean()
+
+
+class NoValue(Loss):
+    key = "loss_own"
+
+
+class Forwardless(nn.Module):
+    def __init__(self, cfg):
+        super().__init__()
+
+
+NAMES = "outputs has no 'feats'; it has cls_outputs, pred_class_logits, features"
+NAME = "MODEL.LOSSES.NAME"
+INIT = "its __init__ does not call super().__init__(), or does so too late; expected that call bef"
+
+
+@pytest.mark.parametrize(
+    ("registry", "key", "part", "message"),
+    [
+        (LOSS, NAME, ReadsFeats, f"loss_own: ReadsFeats: {NAMES}"),
+        (LOSS, NAME, OfEachItem, "loss_two: the loss of a batch is a tensor (4,); "),
+        (LOSS, NAME, LateInit, f"{NAME}: LateInit: {INIT}"),
+        (LOSS, NAME, NoInit, f"{NAME}: NoInit: {INIT}"),
+        (LOSS, NAME, ValueAlone, NAME + ": ValueAlone has no forward; expected"),
+        (LOSS, NAME, NoValue, NAME + ": NoValue has no value; expected value(o"),
+        (TEMPORAL, "MODEL.TEMPORAL.NAME", LateInit, "MODEL.TEMPORAL.NAME: LateInit: its __in"),
+        (TEMPORAL, "MODEL.TEMPORAL.NAME", Forwardless, "MODEL.TEMPORAL.NAME: Forwardless has no "),
+        (SELF_ATTACK, "MODEL.SELF_ATTACK.KIND", LateInit, "MODEL.SELF_ATTACK.KIND: LateInit: "),
+    ],
+)  # fmt: skip
+def test_what_a_part_lacks_is_told_before_data_is_read(registry, key, part, message, monkeypatch):
+    monkeypatch.setitem(registry._obj_map, part.__name__, part)
+    changes = ["MODEL.TEMPORAL.NAME", "TemporalMean", "INPUT.CLIP.LENGTH", "2"]
+    cfg = setup_cfg(str(CONFIG), [*changes, key, part.__name__])
+    with pytest.raises(InputError) as caught:
+        check_model(cfg, {"INPUT.SIZE_TRAIN": (32, 16)}, 8)
+    assert str(caught.value).startswith(message)
+
+
+def test_another_mistake_in_a_loss_keeps_its_traceback(monkeypatch):
+    monkeypatch.setitem(LOSS._obj_map, "OwnMistake", OwnMistake)
+    cfg = setup_cfg(str(CONFIG), ["MODEL.LOSSES.NAME", "OwnMistake"])
+    check_model(cfg, {"INPUT.SIZE_TRAIN": (64, 32)}, 8)
+    (loss,) = build_losses(cfg)
+    with pytest.raises(KeyError, match=r"^'feats'$"):
+        loss_of_batch(loss, Outputs(features=torch.ones(1)), None, None)
 
 
 def test_cells_that_do_not_fit_in_a_map_are_told():

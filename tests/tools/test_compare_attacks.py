@@ -20,6 +20,23 @@ def compare(run_tool):
     return functools.partial(run_tool, TOOL, "--config-file", str(MARKET))
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("ATTACK.EPS 8.0 x", "command line: 'x' has no value"),
+        ("ATTACK.EPS 'x", "No closing quotation; expected keys and values"),
+        ("ATTACK.EPSS 8", "command line: no config key 'ATTACK.EPSS'"),
+    ],
+)
+def test_a_mistake_in_a_column_names_the_column(compare, tmp_path, words, message):
+    rest = ["--out", str(tmp_path), "MODEL.WEIGHTS", "w", "TEST.ATTACKS", "FNA"]
+    status, _, told = compare(
+        "--column", "eps 4", "ATTACK.EPS 4", "--column", "eps 8", words, *rest
+    )
+    assert status == 2
+    assert told.startswith(f"error: --column 'eps 8' {words!r}: {message}")
+
+
 def test_each_column_has_its_threat_and_a_stopped_comparison_goes_on(
     tmp_path, monkeypatch, compare, caplog
 ):
@@ -66,7 +83,7 @@ def test_two_columns_of_one_name_or_folder_are_refused(compare, other):
 def test_a_column_without_a_closing_quotation_is_named(compare):
     status, _, told = compare("--column", "a", "ATTACK.EPS '8", "MODEL.WEIGHTS", "x.pth")
     assert status == 2
-    assert "--column: ATTACK.EPS '8: No closing quotation" in told
+    assert "--column 'a' \"ATTACK.EPS '8\": No closing quotation; expected keys" in told
 
 
 def test_an_attack_has_one_row_with_mirror_images_and_with_the_gallery_attacked_too():

@@ -68,6 +68,27 @@ def test_what_not_all_have_is_named_and_left_out(run_tool, runs):
     assert "| I2V/mAP" in out and "| V2I" not in out and "| mAP" not in out
 
 
+def test_settings_that_differ_are_told(run_tool, runs):
+    recorded = {"INPUT.SIZE_TEST": [64, 32], "INPUT.CLIP.LENGTH": 6, "TEST.FLIP.ENABLED": True}
+    for number, run in enumerate(runs):
+        of_theirs = (
+            {"INPUT.SIZE_TEST": [32, 16], "TEST.RERANK.ENABLED": False} if number > 1 else {}
+        )
+        settings = {**recorded, **of_theirs}
+        about = {"seed": number, "weights_digest": "0" * 12, "settings": settings}
+        write_queries(Path(run, "queries.npz"), Evaluation(rows_of(number), about))
+    status, out, _ = run_tool(TOOL, *runs[:2], "--against", *runs[2:])
+    assert status == 0
+    assert "INPUT.SIZE_TEST differs: A [64, 32], B [32, 16]\n" in out
+    assert "A and B have the same weights\n" in out
+    assert out.count(" differs: ") == 1, "False is the default of the key that A does not have"
+    _, out, _ = run_tool(TOOL, *runs[:2])
+    assert " differs: " not in out
+    write_queries(Path(runs[1], "queries.npz"), Evaluation(rows_of(1)))  # of an earlier version
+    _, out, _ = run_tool(TOOL, *runs[:2])
+    assert f"settings not recorded, so not compared: {runs[1]}\n" in out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

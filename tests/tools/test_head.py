@@ -174,7 +174,7 @@ def test_a_key_of_a_user_is_explained_too(tmp_path):
     printed, _ = answer("train_net", *words, cwd=tmp_path)
     assert printed == (
         "MODEL.LOSSES.USERS_CENTER.WEIGHT: 0.01 by default; a number, 0 or more. Weight of the "
-        "distance to the centers.\n"
+        "distance to the centers.\n  mine.yml: 0.01, the default\n"
     )
 
 

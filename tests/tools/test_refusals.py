@@ -2,7 +2,35 @@
 
 import pytest
 
-from tests.helpers.small_runs import ROOT
+from tests.helpers.small_runs import CONFIG, ROOT
+
+
+@pytest.mark.parametrize(
+    ("tool", "words"),
+    [
+        ("check_data", ["HITSZVCM", "--sheet", "/proc/a.png"]),
+        ("compare_runs", ["a", "b", "--out", "/proc/a/b.json"]),
+        ("convert_data", ["--from", "HITSZVCM", "--to", "manifest", "--out", "/proc/a"]),
+        ("cache_data", ["--config-file", str(CONFIG), "--out", "/proc/a"]),
+        ("make_synthetic", ["--out", "/proc/a"]),
+        ("make_synthetic", ["--out", "a", "--sheet", "/proc/a.png"]),
+        ("extract_frames", ["table.csv", "--out", "/proc/a"]),
+        (
+            "export_onnx",
+            ["--config-file", str(CONFIG), "--out", "/proc/a.onnx", "MODEL.WEIGHTS", "w"],
+        ),
+        ("import_osnet", ["o.onnx", "--images", ".", "--out", "/proc/a.pth"]),
+    ],
+)
+def test_a_place_that_takes_no_file_is_told_before_the_work(
+    tool, words, run_tool, tmp_path, monkeypatch
+):
+    """A read-only disk, as /proc is one for a new file; the inputs are not even looked for."""
+    monkeypatch.chdir(tmp_path)
+    status, printed, told = run_tool(ROOT / f"tools/{tool}.py", *words)
+    place = words[words.index("--sheet" if "--sheet" in words else "--out") :][:2]
+    assert (status, printed) == (2, "")
+    assert told.startswith(f"error: {' '.join(place)}: cannot write there: ")
 
 
 @pytest.mark.parametrize(

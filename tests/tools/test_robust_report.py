@@ -101,6 +101,7 @@ def test_a_report_is_written_and_goes_on_where_it_was(here, datasets, weights, t
     ("flags", "changes", "words"),
     [
         (("--level", "quik"), {}, "--level: 'quik'; expected quick"),
+        (("--level", "fast"), {"MODEL__WEIGHTS": "''"}, "--level: 'fast'; expected "),
         ((), {"ATTACK__SIDE": "gallery"}, "ATTACK.SIDE"),
         ((), {"ATTACK__EPS": 0.0}, "ATTACK.EPS"),
         ((), {"ATTACK__NORM": "l2", "ATTACK__EPS": 60.0}, "SMA: 2 steps of 1 reach 2"),

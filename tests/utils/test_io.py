@@ -20,7 +20,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from plugins.errors import InputError
+from plugins.errors import InputError, RunFailed
 from plugins.utils.io import (
     file_digest,
     make_folder,
@@ -131,13 +131,14 @@ class TestFullDisk:
         path = full_disk / "model.pth"
         write_tensors(path, TENSORS)
         before = path.read_bytes()
-        with pytest.raises(InputError, match=r"model\.pth: cannot be written: No space left"):
+        with pytest.raises(RunFailed, match=r"model\.pth: cannot be written: No space") as failed:
             write_tensors(path, {"model": torch.zeros(100_000)})
+        assert failed.value.status == 1
         assert path.read_bytes() == before
         assert names(full_disk) == ["model.pth"]
 
     def test_text_and_folders_too(self, full_disk):
-        with pytest.raises(InputError, match="No space left"):
+        with pytest.raises(RunFailed, match="No space left"):
             write_text(full_disk / "a", "x" * 300_000)
         with pytest.raises(OSError, match="No space left"), open(full_disk / "filling", "wb") as f:
             f.write(b"x" * 300_000)

@@ -31,7 +31,12 @@ class ReidDataset:
         remarks: remarks on a subset, by its name, which are logged below its table, or on a file,
             by its name.
         faults: what would bias a run, by the name of the file that tells it.
+        holds: what all items are, for those who have not read the set; "" where only its files
+            tell. Items are tracklets, of one frame each in an image set of two modalities, unless
+            they are fastreid's images.
     """
+
+    holds: str = ""
 
     def __init__(
         self, train: Items, query: Items, gallery: Items, combineall: bool = False
@@ -77,6 +82,15 @@ class ReidDataset:
     def camera_name(self, label: int | str) -> str:
         """Return the set's own name of a camera, likewise."""
         return str(label)
+
+    def line_of(self, file: str, split: str) -> str:
+        """Return the line that lists a file, as file:line; "" where no text file lists it.
+
+        Args:
+            file: path of an item's file.
+            split: "train", "query" or "gallery".
+        """
+        return ""
 
     def rows(self) -> Trial:
         """Return the int64 rows of ``query`` and of ``gallery`` in ``query + gallery``."""

@@ -10,8 +10,10 @@ from fastreid.utils import comm
 from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.fastreid_sets import check_names, fixed_draws, missing_part
 from plugins.data.datasets.image_set import ImageSet
+from plugins.data.datasets.presence import require_frames
 from plugins.data.datasets.reader_errors import explain
 from plugins.data.datasets.splits import warn_of_faults
+from plugins.data.datasets.tracklet import as_tracklet
 from plugins.data.datasets.unlisted import explain_emptiness, warn_of_unlisted
 from plugins.data.datasets.wrapped import chain
 from plugins.errors import InputError
@@ -94,11 +96,13 @@ def training_items(cfg: CfgNode) -> list[tuple]:
             data.show_train()
             warn_of_unlisted(data, name)
             if not cfg.DATASETS.COMBINEALL:
-                warn_of_faults(data, name)
+                warn_of_faults(data, name, cfg)
         if not data.train:
             raise InputError(
                 f"DATASETS.NAMES {name}: it has no training items{explain_emptiness(data)}"
             )
+        files = (file for item in data.train for file in as_tracklet(item).img_paths)
+        require_frames(data, name, files, "train", cfg, "DATASETS.NAMES")
         items += data.train if len(names) == 1 else [with_set(item, name) for item in data.train]
     return items
 

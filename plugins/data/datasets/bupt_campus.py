@@ -4,6 +4,7 @@
 ``pid modality camera tracklet``. Files and layouts are those of the public release.
 """
 
+import functools
 import json
 import os
 from collections import Counter
@@ -22,7 +23,7 @@ from plugins.data.datasets.index_files import (
     require_part,
     whole_number,
 )
-from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
+from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet, as_tracklet
 from plugins.data.datasets.unlisted import Folders
 from plugins.errors import InputError
 from plugins.protocol import Direction
@@ -67,6 +68,7 @@ class BUPTCampus(ReidDataset):
     """
 
     dataset_url = "https://github.com/dyhBUPT/BUPTCampus"
+    holds = "clips"
 
     def __init__(
         self,
@@ -109,8 +111,10 @@ class BUPTCampus(ReidDataset):
             *([(int(row.pid), row.where) for row in rows] for rows in (train, query + gallery))
         )
         frames = os.path.join(folder, "DATA")
+        pairs = [make_pair(row, index, frames, fake_ir) for row in train]
+        self._rows = [*(row for row in train for _ in pairs[0]), *query, *gallery]
         super().__init__(
-            [item for row in train for item in make_pair(row, index, frames, fake_ir)],
+            [item for pair in pairs for item in pair],
             [make_tracklet(row, row.modality, index, frames) for row in query],
             [make_tracklet(row, row.modality, index, frames) for row in gallery],
             combineall,
@@ -131,6 +135,19 @@ class BUPTCampus(ReidDataset):
         return Folders(
             (root,), files, lambda path: translated in path[len(root) :], by_pattern=False
         )
+
+    def line_of(self, file: str, split: str) -> str:
+        """Return the line of the file's tracklet in a row file."""
+        return self._lines.get(file, "")
+
+    @functools.cached_property
+    def _lines(self) -> dict[str, str]:
+        items = (*self.train, *self.query, *self.gallery)[: len(self._rows)]
+        return {
+            path: row.where
+            for row, item in zip(self._rows, items, strict=True)
+            for path in as_tracklet(item).img_paths
+        }
 
     def camera_name(self, label: int | str) -> str:
         """Return the name in the index files, such as LS3."""

@@ -62,7 +62,7 @@ class FolderDataset(ImageDataset):
         if len(people) == 1:
             raise InputError(
                 f"{folder}: 1 person there, '{next(iter(people))}'; expected two or more, "
-                f"{SHAPE}: is this folder one too high or one too deep?"
+                f"{SHAPE}{guess_level(folder)}"
             )
         count = ceil(round(len(people) * train_share, 9))  # 100 * 0.07 is a little over 7
         if not 0 < count < len(people):
@@ -122,9 +122,25 @@ def list_people(folder: str) -> dict[str, list[tuple[str, str]]]:
         unlisted = find_unlisted(Folders((folder,), ()))
         others = f"; {describe_unlisted(unlisted)}" if unlisted else ""
         raise InputError(
-            f"{folder}: no pictures there that fit {SHAPE}{others}; is this folder one too deep?"
+            f"{folder}: no pictures there that fit {SHAPE}{others}{guess_level(folder)}"
         )
     return people
+
+
+def guess_level(folder: str) -> str:
+    """Ask, for the end of a message, whether the folder is the wrong one of a longer path.
+
+    Pictures lie two or three levels below the folder of a set.
+    """
+    top = os.path.abspath(folder)
+    levels = {
+        os.path.relpath(file, top).count(os.sep) for file in find_unlisted(Folders((top,), ()))
+    }
+    if levels and min(levels) > 2:
+        return ": pictures lie deeper; is this folder too high?"
+    if 0 in levels:
+        return ": pictures lie in this folder itself; is it too deep?"
+    return ": is this folder one too high or one too deep?" if levels else ""
 
 
 def list_pictures(folder: str) -> list[tuple[str, str]]:

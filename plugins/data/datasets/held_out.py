@@ -13,7 +13,7 @@ from plugins.data.datasets.base import Items, ReidDataset
 from plugins.data.datasets.build import build_dataset
 from plugins.data.datasets.galleries import group_rows, seeded_galleries
 from plugins.data.datasets.image_set import CAMERA, PERSON
-from plugins.data.datasets.own_names import camera_name, person_name
+from plugins.data.datasets.own_names import camera_name, line_of, person_name
 from plugins.data.datasets.tracklet import (
     INFRARED,
     VISIBLE,
@@ -104,6 +104,10 @@ class HeldOutPeople(OuterDataset):
     def folders(self) -> Folders:
         """Return the folders of the set inside, whose test items are left out by intent."""
         return self._base.folders()
+
+    def line_of(self, file: str, split: str) -> str:
+        """Return the line of the set inside, for which everybody here trains."""
+        return line_of(self._base, file, "train")
 
     def show_test(self) -> None:
         """Log how many people are held out, and a table of queries and gallery."""

@@ -4,6 +4,7 @@
 by its first and last line in the name file. Files and layouts are those of the public release.
 """
 
+import functools
 import itertools
 import logging
 import os
@@ -56,6 +57,7 @@ class HITSZVCM(ReidDataset):
     """
 
     dataset_url = "https://github.com/VCM-project233/MITML"
+    holds = "clips"
     # MITML's loader (min_seq_len=12) leaves out shorter tracklets, in training and in test;
     # published results are on the 9,751 + 4,584 + 5,099 tracklets that remain.
     min_frames = 12
@@ -94,6 +96,10 @@ class HITSZVCM(ReidDataset):
             for split, listed in (("Train", rows), ("Test", test_rows))
         )
         super().__init__(**long, combineall=combineall)
+        self._name_files = [
+            (rows, items, os.path.join(folder, "info", f"{split}_name.txt"))
+            for split, rows, items in (("train", rows, train), ("test", test_rows, test))
+        ]
         for name, tracklets in subsets.items():
             if short := len(tracklets) - len(long[name]):
                 self.remarks[name] = (
@@ -112,6 +118,19 @@ class HITSZVCM(ReidDataset):
         """Return the folders of both splits; a remark counts the short tracklets left out."""
         short = [path for item in self._short for path in item.img_paths]
         return Folders(self._roots, [*self.image_files(), *short], by_pattern=False)
+
+    def line_of(self, file: str, split: str) -> str:
+        """Return the line of a name file."""
+        return self._lines.get(file, "")
+
+    @functools.cached_property
+    def _lines(self) -> dict[str, str]:
+        return {
+            path: f"{name_file}:{row.start + index}"
+            for rows, items, name_file in self._name_files
+            for row, item in zip(rows, items, strict=True)
+            for index, path in enumerate(item.img_paths)
+        }
 
     def _long(self, tracklets: list[Tracklet]) -> list[Tracklet]:
         return [tracklet for tracklet in tracklets if len(tracklet.img_paths) >= self.min_frames]

@@ -109,6 +109,18 @@ def read_index(path: str, folder: str) -> list[IndexLine]:
     return index
 
 
+def lines_of_images(files: Iterable[str], folder: str) -> dict[str, str]:
+    """Return file:line of each image in index files, by its path.
+
+    Args:
+        files: index files, which were read before.
+        folder: folder of the data set.
+    """
+    return {
+        f"{folder}/{line.image}": line.where for file in files for line in read_index(file, folder)
+    }
+
+
 def describe_lost(people: Sequence[int]) -> str:
     """Say which test people an index file lacks, as one that was cut off does.
 

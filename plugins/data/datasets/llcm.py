@@ -4,6 +4,7 @@
 ``0351_c06_s200656_f4830_nir.jpg``.
 """
 
+import functools
 import os
 import re
 
@@ -14,6 +15,7 @@ from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.galleries import seeded_galleries
 from plugins.data.datasets.index_files import (
     describe_lost,
+    lines_of_images,
     read_index,
     read_people,
     require_part,
@@ -45,6 +47,7 @@ class LLCM(ReidDataset):
     """
 
     dataset_url = "https://github.com/ZYK100/LLCM"
+    holds = "images of two modalities"
 
     def __init__(
         self,
@@ -93,6 +96,18 @@ class LLCM(ReidDataset):
             by_pattern=False,
             complete=True,
         )
+
+    def line_of(self, file: str, split: str) -> str:
+        """Return the line of an index file."""
+        return self._lines.get(file, "")
+
+    @functools.cached_property
+    def _lines(self) -> dict[str, str]:
+        names = (
+            f"{split}_{kind}.txt" for split in ("train", "test") for kind in MODALITY_NAMES.values()
+        )
+        files = (os.path.join(self._folder, "idx", name) for name in names)
+        return lines_of_images(files, self._folder)
 
     def directions(self) -> dict[str, Direction]:
         """Search I2V and V2I; the name has the mode."""

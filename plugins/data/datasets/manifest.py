@@ -85,6 +85,18 @@ class ManifestDataset(ReidDataset):
         if all(row.modality == MODALITIES[VISIBLE] and not row.tracklet for row in rows):
             items = {split: [as_image(item) for item in items[split]] for split in SPLITS}
         super().__init__(items["train"], items["query"], items["gallery"], combineall)
+        self._lines = {
+            (row.split, os.path.join(os.path.dirname(path), row.path)): row.where for row in rows
+        }
+        if fault := find_frames_of_no_tracklet(rows):
+            self.faults[file] = fault
+        self.remarks |= find_split_tracklets(rows)
+
+    def line_of(self, file: str, split: str) -> str:
+        """Return the line of the table; of a file in other splits the first of these lines."""
+        return next(
+            (self._lines[key, file] for key in (split, *SPLITS) if (key, file) in self._lines), ""
+        )
 
     @classmethod
     def options(cls, cfg: CfgNode) -> dict:
@@ -265,6 +277,48 @@ def refuse_lookalikes(rows: list[Row]) -> None:
                     f"{row.where}: {field} {name!a} reads as {getattr(other, field)!a} "
                     f"at {other.where} does; expected one spelling, in Unicode's form NFC"
                 )
+
+
+def find_frames_of_no_tracklet(rows: list[Row]) -> str:
+    """Say where frames of what looks like one walk stand without a tracklet, each for itself.
+
+    A frame orders the frames of a tracklet, so that different ones of a person under a camera tell
+    that the tracklets were forgotten. Images whose frames are all equal, or empty, tell nothing.
+    """
+    views: dict[tuple, list[Row]] = {}
+    for row in rows:
+        if not row.tracklet:
+            view = (row.split, row.person, row.camera, row.modality)
+            views.setdefault(view, []).append(row)
+    ordered = (view for view in views.values() if len({row.frame for row in view}) > 1)
+    numbered = [row for view in ordered for row in view]
+    if not numbered:
+        return ""
+    return (
+        f"{len(numbered)} rows have a frame but no tracklet, so that each is a single image and no "
+        f"part of a clip, the first at {numbered[0].where}; expected the name of a tracklet, or "
+        "for single images an empty frame"
+    )
+
+
+def find_split_tracklets(rows: list[Row]) -> dict[str, str]:
+    """Say, by split, which of its tracklets have rows of another split, too."""
+    first: dict[tuple, dict[str, Row]] = {}
+    for row in rows:
+        if row.tracklet:
+            walk = (row.person, row.camera, row.modality, row.tracklet)
+            first.setdefault(walk, {}).setdefault(row.split, row)
+    shared = [list(splits.values()) for splits in first.values() if len(splits) > 1]
+    if not shared:
+        return {}
+    one, other = shared[0][:2]
+    return {
+        other.split: (
+            f"tracklets whose rows lie in two splits: {len(shared)}, such as {one.tracklet!r} of "
+            f"person {one.person}, camera {one.camera}: {one.split} at {one.where}, {other.split} "
+            f"at {other.where}"
+        )
+    }
 
 
 def group(rows: list[Row], folder: str) -> dict[str, list[Tracklet]]:

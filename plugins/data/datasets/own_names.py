@@ -28,6 +28,11 @@ def camera_name(data: Any, label: int | str) -> str:
     return getattr(data, "camera_name", str)(label)
 
 
+def line_of(data: Any, file: str, split: str) -> str:
+    """Return the line that lists a file of a data set; see ``ReidDataset.line_of``."""
+    return getattr(data, "line_of", lambda file, split: "")(file, split)
+
+
 def named(data: Any, item: Sequence) -> Tracklet:
     """Return an item of a data set as a tracklet whose person and camera are own names."""
     tracklet = as_tracklet(item)

@@ -4,6 +4,7 @@
 has its own training; published scores are means over ten models.
 """
 
+import functools
 import os
 import re
 from collections import Counter
@@ -13,7 +14,7 @@ from fastreid.config import CfgNode
 
 from plugins.config import check_value
 from plugins.data.datasets.base import ReidDataset
-from plugins.data.datasets.index_files import read_index, require_part
+from plugins.data.datasets.index_files import lines_of_images, read_index, require_part
 from plugins.data.datasets.tracklet import INFRARED, VISIBLE, Tracklet
 from plugins.data.datasets.unlisted import Folders
 from plugins.errors import InputError
@@ -37,6 +38,7 @@ class RegDB(ReidDataset):
     """
 
     dataset_url = "http://dm.dongguk.edu/link.html"
+    holds = "images of two modalities"
 
     def __init__(
         self,
@@ -66,7 +68,7 @@ class RegDB(ReidDataset):
         super().__init__(visible + thermal, query, gallery, combineall)
         for split, sides in (("train", (visible, thermal)), ("test", (gallery, query))):
             self.faults |= compare_parts(split, trial, *sides)
-        self._trial = trial
+        self._trial, self._folder = trial, folder
 
     @classmethod
     def options(cls, cfg: CfgNode) -> dict:
@@ -78,6 +80,20 @@ class RegDB(ReidDataset):
         files = self.image_files()
         roots = dict.fromkeys(os.path.dirname(os.path.dirname(file)) for file in files)
         return Folders(tuple(roots), files, by_pattern=False)
+
+    def line_of(self, file: str, split: str) -> str:
+        """Return the line of an index file."""
+        return self._lines.get(file, "")
+
+    @functools.cached_property
+    def _lines(self) -> dict[str, str]:
+        names = (
+            f"{split}_{kind}_{self._trial}.txt"
+            for split in ("train", "test")
+            for kind in MODALITY_NAMES.values()
+        )
+        files = (os.path.join(self._folder, "idx", name) for name in names)
+        return lines_of_images(files, self._folder)
 
     def directions(self) -> dict[str, Direction]:
         """Search I2V and V2I; the name has the number of the split."""

@@ -1,11 +1,15 @@
 """Lists of a data set whose people, cameras and files compare between its splits."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
+from fastreid.config import CfgNode
+
 from plugins.data.datasets.base import ReidDataset
-from plugins.data.datasets.own_names import named
+from plugins.data.datasets.own_names import line_of, named
+from plugins.data.datasets.presence import check_command
 from plugins.data.datasets.tracklet import MODALITIES, SPLITS, Tracklet
 from plugins.data.datasets.wrapped import innermost
 from plugins.utils.real_files import first_spellings
@@ -13,6 +17,7 @@ from plugins.utils.real_files import first_spellings
 logger = logging.getLogger(__name__)
 
 Splits = dict[str, list[Tracklet]]
+LineOf = Callable[[str, str], str]  # file and its split -> file:line of a list; "" without one
 # Names, sizes and first files of the data sets that this process has checked.
 _checked: set[tuple] = set()
 
@@ -21,16 +26,22 @@ class SharedFile(NamedTuple):
     """A file that two items show as different things.
 
     Attributes:
-        split: split of the later item.
-        row: row of the later item in its split, from 0.
-        file: file as the later item names it.
+        where: place of the later item, see :func:`place`, and the file as that item names it.
         text: what the two items disagree on.
     """
 
-    split: str
-    row: int
-    file: str
+    where: str
     text: str
+
+
+def no_line(file: str, split: str) -> str:
+    """Return "": no text file lists the files."""
+    return ""
+
+
+def place(split: str, row: int, file: str, line_of: LineOf) -> str:
+    """Name the place of an item: the line that lists its file, else its row in a split, from 0."""
+    return line_of(file, split) or f"{split} row {row}"
 
 
 def read_splits(data: ReidDataset) -> Splits:
@@ -38,10 +49,14 @@ def read_splits(data: ReidDataset) -> Splits:
     return {split: [named(data, item) for item in getattr(data, split)] for split in SPLITS}
 
 
-def find_shared_files(splits: Splits) -> Iterator[SharedFile]:
+def find_shared_files(splits: Splits, line_of: LineOf = no_line) -> Iterator[SharedFile]:
     """Find files, however their paths are spelled, that two items show as different things.
 
     The file is in train and in test, or has two people, cameras or modalities.
+
+    Args:
+        splits: splits to compare.
+        line_of: tells the line that lists a file.
     """
     spellings = first_spellings(
         file for items in splits.values() for item in items for file in item.img_paths
@@ -52,7 +67,9 @@ def find_shared_files(splits: Splits) -> Iterator[SharedFile]:
             for file in item.img_paths:
                 spelling = spellings[file]
                 first_split, first_row, owner = first.setdefault(spelling, (split, row, item))
-                where = f"{first_split} row {first_row}"
+                if first_row == row and first_split == split:
+                    continue
+                where = place(first_split, first_row, spelling, line_of)
                 if (split == "train") != (first_split == "train"):
                     text = f"the file is in {where} too"
                 elif owner.pid != item.pid:
@@ -64,15 +81,16 @@ def find_shared_files(splits: Splits) -> Iterator[SharedFile]:
                     continue
                 if spelling != file:
                     text += f", as {spelling}"
-                yield SharedFile(split, row, file, text)
+                yield SharedFile(f"{place(split, row, file, line_of)} ({file})", text)
 
 
-def warn_of_faults(data: ReidDataset, name: str) -> None:
+def warn_of_faults(data: ReidDataset, name: str, cfg: CfgNode | None = None) -> None:
     """Warn, once in a process, of what biases a run: see ``faults`` and ``find_shared_files``.
 
     Args:
         data: the data set, without test items among those of training.
         name: its registered name.
+        cfg: config of the run, for the command that tells more.
     """
     splits = read_splits(data)
     sizes = tuple((len(items), items[0].img_paths[0]) for items in splits.values() if items)
@@ -81,10 +99,8 @@ def warn_of_faults(data: ReidDataset, name: str) -> None:
     _checked.add((name, sizes))
     for where, fault in getattr(innermost(data), "faults", {}).items():
         logger.warning("%s: %s: %s", name, where, fault)
-    if shared := list(find_shared_files(splits)):
-        split, row, file, text = shared[0]
+    if shared := list(find_shared_files(splits, partial(line_of, data))):
         logger.warning(
-            "%s: %d files are listed as two different things, such as %s row %d (%s): %s; python "
-            "tools/check_data.py %s lists them",
-            *(name, len(shared), split, row, file, text, name),
+            "%s: %d files are listed as two different things, such as %s: %s; %s lists them",
+            *(name, len(shared), *shared[0], check_command(name, cfg)),
         )

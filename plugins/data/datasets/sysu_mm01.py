@@ -46,6 +46,7 @@ class SYSUMM01(ReidDataset):
     """
 
     dataset_url = "https://github.com/wuancong/SYSU-MM01"
+    holds = "images of two modalities"
 
     def __init__(
         self,

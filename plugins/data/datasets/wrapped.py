@@ -6,7 +6,7 @@ from typing import Any
 from fastreid.config import CfgNode
 
 from plugins.data.datasets.base import Items, ReidDataset
-from plugins.data.datasets.own_names import camera_name, person_name
+from plugins.data.datasets.own_names import camera_name, line_of, person_name
 from plugins.data.datasets.unlisted import Folders
 from plugins.errors import InputError
 from plugins.protocol import Direction
@@ -68,6 +68,10 @@ class WrappedDataset(OuterDataset):
     def camera_name(self, label: int | str) -> str:
         """Return the name that the set inside gives the camera."""
         return camera_name(self.base, label)
+
+    def line_of(self, file: str, split: str) -> str:
+        """Return the line of the set inside that lists the file."""
+        return line_of(self.base, file, split)
 
     def folders(self) -> Folders:
         """Return the folders of the set inside; this set leaves items out by intent."""

@@ -63,14 +63,8 @@ class FrameCache:
         self._arguments = folder, size, root
         self._root = root
         self._store = Path(folder, store_name(size))
-        command = f"{command_line('cache_data')} --config-file ... --out {folder}"
-        self._remedy = f"pack it again: {command}"
-        if not self._store.is_dir():
-            others = ", ".join(map(store_name, find_sizes(folder))) or "nothing"
-            raise InputError(
-                f"DATALOADER.FRAME_CACHE {folder}: no frames of {store_name(size)} there, found "
-                f"{others}; {self._remedy}"
-            )
+        self._remedy = remedy(folder)
+        require_store(folder, size)
         header = self._read_header(size)
         self._index = self._open_index(header)
         self._paths = self._index["path"]
@@ -176,6 +170,21 @@ class FrameCache:
                 f"{path}: {size} bytes, expected {expected} for {shape[0]} frames; {self._remedy}"
             )
         return np.asarray(np.memmap(path, np.uint8, mode="r", shape=shape))
+
+
+def require_store(folder: str, size: Size) -> None:
+    """Raise InputError unless a cache has a store of a size; no frame is read."""
+    if not Path(folder, store_name(size)).is_dir():
+        others = ", ".join(map(store_name, find_sizes(folder))) or "nothing"
+        raise InputError(
+            f"DATALOADER.FRAME_CACHE {folder}: no frames of {store_name(size)} there, found "
+            f"{others}; {remedy(folder)}"
+        )
+
+
+def remedy(folder: str) -> str:
+    """Say how to make a cache again, for the end of a message."""
+    return f"pack it again: {command_line('cache_data')} --config-file ... --out {folder}"
 
 
 def store_name(size: Size) -> str:

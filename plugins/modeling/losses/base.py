@@ -107,6 +107,34 @@ class FunctionLoss(Loss):
         return repr(self.key)
 
 
+class MissingOutput(KeyError):
+    """Tell that a loss reads an output that the head does not give."""
+
+
+class Outputs(dict[str, Tensor]):
+    """The training outputs of a head, which tell a missing one from another mistake in a loss."""
+
+    def __missing__(self, key: str) -> Tensor:
+        """Raise MissingOutput."""
+        raise MissingOutput(f"outputs has no {key!r}; it has {', '.join(self)}")
+
+
+def loss_of_batch(loss: nn.Module, outputs: Outputs, targets: Tensor, modalities: Tensor) -> Tensor:
+    """Compute a loss, which may be a user's; arguments as in ``Loss.value``.
+
+    Raises:
+        InputError: the loss reads an output that there is not, or gives no scalar.
+    """
+    try:
+        value = loss(outputs, targets, modalities)
+    except MissingOutput as error:
+        part = loss.function if isinstance(loss, FunctionLoss) else loss
+        raise InputError(f"{key_of(loss)}: {type(part).__name__}: {error.args[0]}") from error
+    if type(loss).forward is not Loss.forward:  # which checks it before it weights it
+        check_scalar(key_of(loss), value)
+    return value
+
+
 def check_scalar(name: str, value: object) -> None:
     """Raise InputError unless the value of a loss is a tensor of one number."""
     if not isinstance(value, Tensor) or value.numel() != 1:

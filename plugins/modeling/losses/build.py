@@ -7,7 +7,7 @@ from torch import nn
 
 from plugins.errors import InputError
 from plugins.modeling.losses.base import as_loss, key_of
-from plugins.registry import LOSS, lookup
+from plugins.registry import LOSS, construct, lookup
 
 
 def build_losses(
@@ -25,12 +25,12 @@ def build_losses(
 
     Raises:
         InputError: a name is not registered; two losses have the same key, so that one would be
-            lost; or from ``as_loss``.
+            lost; or from ``as_loss`` or ``construct``.
     """
     losses = nn.ModuleList()
     names: dict[str, str] = {}  # names of the losses by their keys
     for name in cfg.MODEL.LOSSES.NAME if listed is None else listed:
-        loss = as_loss(name, lookup(LOSS, name, key, "cfg")(cfg))
+        loss = as_loss(name, construct(lookup(LOSS, name, key, "cfg"), name, key, cfg))
         if key_of(loss) in names:
             raise InputError(
                 f"{key}: {names[key_of(loss)]} and {name} are both called '{key_of(loss)}'; "

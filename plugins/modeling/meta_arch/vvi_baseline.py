@@ -17,13 +17,13 @@ from plugins.modeling.diagnostics import accuracy, log_scalar, mean_distances
 from plugins.modeling.heads import VideoHead
 from plugins.modeling.heads.video_head import FRAME, RELATION
 from plugins.modeling.losses import build_losses
-from plugins.modeling.losses.base import check_scalar, key_of
+from plugins.modeling.losses.base import Outputs, key_of, loss_of_batch
 from plugins.modeling.meta_arch.aggregate import aggregate
 from plugins.modeling.meta_arch.frame_level import check_frame_level, frame_batch
 from plugins.modeling.pooling import MeanPooling, build_pooling
 from plugins.modeling.precision import no_autocast
 from plugins.modeling.style_variation import StyleVariation
-from plugins.registry import BACKBONE, HEADS, META_ARCH, TEMPORAL, lookup
+from plugins.registry import BACKBONE, HEADS, META_ARCH, TEMPORAL, construct, lookup
 
 # Losses on the training outputs of a relation.
 RELATION_LOSSES = ["CrossEntropyLoss", "CrossModalTriplet"]
@@ -103,7 +103,8 @@ class VVIBaseline(nn.Module):
                 f"MODEL.BACKBONE.NAME: {cls.__name__} needs a stem per modality; "
                 f"found {model.BACKBONE.NAME}, expected build_two_stream_backbone"
             )
-        temporal = lookup(TEMPORAL, model.TEMPORAL.NAME, "MODEL.TEMPORAL.NAME", "cfg")(cfg)
+        name, key = model.TEMPORAL.NAME, "MODEL.TEMPORAL.NAME"
+        temporal = construct(lookup(TEMPORAL, name, key, "cfg"), name, key, cfg)
         relation_dim = getattr(temporal, "relation_dim", 0)
         head = lookup(HEADS, model.HEADS.NAME, "MODEL.HEADS.NAME")
         if not (isinstance(head, type) and issubclass(head, VideoHead)):
@@ -111,7 +112,8 @@ class VVIBaseline(nn.Module):
                 f"MODEL.HEADS.NAME: {cls.__name__} needs a head for clip features; "
                 f"found {model.HEADS.NAME}, expected VideoHead"
             )
-        heads = head(cfg, relation_dim=relation_dim) if relation_dim else head(cfg)
+        more = {"relation_dim": relation_dim} if relation_dim else {}
+        heads = construct(head, model.HEADS.NAME, "MODEL.HEADS.NAME", cfg, **more)
         pooling, losses = build_pooling(cfg), build_losses(cfg)
         check_frame_level(cfg, temporal, losses)
         return {
@@ -246,25 +248,26 @@ class VVIBaseline(nn.Module):
         Squared distances are differences of large numbers: for features of length 18 half precision
         moves them by more than the margin.
         """
-        outputs = {name: output.float() for name, output in outputs.items()}
-        of_relation = {
-            name.removeprefix(RELATION): output
-            for name, output in outputs.items()
-            if name.startswith(RELATION)
-        }
+        outputs = Outputs({name: output.float() for name, output in outputs.items()})
+        of_relation = Outputs(
+            {
+                name.removeprefix(RELATION): output
+                for name, output in outputs.items()
+                if name.startswith(RELATION)
+            }
+        )
         with no_autocast(self.device):
             losses: dict[str, Tensor] = {
-                key_of(loss): loss(outputs, targets, modalities) for loss in self.loss_functions
+                key_of(loss): loss_of_batch(loss, outputs, targets, modalities)
+                for loss in self.loss_functions
             }
             for loss in self.relation_losses if of_relation else ():
-                value = loss(of_relation, targets, modalities)
-                check_scalar(key_of(loss), value)
+                value = loss_of_batch(loss, of_relation, targets, modalities)
                 losses[f"{key_of(loss)}_relation"] = self.relation_weight * value
             if self.frame_losses:
                 frames, *labels = frame_batch(outputs, targets, modalities)
                 for loss in self.frame_losses:
-                    value = loss(frames, *labels)
-                    check_scalar(key_of(loss), value)
+                    value = loss_of_batch(loss, Outputs(frames), *labels)
                     losses[f"{key_of(loss)}_frames"] = self.frame_loss_weight * value
         return losses
 

@@ -12,7 +12,7 @@ from plugins.modeling.self_attack.noise import RandomAttack
 from plugins.modeling.self_attack.statistics import StatisticsAttack
 from plugins.modeling.self_attack.style import StyleAttack
 from plugins.modeling.self_attack.style_worst import StyleWorstAttack
-from plugins.registry import SELF_ATTACK, known
+from plugins.registry import SELF_ATTACK, construct, known
 
 # This package's kinds by their names in configs; other kinds are in the registry.
 ATTACKERS = {
@@ -37,7 +37,8 @@ def build_self_attack(cfg: CfgNode) -> FeatureAttack:
     kinds = [*ATTACKERS, *known(SELF_ATTACK)]
     if kind not in kinds:
         raise InputError(f"MODEL.SELF_ATTACK.KIND: no kind '{kind}'; known: {', '.join(kinds)}")
-    attack = (ATTACKERS.get(kind) or SELF_ATTACK.get(kind))(cfg)
+    part = ATTACKERS.get(kind) or SELF_ATTACK.get(kind)
+    attack = construct(part, kind, "MODEL.SELF_ATTACK.KIND", cfg)
     if not isinstance(attack, FeatureAttack):
         raise InputError(
             f"MODEL.SELF_ATTACK.KIND: {kind} builds a {type(attack).__name__}; expected a subclass "

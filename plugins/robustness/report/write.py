@@ -82,9 +82,7 @@ def check_arguments(cfg: CfgNode, level: str) -> None:
     Raises:
         InputError: see ``write_reports``.
     """
-    if level not in LEVELS:
-        choices = ", ".join(closest_names(level, list(LEVELS)))
-        raise InputError(f"--level: '{level}'; expected {choices}")
+    check_level(level)
     if cfg.ATTACK.SIDE != "query":
         raise InputError(f"ATTACK.SIDE: '{cfg.ATTACK.SIDE}'; a report attacks the query")
     if not cfg.ATTACK.EPS > 0:
@@ -95,6 +93,13 @@ def check_arguments(cfg: CfgNode, level: str) -> None:
         )
     for name in (*LEVELS[level].attacks, REFERENCE_ATTACK):
         build_attack(name, cfg, "TEST.ATTACKS")
+
+
+def check_level(level: str) -> None:
+    """Raise InputError for a name that is not in ``LEVELS``."""
+    if level not in LEVELS:
+        choices = ", ".join(closest_names(level, list(LEVELS)))
+        raise InputError(f"--level: '{level}'; expected {choices}")
 
 
 def refuse_same_weights(models: Mapping[str, nn.Module]) -> None:
