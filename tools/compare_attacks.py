@@ -47,10 +47,12 @@ def parse_arguments() -> argparse.Namespace:
 )
 def main(args: argparse.Namespace) -> None:
     """Compare, print the table."""
+    from plugins.config import setup_cfg
     from plugins.errors import InputError
     from plugins.robustness.report import compare
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    setup_cfg(args.config_file, args.opts, args.plugins)  # what is wrong here is no column's fault
     columns = {}
     folders: dict[str, str] = {}
     for name, words in args.column or [("attacked", "")]:

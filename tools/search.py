@@ -4,7 +4,7 @@ python tools/search.py --gallery gallery.npz --query query.npz --top 10 --out li
 python tools/search.py --gallery features.npz --out lists.csv TEST.RERANK.ENABLED True
 python tools/search.py --gallery features.npz --compare NAME NAME
 
-Files are those of tools/extract.py; several are joined. Without --query the items of the gallery
+Files are those that extract writes; several are joined. Without --query the items of the gallery
 search it. Overrides are keys of TEST.RERANK, by which lists are ranked again as an evaluation does.
 """
 

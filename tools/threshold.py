@@ -3,7 +3,7 @@
 python tools/threshold.py features.npz --rate 0.001 --direction I2V
 python tools/threshold.py --query query.npz --gallery gallery.npz --rate 0.01 --out threshold.json
 
-Files are those of tools/extract.py, of known people. An interval holds 95 % of the
+Files are those that extract writes, of known people. An interval holds 95 % of the
 values that draws of as many of these people, with replacement, give.
 """
 

@@ -44,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
         "--features",
         default="",
         metavar="FILE",
-        help="read the features of the data set from this file of tools/extract.py",
+        help="read the features of the data set from this file, which extract wrote",
     )
     parser.add_argument(
         "--direction", default="", help="I2V, V2I or another of the data set; default: its first"

@@ -97,7 +97,7 @@ def test_every_attack_is_read_without_a_look_at_its_reach_and_built_with_one():
 
 @pytest.mark.parametrize("eps", [math.inf, math.nan])
 def test_a_budget_without_an_end_is_refused(eps):
-    with pytest.raises(InputError, match=rf"ATTACK\.EPS: {eps}; expected 0 or more"):
+    with pytest.raises(InputError, match=rf"ATTACK\.EPS: {eps}; expected a finite number"):
         ThreatModel(eps=eps)
 
 

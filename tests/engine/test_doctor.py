@@ -74,10 +74,8 @@ def test_data_sets_are_found_by_the_folders_of_their_readers(tmp_path, monkeypat
     assert "make demo" in finding.advice
     (tmp_path / "HITSZ-VCM").mkdir()
     (finding,) = doctor.examine_data()
-    assert (finding.fact, finding.advice) == (
-        f"{tmp_path} (FASTREID_DATASETS): HITSZVCM (HITSZ-VCM)",
-        "",
-    )
+    assert finding.fact.startswith(f"{tmp_path} (FASTREID_DATASETS): HITSZVCM (HITSZ-VCM)")
+    assert not finding.advice
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "gone"))
     (finding,) = doctor.examine_data()
     assert finding.advice.startswith("set FASTREID_DATASETS")
