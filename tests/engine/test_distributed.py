@@ -96,7 +96,7 @@ def test_launched_by_torchrun(datasets, tmp_path):
     assert (tmp_path / "model_final.pth").exists()
     logs = [(tmp_path / name).read_text() for name in ("log.txt", "log.txt.rank1")]
     assert "Rank 0 of 2 processes" in logs[0]
-    seeds = [re.search(r"SEED (\d+)", log).group(1) for log in logs]
+    seeds = [re.search(r"^  SEED: (\d+)$", log, re.M).group(1) for log in logs]
     assert seeds[0] == seeds[1], "each process drew a seed of its own"
 
 
