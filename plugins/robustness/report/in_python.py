@@ -26,6 +26,7 @@ def robustness_report(
     level: str = "quick",
     metric: str = "cosine",
     seed: int = 0,
+    attacked: int = 0,
     name: str = "",
     out: str | Path | None = None,
     **attack: Any,
@@ -47,11 +48,12 @@ def robustness_report(
         level: "quick", "standard" or "full".
         metric: "cosine" or "euclidean".
         seed: seed of all random draws.
+        attacked: number of queries to attack, drawn by ``seed``; 0 for that of the level.
         name: name of the model in the report; by default that of its class or function.
         out: folder for card, Markdown and page, where an interrupted report resumes; None writes
             nothing that stays.
         attack: further keys of the section ATTACK in lower case, such as ``norm="l2"``,
-            ``queries=100``, ``batch=32`` or ``infrared="tied"``.
+            ``batch=32`` or ``infrared="tied"``.
 
     Returns:
         The card, see ``plugins.robustness.report.card``; "headline" says what it is worth.
@@ -60,14 +62,16 @@ def robustness_report(
         InputError: an argument has no such value, images are not in [0, 255], the model does not
             give one feature vector for each item, or no query has its person in the gallery.
     """
-    keys = {"EPS": eps, "SEED": seed, **{key.upper(): value for key, value in attack.items()}}
+    own = {"EPS": eps, "SEED": seed, "QUERIES": attacked}
+    keys = {**own, **{key.upper(): value for key, value in attack.items()}}
     items = join_sides(queries, gallery)
     images = items["images"]
     cfg = setup_cfg()
     cfg.defrost()
     for key, value in keys.items():
         if key not in cfg.ATTACK:
-            choices = ", ".join(closest_names(key, list(cfg.ATTACK))).lower()
+            others = [each for each in cfg.ATTACK if each not in own]
+            choices = ", ".join(closest_names(key, others)).lower()
             raise InputError(f"robustness_report: no option '{key.lower()}'; known: {choices}")
         check_value(f"ATTACK.{key}", value)
         cfg.ATTACK[key] = value
