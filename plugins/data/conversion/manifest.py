@@ -5,11 +5,45 @@ import os
 from pathlib import Path
 
 from plugins.data.conversion.item import Item, Plan
-from plugins.data.datasets.manifest import COLUMNS, ManifestDataset
+from plugins.data.datasets.manifest import (
+    COLUMNS,
+    ManifestDataset,
+    Row,
+    read_table,
+    refuse_lookalikes,
+    refuse_repeated,
+)
 from plugins.data.datasets.tracklet import MODALITIES, VISIBLE
+from plugins.errors import InputError
 
 NAME = "manifest"
 TABLE = "manifest.csv"
+
+
+def read_sources(table: str, source: str, parts: str) -> list[Row]:
+    """Read a table whose rows are whole sources of tracklets instead of frames.
+
+    Args:
+        table: CSV or Parquet file with the columns of ``ManifestDataset``.
+        source: kind of a row's file or folder, such as "video", for the message.
+        parts: what is numbered in a source, such as "frames", for the message.
+
+    Raises:
+        InputError: from the table; it is empty, names a tracklet or a frame, or lists a source
+            twice.
+    """
+    rows = list(read_table(table))
+    if not rows:
+        raise InputError(f"{table}: it lists no {source}s")
+    for row in rows:
+        if row.tracklet or row.frame:
+            raise InputError(
+                f"{row.where}: tracklet '{row.tracklet}', frame {row.frame}; expected both empty: "
+                f"a row is a whole {source}, and its {parts} are numbered here"
+            )
+    refuse_lookalikes(rows)
+    refuse_repeated(rows, os.path.dirname(table))
+    return rows
 
 
 def open_set(folder: Path) -> ManifestDataset:

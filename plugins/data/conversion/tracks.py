@@ -28,7 +28,7 @@ from tqdm import tqdm
 from plugins.data.conversion import manifest
 from plugins.data.conversion.item import Item
 from plugins.data.conversion.videos import decode
-from plugins.data.datasets.manifest import Row, read_table, refuse_lookalikes, refuse_repeated
+from plugins.data.datasets.manifest import Row
 from plugins.data.datasets.tracklet import MODALITIES
 from plugins.errors import InputError
 from plugins.utils.drafts import draft_of, require_new
@@ -79,17 +79,7 @@ def crop_tracks(table: str, out: Path, every: int = 1) -> Cropped:
             holds no number.
     """
     require_new(out)
-    rows = list(read_table(table))
-    if not rows:
-        raise InputError(f"{table}: it lists no sequences")
-    for row in rows:
-        if row.tracklet or row.frame:
-            raise InputError(
-                f"{row.where}: tracklet '{row.tracklet}', frame {row.frame}; expected both empty: "
-                "a row is a whole sequence, and its tracks are numbered here"
-            )
-    refuse_lookalikes(rows)
-    refuse_repeated(rows, os.path.dirname(table))
+    rows = manifest.read_sources(table, "sequence", "tracks")
     items: list[Item] = []
     losses: list[str] = []
     with draft_of(out, "--out", "conversion") as draft:
@@ -111,6 +101,7 @@ class _Writer:
     def __init__(self, row: Row, out: Path, first: int, every: int) -> None:
         self._row, self._out, self._first, self._every = row, out, first, every
         self._seen: Counter[str] = Counter()
+        self._numbers: dict[str, int] = {}
         self.files: dict[str, list[str]] = {}
 
     def add(self, track: str, crop: Image.Image | Path) -> None:
@@ -119,7 +110,7 @@ class _Writer:
         if (self._seen[track] - 1) % self._every:
             return
         files = self.files.setdefault(track, [])
-        number = self._first + list(self.files).index(track) + 1
+        number = self._numbers.setdefault(track, self._first + len(self.files))
         ending = crop.suffix.lower() if isinstance(crop, Path) else ".png"
         name = f"{self._row.split}/{number:06d}/{len(files) + 1:04d}{ending}"
         path = self._out / name

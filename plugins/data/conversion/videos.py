@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from plugins.data.conversion import manifest
 from plugins.data.conversion.item import Item
-from plugins.data.datasets.manifest import Row, read_table, refuse_lookalikes, refuse_repeated
+from plugins.data.datasets.manifest import Row
 from plugins.data.datasets.tracklet import MODALITIES
 from plugins.errors import InputError
 from plugins.utils.drafts import draft_of, require_new
@@ -49,17 +49,7 @@ def extract_frames(table: str, out: Path, every: int = 1) -> tuple[int, int]:
             or empty (with the table's row).
     """
     require_new(out)
-    rows = list(read_table(table))
-    if not rows:
-        raise InputError(f"{table}: it lists no videos")
-    for row in rows:
-        if row.tracklet or row.frame:
-            raise InputError(
-                f"{row.where}: tracklet '{row.tracklet}', frame {row.frame}; expected both empty: "
-                "a row is a whole video, and its frames are numbered here"
-            )
-    refuse_lookalikes(rows)
-    refuse_repeated(rows, os.path.dirname(table))
+    rows = manifest.read_sources(table, "video", "frames")
     with draft_of(out, "--out", "extraction") as draft:
         with tqdm(rows, unit="video") as bar:
             items = [
