@@ -1,5 +1,6 @@
 """The kinds of pictures by name, and what each needs."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -73,19 +74,6 @@ def ranked(_: Embedder, data: EvaluatedSet, options: Options) -> Picture:
     )
 
 
-def attack(embedder: Embedder, data: EvaluatedSet, options: Options) -> Picture:
-    """Draw perturbations."""
-    return picture_of_attack(
-        embedder,
-        data,
-        options.direction,
-        picks=options.picks,
-        count=options.queries or CLIPS,
-        attack=options.attack,
-        seed=options.seed,
-    )
-
-
 def of_clips(draw: Callable[..., Picture]) -> Callable[[Embedder, EvaluatedSet, Options], Picture]:
     """Pass the options of a kind that shows some clips."""
     return lambda embedder, data, options: draw(
@@ -96,6 +84,12 @@ def of_clips(draw: Callable[..., Picture]) -> Callable[[Embedder, EvaluatedSet, 
         count=options.queries or CLIPS,
         seed=options.seed,
     )
+
+
+def attack(embedder: Embedder, data: EvaluatedSet, options: Options) -> Picture:
+    """Draw perturbations."""
+    draw = functools.partial(picture_of_attack, attack=options.attack)
+    return of_clips(draw)(embedder, data, options)
 
 
 def check_gradcam(embedder: Embedder, _: Options) -> None:
