@@ -6,8 +6,9 @@ computing the shapes of its maps, takes a tenth of a second.
 Legend: B clips of the training batch of one process, N frames, H x W their size.
 """
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from fastreid.config import CfgNode
@@ -116,12 +117,8 @@ def check_clips(model: VVIBaseline, frames: int, size: tuple[int, int]) -> None:
     """
     clips = torch.empty(3 * frames, 3, *size, device="meta")
     modalities = torch.zeros(3, dtype=torch.long, device="meta")
-    try:
+    with tried_on_meta("shapes"):
         model.extract(model.backbone.stems[0](clips), frames, modalities)
-    except InputError:
-        raise
-    except Exception as error:  # an operation without shapes
-        logger.debug("no shapes on the meta device: %s", error)
 
 
 @torch.no_grad()
@@ -135,13 +132,27 @@ def check_losses(model: VVIBaseline, frames: int, size: tuple[int, int]) -> None
     """
     clips = torch.empty(4 * frames, 3, *size, device="meta")
     modalities = targets = torch.zeros(4, dtype=torch.long, device="meta")
-    try:
+    with tried_on_meta("losses"):
         features = model.extract(model.backbone.stems[0](clips), frames, modalities)
         model.losses(model.outputs(features, targets, modalities), targets, modalities)
+
+
+@contextlib.contextmanager
+def tried_on_meta(results: str) -> Iterator[None]:
+    """Let InputError pass, and no other error, inside this block.
+
+    An operation without shapes, or a loss that reads numbers, fails on the meta device though it
+    works elsewhere; the first batch tells its faults.
+
+    Args:
+        results: what the block computes, for the log.
+    """
+    try:
+        yield
     except InputError:
         raise
-    except Exception as error:  # such as a loss that reads numbers; the first batch tells its fault
-        logger.debug("no losses on the meta device: %s", error)
+    except Exception as error:
+        logger.debug("no %s on the meta device: %s", results, error)
 
 
 def check_batch(model: nn.Module, cfg: CfgNode, batch: int, size: tuple[int, int]) -> None:
