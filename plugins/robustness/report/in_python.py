@@ -10,11 +10,15 @@ from torch import Tensor
 
 from plugins.config import check_value, setup_cfg
 from plugins.errors import InputError, require_output
+from plugins.robustness.checks import warn_of_skipped
 from plugins.robustness.in_memory import ImageModel, TensorDirection, join_sides
 from plugins.robustness.levels import LEVELS
+from plugins.robustness.report.card import make_card
 from plugins.robustness.report.write import check_arguments, write_report
 from plugins.robustness.runner import AttackRunner
 from plugins.utils.names import closest_names
+
+DATASET = "memory"  # the name of what no data set holds
 
 
 def robustness_report(
@@ -91,8 +95,10 @@ def robustness_report(
     direction = TensorDirection(
         cfg, ImageModel(model, torch.device("cpu")), items, len(queries["targets"])
     )
-    with tempfile.TemporaryDirectory() as empty:
-        folder = Path(empty if out is None else out)
-        runner = AttackRunner(direction, LEVELS[level], folder / "records")
-        _, card = write_report(runner, level, "memory", folder)
-    return card
+    if out is not None:
+        runner = AttackRunner(direction, LEVELS[level], Path(out, "records"))
+        return write_report(runner, level, DATASET, Path(out))[1]
+    with tempfile.TemporaryDirectory() as records:
+        runner = AttackRunner(direction, LEVELS[level], Path(records))
+        warn_of_skipped(runner)
+        return make_card(runner, level, DATASET)
