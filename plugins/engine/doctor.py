@@ -33,6 +33,8 @@ EXTRAS = {
     "onnxruntime": ("onnx", "the export"),
     "foolbox": ("checks", "HopSkipJump"),
     "pyarrow": ("parquet", "Parquet files"),
+    "captum": ("gradcam", "Grad-CAM"),
+    "pytorch_metric_learning": ("metric-learning", "losses of pytorch-metric-learning"),
 }
 
 
