@@ -36,6 +36,16 @@ def _each_test_is_warned_anew():
 
 
 @pytest.fixture(autouse=True)
+def _each_test_is_rid_of_closed_streams():
+    """A handler that an earlier test left on a stream that was closed with it only fails."""
+    for name in ("plugins", "fastreid"):
+        logger = logging.getLogger(name)
+        for handler in list(logger.handlers):
+            if getattr(getattr(handler, "stream", None), "closed", False):
+                logger.removeHandler(handler)
+
+
+@pytest.fixture(autouse=True)
 def _each_test_ends_its_workers():
     """A trainer that is garbage keeps its loaders' workers, and these the memory of their fork."""
     yield
@@ -65,13 +75,3 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = SyntheticSettings(train_ids=4, test_ids=3, height=32, width=16, max_frames=12)
     render_layout(MARKET1501, root / "Market-1501-v15.09.15", settings)
     return root
-
-
-@pytest.fixture(autouse=True)
-def drop_closed_handlers() -> None:
-    """Take away handlers that an earlier test left on a stream that was closed with it."""
-    for name in ("plugins", "fastreid"):
-        logger = logging.getLogger(name)
-        for handler in list(logger.handlers):
-            if getattr(getattr(handler, "stream", None), "closed", False):
-                logger.removeHandler(handler)
