@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from fastreid.config import CfgNode
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms import InterpolationMode
 
 from plugins.utils.images import MAX_PIXELS, read_image
 
@@ -39,7 +39,10 @@ def resize_frame(frame: Tensor, size: Sequence[int]) -> Tensor:
     Returns:
         (3, H, W) uint8.
     """
-    return v2.functional.resize(frame, list(size), InterpolationMode.BICUBIC, antialias=True)
+    # Not above: it imports torch._dynamo, 1.2 s.
+    from torchvision.transforms.v2.functional import resize
+
+    return resize(frame, list(size), InterpolationMode.BICUBIC, antialias=True)
 
 
 def frame_decoder(cfg: CfgNode) -> Callable[[str], Tensor]:
