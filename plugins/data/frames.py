@@ -3,13 +3,12 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import numpy as np
 import torch
 from fastreid.config import CfgNode
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
-from plugins.utils.images import MAX_PIXELS, read_image
+from plugins.utils.images import MAX_PIXELS, read_pixels
 
 
 def read_frame(path: str, max_pixels: int = MAX_PIXELS) -> Tensor:
@@ -23,10 +22,10 @@ def read_frame(path: str, max_pixels: int = MAX_PIXELS) -> Tensor:
         (3, H, W) uint8, RGB.
 
     Raises:
-        InputError: from :func:`plugins.utils.images.read_image`. It is raised at once: a frame that
-            cannot be read now cannot be read on a second try either.
+        InputError: from :func:`plugins.utils.images.read_pixels`. It is raised at once: a frame
+            that cannot be read now cannot be read on a second try either.
     """
-    return torch.from_numpy(np.array(read_image(path, max_pixels))).permute(2, 0, 1)
+    return torch.from_numpy(read_pixels(path, max_pixels)).permute(2, 0, 1)
 
 
 def resize_frame(frame: Tensor, size: Sequence[int]) -> Tensor:

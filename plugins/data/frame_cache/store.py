@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL
+import simplejpeg
 import torch
 import torchvision
 from torch import Tensor
@@ -214,9 +215,10 @@ def make_header(size: Size) -> dict:
 
 
 def made_with() -> dict[str, str]:
-    """Name what may move a gray level: decoder, resize, and the CPU's kernel for it."""
+    """Name what may move a gray level: decoders, resize, and the CPU's kernel for it."""
     return {
         "pillow": PIL.__version__,
+        "simplejpeg": simplejpeg.__version__,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "cpu": torch.backends.cpu.get_cpu_capability(),
