@@ -28,6 +28,7 @@ import torchvision
 from torch import Tensor
 from tqdm import tqdm
 
+from plugins.data.frames import channels_first
 from plugins.errors import InputError
 from plugins.utils.commands import command_line
 from plugins.utils.digests import digest, file_state
@@ -105,14 +106,14 @@ class FrameCache:
                 f"modified at {mtime_ns} ns; packed: {record['size']}, {record['mtime_ns']}); "
                 f"{self._remedy}"
             )
-        frame = np.array(self._frames[row])
+        frame = self._frames[row]
         if not self._compared[row]:
             if digest(frame) != record["digest"]:
                 raise InputError(
                     f"{self._store / FRAMES}: the frame of {path} is not as packed; {self._remedy}"
                 )
             self._compared[row] = True
-        return torch.from_numpy(frame).permute(2, 0, 1)
+        return channels_first(frame)
 
     def verify(self) -> None:
         """Read every frame and compare it with its digest.
