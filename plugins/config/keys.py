@@ -456,6 +456,16 @@ KEYS: dict[str, Key] = {
         "Number format of mixed precision on CUDA; float16 comes with loss scaling.",
         choices=("float16", "bfloat16"),
     ),
+    "SOLVER.CHANNELS_LAST": Key(
+        False,
+        "Whether the weights of convolutions lie with their channels last, which mixed precision "
+        "is fast with.",
+    ),
+    "SOLVER.ACTIVATION_CHECKPOINTING": Key(
+        False,
+        "Whether the blocks of the trunk compute their activations again for the backward pass "
+        "instead of keeping them: less memory, more time, the same results.",
+    ),
     "SOLVER.ADVERSARY.START_EPOCH": Key(
         0, "Epochs in which AlternatingStep trains the defender alone.", least=0
     ),

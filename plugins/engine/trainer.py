@@ -5,6 +5,7 @@ import os
 from collections import OrderedDict
 from pathlib import Path
 
+import torch
 from fastreid.config import CfgNode
 from fastreid.engine import DefaultTrainer, hooks
 from fastreid.engine.train_loop import HookBase, TrainerBase
@@ -55,6 +56,7 @@ from plugins.evaluation import Evaluation, VVIEvaluator, check_expected, results
 from plugins.evaluation.views import viewed
 from plugins.modeling.backbones.pretrained import build_pretrained
 from plugins.modeling.dual_norm import add_dual_norm, check_branches
+from plugins.modeling.recomputation import recompute_blocks
 from plugins.modeling.stock import check_stock_parts
 from plugins.registry import BACKBONE, EVALUATOR, HEADS, META_ARCH, STEP, lookup
 from plugins.utils.io import write_text
@@ -263,7 +265,10 @@ class Trainer(StoppableLoop, DefaultTrainer):
         lookup(BACKBONE, cfg.MODEL.BACKBONE.NAME, "MODEL.BACKBONE.NAME")
         lookup(HEADS, cfg.MODEL.HEADS.NAME, "MODEL.HEADS.NAME")
         model = build_pretrained(build_model, cfg)  # fastreid's method also prints the network
-        return protect_input(add_dual_norm(model, cfg))
+        model = recompute_blocks(add_dual_norm(model, cfg), cfg)
+        if cfg.SOLVER.CHANNELS_LAST:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return protect_input(model)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
