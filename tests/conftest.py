@@ -1,6 +1,5 @@
 import gc
 import logging
-import multiprocessing
 from pathlib import Path
 
 import hypothesis
@@ -29,6 +28,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
 
+def pytest_collection_finish() -> None:
+    """Keep what all tests share out of later collections, of which each would look at it all."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _each_test_is_warned_anew():
     """What is logged once in a process is logged once in a test."""
@@ -49,8 +54,7 @@ def _each_test_is_rid_of_closed_streams():
 def _each_test_ends_its_workers():
     """A trainer that is garbage keeps its loaders' workers, and these the memory of their fork."""
     yield
-    if multiprocessing.active_children():
-        gc.collect()
+    memory.end_loader_workers()
 
 
 @pytest.fixture(autouse=True, scope="module")
