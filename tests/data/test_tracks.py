@@ -2,7 +2,6 @@
 
 import configparser
 import csv
-import subprocess
 import sys
 
 import numpy as np
@@ -13,6 +12,7 @@ from plugins.data.conversion.tracks import crop_tracks, read_boxes
 from plugins.data.datasets.manifest import COLUMNS, ManifestDataset
 from plugins.data.frames import read_frame
 from plugins.errors import InputError
+from tests.helpers import commands
 from tests.helpers.small_runs import ROOT
 from tests.helpers.videos import write_video
 
@@ -194,7 +194,7 @@ def test_the_command_converts_tracks(tmp_path):
 
     def run(*words):
         command = [sys.executable, ROOT / "tools/convert_data.py", *words]
-        return subprocess.run(command, capture_output=True, text=True)
+        return commands.run(command)
 
     done = run("--tracks", table, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,8 @@ import torch
 from fastreid.modeling.backbones.resnet import Bottleneck, ResNet
 
 from plugins.synthetic import SyntheticSettings, render_hitsz_vcm
-from tests.helpers.pages import ROOT, Block, blocks, pages, run
+from tests.helpers import commands
+from tests.helpers.pages import ROOT, Block, blocks, pages
 from tools.commands import COMMANDS
 
 EXTEND = "docs/extend/"
@@ -108,6 +109,12 @@ def call(text: str, folder: Path) -> tuple[int, str]:
         words = [sys.executable, "-m", *words, *dict.fromkeys(extra)]
     done = subprocess.run(words, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
+
+
+def run(words: list[str], folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """Run a Python file with arguments in a folder; return exit status and output."""
+    done = commands.run([sys.executable, *words], folder, environment, timeout=None, merged=True)
+    return done.returncode, done.stdout
 
 
 def python(block: Block, folder: Path) -> tuple[int, str]:

@@ -1,7 +1,6 @@
 """Trained on one set, tested on others: other people, other cameras, another number of them."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from plugins.engine import Trainer
 from plugins.engine.checkpoint import Checkpointer, read_checkpoint
 from plugins.errors import InputError
 from plugins.synthetic import MARKET1501, SyntheticSettings, render_layout
+from tests.helpers import commands
 from tests.helpers.image_trees import write_sysu
 from tests.helpers.small_runs import CONFIG, ROOT, command, environment, options
 
@@ -53,12 +53,8 @@ def stock(both, tmp_path_factory) -> Path:
     """Folder of fastreid's Baseline, trained on Market-1501 by the command of docs/defenses.md."""
     output = tmp_path_factory.mktemp("stock")
     sets = {"DATASETS__NAMES": "['Market1501']", "DATASETS__TESTS": "['DukeMTMC','Market1501']"}
-    done = subprocess.run(
-        command(output=output, config=STOCK, **SHORT, **sets),
-        env=environment(both),
-        capture_output=True,
-        text=True,
-    )
+    words = command(output=output, config=STOCK, **SHORT, **sets)
+    done = commands.run(words, env=environment(both))
     assert done.returncode == 0, done.stderr
     return output
 

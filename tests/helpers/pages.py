@@ -1,10 +1,6 @@
-"""Blocks of code in README.md and docs/, and processes that run them without importing anew."""
+"""Blocks of code in README.md and docs/."""
 
-import multiprocessing
-import os
 import re
-import runpy
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +8,6 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```', re.M | re.S)
-# What a process of a command imports first, done once for all of them.
-PRELOADED = ["plugins", "plugins.engine", "plugins.robustness.report", "plugins.inference"]
 
 
 class Block(NamedTuple):
@@ -42,31 +36,3 @@ def flat(entry: object) -> list[str]:
 def blocks(page: str) -> list[Block]:
     text = (ROOT / page).read_text(encoding="utf-8")
     return [Block(page, kind, file, body) for kind, file, body in FENCE.findall(text)]
-
-
-def run(words: list[str], folder: Path, environment: dict[str, str]) -> tuple[int, str]:
-    """Run a Python file with arguments in a folder; return exit status and output.
-
-    The process is forked from one that has imported the package, which saves most of its time.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    log = folder / "output.txt"
-    process = context.Process(target=_be_script, args=(words, str(folder), environment, str(log)))
-    process.start()
-    process.join()
-    assert process.exitcode is not None
-    return process.exitcode, log.read_text(encoding="utf-8", errors="replace")
-
-
-def _be_script(words: list[str], folder: str, environment: dict[str, str], log: str) -> None:
-    """Become a process that runs a file as its main program."""
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(folder)
-    sys.argv = words
-    sys.path.insert(0, os.path.dirname(os.path.abspath(words[0])))
-    runpy.run_path(words[0], run_name="__main__")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.helpers import commands
 from tests.helpers.small_market import MARKET
 from tests.helpers.small_runs import CONFIG, command, environment
 
@@ -29,13 +30,7 @@ def arguments(output: Path, weights: Path, *flags: str, config: Path = CONFIG, *
 
 
 def run(datasets: Path, *args, **changes) -> str:
-    done = subprocess.run(
-        arguments(*args, **changes),
-        env=environment(datasets),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = commands.run(arguments(*args, **changes), env=environment(datasets), timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -1,5 +1,4 @@
 import importlib.util
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from plugins.engine import onnx_export
 from plugins.engine.checkpoint import Checkpointer
 from plugins.engine.onnx_export import example_inputs
 from plugins.modeling.meta_arch import SADSTRM
+from tests.helpers import commands
 from tests.helpers.small_models import small_batch, small_cfg
 
 TOOL = Path(__file__).parents[2] / "tools/export_onnx.py"
@@ -35,7 +35,7 @@ def run(tmp_path_factory):
 def export(folder, *opts):
     words = ["--config-file", folder / "config.yaml", "--out", folder / "model.onnx", *opts]
     command = [sys.executable, TOOL, *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+    return commands.run(command)
 
 
 @pytest.mark.slow

@@ -16,14 +16,18 @@ from plugins.data.datasets.manifest import ManifestDataset
 from plugins.data.frames import read_frame
 from plugins.errors import InputError
 from plugins.utils.locks import hold
+from tests.helpers import commands
 from tests.helpers.videos import SHADES, write_table, write_video
 
 TOOL = Path(__file__).parents[2] / "tools/extract_frames.py"
 
 
+def command(folder, *words):
+    return [sys.executable, TOOL, folder / "videos.csv", "--out", folder / "out", *words]
+
+
 def run(folder, *words):
-    command = [sys.executable, TOOL, folder / "videos.csv", "--out", folder / "out", *words]
-    return subprocess.run(command, capture_output=True, text=True)
+    return commands.run(command(folder, *words))
 
 
 @pytest.fixture
@@ -43,7 +47,7 @@ def videos(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("words", "shades"), [((), SHADES), (("--every", "2"), SHADES[::2])])
 def test_every_video_becomes_a_tracklet_of_its_frames(videos, words, shades):
-    done = run(videos, *words)
+    done = subprocess.run(command(videos, *words), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     data = ManifestDataset(root=str(videos), file="out/manifest.csv")
     items = [*data.train, *data.query, *data.gallery]

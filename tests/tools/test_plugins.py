@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from plugins.engine.checkpoint import read_checkpoint
+from tests.helpers import commands
 from tests.helpers.ablations import TREE
 from tests.helpers.small_runs import CONFIG, ROOT, environment, options
 
@@ -39,13 +40,8 @@ def here(tmp_path, monkeypatch, datasets):
 
 
 def run(tool: str, *words: str, datasets: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "tools" / f"{tool}.py"), *words],
-        env=environment(datasets),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    file = ROOT / "tools" / f"{tool}.py"
+    return commands.run([sys.executable, file, *words], env=environment(datasets))
 
 
 def refusal(done: subprocess.CompletedProcess) -> str:
