@@ -1,5 +1,6 @@
 import gc
 import logging
+from collections import Counter
 from pathlib import Path
 
 import hypothesis
@@ -21,7 +22,13 @@ hypothesis.settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is marked ``gpu`` on a machine without one."""
+    """Skip what is marked ``gpu`` on a machine without one, and begin with the slowest modules.
+
+    No worker then waits long for the last module of another one.
+    """
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (-slow[item.path], -tests[item.path]))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):

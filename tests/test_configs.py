@@ -1,6 +1,7 @@
 """Every file of configs/ is built on a small tree of its data set and trains one batch there."""
 
 import csv
+import functools
 import json
 import math
 import re
@@ -20,7 +21,7 @@ from plugins.data.datasets.manifest import COLUMNS, SPLITS
 from plugins.engine import Trainer
 from plugins.evaluation.table import COLUMNS as METRICS
 from plugins.evaluation.views import options_suffix
-from plugins.experiments import read_ablation
+from plugins.experiments import Row, read_ablation
 from plugins.registry import DATASET, SAMPLER, known
 from plugins.synthetic import BUPT_CAMPUS, MARKET1501, SyntheticSettings, render_layout
 from tests.helpers import memory
@@ -180,6 +181,11 @@ def test_sadstrm_trains_where_its_page_says_so(name, root, tmp_path, monkeypatch
     assert [key for key in whole if whole[key] != added[key]] == ["OUTPUT_DIR"]
 
 
+@functools.cache
+def measured_rows() -> dict[str, Row]:
+    return read_ablation(Path("projects/dddefense/ablation.yml")).rows
+
+
 @pytest.mark.parametrize(
     ("name", "row"),
     [
@@ -191,8 +197,7 @@ def test_sadstrm_trains_where_its_page_says_so(name, root, tmp_path, monkeypatch
 )
 def test_a_rendered_run_of_dddefense_trains_what_the_ablation_measured(name, row, monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
-    ablation = read_ablation(Path("projects/dddefense/ablation.yml"))
-    measured = ablation.rows[row].overrides
+    measured = measured_rows()[row].overrides
     own = dict(flatten(setup_cfg(str(RUNS[f"Defense/synthetic/{name}.yml"]))))
     differing = {key for key, value in measured.items() if own[key] != value}
     # The generated images are a choice of their own.

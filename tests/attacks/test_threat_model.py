@@ -73,6 +73,7 @@ def assert_structured(threat, batch, region, images):
         assert (infrared - infrared[:, :, :1]).abs().max() <= ROUNDING
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=500)
 @given(threats, st.integers(0, 2**31 - 1), st.booleans())
 def test_every_point_lies_within_budget_and_range_also_as_a_png(threat, seed, several):

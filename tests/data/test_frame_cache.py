@@ -183,6 +183,7 @@ def test_a_frame_is_the_readers_own(store, frames):
     assert (store / "frames.bin").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_spawned_process_opens_the_store_itself(store, frames):
     cache = opened(store)
     assert len(pickle.dumps(cache.read)) < 500

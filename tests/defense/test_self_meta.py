@@ -248,6 +248,7 @@ def test_any_meta_architecture_is_left_as_found_but_for_one_pass_of_statistics(b
         assert all(torch.equal(batch[key], old[key]) for key in ("images", "targets"))
 
 
+@pytest.mark.slow
 def test_second_order_of_fastreids_baseline_equals_a_central_difference():
     torch.manual_seed(0)
     model = stock().double().train()

@@ -52,6 +52,7 @@ class Poisoned(Trainer):
         super().run_step()
 
 
+@pytest.mark.slow
 def test_the_last_good_checkpoint_is_named(datasets, tmp_path, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
     trainer = Poisoned(setup_cfg(str(CONFIG), options(tmp_path)))

@@ -33,6 +33,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_stock_model_trains_on_a_stock_image_set_and_is_evaluated(tmp_path, monkeypatch):
     settings = SyntheticSettings(train_ids=4, test_ids=3, height=32, width=16, max_frames=12)

@@ -72,6 +72,7 @@ def whole(datasets, tmp_path_factory):
     return folder, before, own(trainer.model)
 
 
+@pytest.mark.slow
 def test_they_move_are_saved_and_resumed_to_the_bit(whole, tmp_path):
     folder, before, after = whole
     assert same(before, after) == []
@@ -84,6 +85,7 @@ def test_they_move_are_saved_and_resumed_to_the_bit(whole, tmp_path):
     assert same(after, own(resumed.model)) == list(PARTS)
 
 
+@pytest.mark.slow
 def test_they_are_averaged_as_the_other_weights_are(tmp_path):
     trainer = start(tmp_path, SOLVER__EMA_DECAY=0.9)
     before = own(trainer.model)

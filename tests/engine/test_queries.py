@@ -87,6 +87,7 @@ def weights(tmp_path_factory) -> Path:
     return save_weights(folder, CONFIG, options(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["query", "gallery"])
 @pytest.mark.parametrize("drawn", [0, 3])
 def test_attacked_rows_are_told_too_and_again_from_their_record(

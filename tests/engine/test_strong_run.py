@@ -59,9 +59,8 @@ def test_every_loss_is_logged_and_finite_and_p_is_learned(run):
 def test_it_resumes_to_the_bit(run, datasets, tmp_path):
     saved = run / "model_0000.pth"
     (tmp_path / saved.name).write_bytes(saved.read_bytes())
-    resumed = train(
-        "--resume", str(tmp_path / saved.name), datasets=datasets, output=tmp_path, **CHANGES
-    )
+    words = "--resume", str(tmp_path / saved.name)
+    resumed = train(*words, datasets=datasets, output=tmp_path, new=True, **CHANGES)
     assert resumed.returncode == 0, resumed.stderr
     expected, found = checkpoint(run), checkpoint(tmp_path)
     for key in ("model", "optimizer", "random_state"):

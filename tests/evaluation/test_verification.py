@@ -67,6 +67,7 @@ def threshold_by_hand(genuine, impostor, rate):
     return max(fits), sum(d < max(fits) for d in genuine) / len(genuine)
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 1000),
     rate=st.sampled_from([0.01, 0.1, 0.29, 0.5]),

@@ -329,6 +329,7 @@ def evaluate_on_rank(rank, world_size, folder):
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_get_the_results_of_one(tmp_path):
     torch.multiprocessing.spawn(evaluate_on_rank, args=(2, str(tmp_path)), nprocs=2)
 

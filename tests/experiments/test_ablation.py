@@ -619,6 +619,7 @@ def test_the_commit_is_the_checkout_s():
     assert current_commit().removesuffix("+dirty") == head.stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "first"),
     [

@@ -57,6 +57,7 @@ def found(run, gain: float, dataset: str) -> list:
     return rows
 
 
+@pytest.mark.slow
 def test_every_row_is_compared_with_the_first_on_every_data_set(tmp_path):
     ablation = recorded(tmp_path)
     entries = write_differences(ablation)

@@ -30,6 +30,7 @@ from tests.helpers.query_rows import rows_of
 from tests.helpers.small_runs import ROOT
 
 
+@pytest.mark.slow
 def test_each_row_has_its_seeds_and_each_seed_its_values(tmp_path):
     ablation = read_ablation(write(tmp_path, **SEVERAL))
     runs = plan_runs(ablation, ablation.choose(None), None, tmp_path / "logs")
@@ -175,6 +176,7 @@ def execute_all(ablation, tool, folder, **changes) -> tuple[dict, list]:
     return failures, done
 
 
+@pytest.mark.slow
 def test_every_run_is_trained_and_then_tested_on_every_set(tmp_path, tool):
     ablation = read_ablation(write(tmp_path, **SEVERAL))
     failures, done = execute_all(ablation, tool, tmp_path)
@@ -324,6 +326,7 @@ def test_the_same_people_at_another_site_are_the_same_queries(tmp_path):
     assert picture != elsewhere
 
 
+@pytest.mark.slow
 def test_the_ablation_of_the_page_is_one(tmp_path):
     page = (ROOT / "docs/experiments.md").read_text()
     (block,) = re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S)

@@ -53,10 +53,20 @@ def environment(datasets: Path) -> dict[str, str]:
     return os.environ | {"FASTREID_DATASETS": str(datasets), "OMP_NUM_THREADS": "1"}
 
 
-def train(*flags: str, datasets: Path, output: Path, **changes) -> subprocess.CompletedProcess:
-    """Run ``tools/train_net.py`` to its end."""
+def train(
+    *flags: str, datasets: Path, output: Path, new: bool = False, **changes
+) -> subprocess.CompletedProcess:
+    """Run ``tools/train_net.py`` to its end.
+
+    Args:
+        *flags: of the command line.
+        datasets: the FASTREID_DATASETS folder.
+        output: folder of the run.
+        new: in a new process, with an order of sets of its own; otherwise in a forked one.
+        **changes: config keys, see ``options``.
+    """
     words, env = command(*flags, output=output, **changes), environment(datasets)
-    if changes.get("MODEL__DEVICE", "cpu") != "cpu":  # CUDA refuses a forked process
+    if new or changes.get("MODEL__DEVICE", "cpu") != "cpu":  # CUDA refuses a forked process
         return subprocess.run(words, env=env, capture_output=True, text=True, timeout=600)
     return commands.run(words, env=env)
 

@@ -65,6 +65,7 @@ def test_each_branch_is_a_norm_that_saw_its_batches_alone(name, deployed):
     assert torch.equal(norm(inputs), alone[deployed](inputs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Baseline", "SADSTRM"])
 def test_every_norm_of_a_meta_architecture_starts_as_it_was(name):
     model, _ = built(name)

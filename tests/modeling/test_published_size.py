@@ -111,7 +111,9 @@ def test_one_turn_of_each_player(published, batch):
     gate = published.temporal.gate_norm.weight
     with torch.no_grad():
         gate.sub_(defended["temporal.gate_norm.weight"])
-    defended = gradients(published, published(batch, turn="defense"))
+    # Whether gradients pass the gate depends on no size.
+    small = {**batch, "images": batch["images"][:, :2, :, ::2, ::2]}
+    defended = gradients(published, published(small, turn="defense"))
     nn.init.zeros_(gate)
     for name in guide:
         assert defended[name].any(), name

@@ -188,6 +188,7 @@ def test_the_figure_of_seeds_is_their_range(tmp_path):
     assert verdict.value == pytest.approx(max(figures) - min(figures))
 
 
+@pytest.mark.slow
 def test_hop_skip_jump_is_tried_on_the_probes(tmp_path):
     pytest.importorskip("foolbox")
     some = replace(TINY, hsj_queries=2)

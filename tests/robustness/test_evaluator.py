@@ -169,6 +169,7 @@ def test_the_budget_is_kept_and_used(evaluate, tmp_path, norm, eps):
         assert found["mean_perturbation"].min() > 0.5
 
 
+@pytest.mark.slow
 def test_a_seed_decides_all_draws(evaluate, tmp_path):
     found = []
     for number, seed in enumerate((0, 0, 1)):
@@ -245,6 +246,7 @@ def test_several_clips_and_mirror_images_are_attacked_as_they_are_ranked(evaluat
         assert results[f"{task}+FNA"] == pytest.approx(results[f"{task}+clean"])
 
 
+@pytest.mark.slow
 def test_what_was_attacked_is_read_and_what_has_changed_is_not(evaluate, tmp_path, caplog):
     caplog.set_level(logging.INFO, "plugins.robustness")
     read = "I2V FNA: read from its record"
@@ -261,6 +263,7 @@ def test_what_was_attacked_is_read_and_what_has_changed_is_not(evaluate, tmp_pat
         assert read not in caplog.text, changes
 
 
+@pytest.mark.slow
 def test_the_guides_of_goat_are_in_its_record_and_in_no_other(evaluate, tmp_path, caplog):
     caplog.set_level(logging.INFO, "plugins.robustness")
     few = {"TEST__ATTACKS": "['FNA','GOAT']", "ATTACK__QUERIES": 2, "ATTACK__STEPS": 1}
@@ -273,6 +276,7 @@ def test_the_guides_of_goat_are_in_its_record_and_in_no_other(evaluate, tmp_path
     assert found == [[True, True], [True, False]]
 
 
+@pytest.mark.slow
 def test_images_that_were_overwritten_are_attacked_anew(
     evaluate, datasets, tmp_path, monkeypatch, caplog
 ):
@@ -289,6 +293,7 @@ def test_images_that_were_overwritten_are_attacked_anew(
     assert again["I2V+FNA"] != first["I2V+FNA"]
 
 
+@pytest.mark.slow
 def test_saved_images_that_are_gone_are_missed(evaluate, tmp_path):
     few = {"TEST__ATTACKS": "['FNA']", "ATTACK__QUERIES": 2, "ATTACK__STEPS": 1}
     first = evaluate(tmp_path, **few)

@@ -18,6 +18,7 @@ from tests.helpers.small_market import MARKET
 from tests.helpers.small_runs import CONFIG, options
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side, clips", [("query", 1), ("gallery", 2)])
 def test_the_plain_evaluator_finds_the_figures_again(
     datasets, weights, monkeypatch, tmp_path, side, clips

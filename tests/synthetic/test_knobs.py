@@ -116,6 +116,7 @@ def mean_picture(settings, camid):
     return np.mean(frames, axis=(0, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("difficulty", [0.0, 1.0])
 def test_a_picture_shows_the_background_and_the_light_of_its_site(difficulty):
     """Without difficulty cameras are alike in all but what stands behind; with it, in nothing."""

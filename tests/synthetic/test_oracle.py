@@ -38,6 +38,7 @@ def test_the_more_alike_people_are_the_less_the_oracle_tells_them_apart():
     assert chance < 40
 
 
+@pytest.mark.slow
 def test_order_noise_and_length_count():
     exact, noisy, noisiest = (found(noise=noise, likeness=0.7) for noise in (0.01, 1.0, 4.0))
     assert exact == 100 > noisy > noisiest + 20

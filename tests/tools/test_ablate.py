@@ -13,6 +13,7 @@ import yaml
 
 from plugins.evaluation import read_queries
 from tests.helpers.ablations import TREE
+from tests.helpers.dry_models import try_each_model_once
 from tests.helpers.small_runs import CONFIG, ROOT
 
 TOOL = ROOT / "tools/ablate.py"
@@ -27,6 +28,11 @@ def write(folder: Path, **changes) -> Path:
 
 def command(file: Path, *flags: str) -> list[str]:
     return [sys.executable, str(TOOL), str(file), *flags]
+
+
+@pytest.fixture(autouse=True)
+def _each_model_is_tried_once(monkeypatch):
+    try_each_model_once(monkeypatch)
 
 
 @pytest.fixture

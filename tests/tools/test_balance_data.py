@@ -49,6 +49,7 @@ def balance_data(folder, monkeypatch, run_tool):
     return run
 
 
+@pytest.mark.slow
 def test_the_tasks_follow_each_other(balance_data, folder, monkeypatch):
     monkeypatch.setattr(runs, "train_judge", functools.partial(runs.train_judge, steps=20))
     status, out, _ = balance_data("plan")

@@ -37,6 +37,7 @@ def train(output: Path, **changes) -> tuple[dict, dict]:
     return weights, json.loads((output / "results.json").read_text())["results"]
 
 
+@pytest.mark.slow
 def test_a_run_with_the_cache_is_the_run_without_it(cache_data, tmp_path):
     """Same weights, to the bit, and same scores."""
     cache = tmp_path / "cache"

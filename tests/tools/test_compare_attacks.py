@@ -37,6 +37,7 @@ def test_a_mistake_in_a_column_names_the_column(compare, tmp_path, words, messag
     assert told.startswith(f"error: --column 'eps 8' {words!r}: {message}")
 
 
+@pytest.mark.slow
 def test_each_column_has_its_threat_and_a_stopped_comparison_goes_on(
     tmp_path, monkeypatch, compare, caplog
 ):

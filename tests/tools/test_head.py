@@ -38,6 +38,7 @@ def test_flags_first_are_read_as_fastreid_reads_them():
     assert vars(theirs) | vars(ours) == vars(ours)
 
 
+@pytest.mark.slow
 @given(st.permutations(FLAGS + PAIRS))
 def test_flags_may_stand_anywhere(parts):
     args = parse_arguments(list(itertools.chain(*parts)))
@@ -167,6 +168,7 @@ def test_a_key_is_explained_without_torch_whatever_else_is_missing(tool):
     assert "torch" not in imported
 
 
+@pytest.mark.slow
 def test_a_key_of_a_user_is_explained_too(tmp_path):
     (tmp_path / "mine.yml").write_text("PLUGINS: [users_parts.py]\n")
     shutil.copy(ROOT / "tests/helpers/users_parts.py", tmp_path)

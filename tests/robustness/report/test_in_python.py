@@ -66,6 +66,7 @@ def test_a_function_and_a_module_get_the_same_card(tmp_path):
         assert states[check] == "PASS", check
 
 
+@pytest.mark.slow
 def test_it_is_the_report_of_the_same_images_in_a_data_set(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTREID_DATASETS", str(render_market(tmp_path / "data", test_ids=4)))
