@@ -9,6 +9,9 @@ OPTIONS ?=
 
 INSTALLED := $(VENV)/installed
 
+# Python compiles a file once, not in each of the processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo check test lint docs soak setup
 
 demo: setup
