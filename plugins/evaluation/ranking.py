@@ -137,11 +137,11 @@ def evaluate_ranking(
         InputError: no query has a positive, or an argument is wrong, see ``check_search``.
     """
     require_whole(max_rank, "max_rank", 1)
-    ranks = rank_queries(query, gallery, metric=metric, junk=junk, cmc=cmc, chunk=chunk)
+    ranks = query_ranks(query, gallery, metric=metric, junk=junk, cmc=cmc, chunk=chunk)
     return RankingResult.of_queries(*ranks, max_rank=max_rank)
 
 
-def rank_queries(
+def query_ranks(
     query: Side,
     gallery: Side,
     *,

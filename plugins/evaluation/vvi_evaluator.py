@@ -20,7 +20,7 @@ from plugins.evaluation.ranking import (
     QueryRanks,
     RankingResult,
     evaluate_distances,
-    rank_queries,
+    query_ranks,
 )
 from plugins.evaluation.rerank import check_parameters, rerank
 from plugins.evaluation.scores import RANKS, mean_scores, scores
@@ -239,7 +239,7 @@ class VVIEvaluator(DatasetEvaluator):
         """Rank some of the queries of a trial; ``share`` are their rows."""
         assert self.collected is not None, "nothing was evaluated"
         query, gallery = self.sides(trial)
-        return rank_queries(
+        return query_ranks(
             self.collected.select(share),
             gallery,
             metric=self.metric,

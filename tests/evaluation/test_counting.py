@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from plugins.errors import InputError
 from plugins.evaluation import counting, distances, evaluate_distances, evaluate_ranking
 from plugins.evaluation.distance import Grid, on_cosine_grid
-from plugins.evaluation.ranking import rank_queries
+from plugins.evaluation.ranking import query_ranks
 from plugins.protocol import CMC, JUNK
 from tests.helpers.sides import sides_of
 
@@ -88,12 +88,12 @@ def test_many_items_give_the_ranks_of_the_whole_matrix(metric, threads):
 def test_a_part_of_the_queries_on_the_grid_of_all_is_a_part_of_the_ranks():
     query, gallery = problem(0, 40, 90, 5, 7, ties=False)
     query.features[0] *= 100  # its norm sets the grid
-    whole = rank_queries(query, gallery, metric="euclidean")
+    whole = query_ranks(query, gallery, metric="euclidean")
     grid = Grid("euclidean", query.features, gallery.features)
     for cmc in CMC:
-        whole = rank_queries(query, gallery, metric="euclidean", cmc=cmc)
+        whole = query_ranks(query, gallery, metric="euclidean", cmc=cmc)
         parts = [
-            rank_queries(query.select(rows), gallery, metric="euclidean", cmc=cmc, grid=grid)
+            query_ranks(query.select(rows), gallery, metric="euclidean", cmc=cmc, grid=grid)
             for rows in torch.arange(40).split(13)
         ]
         for column, pieces in zip(whole, zip(*parts, strict=True), strict=True):
