@@ -79,6 +79,7 @@ setup(
         "gradcam": ["captum>=0.7"],  # tools/visualize.py gradcam
         "onnx": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],  # tools/export_onnx.py
         "metric-learning": ["pytorch-metric-learning>=2.8"],  # docs/extend/metric-learning.md
+        "benchmark": ["cython>=3"],  # tools/benchmark.py compiles fastreid's ranking
         "docs": ["mkdocs>=1.6", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"],
         "test": [
             *("pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"),

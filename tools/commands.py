@@ -57,6 +57,7 @@ GROUPS = {
         "ablate": Command("ablate", "train and test every row of an ablation"),
         "compare-runs": Command("compare_runs", "compare runs query by query, with intervals"),
         "compare-temporal": Command("compare_temporal", "compare temporal parts on real sequences"),
+        "benchmark": Command("benchmark", "measure speed and memory beside fastreid"),
     },
 }
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}

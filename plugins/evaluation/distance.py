@@ -26,6 +26,8 @@ CHUNK = 64
 # and, by Cauchy-Schwarz, so has every partial sum: the 53 bits of float64 hold each without
 # rounding. A cosine moves by some 1e-8, a fifth of a float32 step.
 GRID_BITS = 26
+# Rows that are rounded, and whose norms are computed, at a time.
+GRID_ROWS, NORM_ROWS = 64, 1024
 # Distances whose range is no larger share of them than this differ by rounding alone.
 TIE = 1e-6
 
@@ -93,6 +95,66 @@ def _round_to_grid(features: Tensor, largest_norm: float) -> Tensor:
     """Round float64 features in place to the grid that fits the largest norm."""
     step = 2.0 ** (math.frexp(largest_norm)[1] - GRID_BITS)
     return features.div_(step).round_().mul_(step)
+
+
+class Grid:
+    """The grid of one search, on which the distances of a block of rows are exact.
+
+    Attributes:
+        metric: "cosine" or "euclidean".
+        step: distance of two neighbors on the grid, a power of two.
+    """
+
+    def __init__(self, metric: str, *features: Tensor) -> None:
+        """Choose the grid that fits all features of the search, each (N, D).
+
+        Raises:
+            InputError: there is no such metric.
+        """
+        check_value("TEST.METRIC", metric)
+        self.metric = metric
+        largest = 1.0
+        if metric == "euclidean":
+            parts = (part for each in features for part in each.split(NORM_ROWS))
+            largest = max((norm_of_all(part) for part in parts), default=1.0)
+        self.step = 2.0 ** (math.frexp(largest)[1] - GRID_BITS)
+
+    def rows(self, features: Tensor, rows: Tensor | slice) -> Tensor:
+        """Return rows of (N, D) in float64, as whole multiples of the step.
+
+        Args:
+            features: (N, D), of any real type; they may lie on disk.
+            rows: (R,) indices, or a slice.
+
+        Returns:
+            (R, D) whole numbers.
+        """
+        if isinstance(rows, slice):
+            features, index = features[rows], None
+        else:
+            index = rows
+        number = len(features) if index is None else len(index)
+        result = torch.empty(number, features.shape[1], dtype=torch.float64, device=features.device)
+        # Blocks that stay in the cache of the CPU.
+        for start in range(0, number, GRID_ROWS):
+            block = slice(start, start + GRID_ROWS)
+            part = result[block]
+            part.copy_(features[block] if index is None else features[index[block]])
+            if self.metric == "cosine":
+                part /= part.norm(dim=1, keepdim=True).clamp_min_(1e-12).mul_(self.step)
+            else:
+                part /= self.step
+            part.round_()
+        return result
+
+    def distances(self, queries: Tensor, gallery: Tensor) -> Tensor:
+        """Compute (C, G) float32 distances of whole multiples of the step, (C, D) and (G, D)."""
+        products = queries @ gallery.T
+        square = self.step**2
+        if self.metric == "cosine":
+            return products.mul_(-square).add_(1).float()
+        squares = queries.square().sum(dim=1, keepdim=True) + gallery.square().sum(dim=1)
+        return products.mul_(-2).add_(squares).mul_(square).float()
 
 
 def all_tie(queries: Tensor, gallery: Tensor, metric: str) -> bool:

@@ -8,14 +8,16 @@ with the query's person *and* camera is junk and is dropped; a query without a p
 gallery's order.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from plugins.errors import InputError
-from plugins.evaluation.distance import CHUNK, distance_blocks
+from plugins.evaluation.counting import MOST_QUERIES, NAN, Counter
+from plugins.evaluation.distance import CHUNK, GRID_BITS, Grid, distance_blocks
 from plugins.evaluation.ranks import (
     NO_ITEM,
     match_blocks,
@@ -26,6 +28,15 @@ from plugins.evaluation.ranks import (
 )
 from plugins.evaluation.side import Side
 from plugins.utils.values import require_whole
+
+
+class QueryRanks(NamedTuple):
+    """What is known of each query when the gallery is ranked; attributes of RankingResult."""
+
+    average_precision: Tensor
+    first_rank: Tensor
+    last_rank: Tensor
+    positives: Tensor
 
 
 @dataclass(frozen=True)
@@ -109,7 +120,7 @@ def evaluate_ranking(
     junk: str = "camera",
     cmc: str = "item",
     max_rank: int = 20,
-    chunk: int = CHUNK,
+    chunk: int = MOST_QUERIES,
 ) -> RankingResult:
     """Rank the gallery for each query and score the lists; never holds a Q x G matrix.
 
@@ -126,10 +137,49 @@ def evaluate_ranking(
         InputError: no query has a positive, or an argument is wrong, see ``check_search``.
     """
     require_whole(max_rank, "max_rank", 1)
+    ranks = query_ranks(query, gallery, metric=metric, junk=junk, cmc=cmc, chunk=chunk)
+    return RankingResult.of_queries(*ranks, max_rank=max_rank)
+
+
+def query_ranks(
+    query: Side,
+    gallery: Side,
+    *,
+    metric: str = "cosine",
+    junk: str = "camera",
+    cmc: str = "item",
+    chunk: int = MOST_QUERIES,
+    grid: Grid | None = None,
+) -> QueryRanks:
+    """Rank the gallery for some queries of a search.
+
+    Args:
+        query: the queries.
+        gallery: G items.
+        metric: "cosine" or "euclidean".
+        junk: name of a rule in ``plugins.protocol.JUNK``.
+        cmc: "item" or "identity", see ``plugins.protocol.CMC``.
+        chunk: queries at a time; changes memory and speed, no result.
+        grid: that of the whole search, if these are not all its queries; None if they are.
+
+    Raises:
+        InputError: an argument is wrong, see ``check_search``, or a distance is NaN.
+    """
     check_search(query, gallery, chunk)
-    blocks = distance_blocks(query.features, gallery.features, metric, chunk)
-    matches = match_blocks(query, gallery, junk, chunk)
-    return _score(blocks, matches, people_columns(gallery.pids, cmc), max_rank)
+    people = people_columns(gallery.pids, cmc)
+    grid = grid or Grid(metric, query.features, gallery.features)
+    if people is not None:
+        chunk = min(chunk, CHUNK)
+        largest = grid.step * 2.0**GRID_BITS / 2
+        blocks = distance_blocks(query.features, gallery.features, metric, chunk, largest)
+        return _rank_blocks(blocks, match_blocks(query, gallery, junk, chunk), people)
+    found = [torch.empty(len(query), dtype=torch.float64, device=query.features.device)]
+    found += [torch.empty(len(query), dtype=torch.int64, device=found[0].device) for _ in range(3)]
+    counter = Counter(gallery, metric, junk, grid)
+    for rows, ranks in counter.blocks(query, chunk):
+        for column, values in zip(found, of_ranks(ranks), strict=True):
+            column[rows] = values
+    return QueryRanks(*found)
 
 
 def evaluate_distances(
@@ -159,7 +209,8 @@ def evaluate_distances(
     require_whole(max_rank, "max_rank", 1)
     blocks = (block.float() for block in distances.split(chunk))
     matches = match_blocks(query, gallery, junk, chunk)
-    return _score(blocks, matches, people_columns(gallery.pids, cmc), max_rank)
+    ranks = _rank_blocks(blocks, matches, people_columns(gallery.pids, cmc))
+    return RankingResult.of_queries(*ranks, max_rank=max_rank)
 
 
 def ranked_lists(
@@ -240,42 +291,43 @@ def check_search(query: Side, gallery: Side, chunk: int) -> None:
         )
 
 
+def of_ranks(ranks: Tensor) -> QueryRanks:
+    """Score queries by the ranks of their positives.
+
+    Args:
+        ranks: (C, K) int64 from 1, ascending; 0 beyond a query's last positive.
+    """
+    ranked = ranks > 0
+    number = ranked.sum(dim=1)
+    hits = ranked.cumsum(dim=1).double()  # positives up to this rank
+    # A running sum, because the order of sum() depends on the width and so on the chunk. 0 / 0
+    # where there is no positive gives the NaN of an invalid query.
+    precision = (hits / ranks).where(ranked, 0).cumsum(dim=1)[:, -1] / number
+    return QueryRanks(precision, ranks[:, 0], ranks.amax(dim=1), number)
+
+
 def _refuse_nan(block: Tensor) -> None:
     """Raise InputError if one of the distances is NaN."""
     if block.isnan().any():
-        raise InputError("a distance is NaN; expected finite features")
+        raise InputError(NAN)
 
 
-def _score(
-    blocks: Iterable[Tensor],
-    matches: Iterable[tuple[Tensor, Tensor]],
-    people: Tensor | None,
-    max_rank: int,
-) -> RankingResult:
-    """Score a distance matrix that comes in blocks of rows, with its masks.
+def _rank_blocks(
+    blocks: Iterable[Tensor], matches: Iterable[tuple[Tensor, Tensor]], people: Tensor | None
+) -> QueryRanks:
+    """Rank by a distance matrix that comes in blocks of rows, with its masks.
 
     With ``people`` of the gallery, the CMC counts identities.
     """
-    first_ranks, last_ranks, numbers, precisions = [], [], [], []
-    for block, (positive, junk) in zip(blocks, matches, strict=True):
-        _refuse_nan(block)
-        ranks = positive_ranks(block, positive, junk)
-        ranked = ranks > 0
-        number = ranked.sum(dim=1)
-        hits = ranked.cumsum(dim=1).double()  # positives up to this rank
-        # A running sum, because the order of sum() depends on the width and so on the chunk. 0 / 0
-        # where there is no positive gives the NaN of an invalid query.
-        precisions.append((hits / ranks).where(ranked, 0).cumsum(dim=1)[:, -1] / number)
-        last_ranks.append(ranks.amax(dim=1))
-        numbers.append(number)
-        if people is not None:
-            kept = nearest_of_each_person(block, junk, people)
-            ranks = positive_ranks(block, positive & kept, ~kept)
-        first_ranks.append(ranks[:, 0])
-    return RankingResult.of_queries(
-        average_precision=torch.cat(precisions),
-        first_rank=torch.cat(first_ranks),
-        last_rank=torch.cat(last_ranks),
-        positives=torch.cat(numbers),
-        max_rank=max_rank,
-    )
+
+    def parts() -> Iterator[QueryRanks]:
+        for block, (positive, junk) in zip(blocks, matches, strict=True):
+            _refuse_nan(block)
+            found = of_ranks(positive_ranks(block, positive, junk))
+            if people is not None:
+                kept = nearest_of_each_person(block, junk, people)
+                ranks = positive_ranks(block, positive & kept, ~kept)
+                found = found._replace(first_rank=ranks[:, 0])
+            yield found
+
+    return QueryRanks(*(torch.cat(column) for column in zip(*parts(), strict=True)))

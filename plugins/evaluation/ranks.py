@@ -67,12 +67,23 @@ def sort_keys(distances: Tensor) -> Tensor:
     Returns:
         (C, G) int64: the distance in the upper half, its column in the lower.
     """
+    columns = torch.arange(distances.shape[1], device=distances.device)
+    return key_bits(distances, columns)
+
+
+def key_bits(distances: Tensor, columns: Tensor) -> Tensor:
+    """Pack float32 distances and gallery indices, which broadcast, into the keys of a list."""
     # The bits of a float sort as integers do once those below the sign of a negative are flipped;
     # adding 0 turns -0.0 into 0.0.
     bits = (distances + 0.0).view(torch.int32)
     bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    columns = torch.arange(distances.shape[1], device=distances.device)
     return (bits.long() << 32).bitwise_or_(columns)
+
+
+def key_distances(keys: Tensor) -> Tensor:
+    """Read the float32 distances in keys; that of NO_ITEM is NaN."""
+    bits = (keys >> 32).int()
+    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).view(torch.float32)
 
 
 def positive_ranks(distances: Tensor, positive: Tensor, junk: Tensor) -> Tensor:

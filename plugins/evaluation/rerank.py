@@ -10,21 +10,23 @@ all queries are known at once: it complements the plain score and does not repla
 The counts are those of fastreid's TEST.RERANK, so that its users get the same numbers: an item is
 the first neighbor of itself and counts as one of the k1, and a list of half length has
 round(k1 / 2) + 1 items. Neighbors come from exact distances, ties in the order of the items. Where
-fastreid keeps N x N matrices, this module keeps sparse rows of some dozens of numbers.
+fastreid keeps N x N matrices, this module keeps sparse rows of some dozens of numbers. Distances
+between two blocks of items are computed once for both.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy import sparse
 from torch import Tensor
 
 from plugins.config import check_value
-from plugins.evaluation.distance import CHUNK, distance_blocks, distances
-from plugins.evaluation.ranks import sort_keys
+from plugins.evaluation.distance import Grid
+from plugins.evaluation.ranks import NO_ITEM, key_bits
 
-# Pairs of items whose features are compared together.
-PAIRS = 8192
+# Bytes of a block of items in float64.
+BLOCK_BYTES = 8 << 20
 
 
 def rerank(
@@ -53,17 +55,13 @@ def rerank(
         InputError: a parameter is out of its range.
     """
     check_parameters(k1, k2, lambda_value)
-    features = torch.cat((query_features, gallery_features)).double()
-    if metric == "cosine":
-        features = F.normalize(features, dim=1)
-    neighbors = nearest_neighbors(features, k1, metric)
-    vectors = encode(features.numpy(), neighbors, k1)
+    sides = query_features, gallery_features
+    neighbors, result = search(sides, k1, metric)
+    vectors = encode(sides, neighbors, k1, metric)
     if k2 > 1:
         nearest = neighbors[:, :k2]
         vectors = indicator(nearest) @ vectors / nearest.shape[1]
-    jaccard = jaccard_distances(vectors, len(query_features))
-    plain = distances(query_features, gallery_features, metric)
-    return jaccard.lerp_(plain, lambda_value)
+    return mix_jaccard(result, vectors, lambda_value)
 
 
 def check_parameters(k1: int, k2: int, lambda_value: float) -> None:
@@ -72,34 +70,74 @@ def check_parameters(k1: int, k2: int, lambda_value: float) -> None:
         check_value(f"TEST.RERANK.{key}", value)
 
 
-def nearest_neighbors(features: Tensor, number: int, metric: str) -> np.ndarray:
+def search(sides: tuple[Tensor, Tensor], number: int, metric: str) -> tuple[np.ndarray, Tensor]:
     """Find the nearest items of each item, itself first, ties in the order of the items.
 
     Args:
-        features: (N, D) float64.
+        sides: (Q, D) and (G, D).
         number: number of neighbors, the item itself included.
         metric: "cosine" or "euclidean".
 
     Returns:
-        (N, min(number, N)) int64.
+        (N, min(number, N)) int64, and the (Q, G) float32 distances.
     """
-    number = min(number, len(features))
-    columns = []
-    for index, block in enumerate(distance_blocks(features, features, metric, CHUNK)):
-        # Less than any distance, even to an equal feature. A block begins on the diagonal.
-        block[:, index * CHUNK :].fill_diagonal_(-torch.inf)
-        keys = sort_keys(block).topk(number, dim=1, largest=False).values
-        columns.append(keys & 0xFFFFFFFF)
-    return torch.cat(columns).numpy()
+    grid = Grid(metric, *sides)
+    num_queries, num_items = len(sides[0]), len(sides[0]) + len(sides[1])
+    plain = torch.empty(num_queries, len(sides[1]))
+    nearest = torch.full((num_items, min(number, num_items)), NO_ITEM)
+    blocks = item_blocks(sides)
+    for place, (start, features) in enumerate(blocks):
+        rows = grid.rows(features, slice(None))
+        for other_start, others in blocks[place:]:
+            same = other_start == start
+            near = grid.distances(rows, rows if same else grid.rows(others, slice(None)))
+            if start < num_queries <= other_start:
+                column = other_start - num_queries
+                plain[start : start + len(near), column : column + near.shape[1]] = near
+            if same:
+                near.fill_diagonal_(-torch.inf)  # less than any distance, even to an equal feature
+            else:
+                keep_nearest(nearest[other_start : other_start + len(others)], near.T, start)
+            keep_nearest(nearest[start : start + len(near)], near, other_start)
+    return (nearest & 0xFFFFFFFF).numpy(), plain
 
 
-def encode(features: np.ndarray, neighbors: np.ndarray, k1: int) -> sparse.csr_array:
+def item_blocks(sides: Sequence[Tensor]) -> list[tuple[int, Tensor]]:
+    """Split the items of both sides into blocks, each with the number of its first item."""
+    blocks, start = [], 0
+    for features in sides:
+        rows = max(1, BLOCK_BYTES // (8 * max(1, features.shape[1])))
+        for block in features.split(rows) if len(features) else ():
+            blocks.append((start, block))
+            start += len(block)
+    return blocks
+
+
+def keep_nearest(nearest: Tensor, near: Tensor, start: int) -> None:
+    """Let the items of a block into the lists of others where they are nearer.
+
+    Args:
+        nearest: (C, k) keys, changed in place.
+        near: (C, T) float32 distances.
+        start: number of the first of the T items.
+    """
+    columns = torch.arange(start, start + near.shape[1])
+    keys = key_bits(near.contiguous(), columns)
+    keys = keys.topk(min(nearest.shape[1], keys.shape[1]), dim=1, largest=False).values
+    both = torch.cat((nearest, keys), dim=1)
+    nearest.copy_(both.topk(nearest.shape[1], dim=1, largest=False).values)
+
+
+def encode(
+    sides: tuple[Tensor, Tensor], neighbors: np.ndarray, k1: int, metric: str
+) -> sparse.csr_array:
     """Encode each item as a vector over the items: its neighbors, if they are mutual.
 
     Args:
-        features: (N, D) float64.
-        neighbors: (N, k1) or fewer, from ``nearest_neighbors``.
+        sides: (Q, D) and (G, D).
+        neighbors: (N, k1) or fewer, from ``search``.
         k1: as for ``rerank``.
+        metric: likewise.
 
     Returns:
         (N, N) V (Eq. 7), its rows scaled to sum 1.
@@ -114,9 +152,9 @@ def encode(features: np.ndarray, neighbors: np.ndarray, k1: int) -> sparse.csr_a
     shared.eliminate_zeros()
     expanded = (mutual + shared @ mutual_half).tocsr()
 
-    rows = np.repeat(np.arange(len(features)), np.diff(expanded.indptr))
+    rows = np.repeat(np.arange(len(neighbors)), np.diff(expanded.indptr))
     # An item is 0 away from itself, so no row of weights is lost to underflow.
-    weights = np.exp(-squared_distances(features, rows, expanded.indices))
+    weights = np.exp(-squared_distances(sides, expanded, metric))
     weights /= np.bincount(rows, weights)[rows]
     return sparse.csr_array((weights, expanded.indices, expanded.indptr), shape=expanded.shape)
 
@@ -135,34 +173,61 @@ def reciprocal(neighbors: np.ndarray) -> sparse.csr_array:
     return forward.multiply(forward.T).tocsr()
 
 
-def squared_distances(features: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Compute squared Euclidean distances of the pairs (row, column) of (N, D) features."""
-    blocks = []
-    for start in range(0, len(rows), PAIRS):
-        pairs = slice(start, start + PAIRS)
-        differences = features[rows[pairs]] - features[columns[pairs]]
-        blocks.append(np.square(differences).sum(axis=1))
-    return np.concatenate(blocks)
-
-
-def jaccard_distances(vectors: sparse.csr_array, num_queries: int) -> Tensor:
-    """Compute 1 - sum of minima / sum of maxima for the vectors of each query and item (Eq. 10).
+def squared_distances(
+    sides: tuple[Tensor, Tensor], pairs: sparse.csr_array, metric: str
+) -> np.ndarray:
+    """Compute the squared Euclidean distances of pairs of items, of length 1 with "cosine".
 
     Args:
-        vectors: (N, N), rows of sum 1, the queries first.
-        num_queries: Q.
+        sides: (Q, D) and (G, D).
+        pairs: (N, N), with P entries.
+        metric: "cosine" or "euclidean".
 
     Returns:
-        (Q, G) float32.
+        (P,) float64, in the order of the entries.
     """
-    gallery = vectors[num_queries:].tocsc()
-    result = torch.empty(num_queries, gallery.shape[0])
-    for query in range(num_queries):
+    lengths = [torch.ones(0, dtype=torch.float64)]
+    if metric == "cosine":
+        lengths += [block.double().norm(dim=1) for _, block in item_blocks(sides)]
+    norms = torch.cat(lengths).clamp_min_(1e-12)[:, None].numpy()
+    queries, gallery = (side.numpy() for side in sides)
+    shift = len(queries)
+
+    def unit(items: np.ndarray, side: np.ndarray, shift: int) -> np.ndarray:
+        features = side.take(items - shift, axis=0).astype(np.float64, copy=False)
+        return np.divide(features, norms[items], out=features) if len(norms) else features
+
+    result = np.empty(len(pairs.indices))
+    for row, (start, end) in enumerate(zip(pairs.indptr[:-1], pairs.indptr[1:], strict=True)):
+        items, values = pairs.indices[start:end], result[start:end]
+        own = unit(np.array([row]), *((queries, 0) if row < shift else (gallery, shift)))
+        first = items < shift
+        for chosen, side, begin in ((first, queries, 0), (~first, gallery, shift)):
+            near = unit(items[chosen], side, begin)
+            near -= own
+            values[chosen] = np.square(near, out=near).sum(axis=1)
+    return result
+
+
+def mix_jaccard(plain: Tensor, vectors: sparse.csr_array, lambda_value: float) -> Tensor:
+    """Mix 1 - sum of minima / sum of maxima (Eq. 10) with the plain distances.
+
+    Args:
+        plain: (Q, G) float32, changed in place.
+        vectors: (N, N), rows of sum 1, the queries first.
+        lambda_value: weight of the plain distance.
+
+    Returns:
+        ``plain``, which now holds the result.
+    """
+    gallery = vectors[len(plain) :].tocsc()
+    for query, row in enumerate(plain):
         start, end = vectors.indptr[query : query + 2]
         minima = np.zeros(gallery.shape[0])
         for column, value in zip(vectors.indices[start:end], vectors.data[start:end], strict=True):
             entries = slice(*gallery.indptr[column : column + 2])
             minima[gallery.indices[entries]] += np.minimum(gallery.data[entries], value)
         # Both rows have sum 1, so the maxima are what the minima leave of 2.
-        result[query] = torch.from_numpy(1 - minima / (2 - minima)).clamp_(min=0)
-    return result
+        jaccard = torch.from_numpy(1 - minima / (2 - minima)).float().clamp_(min=0)
+        row.copy_(jaccard.lerp_(row, lambda_value))
+    return plain

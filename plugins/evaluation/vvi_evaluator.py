@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from fastreid.config import CfgNode
 from fastreid.evaluation import DatasetEvaluator
 from fastreid.utils import comm
@@ -14,8 +15,13 @@ from torch import Tensor
 
 from plugins.config import check_value
 from plugins.errors import InputError
-from plugins.evaluation.distance import all_tie
-from plugins.evaluation.ranking import RankingResult, evaluate_distances, evaluate_ranking
+from plugins.evaluation.distance import Grid, all_tie
+from plugins.evaluation.ranking import (
+    QueryRanks,
+    RankingResult,
+    evaluate_distances,
+    query_ranks,
+)
 from plugins.evaluation.rerank import check_parameters, rerank
 from plugins.evaluation.scores import RANKS, mean_scores, scores
 from plugins.evaluation.side import Side
@@ -56,7 +62,8 @@ class VVIEvaluator(DatasetEvaluator):
     """Visible-infrared evaluator: CMC, mAP and mINP of each direction.
 
     The processes share the clips of ``query + gallery`` in any way; the main process puts them
-    together by their ``rows``. Plain and re-ranked scores come from the same features.
+    together by their ``rows``. Each process then ranks a share of the queries. Plain and re-ranked
+    scores come from the same features.
 
     Attributes:
         collected: after ``evaluate``, on the main process, all items of ``query + gallery``.
@@ -113,6 +120,7 @@ class VVIEvaluator(DatasetEvaluator):
         self.collected: Side | None = None
         self.rankings: dict[str, RankingResult] = {}
         self.searched: dict[str, list[SearchedTrial]] = {}
+        self._ranked: dict[int, QueryRanks] = {}
 
     def row_names(self) -> list[str]:
         """Name the rows of the table that ``evaluate`` will give."""
@@ -146,10 +154,13 @@ class VVIEvaluator(DatasetEvaluator):
         shard = concatenate(self._batches) if self._batches else None
         self._batches = []
         shards = [shard for shard in comm.gather(shard) if shard is not None]
+        if comm.is_main_process():
+            assert shards, f"expected {self.num_items} items, found none: process() was not called"
+            self.gather_items(*concatenate(shards))
+        self._rank_trials()
         if not comm.is_main_process():
+            self.collected = None
             return OrderedDict()
-        assert shards, f"expected {self.num_items} items, found none: process() was never called"
-        self.gather_items(*concatenate(shards))
         self._warn_of_ties()
 
         results: OrderedDict[str, Any] = OrderedDict()
@@ -206,15 +217,41 @@ class VVIEvaluator(DatasetEvaluator):
                 ", ".join(tied),
             )
 
-    def rank(self, direction: Direction, trial: Trial) -> RankingResult:
-        """Score one trial of a direction."""
-        return evaluate_ranking(
-            *self.sides(trial),
+    def _rank_trials(self) -> None:
+        """Let each process rank a share of the queries, and the main process know all ranks.
+
+        The features of all items set the grid, so that the shares are those of one process.
+        """
+        if comm.get_world_size() == 1:
+            return
+        self.collected = from_main(self.collected)
+        trials = [(each, trial) for each in self.directions.values() for trial in each.trials]
+        ranked = []
+        for direction, trial in trials:
+            share = np.array_split(trial.query, comm.get_world_size())[comm.get_rank()]
+            ranked.append(self._rank_share(direction, trial, share))
+        shares = comm.gather(ranked)
+        if comm.is_main_process():
+            for (_, trial), *parts in zip(trials, *shares, strict=True):
+                self._ranked[id(trial)] = QueryRanks(*concatenate(parts))
+
+    def _rank_share(self, direction: Direction, trial: Trial, share: np.ndarray) -> QueryRanks:
+        """Rank some of the queries of a trial; ``share`` are their rows."""
+        assert self.collected is not None, "nothing was evaluated"
+        query, gallery = self.sides(trial)
+        return query_ranks(
+            self.collected.select(share),
+            gallery,
             metric=self.metric,
             junk=direction.junk,
             cmc=direction.cmc,
-            max_rank=max(RANKS),
+            grid=Grid(self.metric, query.features, gallery.features),
         )
+
+    def rank(self, direction: Direction, trial: Trial) -> RankingResult:
+        """Score one trial of a direction."""
+        ranks = self._ranked.get(id(trial)) or self._rank_share(direction, trial, trial.query)
+        return RankingResult.of_queries(*ranks, max_rank=max(RANKS))
 
     def verify(self, direction: Direction, trial: Trial) -> dict[str, float]:
         """Compute the true accept rates of one trial (TEST.ROC)."""
@@ -240,6 +277,21 @@ def rerank_parameters(cfg: CfgNode) -> dict[str, Any]:
     """Read TEST.RERANK; the keys are the names of the parameters of ``rerank``."""
     settings = cfg.TEST.RERANK
     return {"k1": settings.K1, "k2": settings.K2, "lambda_value": settings.LAMBDA}
+
+
+def from_main(side: Side | None) -> Side:
+    """Give every process the items of the main process; every process must call this."""
+    group = comm._get_global_gloo_group()
+    about: list[Any] = [None]
+    if side is not None and comm.is_main_process():
+        columns = [side.features, side.pids, side.camids]
+        about = [[(column.shape, column.dtype) for column in columns]]
+    dist.broadcast_object_list(about, src=0, group=group)
+    if not comm.is_main_process():
+        columns = [torch.empty(shape, dtype=dtype) for shape, dtype in about[0]]
+    for column in columns:
+        dist.broadcast(column.contiguous(), src=0, group=group)
+    return Side(*columns)
 
 
 def concatenate(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from plugins.errors import InputError
 from plugins.evaluation import evaluate_distances, evaluate_ranking
 from plugins.evaluation.distance import distances
-from plugins.evaluation.rerank import nearest_neighbors, rerank
+from plugins.evaluation.ranks import sort_keys
+from plugins.evaluation.rerank import rerank, search
 from tests.helpers.sides import labeled, sides_of
 
 
@@ -119,7 +120,7 @@ def test_more_equal_features_than_neighbors_are_no_trouble():
     features = torch.ones(50, 4)
     found = rerank(features[:10], features[10:], k1=5, k2=2, lambda_value=0.3)
     assert found.isfinite().all()
-    neighbors = nearest_neighbors(features.double(), 5, "cosine")
+    neighbors, _ = search((features[:10], features[10:]), 5, "cosine")
     assert neighbors[0].tolist() == [0, 1, 2, 3, 4]
     assert neighbors[7].tolist() == [7, 0, 1, 2, 3]
 
@@ -173,3 +174,24 @@ def test_a_parameter_out_of_range_is_named(change, message):
     parameters = {"k1": 3, "k2": 2, "lambda_value": 0.3} | change
     with pytest.raises(InputError, match=message):
         rerank(features[:2], features[2:], **parameters)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    rows=st.integers(1, 30),
+    num_queries=st.integers(0, 25),
+    metric=st.sampled_from(["cosine", "euclidean"]),
+)
+def test_neighbors_do_not_depend_on_the_blocks(seed, rows, num_queries, metric):
+    features, _ = crowd(60, people=4, length=3, seed=seed)
+    features = features.round() + 0.25  # many are equal
+    sides = features[:num_queries], features[num_queries:]
+    matrix = distances(features, features, metric)
+    matrix.fill_diagonal_(-torch.inf)
+    expected = sort_keys(matrix).argsort(dim=1)[:, :7]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("plugins.evaluation.rerank.BLOCK_BYTES", 8 * 3 * rows)
+        neighbors, plain = search(sides, 7, metric)
+    assert torch.equal(torch.from_numpy(neighbors), expected)
+    assert torch.equal(plain, matrix[:num_queries, num_queries:])

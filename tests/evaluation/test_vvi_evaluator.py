@@ -340,6 +340,45 @@ def test_two_processes_get_the_results_of_one(tmp_path):
     assert elsewhere == ({}, {}, {})
 
 
+def rank_on_rank(rank, world_size, folder):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size
+    )
+    ranked = []
+    share_of = VVIEvaluator._rank_share
+
+    def count(self, direction, trial, share):
+        ranked.append(len(share))
+        return share_of(self, direction, trial, share)
+
+    try:
+        VVIEvaluator._rank_share = count
+        cfg = default_cfg()
+        cfg.TEST.METRIC = "euclidean"  # whose grid depends on all features
+        evaluator = VVIEvaluator(cfg, data_set())
+        feed(evaluator, InferenceSampler(NUM_ITEMS), *items())
+        results = evaluator.evaluate()
+        found = {name: vars(part) for name, part in evaluator.rankings.items()}
+        torch.save((dict(results), found, ranked), f"{folder}/{rank}.pth")
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_each_process_ranks_its_share_of_the_queries(tmp_path):
+    torch.multiprocessing.spawn(rank_on_rank, args=(2, str(tmp_path)), nprocs=2)
+
+    evaluator, expected = evaluated("euclidean")
+    (results, found, ranked), elsewhere = (torch.load(tmp_path / f"{r}.pth") for r in (0, 1))
+    assert results == expected and elsewhere[:2] == ({}, {})
+    for name, ranking in evaluator.rankings.items():
+        for field, value in vars(ranking).items():
+            np.testing.assert_array_equal(found[name][field], value)
+    sizes = [len(trial.query) for each in DIRECTIONS.values() for trial in each.trials]
+    assert [a + b for a, b in zip(ranked, elsewhere[2], strict=True)] == sizes
+    assert all(abs(a - b) <= 1 for a, b in zip(ranked, elsewhere[2], strict=True))
+
+
 class LeftHalf(nn.Module):
     """Mean color of the left half of each frame: a feature that a mirror changes."""
 

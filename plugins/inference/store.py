@@ -1,0 +1,221 @@
+"""Features of very many items in a folder on disk, written part by part and read as they lie there.
+
+Legend: N items, D feature length.
+
+The folder holds ``store.json`` (schema, version, N, D, type, and what made the features),
+``features.bin`` (N rows of D numbers), ``items.npz`` (the names of the items) and, for each shard,
+how many of its rows are written. Processes that write different shards share the folder.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from plugins.errors import InputError
+from plugins.evaluation import RankingResult, Side, evaluate_ranking
+from plugins.inference.features import NAMES
+from plugins.utils.io import read_json, require_file, write_atomically, write_errors, write_json
+
+SCHEMA, VERSION = "fastreid-plugins/feature-store", 1
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+ABOUT, FEATURES, ITEMS = "store.json", "features.bin", "items.npz"
+
+
+class FeatureStore:
+    """Features with the names of their items, on disk.
+
+    Attributes:
+        folder: where they lie.
+        number: N.
+        length: D.
+        dtype: "float16" or "float32".
+        about: plain values; "network" describes what made the features.
+    """
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        """Open a store, whether or not all rows are written.
+
+        Raises:
+            InputError: there is none, or it is of another kind or damaged.
+        """
+        self.folder = Path(folder)
+        found = read_json(self.folder / ABOUT, "a store of features")
+        kind = found.get("schema"), found.get("version")
+        if kind != (SCHEMA, VERSION):
+            raise InputError(f"{self.folder}: schema and version {kind}; expected {SCHEMA}, 1")
+        self.number, self.length = int(found["number"]), int(found["length"])
+        self.dtype, self.about = str(found["dtype"]), found["about"]
+        file = self.folder / FEATURES
+        require_file(file, "features")
+        expected = self.number * self.length * DTYPES[self.dtype].itemsize
+        if file.stat().st_size != expected:
+            raise InputError(f"{file}: {file.stat().st_size} bytes; expected {expected}")
+
+    @classmethod
+    def create(
+        cls,
+        folder: str | os.PathLike,
+        names: Mapping[str, np.ndarray],
+        length: int,
+        dtype: str,
+        about: Mapping[str, Any],
+    ) -> "FeatureStore":
+        """Make a store, or open the one that was begun in the folder.
+
+        Args:
+            folder: the folder; made if need be.
+            names: name, path, person, camera and modality, each (N,) str.
+            length: D.
+            dtype: "float16" or "float32".
+            about: plain values; "network" describes what makes the features.
+
+        Raises:
+            InputError: the folder holds a store of other features.
+        """
+        if dtype not in DTYPES:
+            raise InputError(f"type {dtype}: expected {' or '.join(DTYPES)}")
+        folder, number = Path(folder), len(names["name"])
+        shape = {"number": number, "length": length, "dtype": dtype}
+        whole = {"schema": SCHEMA, "version": VERSION, **shape, "about": dict(about)}
+        whole = json.loads(json.dumps(whole))
+        if (folder / ABOUT).is_file():
+            found = read_json(folder / ABOUT, "a store of features")
+            if found != whole:
+                keys = ", ".join(key for key in whole if found.get(key) != whole[key])
+                raise InputError(
+                    f"{folder}: holds other features ({keys} differ); remove it to begin anew"
+                )
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            with write_errors(folder / FEATURES), open(folder / FEATURES, "ab") as file:
+                file.truncate(number * length * DTYPES[dtype].itemsize)
+            columns: dict[str, Any] = {name: np.asarray(names[name]) for name in NAMES}
+            write_atomically(folder / ITEMS, lambda file: np.savez(file, **columns))
+            write_json(folder / ABOUT, whole)
+        return cls(folder)
+
+    def __len__(self) -> int:
+        return self.number
+
+    @property
+    def features(self) -> Tensor:
+        """The features (N, D) as they lie on disk; reading a row brings it into memory.
+
+        Raises:
+            InputError: a shard is not complete.
+        """
+        written = sum(read_json(file)["written"] for file in self.folder.glob("shard_*.json"))
+        if written != self.number:
+            raise InputError(
+                f"{self.folder}: {written} of {self.number} rows are written; give the command "
+                "that writes them again"
+            )
+        flat = torch.from_file(
+            str(self.folder / FEATURES),
+            shared=False,
+            size=self.number * self.length,
+            dtype=DTYPES[self.dtype],
+        )
+        return flat.view(self.number, self.length)
+
+    def column(self, name: str) -> np.ndarray:
+        """Read a column of names, (N,) str: name, path, person, camera or modality."""
+        with np.load(self.folder / ITEMS, allow_pickle=False) as file:
+            return np.asarray(file[name])
+
+    def written(self, shard: tuple[int, int]) -> int:
+        """Tell how many rows of shard (i, n) are written; they are its first ones."""
+        file = self._shard(shard)
+        return int(read_json(file)["written"]) if file.is_file() else 0
+
+    def write(self, shard: tuple[int, int], first: int, features: Tensor) -> None:
+        """Write the next rows of a shard; after a kill those are kept that were written whole.
+
+        Args:
+            shard: (i, n), i from 0.
+            first: row of the shard's first item.
+            features: (M, D), finite in the type of the store.
+
+        Raises:
+            InputError: a feature is NaN, infinite or too large for the type.
+        """
+        start = self.written(shard)
+        rows = features.detach().cpu().to(DTYPES[self.dtype])
+        if not rows.isfinite().all():
+            raise InputError(
+                f"{self.folder}: features of rows {first + start} to {first + start + len(rows)} "
+                f"are NaN, infinite or too large for {self.dtype}"
+            )
+        file = self.folder / FEATURES
+        with write_errors(file), open(file, "r+b") as out:
+            out.seek((first + start) * self.length * rows.itemsize)
+            out.write(rows.numpy().tobytes())
+            out.flush()
+            os.fsync(out.fileno())
+        write_json(self._shard(shard), {"written": start + len(rows)})
+
+    def _shard(self, shard: tuple[int, int]) -> Path:
+        return self.folder / f"shard_{shard[0]}-of-{shard[1]}.json"
+
+
+def score_stores(
+    query: FeatureStore,
+    gallery: FeatureStore,
+    *,
+    metric: str = "",
+    junk: str = "camera",
+    cmc: str = "item",
+    max_rank: int = 20,
+) -> RankingResult:
+    """Rank a gallery on disk for each query, exactly, and score the lists.
+
+    Args:
+        query: Q items.
+        gallery: G items of the same network; only some of them are in memory at a time.
+        metric: "cosine" or "euclidean"; empty for that of the network's test.
+        junk: name of a rule in ``plugins.protocol.JUNK``.
+        cmc: "item" or "identity", see ``plugins.protocol.CMC``.
+        max_rank: length of the CMC.
+
+    Raises:
+        InputError: the two are of different networks, a store is not complete, or from
+            ``evaluate_ranking``.
+    """
+    networks = [each.about.get("network", {}) for each in (query, gallery)]
+    if networks[0] != networks[1]:
+        raise InputError(f"{query.folder} and {gallery.folder}: expected features of one network")
+    if junk == "sysu":
+        for camera in np.unique(np.concatenate([query.column("camera"), gallery.column("camera")])):
+            if not camera.isdecimal():
+                raise InputError(f"junk rule sysu: camera {str(camera)!r}; expected 1 to 6")
+    metric = metric or networks[0].get("metric", "cosine")
+    people, cameras = (numbered(query, gallery, column) for column in ("person", "camera"))
+    sides = [
+        Side(each.features, pids, camids)
+        for each, pids, camids in zip((query, gallery), people, cameras, strict=True)
+    ]
+    return evaluate_ranking(*sides, metric=metric, junk=junk, cmc=cmc, max_rank=max_rank)
+
+
+def numbered(query: FeatureStore, gallery: FeatureStore, column: str) -> tuple[Tensor, Tensor]:
+    """Number the persons or cameras of two stores together.
+
+    Returns:
+        (Q,) and (G,) int64; -1 and -2 for the unknown, who are nobody's match. Cameras that are
+        all numbers keep them.
+    """
+    texts = [each.column(column) for each in (query, gallery)]
+    together = np.concatenate(texts)
+    names, numbers = np.unique(together, return_inverse=True)
+    if column == "camera" and all(name.isdecimal() for name in names.tolist()):
+        numbers = names.astype(np.int64)[numbers]
+    sides = np.split(numbers.astype(np.int64), [len(texts[0])])
+    for side, text, unknown in zip(sides, texts, (-1, -2), strict=True):
+        side[text == ""] = unknown
+    return torch.from_numpy(sides[0].copy()), torch.from_numpy(sides[1].copy())

@@ -1,0 +1,106 @@
+"""Features on disk: resumed, sharded, and scored as those in memory are."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from plugins.errors import InputError
+from plugins.evaluation import Side, counting, evaluate_ranking
+from plugins.inference.features import NAMES
+from plugins.inference.store import FeatureStore, score_stores
+
+NETWORK = {"network": {"weights": "a", "metric": "euclidean"}}
+
+
+def names_of(pids, camids):
+    number = len(pids)
+    texts = {
+        "person": [f"p{pid}" if pid else "" for pid in pids],
+        "camera": [f"{camid}" for camid in camids],
+    }
+    return {
+        name: np.array(texts.get(name, [f"{name}{row}" for row in range(number)])) for name in NAMES
+    }
+
+
+def stored(folder, features, pids, camids, dtype="float32", about=NETWORK):
+    store = FeatureStore.create(folder, names_of(pids, camids), features.shape[1], dtype, about)
+    for part in features.split(7):
+        store.write((0, 1), 0, part)
+    return store
+
+
+def drawn(number, seed):
+    generator = torch.Generator().manual_seed(seed)
+    pids = torch.randint(5, (number,), generator=generator)  # 0 is not known
+    camids = torch.randint(1, 4, (number,), generator=generator)
+    return torch.randn(number, 6, generator=generator).round(), pids, camids
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("junk", ["camera", "sysu"])
+def test_scores_of_stores_are_those_of_the_features_in_memory(tmp_path, monkeypatch, dtype, junk):
+    monkeypatch.setattr(counting, "TILE_BYTES", 8 * 6 * 10)
+    query, gallery = drawn(20, 0), drawn(90, 1)
+    stores = [
+        stored(tmp_path / name, *side, dtype)
+        for name, side in (("query", query), ("gallery", gallery))
+    ]
+    sides = [Side(*side) for side in (query, gallery)]
+    sides[0].pids[sides[0].pids == 0] = -1
+    sides[1].pids[sides[1].pids == 0] = -2
+
+    found = score_stores(*stores, junk=junk)
+
+    expected = evaluate_ranking(*sides, metric="euclidean", junk=junk)
+    for field in dataclasses.fields(expected):
+        name = field.name
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+
+
+def test_shards_are_written_in_any_order_and_go_on_after_a_stop(tmp_path):
+    features, pids, camids = drawn(50, 0)
+    make = (tmp_path / "store", names_of(pids, camids), 6, "float32", NETWORK)
+    FeatureStore.create(*make).write((1, 2), 30, features[30:45])
+    begun = FeatureStore.create(*make)
+    assert begun.written((1, 2)) == 15 and begun.written((0, 2)) == 0
+    with pytest.raises(InputError, match="15 of 50 rows are written; give the command that"):
+        _ = begun.features
+    begun.write((0, 2), 0, features[:30])
+    begun.write((1, 2), 30, features[45:])
+    assert torch.equal(FeatureStore(tmp_path / "store").features, features)
+    assert begun.column("person").tolist() == names_of(pids, camids)["person"].tolist()
+
+
+def test_a_store_of_other_features_is_refused(tmp_path):
+    features, pids, camids = drawn(9, 0)
+    stored(tmp_path / "store", features, pids, camids)
+    with pytest.raises(InputError, match=r"holds other features \(dtype differ\)"):
+        stored(tmp_path / "store", features, pids, camids, "float16")
+    with pytest.raises(InputError, match="type float8: expected float16 or float32"):
+        stored(tmp_path / "other", features, pids, camids, "float8")
+    other = stored(tmp_path / "other", features, pids, camids, about={"network": {"weights": "b"}})
+    with pytest.raises(InputError, match="expected features of one network"):
+        score_stores(FeatureStore(tmp_path / "store"), other)
+
+
+def test_what_does_not_fit_the_type_or_the_file_is_told(tmp_path):
+    features, pids, camids = drawn(9, 0)
+    store = FeatureStore.create(tmp_path / "s", names_of(pids, camids), 6, "float16", NETWORK)
+    with pytest.raises(InputError, match="rows 0 to 9 are NaN, infinite or too large for float16"):
+        store.write((0, 1), 0, features + 1e6)
+    assert store.written((0, 1)) == 0
+    with open(tmp_path / "s" / "features.bin", "r+b") as file:
+        file.truncate(50)
+    with pytest.raises(InputError, match=r"features.bin: 50 bytes; expected 108"):
+        FeatureStore(tmp_path / "s")
+
+
+def test_a_rule_of_numbered_cameras_refuses_names(tmp_path):
+    features, pids, _ = drawn(9, 0)
+    cameras = [f"D{number}" for number in range(9)]
+    store = stored(tmp_path / "store", features, pids, cameras)
+    with pytest.raises(InputError, match="junk rule sysu: camera 'D0'; expected 1 to 6"):
+        score_stores(store, store, junk="sysu")
