@@ -40,11 +40,13 @@ class Deployed(nn.Module):
         """
         frames = images.shape[1]
         normalized = ((images - self.pixel_mean) / self.pixel_std).flatten(0, 1)
-        infrared = modalities.repeat_interleave(frames)[:, None, None, None] == 1
         visible_stem, *infrared_stem = self.backbone.stems
         maps = visible_stem(normalized)
         if infrared_stem:
-            maps = torch.where(infrared, infrared_stem[0](normalized), maps)
+            infrared = modalities[:, None, None, None, None] == 1
+            of_both = (infrared_stem[0](normalized), maps)
+            chosen = torch.where(infrared, *(each.unflatten(0, (-1, frames)) for each in of_both))
+            maps = chosen.flatten(0, 1)
         return self.heads(
             aggregate(self.backbone, self.temporal, maps, frames, modalities, pooling=self.pooling)
         )
