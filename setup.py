@@ -77,7 +77,7 @@ setup(
         "checks": ["foolbox>=3.3.4"],  # HopSkipJump in plugins/attacks
         "weights": ["gdown>=5"],  # fastreid fetches ImageNet weights of its own networks with it
         "gradcam": ["captum>=0.7"],  # tools/visualize.py gradcam
-        "onnx": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],  # tools/export_onnx.py
+        "onnx": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],  # tools/export.py
         "metric-learning": ["pytorch-metric-learning>=2.8"],  # docs/extend/metric-learning.md
         "benchmark": ["cython>=3"],  # tools/benchmark.py compiles fastreid's ranking
         "docs": ["mkdocs>=1.6", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"],

@@ -39,7 +39,8 @@ GROUPS = {
     "models": {
         "train": Command("train_net", "train what a config describes, and evaluate it"),
         "eval": Command("train_net", "evaluate trained weights", ("--eval-only",)),
-        "export-onnx": Command("export_onnx", "write a trained model as an ONNX file"),
+        "export": Command("export", "write a trained model as ONNX or torch.export"),
+        "export-onnx": Command("export_onnx", "earlier name of export, with float32 pixels"),
         "import-osnet": Command("import_osnet", "make an ONNX file of OSNet trainable"),
     },
     "search": {

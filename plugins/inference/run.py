@@ -50,9 +50,10 @@ def open_run(
     if not run.exists():
         raise InputError(f"{run}: no such folder or file; expected the folder of a run")
     folder = run.parent if run.is_file() else run
-    config = config or folder / CONFIG
-    if not Path(config).is_file():
-        raise InputError(f"{config}: no such file; expected the config of the run {run}")
+    if not config:
+        config = folder / CONFIG
+        if not config.is_file():
+            raise InputError(f"{config}: no such file; expected the config of the run {run}")
     chosen = str(weights) or (str(run) if run.is_file() else newest(folder))
     require_file(chosen, "weights")
     cfg = setup_cfg(str(config), [*EVALUATED, *opts, "MODEL.WEIGHTS", chosen], plugins)

@@ -4,9 +4,11 @@ import contextlib
 
 import torch
 
+from plugins.modeling.exporting import exporting
+
 
 def no_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Return a block in which autocast rests; the meta device has none."""
-    if device.type == "meta":
+    """Return a block in which autocast rests; the meta device has none, nor has an export."""
+    if device.type == "meta" or exporting():
         return contextlib.nullcontext()
     return torch.autocast(device.type, enabled=False)

@@ -47,6 +47,11 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
     _sync_folder(path.parent)
 
 
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+    """Write a file atomically."""
+    write_atomically(path, lambda file: file.write(content))
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Write ``text`` as UTF-8, with its line ends as they are; see :func:`write_atomically`."""
     write_atomically(path, lambda file: file.write(text.encode()))

@@ -91,6 +91,7 @@ TAKING_PAIRS = {
     "check_data": ["HITSZVCM"],
     "compare_attacks": ["--config-file", "c.yml", "--column", "a", "SEED 1"],
     "convert_data": ["--from", "HITSZVCM", "--to", "manifest", "--out", "o"],
+    "export": ["logs/run", "--out", "m.onnx"],
     "export_onnx": ["--config-file", "c.yml", "--out", "m.onnx"],
     "robust_report": ["--config-file", "c.yml"],
 }

@@ -106,6 +106,7 @@ def test_an_ablation_trains_and_tests_its_rows_with_them(here, datasets):
         ("train_net", ["--config-file", str(CONFIG)]),
         ("robust_report", ["--config-file", str(CONFIG)]),
         ("compare_attacks", ["--config-file", str(CONFIG), "--column", "a", "ATTACK.EPS 1"]),
+        ("export", ["run", "--out", "m.onnx"]),
         ("export_onnx", ["--config-file", str(CONFIG), "--out", "m.onnx"]),
         ("balance_data", ["plan"]),
         ("cache_data", ["--out", "cache"]),

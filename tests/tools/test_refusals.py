@@ -15,6 +15,7 @@ from tests.helpers.small_runs import CONFIG, ROOT
         ("make_synthetic", ["--out", "/proc/a"]),
         ("make_synthetic", ["--out", "a", "--sheet", "/proc/a.png"]),
         ("extract_frames", ["table.csv", "--out", "/proc/a"]),
+        ("export", ["run", "--out", "/proc/a.onnx"]),
         (
             "export_onnx",
             ["--config-file", str(CONFIG), "--out", "/proc/a.onnx", "MODEL.WEIGHTS", "w"],

@@ -201,7 +201,8 @@ def test_export_onnx(market, tmp_path):
     pytest.importorskip("onnx")
     (tmp_path / "config.yaml").write_text(small_cfg().dump())
     words = ["--config-file", tmp_path / "config.yaml", "--out", tmp_path / "model.onnx"]
-    place = "plugins.engine.onnx_export:load_deployed"
-    words += ["MODEL.WEIGHTS", "any.pth"]
+    place = "plugins.inference.embedder:load_model"
+    (tmp_path / "any.pth").touch()
+    words += ["MODEL.WEIGHTS", tmp_path / "any.pth"]
     (said,) = run_signalled("export_onnx", place, "SIGINT", *words, datasets=market)
     assert said == "interrupted by SIGINT: nothing was written; the same command starts anew"

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from plugins.errors import InputError
 from plugins.modeling.backbones.trunks import stage_channels
+from plugins.modeling.exporting import exporting
 
 # Stages that cells can be taken from.
 SOURCES = ("layer2", "layer3", "layer4")
@@ -55,7 +56,12 @@ def cell_means(maps: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def frame_changes(sequence: Tensor) -> Tensor:
-    """Change since the frame before, (B, T, ...) to (B, T - 1, ...)."""
+    """Change since the frame before, (B, T, ...) to (B, T - 1, ...).
+
+    In an export to (B, T, ...), where the first frame changes by 0 until :func:`with_first`.
+    """
+    if exporting():
+        return torch.cat([sequence[:, :1], sequence], dim=1).diff(dim=1)
     return sequence.diff(dim=1)
 
 
@@ -63,7 +69,15 @@ def with_first(changes: Tensor, frames: int) -> Tensor:
     """Give the first of ``frames`` = T frames a change: (B, T - 1, ...) to (B, T, ...).
 
     It is the change of the second frame: a 0 would be unlike all others. A single frame gets 0.
+
+    Args:
+        changes: of :func:`frame_changes`.
+        frames: T.
     """
+    if exporting():
+        padded = torch.cat([changes, torch.zeros_like(changes[:, :1])], dim=1)
+        is_first = torch.arange(frames, device=changes.device) == 0
+        return torch.where(is_first.view(-1, *[1] * (changes.dim() - 2)), padded[:, 1:2], changes)
     if frames > 1:
         return torch.cat([changes[:, :1], changes], dim=1)
     return changes.new_zeros(changes.shape[0], frames, *changes.shape[2:])

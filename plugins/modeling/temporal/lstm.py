@@ -1,23 +1,14 @@
 """Recurrent aggregation: the contribution of a frame depends on the frames before it."""
 
-import torch
 from fastreid.config import CfgNode, configurable
 from torch import Tensor, nn
 
 from plugins.modeling.precision import no_autocast
 from plugins.modeling.temporal.base import CenteredPart
 from plugins.modeling.temporal.modality_norm import ModalityNorm
+from plugins.modeling.temporal.recurrence import run_lstm
 from plugins.modeling.temporal.watch import Watch
 from plugins.registry import TEMPORAL
-
-
-def run_lstm(lstm: nn.LSTM, sequences: Tensor) -> Tensor:
-    """Compute the hidden states (N, L, D') of an LSTM over sequences (N, L, D)."""
-    if lstm.training or not torch.is_grad_enabled():
-        return lstm(sequences)[0]
-    # cuDNN's LSTM has no backward pass in evaluation mode, which gradient attacks need.
-    with torch.backends.cudnn.flags(enabled=False):
-        return lstm(sequences)[0]
 
 
 @TEMPORAL.register()

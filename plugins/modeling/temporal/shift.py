@@ -14,8 +14,8 @@ def shift_frames(frames: Tensor, count: int) -> Tensor:
     The first ``count`` channels come from the frame before, the next ``count`` from the frame
     after. The end frames are repeated; TSM's zeros would empty a clip of one frame.
     """
-    before = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
-    after = torch.cat([frames[:, 1:], frames[:, -1:]], dim=1)
+    padded = torch.cat([frames[:, :1], frames, frames[:, -1:]], dim=1)
+    before, after = padded[:, :-2], padded[:, 2:]
     return torch.cat(
         [before[..., :count], after[..., count : 2 * count], frames[..., 2 * count :]], dim=-1
     )

@@ -16,8 +16,8 @@ from plugins.modeling.diagnostics import log_scalar
 from plugins.modeling.precision import no_autocast
 from plugins.modeling.temporal.base import CenteredPart
 from plugins.modeling.temporal.cells import cell_means, frame_changes, source_channels, with_first
-from plugins.modeling.temporal.lstm import run_lstm
 from plugins.modeling.temporal.modality_norm import ModalityNorm
+from plugins.modeling.temporal.recurrence import run_lstm
 from plugins.modeling.temporal.watch import Watch
 from plugins.registry import TEMPORAL
 
