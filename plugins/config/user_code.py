@@ -5,21 +5,20 @@ runs code, so a name counts only where the user gives it: on the command line, i
 user's own, or by installing a distribution with an entry point in the group ``fastreid_plugins``.
 """
 
-import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
 import os
 import sys
-import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
 from fastreid.config import CfgNode
 
 from plugins.config.tree import flatten
-from plugins.errors import InputError, one_line
+from plugins.errors import InputError
+from plugins.utils.own_code import users_errors
 from plugins.utils.values import as_type_of
 
 GROUP = "fastreid_plugins"  # of entry points
@@ -83,7 +82,7 @@ def add_user_keys(cfg: CfgNode, modules: Iterable[ModuleType]) -> None:
         if not hasattr(module, "add_config"):
             continue
         before = dict(flatten(cfg))
-        with _user_errors(f"{module.__name__}: add_config"):
+        with users_errors(f"{module.__name__}: add_config"):
             module.add_config(cfg)
         after = dict(flatten(cfg))
         changed = [key for key, value in before.items() if key not in after or after[key] != value]
@@ -133,7 +132,7 @@ def require_asked(names: Sequence[str], given: Sequence[str], source: str) -> No
 def _import(name: str, label: str) -> ModuleType:
     module = module_name(name)
     top = module.partition(".")[0]
-    with _user_errors(label):
+    with users_errors(label):
         if name.endswith(".py"):
             _make_importable(Path(name), label)
         elif top not in sys.modules and importlib.util.find_spec(top) is None:
@@ -162,17 +161,3 @@ def _append_path(folder: str) -> None:
     if folder not in sys.path:
         sys.path.append(folder)
     importlib.invalidate_caches()
-
-
-@contextlib.contextmanager
-def _user_errors(label: str) -> Iterator[None]:
-    """Turn an exception of a user's code into an InputError of one line that names the place."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (Exception, SystemExit) as error:  # a command must not end as if it had run
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        named = isinstance(error, SyntaxError | ImportError)  # its message names the place
-        place = "" if named else f" in {frame.filename}:{frame.lineno}"
-        raise InputError(f"{label}: {type(error).__name__}{place}: {one_line(error)}") from error

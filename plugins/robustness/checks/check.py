@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from plugins.errors import InputError
+from plugins.registry import check_call
 from plugins.robustness.checks.verdict import Verdict
 from plugins.robustness.runner import AttackRunner
 
@@ -42,7 +43,8 @@ def check(id: str, group: str, question: str, queries: int = 1) -> Callable[[Ans
     """Add the decorated function to the checks of every report; see ``Check``.
 
     Raises:
-        InputError: there is no such group, or another check has the id.
+        InputError: there is no such group, another check has the id, or the function takes other
+            arguments than the runner.
     """
     if group not in GROUPS:
         raise InputError(f"check {id}: no group '{group}'; known: {', '.join(GROUPS)}")
@@ -50,6 +52,7 @@ def check(id: str, group: str, question: str, queries: int = 1) -> Callable[[Ans
         raise InputError(f"check {id}: there is one of this id; expected another id")
 
     def add(answer: Answer) -> Answer:
+        check_call(answer, getattr(answer, "__name__", id), f"check {id}", ("runner",))
         CHECKS.append(Check(id, group, question, answer, queries))
         return answer
 
