@@ -64,6 +64,7 @@ setup(
         "scikit-learn>=1.3",
         "opencv-python-headless>=4.8",
         "pillow>=10",
+        "simplejpeg>=1.8",
         "matplotlib>=3.8",
         "tensorboard>=2.14",
         "tqdm>=4.66",

@@ -16,7 +16,8 @@ import importlib.util
 import sys
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -37,7 +38,8 @@ def install() -> None:
     """
     require_fastreid()
     import_torchvision()
-    with lent_names(), warnings.catch_warnings():
+    # fastreid/evaluation/reid_evaluation.py:15 imports sklearn, 1.5 s, for its ROC alone.
+    with lent_names(), imported_late("sklearn", "sklearn.metrics"), warnings.catch_warnings():
         # fastreid/evaluation/rank.py:14 recommends its Cython ranking, which plugins.evaluation
         # replaces.
         warnings.filterwarnings("ignore", message="Cython rank evaluation")
@@ -72,7 +74,8 @@ def import_torchvision() -> types.ModuleType:
     operator. Only in that case are the two schemas declared by hand.
     """
     try:
-        return importlib.import_module("torchvision")
+        with imported_late("torch._dynamo.utils"):  # torchvision/ops/roi_align.py:7, 1.2 s
+            return importlib.import_module("torchvision")
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             raise
@@ -82,7 +85,8 @@ def import_torchvision() -> types.ModuleType:
     schemas.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     schemas.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _TORCHVISION_SCHEMAS.append(schemas)
-    return importlib.import_module("torchvision")
+    with imported_late("torch._dynamo.utils"):
+        return importlib.import_module("torchvision")
 
 
 def torchvision_is_mended() -> bool:
@@ -111,6 +115,43 @@ def lent_names() -> Iterator[None]:
             delattr(collections, "Mapping")
         if lend_six:
             del sys.modules["torch._six"]
+
+
+@contextlib.contextmanager
+def imported_late(*names: str) -> Iterator[None]:
+    """Let modules that are imported inside be loaded when one of their functions is first called.
+
+    Nothing stays in ``sys.modules``, and a module that is loaded already is left alone.
+
+    Args:
+        names: full names of the modules, a package before what is imported ``from`` it.
+    """
+    lent: dict[str, types.ModuleType] = {}
+    for name in names:
+        if name not in sys.modules:
+            lent[name] = sys.modules[name] = _LateModule(name)
+            package, _, attribute = name.rpartition(".")
+            if package in lent:
+                setattr(lent[package], attribute, lent[name])
+    try:
+        yield
+    finally:
+        for name, module in lent.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+
+
+class _LateModule(types.ModuleType):
+    """Stand in for a module: its attributes are functions that import it when called."""
+
+    def __getattr__(self, attribute: str) -> Callable:
+        if attribute.startswith("__"):
+            raise AttributeError(f"module '{self.__name__}' has no attribute '{attribute}'")
+
+        def call(*args: Any, **options: Any) -> Any:
+            return getattr(importlib.import_module(self.__name__), attribute)(*args, **options)
+
+        return call
 
 
 def protect_input(model: nn.Module) -> nn.Module:

@@ -2,6 +2,7 @@
 
 import collections
 import importlib.metadata
+import json
 import os
 import subprocess
 import sys
@@ -67,6 +68,42 @@ def test_names_are_taken_back_after_a_failed_import():
     with pytest.raises(ImportError), compat.lent_names():
         raise ImportError
     test_nothing_stays_patched()
+
+
+@pytest.mark.slow
+def test_an_import_leaves_out_what_is_slow_and_seldom_used():
+    heavy = ("sklearn", "torch._dynamo", "scipy.ndimage", "matplotlib")
+    code = f"import plugins, sys; print([name for name in {heavy} if name in sys.modules])"
+    assert python(code).stdout.split() == ["[]"]
+
+
+@pytest.mark.slow
+def test_what_is_imported_late_works():
+    """The ROC of fastreid, and the operator of torchvision that asks dynamo about a device."""
+    done = python(
+        "import plugins, sys, torch; from fastreid.evaluation import reid_evaluation as r;"
+        "a = sys.modules['torchvision.ops.roi_align'];"
+        "print(r.metrics.roc_curve([0, 1], [0.2, 0.8])[1].tolist(), a.is_compile_supported('cpu'));"
+        "import sklearn.metrics, torch._dynamo.utils as d;"
+        "print(sklearn.metrics.auc([0, 1], [0, 1]), d.is_compile_supported('cpu'))"
+    )
+    assert done.returncode == 0, done.stderr
+    roc, facts = done.stdout.splitlines()
+    assert roc == "[0.0, 1.0, 1.0] True"
+    assert facts == "0.5 True"
+
+
+def test_a_module_that_is_loaded_is_not_imported_late():
+    with compat.imported_late("json", "json.decoder", "imaginary", "imaginary.part"):
+        assert sys.modules["json"] is json
+        from imaginary import part
+
+        with pytest.raises(AttributeError):
+            part.__file__  # noqa: B018
+    assert sys.modules["json"] is json
+    assert not {"imaginary", "imaginary.part"} & set(sys.modules)
+    with pytest.raises(ModuleNotFoundError, match="imaginary"):
+        part.function()
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ Legend: B rows of the batch, (..., 3, H, W) an image or the frames of a clip, in
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 # Share of the image and height / width of a patch: Gong et al., "Person Re-identification Method
 # Based on Color Attack and Joint Defence", CVPRW 2022.
@@ -55,4 +54,7 @@ def _per_row(mask: Tensor, images: Tensor) -> Tensor:
 
 
 def _gray_where(mask: Tensor, images: Tensor) -> Tensor:
+    # Not above: it imports torch._dynamo, 1.2 s.
+    from torchvision.transforms.v2.functional import rgb_to_grayscale
+
     return torch.where(mask, rgb_to_grayscale(images, num_output_channels=3), images)

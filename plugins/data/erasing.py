@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
 
 class BoxErasing:
@@ -28,6 +27,9 @@ class BoxErasing:
         Raises:
             ValueError: the probability is not within 0 and 1.
         """
+        # Not above: it imports torch._dynamo, 1.2 s.
+        from torchvision.transforms import v2
+
         self.erasings = [v2.RandomErasing(probability, value=value) for value in values]
 
     def draw(self, clip: Tensor, modality: int) -> Tensor:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from fastreid.config import CfgNode
 from torch import Tensor, nn
-from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms import InterpolationMode
 
 from plugins.config import check_value
 from plugins.data.datasets.tracklet import INFRARED, MODALITIES, VISIBLE
@@ -107,6 +107,9 @@ class ChannelMix(nn.Module):
 
 
 def _geometry(cfg: CfgNode, size: list[int]) -> list[Callable]:
+    # Not above: it imports torch._dynamo, 1.2 s.
+    from torchvision.transforms import v2
+
     crop, padding, flip = cfg.INPUT.CROP, cfg.INPUT.PADDING, cfg.INPUT.FLIP
     parts: list[Callable] = []
     if crop.ENABLED:
@@ -130,6 +133,9 @@ def _geometry(cfg: CfgNode, size: list[int]) -> list[Callable]:
 
 
 def _colors(cfg: CfgNode, modality: int) -> list[Callable]:
+    # Not above: it imports torch._dynamo, 1.2 s.
+    from torchvision.transforms import v2
+
     swap, jitter = cfg.INPUT.CHANNEL_SWAP, cfg.INPUT.CJ
     parts: list[Callable] = []
     if swap.ENABLED:
@@ -148,6 +154,9 @@ def _colors(cfg: CfgNode, modality: int) -> list[Callable]:
 
 
 def _center_crop(cfg: CfgNode) -> list[Callable]:
+    # Not above: it imports torch._dynamo, 1.2 s.
+    from torchvision.transforms import v2
+
     if not cfg.INPUT.CROP.ENABLED:
         return []
     return [v2.CenterCrop(_two_sizes(cfg.INPUT.CROP.SIZE, "INPUT.CROP.SIZE"))]

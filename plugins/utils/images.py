@@ -5,10 +5,13 @@ by itself; others start another program (EPS starts Ghostscript) or come with de
 attacked more often than they are needed here.
 """
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from typing import BinaryIO
 
+import numpy as np
 from PIL import Image, ImageOps
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
@@ -18,6 +21,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from plugins.errors import InputError
+from plugins.utils.jpeg import START, decode_plain_jpeg
 
 # First bytes -> Pillow's reader. They are called instead of Image.open, whose limit on pixels is
 # one for the whole process. JpegImageFile reads the first picture of an MPO file, the photograph.
@@ -61,12 +65,41 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Image.I
             cut off or damaged; or has more than 8 bits a channel, more than ``max_pixels``, or
             several pictures, such as an animation.
     """
+    with _opened(path) as file:
+        return decode_image(file, str(path), max_pixels)
+
+
+def read_pixels(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read the pixels of an image file: those of :func:`read_image`, but JPEG sooner.
+
+    Args:
+        path: as of :func:`read_image`.
+        max_pixels: likewise.
+
+    Returns:
+        (H, W, 3) uint8, RGB, writable.
+
+    Raises:
+        InputError: from :func:`read_image`.
+    """
+    with _opened(path) as file:
+        if file.read(len(START)) == START and os.fstat(file.fileno()).st_size <= 3 * max_pixels:
+            file.seek(0)
+            pixels = decode_plain_jpeg(file.read(), max_pixels)
+            if pixels is not None:
+                return pixels
+        return np.array(decode_image(file, str(path), max_pixels))
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """Open a regular file to read an image from it; see :func:`read_image` for errors."""
     try:
         # Without O_NONBLOCK, a pipe named .jpg would be waited for until somebody writes into it.
         with open(path, "rb", opener=_open_without_waiting) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise InputError(f"{path}: not a regular file")
-            return decode_image(file, str(path), max_pixels)
+            yield file
     except InputError:
         raise
     except FileNotFoundError:

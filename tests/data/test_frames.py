@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from plugins.data.frames import read_frame
+from plugins.data.frames import channels_first, read_frame
 from plugins.errors import InputError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (10, 6, 3), dtype=np.uint8)
@@ -109,3 +109,13 @@ def test_damaged_bytes_raise_nothing_but_input_errors(tmp_path):
         except InputError:
             refused += 1
     assert refused > 0
+
+
+def test_channels_come_first_in_one_block():
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
+    pixels.flags.writeable = False  # as the frames of a cache
+    found = channels_first(pixels)
+    assert found.is_contiguous()
+    assert np.array_equal(found.numpy(), pixels.transpose(2, 0, 1))
+    found[:] = 0  # a copy
+    assert pixels.any()

@@ -22,11 +22,13 @@ from pathlib import Path
 
 import numpy as np
 import PIL
+import simplejpeg
 import torch
 import torchvision
 from torch import Tensor
 from tqdm import tqdm
 
+from plugins.data.frames import channels_first
 from plugins.errors import InputError
 from plugins.utils.commands import command_line
 from plugins.utils.digests import digest, file_state
@@ -104,14 +106,14 @@ class FrameCache:
                 f"modified at {mtime_ns} ns; packed: {record['size']}, {record['mtime_ns']}); "
                 f"{self._remedy}"
             )
-        frame = np.array(self._frames[row])
+        frame = self._frames[row]
         if not self._compared[row]:
             if digest(frame) != record["digest"]:
                 raise InputError(
                     f"{self._store / FRAMES}: the frame of {path} is not as packed; {self._remedy}"
                 )
             self._compared[row] = True
-        return torch.from_numpy(frame).permute(2, 0, 1)
+        return channels_first(frame)
 
     def verify(self) -> None:
         """Read every frame and compare it with its digest.
@@ -214,9 +216,10 @@ def make_header(size: Size) -> dict:
 
 
 def made_with() -> dict[str, str]:
-    """Name what may move a gray level: decoder, resize, and the CPU's kernel for it."""
+    """Name what may move a gray level: decoders, resize, and the CPU's kernel for it."""
     return {
         "pillow": PIL.__version__,
+        "simplejpeg": simplejpeg.__version__,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "cpu": torch.backends.cpu.get_cpu_capability(),
