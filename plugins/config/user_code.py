@@ -8,7 +8,9 @@ user's own, or by installing a distribution with an entry point in the group ``f
 import importlib
 import importlib.metadata
 import importlib.util
+import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,10 +20,15 @@ from fastreid.config import CfgNode
 
 from plugins.config.tree import flatten
 from plugins.errors import InputError
-from plugins.utils.own_code import users_errors
+from plugins.utils.names import closest_names
+from plugins.utils.own_code import IMPORTED, adds_nothing, registered_by, users_errors
 from plugins.utils.values import as_type_of
 
+logger = logging.getLogger(__name__)
+
 GROUP = "fastreid_plugins"  # of entry points
+# What fastreid's registry says of a name that is taken.
+TAKEN = re.compile(r"An object named '(\w+)' was already registered in '(\w+)' registry")
 
 
 def split_names(names: str | Iterable[str]) -> list[str]:
@@ -137,13 +144,32 @@ def _import(name: str, label: str) -> ModuleType:
             _make_importable(Path(name), label)
         elif top not in sys.modules and importlib.util.find_spec(top) is None:
             _append_path(os.getcwd())
-        return importlib.import_module(module)
+        try:
+            imported = importlib.import_module(module)
+        except AssertionError as error:  # of fastreid's registry
+            if not (taken := TAKEN.search(str(error))):
+                raise
+            raise InputError(
+                f"{label}: it registers the {taken[2]} {taken[1]}, as {registered_by(taken[1])} "
+                "does already; expected another name"
+            ) from error
+    if imported not in IMPORTED:
+        IMPORTED.append(imported)
+        if adds_nothing(imported):
+            logger.warning(
+                "%s: it was imported and adds nothing; a part needs its decorator, such as "
+                "@LOSS.register(), a config key needs add_config(cfg)",
+                label,
+            )
+    return imported
 
 
 def _make_importable(file: Path, label: str) -> None:
     """Put a file's folder on ``sys.path``, unless its name means another module."""
     if not file.is_file():
-        raise InputError(f"{label}: no such file")
+        others = closest_names(file.name, (each.name for each in file.parent.glob("*.py")))
+        near = f"; nearest there: {', '.join(others[:3])}" if others else ""
+        raise InputError(f"{label}: no such file{near}")
     if file.stem in sys.modules:
         origin = getattr(sys.modules[file.stem], "__file__", None)
     elif spec := importlib.util.find_spec(file.stem):  # of the top level: runs nothing

@@ -3,13 +3,18 @@
 import inspect
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 from plugins.errors import InputError, one_line
 
 OWN = ("plugins", "fastreid", "torch")  # packages whose parts are no user's
+# Modules that --plugins, PLUGINS and entry points named in this process.
+IMPORTED: list[ModuleType] = []
+# Functions that list the parts of this process, of the package and of users.
+PARTS: list[Callable[[], Iterable[object]]] = []
 
 
 def is_users(part: object) -> bool:
@@ -52,6 +57,40 @@ def fault(error: BaseException, file: str = "") -> str:
 def same_path(one: str, other: str) -> bool:
     """Tell whether two paths are written for one file."""
     return os.path.abspath(one) == os.path.abspath(other)
+
+
+def adds_nothing(module: ModuleType) -> bool:
+    """Tell whether a module of a user added neither a part nor a config key."""
+    if hasattr(module, "add_config"):
+        return False
+    package = module.__name__.partition(".")[0]
+    modules = {getattr(part, "__module__", "") for listed in PARTS for part in listed()}
+    return package not in {name.partition(".")[0] for name in modules}
+
+
+def registered_by(name: str) -> str:
+    """Write the part of some name with its file, such as "Votes (votes.py)"."""
+    parts = (part for listed in PARTS for part in listed())
+    part = next((part for part in parts if getattr(part, "__name__", "") == name), None)
+    return name if part is None else described(name, part)
+
+
+def unregistered(name: str, registry: str) -> str:
+    """Say why a name may be unknown, from the modules of the user that were imported.
+
+    Args:
+        name: that nothing is registered as.
+        registry: name of the registry, such as "LOSS".
+    """
+    for module in IMPORTED:
+        if vars(module).get(name) is not None:
+            return (
+                f"{described(name, vars(module)[name])} was imported and is not registered: add "
+                f"@{registry}.register() above it"
+            )
+    if IMPORTED:
+        return f"--plugins brought {', '.join(module.__name__ for module in IMPORTED)}"
+    return "--plugins brings parts of your own"
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from plugins.errors import InputError
 from plugins.registry import check_call
 from plugins.robustness.checks.verdict import Verdict
 from plugins.robustness.runner import AttackRunner
+from plugins.utils.own_code import PARTS
 
 Answer = TypeVar("Answer", bound=Callable[[AttackRunner], Verdict])
 
@@ -37,6 +38,7 @@ class Check:
 
 # In the order in which they were added.
 CHECKS: list[Check] = []
+PARTS.append(lambda: [each.answer for each in CHECKS])
 
 
 def check(id: str, group: str, question: str, queries: int = 1) -> Callable[[Answer], Answer]:
