@@ -258,7 +258,7 @@ class _Parser(argparse.ArgumentParser):
         kind, _, words = message.partition("unrecognized arguments: ")
         unknown = words.split() if words and not kind else []
         if "required" in message:  # perhaps because its name is misspelled
-            unknown = [word for word in self.words if self._is_unknown(word)]
+            unknown = [word for word in self.words or sys.argv[1:] if self._is_unknown(word)]
         if unknown:
             word = unknown[0]
             message = f"no argument {word[:60]}{self._nearest(word)}"
