@@ -16,6 +16,7 @@ from torch import nn
 
 from plugins.errors import InputError
 from plugins.utils.names import closest_names, list_names
+from plugins.utils.own_code import PARTS, unregistered
 from plugins.utils.values import shortened
 
 __all__ = [
@@ -43,6 +44,15 @@ STEP = Registry("STEP")
 EVALUATOR = Registry("EVALUATOR")
 
 
+def all_parts() -> list[Any]:
+    """List what the registries of this module hold."""
+    registries = [each for each in globals().values() if isinstance(each, Registry)]
+    return [part for registry in registries for part in registry._obj_map.values()]
+
+
+PARTS.append(all_parts)
+
+
 def known(registry: Registry) -> list[str]:
     """List the names registered in ``registry``, sorted."""
     return sorted(registry._obj_map)
@@ -65,7 +75,7 @@ def lookup(registry: Registry, name: str, key: str, *arguments: str) -> Any:
         choices = list_names(closest_names(name[:60], known(registry)))
         raise InputError(
             f"{key}: no {registry._name} is named {shortened(name)}; known: {choices}; "
-            "--plugins brings parts of your own"
+            f"{unregistered(name, registry._name)}"
         )
     part = registry.get(name)
     configurable = hasattr(getattr(part, "__init__", None), "__wrapped__")  # takes a config, too

@@ -44,9 +44,9 @@ def main(arguments: argparse.Namespace) -> None:
     from plugins.utils.io import write_json
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    grid = read_grid(arguments.file, arguments.opts, arguments.plugins)
-    out = arguments.out or grid.file.parent / "results" / f"{grid.file.stem}.json"
+    out = arguments.out or arguments.file.parent / "results" / f"{arguments.file.stem}.json"
     require_output("--out", out, ".json")
+    grid = read_grid(arguments.file, arguments.opts, arguments.plugins)
     start = time.monotonic()
     results = run_grid(grid, arguments.folder)
     results |= {"seconds": round(time.monotonic() - start), "torch": torch.__version__}

@@ -17,7 +17,8 @@ if not __package__:  # run as a file: the folder above comes first, before a for
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     __package__ = Path(__file__).resolve().parent.name
 
-from .head import add_config, command, new_parser, parse
+from .head import command, new_parser, parse
+from .trained import add_run, add_run_options, open_run
 
 KEPT = "what was computed is kept; the same command goes on"
 
@@ -25,9 +26,8 @@ KEPT = "what was computed is kept; the same command goes on"
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = new_parser(__doc__)
-    parser.add_argument("run", type=Path, help="folder of a run, or a file of weights")
-    add_config(parser, "config to use; default: config.yaml in the folder of the run")
-    parser.add_argument("--weights", default="", help="default: the newest checkpoint of the run")
+    add_run(parser)
+    add_run_options(parser)
     items = parser.add_mutually_exclusive_group(required=True)
     items.add_argument("--dataset", metavar="NAME", help="a registered name, as in DATASETS.TESTS")
     items.add_argument("--pictures", type=Path, metavar="FOLDER", help="each picture is an item")
@@ -81,7 +81,7 @@ def shard_of(text: str) -> tuple[int, int]:
 def main(args: argparse.Namespace) -> None:
     """Load the model, compute, save."""
     from plugins.errors import InputError, require_output
-    from plugins.inference import Embedder, Labels
+    from plugins.inference import Labels
     from plugins.inference.features import ending_of
     from plugins.inference.parts import remove_parts
     from plugins.inference.sources import read_list
@@ -100,13 +100,7 @@ def main(args: argparse.Namespace) -> None:
     labels = Labels(args.names, args.modality)
     out.parent.mkdir(parents=True, exist_ok=True)
     parts = out.with_name(f"{out.name}.parts")
-    embedder = Embedder(
-        args.run,
-        config=args.config_file,
-        weights=args.weights,
-        opts=args.opts,
-        plugins=args.plugins,
-    )
+    embedder = open_run(args)
     more = {"shard": shard, "resume": parts}
     if args.dataset:
         features = embedder.dataset(args.dataset, args.split, **more)

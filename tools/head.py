@@ -110,6 +110,8 @@ def parse(
         The arguments; the overrides, as ``setup_cfg`` takes them, are its ``opts``.
     """
     words = sys.argv[1:] if words is None else list(words)
+    if isinstance(parser, _Parser):
+        parser.words = words
     _explain_first(words)
     return parser.parse_intermixed_args(join_negative(words))
 
@@ -213,6 +215,8 @@ def _explain_first(words: Sequence[str]) -> None:
         from plugins.config.reference import explain
         from plugins.errors import user_errors
 
+        # A reader that has seen enough, such as head, ends the process without a word.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         print(*user_errors(explain)(names, asked.plugins, asked.config_file), sep="\n")
     sys.exit(0)
 
@@ -241,17 +245,32 @@ def without_torch(*rooms: str) -> Iterator[None]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Report a wrong command line as every other mistake: one line, exit status 2."""
+    """Report a wrong command line as every other mistake: one line, exit status 2.
+
+    Attributes:
+        words: the command line.
+    """
+
+    words: Sequence[str] = ()
 
     def error(self, message: str) -> NoReturn:
         """Print the line, with the nearest flag for one that does not exist."""
         kind, _, words = message.partition("unrecognized arguments: ")
-        if words and not kind:
-            word = words.split()[0]
+        unknown = words.split() if words and not kind else []
+        if "required" in message:  # perhaps because its name is misspelled
+            unknown = [word for word in self.words or sys.argv[1:] if self._is_unknown(word)]
+        if unknown:
+            word = unknown[0]
             message = f"no argument {word[:60]}{self._nearest(word)}"
         line = " ".join(message.split())
         line = line if len(line) <= 500 else f"{line[:500]}..."
         self.exit(2, f"error: {line}; --help lists all arguments\n")
+
+    def _is_unknown(self, word: str) -> bool:
+        """Tell whether a word looks like a flag and neither is one nor abbreviates one."""
+        name = word.partition("=")[0]
+        flags = self._option_string_actions
+        return word.startswith("--") and not any(flag.startswith(name) for flag in flags)
 
     def _nearest(self, word: str) -> str:
         flags = {flag.replace("-", ""): flag for flag in self._option_string_actions}

@@ -23,7 +23,8 @@ if not __package__:  # run as a file: the folder above comes first, before a for
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     __package__ = Path(__file__).resolve().parent.name
 
-from .head import add_config, command, new_parser, parse
+from .head import command, new_parser, parse
+from .trained import add_run, add_run_options, open_run
 
 PAGE = "page"
 KINDS = ("ranked", "distances", "tsne", "cameras", "weights", "gradcam", "attack", PAGE)
@@ -32,10 +33,9 @@ KINDS = ("ranked", "distances", "tsne", "cameras", "weights", "gradcam", "attack
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = new_parser(__doc__)
-    parser.add_argument("run", type=Path, help="folder of a run, or a file of weights")
+    add_run(parser)
     parser.add_argument("kind", metavar="KIND", help=", ".join(KINDS))
-    add_config(parser, "config to use; default: config.yaml in the folder of the run")
-    parser.add_argument("--weights", default="", help="default: the newest checkpoint of the run")
+    add_run_options(parser)
     parser.add_argument("--out", type=Path, required=True, help="write the picture to this file")
     parser.add_argument(
         "--dataset", default="", metavar="NAME", help="default: the first of DATASETS.TESTS"
@@ -76,7 +76,6 @@ def parse_arguments() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     """Check, load the model, draw, save."""
     from plugins.errors import InputError
-    from plugins.inference import Embedder
     from plugins.utils.io import write_text
     from plugins.visualization import evaluate_set, make_page, save_picture
     from plugins.visualization.kinds import KINDS as KINDS_OF_RUN
@@ -89,13 +88,7 @@ def main(args: argparse.Namespace) -> None:
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise InputError(f"--{name} {getattr(args, name)}: expected 1 or more")
     require_file_ending("--out", args.out, ENDINGS if kind else (".html",))
-    embedder = Embedder(
-        args.run,
-        config=args.config_file,
-        weights=args.weights,
-        opts=args.opts,
-        plugins=args.plugins,
-    )
+    embedder = open_run(args)
     options = Options(
         direction=args.direction,
         picks=tuple(args.pick or ()),

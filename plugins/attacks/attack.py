@@ -34,6 +34,7 @@ from plugins.config import check_value
 from plugins.errors import InputError
 from plugins.registry import ATTACK, lookup
 from plugins.utils.random import item_generator
+from plugins.utils.values import shortened
 
 logger = logging.getLogger(__name__)
 
@@ -337,6 +338,13 @@ class ScoreFunction:
         if among_all is not None:
             features = guides.clean.index_put((among_all,), features)
         objective = attack.objective(features, guides)
+        if mistake := value_mistake(objective, len(features)):
+            raise InputError(f"{type(attack).__name__}: objective {mistake}")
+        if features.requires_grad and not objective.requires_grad:
+            raise InputError(
+                f"{type(attack).__name__}: objective has no gradient with respect to the features; "
+                "expected one without detach, torch.no_grad or a comparison as its value"
+            )
         margin = attack.margin(objective.detach(), features.detach(), guides)
         return (
             (objective, margin) if among_all is None else (objective[among_all], margin[among_all])
@@ -354,6 +362,14 @@ class ScoreFunction:
         with torch.no_grad():
             reference = self._features_of({**batch, "images": images})
         return guides.refer(reference.to(guides.clean.device))
+
+
+def value_mistake(value: object, rows: int) -> str:
+    """Say what is wrong with what an objective returned for R rows; "" for nothing."""
+    if isinstance(value, Tensor) and value.shape == (rows,):
+        return ""
+    found = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else shortened(value)
+    return f"returned {found}; expected a tensor ({rows},), one value for each row"
 
 
 def build_attack(name: str, cfg: CfgNode, key: str) -> Attack:

@@ -101,6 +101,11 @@ FASTREID_KEYS: dict[str, Key] = {
         0.2, "Factor of the adapted label smoothing of CrossEntropyLoss.", least=0, most=1
     ),
     "MODEL.LOSSES.CE.SCALE": Key(1.0, "Weight of CrossEntropyLoss.", least=0),
+    "MODEL.LOSSES.FL.ALPHA": Key(
+        0.25, "Factor of the focal loss, which no network of fastreid computes.", least=0
+    ),
+    "MODEL.LOSSES.FL.GAMMA": Key(2, "Exponent of the focal loss, likewise.", least=0),
+    "MODEL.LOSSES.FL.SCALE": Key(1.0, "Weight of the focal loss, likewise.", least=0),
     "MODEL.LOSSES.TRI.MARGIN": Key(
         0.3, "Margin of TripletLoss, in feature units; 0 takes a soft margin.", least=0
     ),

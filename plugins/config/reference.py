@@ -43,7 +43,10 @@ def explain(names: Sequence[str], plugins: Sequence[str] = (), config_file: str 
             check_key(cfg, name, "--explain")
         for key, default in defaults.items():
             if key == name or key.startswith(f"{name}."):
-                line = describe(key, SPECS.get(key) or Key(default, "No description."))
+                line = describe(
+                    key,
+                    SPECS.get(key) or Key(default, "A key of fastreid that is not described here."),
+                )
                 lines.append(line)
                 if chain:
                     lines.append(f"  {chain[0][0]}: {tell_value(values[key], default)}")

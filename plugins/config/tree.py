@@ -12,6 +12,7 @@ from fastreid.config import CfgNode
 from plugins.config.fastreid_keys import FASTREID_KEYS
 from plugins.config.key import Key, Value, all_finite
 from plugins.config.keys import KEYS
+from plugins.config.renamed import new_name
 from plugins.errors import InputError
 from plugins.utils.names import closest_names
 from plugins.utils.values import as_type_of, shortened
@@ -89,10 +90,12 @@ def set_value(cfg: CfgNode, key: str, value: object, source: str) -> None:
 
 
 def check_key(cfg: CfgNode, key: str, source: str) -> None:
-    """Raise InputError, naming the closest keys, unless ``key`` is a leaf of ``cfg``."""
+    """Raise InputError, with the new name or the closest ones, unless ``key`` is a leaf."""
     leaves = [leaf for leaf, _ in flatten(cfg)]
     if key in leaves:
         return
+    if new := new_name(key):
+        raise InputError(f"{source}: {key} was renamed to {new}; expected that name")
     if is_section(cfg, key):
         raise InputError(f"{source}: {key} is a section, not a key; expected {key}.NAME VALUE")
     close = ", ".join(closest_names(key[:60], leaves)[:3])

@@ -5,24 +5,30 @@ runs code, so a name counts only where the user gives it: on the command line, i
 user's own, or by installing a distribution with an entry point in the group ``fastreid_plugins``.
 """
 
-import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
+import logging
 import os
+import re
 import sys
-import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
 from fastreid.config import CfgNode
 
 from plugins.config.tree import flatten
-from plugins.errors import InputError, one_line
+from plugins.errors import InputError
+from plugins.utils.names import closest_names
+from plugins.utils.own_code import IMPORTED, adds_nothing, registered_by, users_errors
 from plugins.utils.values import as_type_of
 
+logger = logging.getLogger(__name__)
+
 GROUP = "fastreid_plugins"  # of entry points
+# What fastreid's registry says of a name that is taken.
+TAKEN = re.compile(r"An object named '(\w+)' was already registered in '(\w+)' registry")
 
 
 def split_names(names: str | Iterable[str]) -> list[str]:
@@ -83,7 +89,7 @@ def add_user_keys(cfg: CfgNode, modules: Iterable[ModuleType]) -> None:
         if not hasattr(module, "add_config"):
             continue
         before = dict(flatten(cfg))
-        with _user_errors(f"{module.__name__}: add_config"):
+        with users_errors(f"{module.__name__}: add_config"):
             module.add_config(cfg)
         after = dict(flatten(cfg))
         changed = [key for key, value in before.items() if key not in after or after[key] != value]
@@ -133,18 +139,37 @@ def require_asked(names: Sequence[str], given: Sequence[str], source: str) -> No
 def _import(name: str, label: str) -> ModuleType:
     module = module_name(name)
     top = module.partition(".")[0]
-    with _user_errors(label):
+    with users_errors(label):
         if name.endswith(".py"):
             _make_importable(Path(name), label)
         elif top not in sys.modules and importlib.util.find_spec(top) is None:
             _append_path(os.getcwd())
-        return importlib.import_module(module)
+        try:
+            imported = importlib.import_module(module)
+        except AssertionError as error:  # of fastreid's registry
+            if not (taken := TAKEN.search(str(error))):
+                raise
+            raise InputError(
+                f"{label}: it registers the {taken[2]} {taken[1]}, as {registered_by(taken[1])} "
+                "does already; expected another name"
+            ) from error
+    if imported not in IMPORTED:
+        IMPORTED.append(imported)
+        if adds_nothing(imported):
+            logger.warning(
+                "%s: it was imported and adds nothing; a part needs its decorator, such as "
+                "@LOSS.register(), a config key needs add_config(cfg)",
+                label,
+            )
+    return imported
 
 
 def _make_importable(file: Path, label: str) -> None:
     """Put a file's folder on ``sys.path``, unless its name means another module."""
     if not file.is_file():
-        raise InputError(f"{label}: no such file")
+        others = closest_names(file.name, (each.name for each in file.parent.glob("*.py")))
+        near = f"; nearest there: {', '.join(others[:3])}" if others else ""
+        raise InputError(f"{label}: no such file{near}")
     if file.stem in sys.modules:
         origin = getattr(sys.modules[file.stem], "__file__", None)
     elif spec := importlib.util.find_spec(file.stem):  # of the top level: runs nothing
@@ -162,17 +187,3 @@ def _append_path(folder: str) -> None:
     if folder not in sys.path:
         sys.path.append(folder)
     importlib.invalidate_caches()
-
-
-@contextlib.contextmanager
-def _user_errors(label: str) -> Iterator[None]:
-    """Turn an exception of a user's code into an InputError of one line that names the place."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (Exception, SystemExit) as error:  # a command must not end as if it had run
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        named = isinstance(error, SyntaxError | ImportError)  # its message names the place
-        place = "" if named else f" in {frame.filename}:{frame.lineno}"
-        raise InputError(f"{label}: {type(error).__name__}{place}: {one_line(error)}") from error

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from plugins.attacks import Attack
 from plugins.attacks.guides import compared
+from plugins.attacks.own_objective import try_own_objective
 from plugins.defense.inner_attack import BatchCrafter, Crafter, build_inner_attack, strength
 from plugins.defense.triplet_attacks import (
     TRIPLET_ATTACKS,
@@ -100,7 +101,10 @@ class AdversarialStep(Step):
         """
         super().check_config(cfg)
         loss_weights(cfg)
-        check_attack(cfg, cls.inner_attack(cfg))
+        attack = cls.inner_attack(cfg)
+        check_attack(cfg, attack)
+        if attack is not None:
+            try_own_objective(attack, cfg.DEFENSE.INNER, "DEFENSE.INNER", cfg)
 
     @classmethod
     def inner_attack(cls, cfg: CfgNode) -> Attack | None:

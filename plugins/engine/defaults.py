@@ -218,11 +218,13 @@ def _run(cfg: CfgNode, args: argparse.Namespace) -> None:
         results = trainer.train()
         queries = trainer.queries
     if comm.is_main_process():
-        logger.info("Checkpoints, log and metrics: %s", os.path.abspath(cfg.OUTPUT_DIR))
+        if not args.eval_only:
+            logger.info("Checkpoints, log and metrics: %s", os.path.abspath(cfg.OUTPUT_DIR))
         assert results is not None
         if len(cfg.DATASETS.TESTS) == 1:
             results = {cfg.DATASETS.TESTS[0]: results}
-        save_results(cfg, results, queries, args.eval_only)
+        saved = save_results(cfg, results, queries, args.eval_only)
+        logger.info("Scores: %s; what each query found: %s", *saved)
         misses = verify_expected(cfg.TEST.EXPECTED_RESULTS, results)
         for miss in misses:
             logger.error("TEST.EXPECTED_RESULTS: %s", miss)
@@ -277,12 +279,17 @@ def about_run(cfg: CfgNode, eval_only: bool) -> dict[str, Any]:
     return {**of_model, SETTINGS: evaluation_settings(cfg)}
 
 
-def save_results(cfg: CfgNode, results: dict, queries: Evaluation, eval_only: bool) -> None:
+def save_results(
+    cfg: CfgNode, results: dict, queries: Evaluation, eval_only: bool
+) -> tuple[Path, Path]:
     """Write SCHEMA, VERSION, :func:`about_run` and ``"results"`` as JSON.
 
     The results are {data set: {row: {metric: percent}}}. With ``eval_only`` the document has a file
     of its own, as the folder may be that of the training. A file beside it, written first, holds
     what each query found.
+
+    Returns:
+        The two files.
     """
     about = about_run(cfg, eval_only)
     name, queries_name = (EVALUATION, EVALUATION_QUERIES) if eval_only else (RESULTS, QUERIES)
@@ -290,3 +297,4 @@ def save_results(cfg: CfgNode, results: dict, queries: Evaluation, eval_only: bo
     write_queries(Path(cfg.OUTPUT_DIR, queries_name), labeled)
     document = {"schema": SCHEMA, "version": VERSION, **about, "results": results}
     write_json(Path(cfg.OUTPUT_DIR, name), document)
+    return Path(cfg.OUTPUT_DIR, name), Path(cfg.OUTPUT_DIR, queries_name)

@@ -8,6 +8,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -27,15 +28,18 @@ SHARED_MEMORY = Path("/dev/shm")
 LEAST_SHARED = 2**30
 LEAST_DISK = 5 * 2**30  # a run of the published size keeps checkpoints of some 100 MB each
 MARKET = {"Market1501": "Market-1501-v15.09.15"}  # its reader has the name in its code
-EXTRAS = {
-    "av": ("video", "videos as input"),
-    "diffusers": ("diffusion", "data balancing"),
-    "onnxruntime": ("onnx", "the export"),
-    "foolbox": ("checks", "HopSkipJump"),
-    "pyarrow": ("parquet", "Parquet files"),
-    "captum": ("gradcam", "Grad-CAM"),
-    "pytorch_metric_learning": ("metric-learning", "losses of pytorch-metric-learning"),
+# Extra -> its use; setup.py says what each installs.
+USES = {
+    "video": "videos as input",
+    "diffusion": "data balancing",
+    "onnx": "the export",
+    "checks": "HopSkipJump in reports",
+    "parquet": "Parquet files",
+    "gradcam": "Grad-CAM in pictures",
+    "metric-learning": "losses of pytorch-metric-learning",
+    "weights": "ImageNet weights of fast-reid's own networks",
 }
+NEED = re.compile(r"([\w.-]+)[^;]*; extra == \"([\w-]+)\"")
 
 
 class Finding(NamedTuple):
@@ -107,7 +111,8 @@ def examine_repairs() -> Iterator[Finding]:
     if compat.torchvision_is_mended():
         yield Finding(
             "torchvision",
-            "its compiled operators do not fit this torch; nothing here needs them",
+            "its compiled operators do not fit this torch; nothing here needs them, but a program "
+            "must import plugins before torchvision",
         )
 
 
@@ -221,17 +226,34 @@ def examine_threads(threads: int | None = None) -> Iterator[Finding]:
 
 def examine_extras() -> Iterator[Finding]:
     """List the extras that are installed, and how to get the others."""
-    missing = {
-        package: extra
-        for package, (extra, _) in EXTRAS.items()
-        if importlib.util.find_spec(package) is None
-    }
-    there = sorted(set(EXTRAS) - set(missing))
-    yield Finding("extras", ", ".join(there) or "none")
-    for package, extra in missing.items():
-        use = EXTRAS[package][1]
-        fact = f'{package} is not installed; for {use}: pip install "{DISTRIBUTION}[{extra}]"'
-        yield Finding("extras", fact)
+    lacking = {extra: [need for need in needs if _lacks(need)] for extra, needs in extras().items()}
+    there = sorted(extra for extra, needs in lacking.items() if not needs)
+    yield Finding("extras", f"{', '.join(there) or 'none'} installed")
+    for extra, needs in lacking.items():
+        if needs:
+            verb = "is" if len(needs) == 1 else "are"
+            yield Finding(
+                f"extra {extra}",
+                f"{', '.join(needs)} {verb} not installed; for {USES[extra]}: "
+                f'pip install "{DISTRIBUTION}[{extra}]"',
+            )
+
+
+def extras() -> dict[str, list[str]]:
+    """Map each extra of :data:`USES` to the packages that it installs."""
+    found: dict[str, list[str]] = {}
+    for need in importlib.metadata.requires(DISTRIBUTION) or []:
+        if (named := NEED.fullmatch(need)) and named[2] in USES:
+            found.setdefault(named[2], []).append(named[1])
+    return found
+
+
+def _lacks(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return True
+    return False
 
 
 def _size(number: float) -> str:

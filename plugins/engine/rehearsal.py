@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from plugins.data.loaders import DeviceLoader
 from plugins.errors import InputError
 from plugins.registry import check_call
+from plugins.utils.own_code import is_users
 from plugins.utils.values import shortened
 
 logger = logging.getLogger(__name__)
 
-OWN = ("plugins", "fastreid")  # packages whose evaluators need no rehearsal
 # Methods that a run calls, with the names of their arguments.
 METHODS = {"reset": (), "process": ("inputs", "outputs"), "evaluate": (), "row_names": ()}
 
@@ -37,7 +37,7 @@ def rehearse(evaluator: Any, cfg: CfgNode, loader: DeviceLoader, model: nn.Modul
     Raises:
         InputError: a method is missing or takes other arguments, or what it returns is no result.
     """
-    if type(evaluator).__module__.partition(".")[0] in OWN:
+    if not is_users(type(evaluator)):
         return
     name = cfg.TEST.EVALUATOR
     for method, arguments in METHODS.items():

@@ -20,6 +20,7 @@ from plugins.errors import InputError, one_line
 from plugins.modeling.backbones import TwoStreamBackbone
 from plugins.modeling.dual_norm import add_dual_norm
 from plugins.modeling.meta_arch.vvi_baseline import VVIBaseline
+from plugins.modeling.own_parts import counted, try_own_parts, without_own_parts
 from plugins.modeling.signatures import check_calls
 from plugins.modeling.stock import check_stock_parts
 from plugins.registry import BACKBONE, HEADS, LOSS, META_ARCH, TEMPORAL, lookup
@@ -84,6 +85,8 @@ def check_model(cfg: CfgNode, sizes: Mapping[str, tuple[int, int]], batch: int) 
     model = build_dry(cfg)
     if model is not None:
         check_calls(model)
+    else:
+        try_own_parts(cfg, build_dry(without_own_parts(cfg)), sizes, batch)
     if model is None or not isinstance(getattr(model, "backbone", None), nn.Module):
         return model
     name, maps_of = cfg.MODEL.BACKBONE.NAME, shared_path(model.get_submodule("backbone"))
@@ -96,6 +99,7 @@ def check_model(cfg: CfgNode, sizes: Mapping[str, tuple[int, int]], batch: int) 
                 f"{key}: frames of {size[0]} x {size[1]} are too small for {name}; expected "
                 f"{smallest}"
             )
+    try_own_parts(cfg, model, sizes, batch)
     if isinstance(model, VVIBaseline):
         for size in sizes.values():
             check_clips(model, cfg.INPUT.CLIP.LENGTH, size)
@@ -184,13 +188,7 @@ def build_dry(cfg: CfgNode) -> nn.Module | None:
     Raises:
         InputError: from a part; or a part of fastreid does not know its setting.
     """
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.DEVICE = "meta"
-    cfg.MODEL.BACKBONE.PRETRAIN = False
-    # Counted in the training set, later.
-    cfg.MODEL.HEADS.NUM_CLASSES = cfg.MODEL.HEADS.NUM_CLASSES or 2
-    cfg.MODEL.SELF_ATTACK.NUM_CAMERAS = cfg.MODEL.SELF_ATTACK.NUM_CAMERAS or 2
+    cfg = counted(cfg, "meta")
     depth = cfg.MODEL.BACKBONE.DEPTH
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
@@ -207,6 +205,28 @@ def build_dry(cfg: CfgNode) -> nn.Module | None:
             raise InputError(f"MODEL.HEADS: {one_line(error)}") from error
     except Exception as error:  # a part that reads numbers; the real build reports its faults
         logger.debug("not built on the meta device: %s", error)
+    return None
+
+
+@torch.no_grad()
+def dry_feature_length(cfg: CfgNode) -> int | None:
+    """Return the length of the test feature of the config's model; None if the meta device fails.
+
+    Raises:
+        InputError: as :func:`build_dry`.
+    """
+    model = build_dry(cfg)
+    if model is None:
+        return None
+    model.eval()
+    frames, (height, width) = cfg.INPUT.CLIP.LENGTH, cfg.INPUT.SIZE_TEST
+    with tried_on_meta("features"):
+        if isinstance(model, VVIBaseline):  # its choice of a stem needs numbers
+            maps = model.backbone.stems[0](torch.empty(frames, 3, height, width, device="meta"))
+            modalities = torch.zeros(1, dtype=torch.long, device="meta")
+            return int(model.heads(model.extract(maps, frames, modalities)).shape[-1])
+        images = torch.empty(1, 3, height, width, device="meta")
+        return int(model({"images": images}).shape[-1])
     return None
 
 

@@ -8,7 +8,8 @@ import pytest
 from plugins.config import default_cfg, flatten, setup_cfg
 from plugins.config.user_code import recorded_only, split_names
 from plugins.errors import InputError
-from tests.helpers.user_code import nothing_left_behind
+from plugins.registry import LOSS, lookup
+from tests.helpers.user_code import OWN_PARTS, USERS_PARTS, nothing_left_behind
 
 KEY = """
 from plugins.config import Key, add_keys
@@ -113,7 +114,8 @@ def test_a_run_is_told_from_a_config_of_ones_own(tmp_path):
         (
             "bad_g.py",
             "from plugins.registry import LOSS\n@LOSS.register()\nclass CrossModalTriplet: pass",
-            r"bad_g\.py: AssertionError in .*already registered",
+            r"bad_g\.py: it registers the LOSS CrossModalTriplet, as CrossModalTriplet \(.*modules"
+            r"\.py\) does already; expected another name",
         ),
     ],
 )  # fmt: skip
@@ -124,6 +126,34 @@ def test_what_cannot_be_imported_is_one_line(name, text, message, tmp_path, monk
     with pytest.raises(InputError, match=message) as caught:
         setup_cfg(plugins=[name])
     assert "\n" not in str(caught.value)
+
+
+def test_a_misspelled_file_names_the_nearest(mine):
+    with pytest.raises(
+        InputError, match=r"mine_of_user\.py: no such file; nearest there: mine_of_a"
+    ):
+        setup_cfg(plugins=["mine_of_user.py"])
+
+
+def test_a_part_without_its_decorator_is_told(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    Path("plain_of_a_user.py").write_text("class Plain: pass\n")
+    setup_cfg(plugins=["plain_of_a_user.py"])
+    assert "--plugins plain_of_a_user.py: it was imported and adds nothing; a part" in caplog.text
+    with pytest.raises(
+        InputError,
+        match=r"no LOSS is named 'Plain'; .*; Plain \(plain_of_a_user\.py"
+        r"\) was imported and is not registered: add @LOSS\.register\(\) above it$",
+    ):
+        lookup(LOSS, "Plain", "MODEL.LOSSES.NAME")
+    with pytest.raises(InputError, match=r"no LOSS is named 'Plan'; .*brought plain_of_a_user$"):
+        lookup(LOSS, "Plan", "MODEL.LOSSES.NAME")
+
+
+@pytest.mark.parametrize("file", [OWN_PARTS, USERS_PARTS])
+def test_a_module_with_parts_is_not_told(file, caplog):
+    setup_cfg(plugins=[str(file)])
+    assert not caplog.text
 
 
 def test_a_value_of_plugins_that_is_no_name_is_told(tmp_path, monkeypatch):

@@ -1,8 +1,10 @@
 """What a machine has is told; what would hinder a run has its advice."""
 
+import ast
 import collections
 import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 
@@ -103,6 +105,51 @@ def test_more_threads_than_cores_are_told():
     assert not finding.advice
     (finding,) = doctor.examine_threads(cores + 1)
     assert f"OMP_NUM_THREADS={cores}" in finding.advice
+
+
+def extras_of_setup() -> dict[str, list[str]]:
+    """The extras of setup.py that a user may need, with their packages."""
+    (call,) = (
+        node.value
+        for node in ast.parse((ROOT / "setup.py").read_text()).body
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    )
+    (listed,) = (word.value for word in call.keywords if word.arg == "extras_require")
+    pairs = zip(listed.keys, listed.values, strict=True)
+    return {
+        key.value: [each.value.partition(">=")[0] for each in values.elts]
+        for key, values in pairs
+        if key.value not in ("docs", "test")
+    }
+
+
+def test_the_extras_are_those_of_setup_and_of_the_page_that_lists_them(monkeypatch):
+    listed = extras_of_setup()
+    page = (ROOT / "docs/getting-started.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w-]+)` \| ([\w-]+(?:, [\w-]+)*) \|", page, re.M)
+    assert {extra: packages.split(", ") for extra, packages in rows} == listed
+    assert set(doctor.USES) == set(listed)
+    needs = [f'{name}>=1; extra == "{extra}"' for extra, names in listed.items() for name in names]
+    needs += [
+        "torch>=2.4",
+        'pytest>=8; extra == "test"',
+        'mkdocstrings[python]>=1; extra == "docs"',
+    ]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: needs)
+    assert doctor.extras() == listed
+
+
+def test_a_missing_extra_is_told_with_its_use_and_its_packages(monkeypatch):
+    needs = ['torch>=2; extra == "video"', 'no-such>=1; extra == "onnx"', "scipy>=1"]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: needs)
+    assert [tuple(finding) for finding in doctor.examine_extras()] == [
+        ("extras", "video installed", ""),
+        (
+            "extra onnx",
+            'no-such is not installed; for the export: pip install "fastreid-plugins[onnx]"',
+            "",
+        ),
+    ]
 
 
 @pytest.mark.slow

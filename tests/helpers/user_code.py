@@ -8,6 +8,7 @@ from pathlib import Path
 from plugins import registry
 from plugins.config import SPECS
 from plugins.robustness.checks import CHECKS
+from plugins.utils.own_code import IMPORTED
 
 OWN_PARTS = Path(__file__).with_name("own_parts.py")
 USERS_PARTS = Path(__file__).with_name("users_parts.py")
@@ -19,7 +20,7 @@ def nothing_left_behind() -> Iterator[None]:
     registries = [part for part in vars(registry).values() if hasattr(part, "_obj_map")]
     parts = [dict(each._obj_map) for each in registries]
     modules, path, specs = set(sys.modules), list(sys.path), dict(SPECS)
-    checks = list(CHECKS)
+    checks, imported = list(CHECKS), list(IMPORTED)
     try:
         yield
     finally:
@@ -32,5 +33,6 @@ def nothing_left_behind() -> Iterator[None]:
                 del sys.modules[name]
         sys.path[:] = path
         CHECKS[:] = checks
+        IMPORTED[:] = imported
         SPECS.clear()
         SPECS.update(specs)

@@ -14,6 +14,7 @@ from plugins.modeling.losses import Loss, build_losses
 from plugins.modeling.losses.base import Outputs, loss_of_batch
 from plugins.modeling.signatures import calls
 from plugins.registry import HEADS, LOSS, SELF_ATTACK, TEMPORAL
+from plugins.utils.own_code import file_of
 from tests.helpers.small_runs import CONFIG
 
 
@@ -112,15 +113,20 @@ class Number(OfFrames):
         return 3
 
 
+HERE = file_of(TwoArguments)
+
+
 @pytest.mark.parametrize(
-    ("part", "found"), [(OfFrames, "(3, 4, 512)"), (OfBatch, "(512,)"), (Number, "int")]
+    ("part", "found"),
+    [(OfFrames, "a tensor (4, 4, 512)"), (OfBatch, "a tensor (512,)"), (Number, "3")],
 )
 def test_a_temporal_part_that_gives_no_vector_for_each_clip_is_named(part, found, monkeypatch):
     monkeypatch.setitem(TEMPORAL._obj_map, part.__name__, part)
     changes = ["MODEL.META_ARCHITECTURE", "VVIBaseline", "INPUT.CLIP.LENGTH", "4"]
     cfg = setup_cfg(str(CONFIG), [*changes, "MODEL.TEMPORAL.NAME", part.__name__])
-    message = rf"^MODEL.TEMPORAL.NAME {part.__name__}: gives {re.escape(found)} for maps \(3, 4, "
-    with pytest.raises(InputError, match=message + r".*; expected \(3, 512\)$"):
+    message = rf"^MODEL.TEMPORAL.NAME: {part.__name__} \({HERE}\): it returned {re.escape(found)}, "
+    message += r"called with maps \(4, 4, 512, 4, 2\) of .*; expected \(4, 512\)$"
+    with pytest.raises(InputError, match=message):
         check_model(cfg, {"INPUT.SIZE_TRAIN": (64, 32)}, 0)
 
 
@@ -138,7 +144,7 @@ class OfEachItem(TwoArguments):
 
 class OwnMistake(ReadsFeats):
     def value(self, outputs, targets, modalities):
-        return {"a": outputs["features"]}["feats"]  # not of the outputs: keeps its traceback
+        return {"a": outputs["features"]}["feats"]  # not of the outputs
 
 
 class LateInit(nn.Module):
@@ -186,8 +192,9 @@ INIT = "its __init__ does not call super().__init__(), or does so too late; expe
 @pytest.mark.parametrize(
     ("registry", "key", "part", "message"),
     [
-        (LOSS, NAME, ReadsFeats, f"loss_own: ReadsFeats: {NAMES}"),
-        (LOSS, NAME, OfEachItem, "loss_two: the loss of a batch is a tensor (4,); "),
+        (LOSS, NAME, ReadsFeats, f"{NAME}: ReadsFeats ({HERE}): loss_own: ReadsFeats: {NAMES}"),
+        (LOSS, NAME, OfEachItem, f"{NAME}: OfEachItem ({HERE}): loss_two: the loss of a batch is a "
+         "tensor (8,); expected a tensor with one number"),
         (LOSS, NAME, LateInit, f"{NAME}: LateInit: {INIT}"),
         (LOSS, NAME, NoInit, f"{NAME}: NoInit: {INIT}"),
         (LOSS, NAME, ValueAlone, NAME + ": ValueAlone has no forward; expected"),
@@ -206,10 +213,12 @@ def test_what_a_part_lacks_is_told_before_data_is_read(registry, key, part, mess
     assert str(caught.value).startswith(message)
 
 
-def test_another_mistake_in_a_loss_keeps_its_traceback(monkeypatch):
+def test_another_mistake_in_a_loss_is_not_taken_for_a_missing_output(monkeypatch):
     monkeypatch.setitem(LOSS._obj_map, "OwnMistake", OwnMistake)
     cfg = setup_cfg(str(CONFIG), ["MODEL.LOSSES.NAME", "OwnMistake"])
-    check_model(cfg, {"INPUT.SIZE_TRAIN": (64, 32)}, 8)
+    place = rf"^MODEL.LOSSES.NAME: OwnMistake .* \(8, 512\).*: KeyError in {HERE}:\d+: 'feats'$"
+    with pytest.raises(InputError, match=place):
+        check_model(cfg, {"INPUT.SIZE_TRAIN": (64, 32)}, 8)
     (loss,) = build_losses(cfg)
     with pytest.raises(KeyError, match=r"^'feats'$"):
         loss_of_batch(loss, Outputs(features=torch.ones(1)), None, None)

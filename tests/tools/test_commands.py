@@ -20,7 +20,7 @@ try: runpy.run_module("tools", run_name="__main__")
 except SystemExit as stop: status = stop.code
 print(status, "torch" in sys.modules, time.process_time() < 2, file=sys.stderr)
 """
-OTHERS = {"__init__", "__main__", "commands", "head"}
+OTHERS = {"__init__", "__main__", "commands", "head", "trained"}
 
 
 def call(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:

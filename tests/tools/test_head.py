@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -187,3 +188,33 @@ def test_layouts_and_placements_are_those_of_the_conversion():
 
     assert tuple(conversion.TARGETS) == convert_data.TARGETS
     assert tuple(conversion.PLACEMENTS) == convert_data.PLACEMENTS
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--trcks a.csv", "--trcks=a.csv --out o", "--from HITSZVCM --out o --trcks", "SEED 1 --trcks"],
+)
+def test_a_misspelled_flag_is_told_before_the_flags_that_it_leaves_missing(words, capsys):
+    from tools.convert_data import parse_arguments as convert
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit, match="2"):
+        patch.setattr(sys, "argv", ["convert_data.py", *words.split()])
+        convert()
+    assert "; did you mean --tracks; --help lists all" in capsys.readouterr().err
+
+
+def test_a_missing_flag_is_told_as_missing(capsys):
+    from tools.convert_data import parse_arguments as convert
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit, match="2"):
+        patch.setattr(sys, "argv", ["convert_data.py", "--tracks", "a.csv"])
+        convert()
+    assert "arguments are required: --out" in capsys.readouterr().err
+
+
+def test_an_explanation_that_nobody_reads_to_its_end_is_no_error():
+    words = [sys.executable, "tools/train_net.py", "--explain", "MODEL"]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asked:
+        asked.stdout.close()
+        assert asked.stderr.read() == b""
+    assert asked.returncode == -signal.SIGPIPE

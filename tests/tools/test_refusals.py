@@ -1,7 +1,9 @@
 """What a command would pass over in silence is refused."""
 
 import pytest
+import yaml
 
+from tests.helpers.ablations import TREE
 from tests.helpers.small_runs import CONFIG, ROOT
 
 
@@ -21,6 +23,11 @@ from tests.helpers.small_runs import CONFIG, ROOT
             ["--config-file", str(CONFIG), "--out", "/proc/a.onnx", "MODEL.WEIGHTS", "w"],
         ),
         ("import_osnet", ["o.onnx", "--images", ".", "--out", "/proc/a.pth"]),
+        ("compare_temporal", ["grid.yml", "--folder", ".", "--out", "/proc/a.json"]),
+        ("search", ["--gallery", "g.npz", "--out", "/proc/a.csv"]),
+        ("search", ["--gallery", "g.npz", "--save-gallery", "/proc/a.npz"]),
+        ("threshold", ["features.npz", "--out", "/proc/a.json"]),
+        ("extract", ["run", "--dataset", "HITSZVCM", "--out", "/proc/a.npz"]),
     ],
 )
 def test_a_place_that_takes_no_file_is_told_before_the_work(
@@ -29,9 +36,24 @@ def test_a_place_that_takes_no_file_is_told_before_the_work(
     """A read-only disk, as /proc is one for a new file; the inputs are not even looked for."""
     monkeypatch.chdir(tmp_path)
     status, printed, told = run_tool(ROOT / f"tools/{tool}.py", *words)
-    place = words[words.index("--sheet" if "--sheet" in words else "--out") :][:2]
+    option = next(each for each in ("--sheet", "--save-gallery", "--out") if each in words)
+    place = words[words.index(option) :][:2]
     assert (status, printed) == (2, "")
     assert told.startswith(f"error: {' '.join(place)}: cannot write there: ")
+
+
+def test_an_ablation_tells_a_place_that_takes_no_results_before_it_renders(
+    run_tool, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grid.yml").write_text(yaml.safe_dump(TREE))
+    (tmp_path / "results").touch()
+    status, _, told = run_tool(ROOT / "tools/ablate.py", "grid.yml")
+    assert status == 2
+    assert (
+        told == "error: grid.yml: results results/grid.json: results is a file; expected a folder\n"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["grid.yml", "results"]
 
 
 @pytest.mark.parametrize(

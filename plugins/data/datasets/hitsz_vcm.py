@@ -104,7 +104,7 @@ class HITSZVCM(ReidDataset):
             if short := len(tracklets) - len(long[name]):
                 self.remarks[name] = (
                     f"{short} of {len(tracklets)} tracklets are left out: they have fewer than "
-                    f"{self.min_frames} frames"
+                    f"{self.min_frames} frames, and MITML's loader leaves them out as well"
                 )
         for split, listed in (("train", rows), ("test", test_rows)):
             pairs = itertools.pairwise(sorted(listed, key=lambda row: row.start))

@@ -12,6 +12,7 @@ from plugins.robustness.checks import generality, harness, masking, retrieval, s
 from plugins.robustness.checks.check import CHECKS, FEW, GROUPS, Check, all_checks, check
 from plugins.robustness.checks.run import run_checks, warn_of_skipped
 from plugins.robustness.checks.verdict import (
+    ERROR,
     FAIL,
     PASS,
     SKIPPED,
@@ -24,6 +25,7 @@ from plugins.robustness.checks.verdict import (
 
 __all__ = [
     "CHECKS",
+    "ERROR",
     "FAIL",
     "FEW",
     "GROUPS",

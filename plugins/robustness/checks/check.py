@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from plugins.errors import InputError
+from plugins.registry import check_call
 from plugins.robustness.checks.verdict import Verdict
 from plugins.robustness.runner import AttackRunner
+from plugins.utils.own_code import PARTS
 
 Answer = TypeVar("Answer", bound=Callable[[AttackRunner], Verdict])
 
@@ -36,13 +38,15 @@ class Check:
 
 # In the order in which they were added.
 CHECKS: list[Check] = []
+PARTS.append(lambda: [each.answer for each in CHECKS])
 
 
 def check(id: str, group: str, question: str, queries: int = 1) -> Callable[[Answer], Answer]:
     """Add the decorated function to the checks of every report; see ``Check``.
 
     Raises:
-        InputError: there is no such group, or another check has the id.
+        InputError: there is no such group, another check has the id, or the function takes other
+            arguments than the runner.
     """
     if group not in GROUPS:
         raise InputError(f"check {id}: no group '{group}'; known: {', '.join(GROUPS)}")
@@ -50,6 +54,7 @@ def check(id: str, group: str, question: str, queries: int = 1) -> Callable[[Ans
         raise InputError(f"check {id}: there is one of this id; expected another id")
 
     def add(answer: Answer) -> Answer:
+        check_call(answer, getattr(answer, "__name__", id), f"check {id}", ("runner",))
         CHECKS.append(Check(id, group, question, answer, queries))
         return answer
 

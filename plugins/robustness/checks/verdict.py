@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-PASS, WARN, FAIL, SKIPPED = "PASS", "WARN", "FAIL", "SKIPPED"
+PASS, WARN, FAIL, SKIPPED, ERROR = "PASS", "WARN", "FAIL", "SKIPPED", "ERROR"
 
 
 @dataclass(frozen=True)
@@ -11,10 +11,11 @@ class Verdict:
     """The answer of a check.
 
     Attributes:
-        state: PASS; WARN, a person should look; FAIL, the robust accuracy means nothing; SKIPPED.
+        state: PASS; WARN, a person should look; FAIL, the robust accuracy means nothing; SKIPPED;
+            ERROR, the check itself is faulty and says nothing about the numbers.
         explanation: one sentence with the value in it, true in every state; or why the check was
-            skipped.
-        value: the number that decided; None if skipped.
+            skipped, or what is wrong with it.
+        value: the number that decided; None if skipped or faulty.
         unit: unit of the value, such as "points" of Rank-1.
     """
 
@@ -24,8 +25,8 @@ class Verdict:
     unit: str = ""
 
     def __post_init__(self) -> None:
-        assert self.state in (PASS, WARN, FAIL, SKIPPED), self.state
-        assert (self.value is None) == (self.state == SKIPPED), self
+        assert self.state in (PASS, WARN, FAIL, SKIPPED, ERROR), self.state
+        assert (self.value is None) == (self.state in (SKIPPED, ERROR)), self
         assert self.value is None or not math.isnan(self.value), self.explanation
 
 
@@ -48,3 +49,8 @@ def at_least(value: float, passes: float, warns: float, unit: str, explanation: 
 def skipped(why: str) -> Verdict:
     """Return SKIPPED, with its reason."""
     return Verdict(SKIPPED, why)
+
+
+def faulty(why: str) -> Verdict:
+    """Return ERROR, with the fault of the check."""
+    return Verdict(ERROR, why)

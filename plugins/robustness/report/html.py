@@ -40,7 +40,8 @@ td.value { white-space: normal; overflow-wrap: anywhere; min-width: 12rem; }
 dl { margin: .6rem 0 0; color: var(--faint); font-size: .85rem; }
 dt { float: left; clear: left; margin-right: .5rem; font-weight: 600; } dd { margin: 0; }
 th { color: var(--faint); font-weight: 500; }
-.PASS { color: var(--pass); } .WARN { color: var(--warn); } .FAIL { color: var(--fail); }
+.PASS { color: var(--pass); } .WARN { color: var(--warn); }
+.FAIL, .ERROR { color: var(--fail); }
 .SKIPPED { color: var(--skipped); } td.verdict { font-weight: 600; }
 figure { margin: 1rem 0; break-inside: avoid; }
 img { display: block; width: 100%; background: #ffffff; border-radius: .3rem; }

@@ -20,7 +20,9 @@ RESULT_COLUMNS = {
 CHECK_COLUMNS = {
     "group": "A: the attack is run as it should be; B: it is strong; C: no gradient is masked; D: "
     "what the numbers hold for",
-    "verdict": "PASS; WARN, a person should look; FAIL, the robust accuracy means nothing; SKIPPED",
+    "check": "its name in the JSON file",
+    "verdict": "PASS; WARN, a person should look; FAIL, the robust accuracy means nothing; "
+    "SKIPPED; ERROR, the code of the check is faulty",
     "question": "yes is the good answer",
     "explanation": "what was measured",
 }
@@ -111,10 +113,11 @@ def percent(metric: Mapping) -> str:
 
 
 def check_rows(card: Mapping) -> Rows:
-    """List group, verdict, question and explanation of each check."""
+    """List group, id, verdict, question and explanation of each check."""
     return [
         (
             f"{check['group']} {GROUPS[check['group']]}",
+            check["id"],
             check["state"],
             check["question"],
             check["explanation"],

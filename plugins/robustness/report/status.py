@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from plugins.robustness.checks import FAIL, PASS, SKIPPED, WARN
+from plugins.robustness.checks import ERROR, FAIL, PASS, SKIPPED, WARN
 
 NOT_ROBUST, NOT_ESTABLISHED = "not robust", "not established"
 PROVISIONAL, UPPER_BOUND = "provisional", "upper bound"
@@ -11,7 +11,7 @@ PROVISIONAL, UPPER_BOUND = "provisional", "upper bound"
 COLORS = {NOT_ROBUST: FAIL, NOT_ESTABLISHED: FAIL, PROVISIONAL: WARN, UPPER_BOUND: PASS}
 # With a larger share of skipped checks a report is provisional.
 FEW_SKIPPED = 0.2
-VERBS = {PASS: "passed", WARN: "warned", SKIPPED: "skipped", FAIL: "failed"}
+VERBS = {PASS: "passed", WARN: "warned", SKIPPED: "skipped", FAIL: "failed", ERROR: "faulty"}
 
 
 class Status(NamedTuple):
@@ -20,7 +20,8 @@ class Status(NamedTuple):
     Attributes:
         name: a key of ``COLORS``.
         headline: the status and its reason in one or two sentences, with the counts of the checks.
-        counts: number of checks that passed, warned, were skipped, failed.
+        counts: number of checks that passed, warned, were skipped, failed; and of those that are
+            themselves faulty, if there are any.
     """
 
     name: str
@@ -45,6 +46,8 @@ def judge(
     """
     states = [check["state"] for check in checks]
     counts = {verb: states.count(state) for state, verb in VERBS.items()}
+    if not counts[VERBS[ERROR]]:
+        del counts[VERBS[ERROR]]
     name, sentence = _claim(checks, worst, chance)
     listed = ", ".join(f"{number} {verb}" for verb, number in counts.items())
     return Status(name, f"{sentence} Checks: {listed}.", counts)
@@ -75,8 +78,11 @@ def _claim(
 def _doubts(checks: Sequence[Mapping[str, Any]], low: float, chance: float) -> list[str]:
     """List why a report without a failed check is provisional."""
     states = {check["id"]: check["state"] for check in checks}
+    faulty = [name for name, state in states.items() if state == ERROR]
     skipped = list(states.values()).count(SKIPPED)
     reasons = []
+    if faulty:
+        reasons.append(f"the code of a check is faulty ({', '.join(faulty)})")
     if skipped > FEW_SKIPPED * len(checks):
         reasons.append(f"{skipped} of {len(checks)} checks were skipped")
     if states.get("enough_people", SKIPPED) != PASS:

@@ -1,0 +1,109 @@
+"""Code of a user beside that of this package: tell the two apart, and name place and fault."""
+
+import inspect
+import os
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from plugins.errors import InputError, one_line
+
+OWN = ("plugins", "fastreid", "torch")  # packages whose parts are no user's
+# Modules that --plugins, PLUGINS and entry points named in this process.
+IMPORTED: list[ModuleType] = []
+# Functions that list the parts of this process, of the package and of users.
+PARTS: list[Callable[[], Iterable[object]]] = []
+
+
+def is_users(part: object) -> bool:
+    """Tell whether a class or a function, or the class of an object, is a user's."""
+    module = getattr(part, "__module__", None) or type(part).__module__
+    return module.partition(".")[0] not in OWN
+
+
+def file_of(part: object) -> str:
+    """Return the file of a class, a function or an object, from here if it lies below; or ""."""
+    code = part if inspect.isclass(part) or inspect.isroutine(part) else type(part)
+    try:
+        file = Path(inspect.getfile(code))
+    except (TypeError, OSError):  # made in a shell
+        return ""
+    return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
+
+
+def described(name: str, part: object) -> str:
+    """Write a name with the file of the part that has it, such as "FrameVotes (votes.py)"."""
+    file = file_of(part)
+    return f"{name} ({file})" if file else name
+
+
+def fault(error: BaseException, file: str = "") -> str:
+    """Write an exception of a user's code in one line: its kind, its place and its message.
+
+    Args:
+        error: with its traceback.
+        file: of the code; the innermost line in it is the place; "" for the innermost of all.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if file and same_path(frame.filename, file)]
+    named = isinstance(error, SyntaxError | ImportError) or not frames  # its message has the place
+    frame = None if named else (own or frames)[-1]
+    place = f" in {(own and file) or frame.filename}:{frame.lineno}" if frame else ""
+    return f"{type(error).__name__}{place}: {one_line(error)}"
+
+
+def same_path(one: str, other: str) -> bool:
+    """Tell whether two paths are written for one file."""
+    return os.path.abspath(one) == os.path.abspath(other)
+
+
+def adds_nothing(module: ModuleType) -> bool:
+    """Tell whether a module of a user added neither a part nor a config key."""
+    if hasattr(module, "add_config"):
+        return False
+    package = module.__name__.partition(".")[0]
+    modules = {getattr(part, "__module__", "") for listed in PARTS for part in listed()}
+    return package not in {name.partition(".")[0] for name in modules}
+
+
+def registered_by(name: str) -> str:
+    """Write the part of some name with its file, such as "Votes (votes.py)"."""
+    parts = (part for listed in PARTS for part in listed())
+    part = next((part for part in parts if getattr(part, "__name__", "") == name), None)
+    return name if part is None else described(name, part)
+
+
+def unregistered(name: str, registry: str) -> str:
+    """Say why a name may be unknown, from the modules of the user that were imported.
+
+    Args:
+        name: that nothing is registered as.
+        registry: name of the registry, such as "LOSS".
+    """
+    for module in IMPORTED:
+        if vars(module).get(name) is not None:
+            return (
+                f"{described(name, vars(module)[name])} was imported and is not registered: add "
+                f"@{registry}.register() above it"
+            )
+    if IMPORTED:
+        return f"--plugins brought {', '.join(module.__name__ for module in IMPORTED)}"
+    return "--plugins brings parts of your own"
+
+
+@contextmanager
+def users_errors(label: str, file: str = "") -> Iterator[None]:
+    """Turn an exception of a user's code into an InputError of one line that names the place.
+
+    Args:
+        label: what the code is and where it was named; begins the message.
+        file: see :func:`fault`.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:  # a command must not end as if it had run
+        raise InputError(f"{label}: {fault(error, file)}") from error
