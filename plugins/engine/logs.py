@@ -67,13 +67,9 @@ def introduce(cfg: CfgNode, rank: int, size: int) -> None:
 
 def versions() -> str:
     """Write the versions that decide a result, and the commit of this package."""
-    try:
-        own = importlib.metadata.version(DISTRIBUTION)
-    except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
-        own = _source_version()
     commit = git_state()
     parts = [
-        f"{DISTRIBUTION} {own}" + (f" ({commit})" if commit else ""),
+        f"{DISTRIBUTION} {own_version()}" + (f" ({commit})" if commit else ""),
         f"fastreid {FASTREID_VERSION}",
         f"torch {torch.__version__}",
         f"Python {platform.python_version()}",
@@ -114,9 +110,13 @@ def _installed_commit() -> str:
     return f"commit {commit[:12]}" if commit else ""
 
 
-def _source_version() -> str:
-    source = (HOME / "plugins/__init__.py").read_text(encoding="utf-8")
-    return re.findall(r'__version__ = "(.+)"', source)[0]
+def own_version() -> str:
+    """Return the version of this package."""
+    try:
+        return importlib.metadata.version(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
+        source = (HOME / "plugins/__init__.py").read_text(encoding="utf-8")
+        return re.findall(r'__version__ = "(.+)"', source)[0]
 
 
 def command_line() -> str:

@@ -7,8 +7,8 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from plugins import __version__
 from plugins.data.datasets.tracklet import MODALITIES
+from plugins.engine.logs import own_version
 from plugins.errors import InputError
 from plugins.inference.embedder import Embedder
 from plugins.inference.run import describe_network
@@ -74,7 +74,7 @@ def require_color(color: str) -> None:
 
 def versions() -> dict[str, str]:
     """Return the versions of what wrote the file."""
-    found = {"fastreid-plugins": __version__, "python": platform.python_version()}
+    found = {"fastreid-plugins": own_version(), "python": platform.python_version()}
     for name in ("fastreid", "torch", "onnx", "onnxscript"):
         try:
             found[name] = importlib.metadata.version(name)
