@@ -78,6 +78,7 @@ setup(
         "weights": ["gdown>=5"],  # fastreid fetches ImageNet weights of its own networks with it
         "gradcam": ["captum>=0.7"],  # tools/visualize.py gradcam
         "onnx": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],  # tools/export.py
+        "slurm": ["submitit>=1.5"],  # tools/ablate.py --executor slurm
         "metric-learning": ["pytorch-metric-learning>=2.8"],  # docs/extend/metric-learning.md
         "benchmark": ["cython>=3"],  # tools/benchmark.py compiles fastreid's ranking
         "docs": ["mkdocs>=1.6", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"],

@@ -17,6 +17,7 @@ import argparse
 import functools
 import logging
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -30,6 +31,7 @@ from .head import add_plugins, command, new_parser, parse
 
 if TYPE_CHECKING:
     from plugins.experiments import Ablation
+    from plugins.experiments.processes import Executor
 
 TRAIN_NET = Path(__file__).resolve().with_name("train_net.py")
 LOGS = Path("logs/ablation")
@@ -44,6 +46,19 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--name", help="name of logs and results; default: the file's")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--threads-per-job", type=int, default=1, help="OMP threads of a run")
+    parser.add_argument(
+        "--executor",
+        choices=("local", "slurm"),
+        default="local",
+        help="where runs go: processes of this machine, or jobs of its Slurm cluster",
+    )
+    parser.add_argument(
+        "--slurm",
+        nargs="+",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="options of sbatch for each job, such as partition=gpu gres=gpu:1 time=12:00:00",
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would run")
     parser.add_argument("--table", action="store_true", help="only rewrite table and differences")
     add_plugins(parser)
@@ -59,6 +74,11 @@ def check_arguments(arguments: argparse.Namespace) -> None:
             raise InputError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: below 1")
     if arguments.name is not None and not arguments.name.isidentifier():
         raise InputError(f"--name {arguments.name}: expected letters, digits and '_'")
+    if arguments.slurm and arguments.executor != "slurm":
+        raise InputError("--slurm: given without --executor slurm")
+    for word in arguments.slurm:
+        if not re.fullmatch(r"[a-z][a-z-]*=.+", word):
+            raise InputError(f"--slurm {word}: expected OPTION=VALUE, such as partition=gpu")
     for seed in arguments.seeds or []:
         if seed < 0:
             raise InputError(f"--seeds {seed}: below 0")
@@ -104,6 +124,7 @@ def main(arguments: argparse.Namespace) -> int:
                 print(f"    {shlex.join(command)}")
         return 0
 
+    executor = choose_executor(arguments)
     require_output(f"{arguments.file}: results", ablation.results, ".json")
     require_output("logs", LOGS)
     for dataset in {
@@ -116,6 +137,7 @@ def main(arguments: argparse.Namespace) -> int:
         arguments.jobs,
         arguments.threads_per_job,
         functools.partial(record_result, ablation),
+        executor,
     )
     if stopped_by:
         print(f"table: {write_table(ablation)}")
@@ -123,6 +145,17 @@ def main(arguments: argparse.Namespace) -> int:
         return 128 + stopped_by
     report(ablation)
     return 1 if failures else 0
+
+
+def choose_executor(arguments: argparse.Namespace) -> "Executor":
+    """Return what starts the runs; raise InputError if there is no such cluster here."""
+    from plugins.experiments.processes import LocalExecutor
+    from plugins.experiments.slurm import SlurmExecutor
+
+    if arguments.executor == "local":
+        return LocalExecutor()
+    options = dict(word.split("=", 1) for word in arguments.slurm)
+    return SlurmExecutor({"cpus-per-task": str(arguments.threads_per_job), **options})
 
 
 def report(ablation: "Ablation") -> None:

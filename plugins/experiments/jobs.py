@@ -1,9 +1,6 @@
 """Run many runs, some at a time; a failing run or a signal costs the others nothing."""
 
 import contextlib
-import os
-import signal
-import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,11 +10,11 @@ from tqdm import tqdm
 
 from plugins.errors import InputError
 from plugins.evaluation import Evaluation
-from plugins.experiments.processes import Job, keep_only_final, start
+from plugins.experiments.processes import LOCAL, Executor, Job, Process, keep_only_final, start
 from plugins.experiments.runs import Run
 from plugins.interrupts import StopSignals
 
-# Seconds that a process has to end after SIGTERM: a training ends its iteration and saves.
+# Seconds that a process has to end: a training ends its iteration and saves.
 PATIENCE = 60.0
 
 
@@ -27,6 +24,7 @@ def execute(
     jobs: int,
     threads: int,
     finished: Callable[[dict, Evaluation | None], None],
+    executor: Executor = LOCAL,
 ) -> tuple[dict[str, str], int | None]:
     """Run all runs, ``jobs`` at a time; a failing run is reported and stops no other.
 
@@ -39,6 +37,7 @@ def execute(
         jobs: processes at a time.
         threads: OMP threads of each process.
         finished: receives the record of every run as it ends, and the results of each query.
+        executor: starts the processes, here or on a cluster.
 
     Returns:
         (reason of each failed run, the signal that stopped the command or None).
@@ -66,7 +65,7 @@ def execute(
 
     def kill() -> None:
         for job in running:
-            _signal_group(job.process, signal.SIGKILL)
+            job.process.kill()
 
     with StopSignals(at_once=kill) as stop, tqdm(total=len(runs), unit="run") as bar:
         try:
@@ -76,7 +75,7 @@ def execute(
                     with failing(run):
                         state = run.state()
                         if state != "finished":
-                            running.append(start(run, train_net, threads))
+                            running.append(start(run, train_net, threads, executor))
                     if state == "finished":  # and we were killed before we recorded it
                         record(run)
                 bar.set_postfix_str(", ".join(str(job.run) for job in running))
@@ -93,6 +92,8 @@ def execute(
                     file=sys.stderr,
                 )
             end([job.process for job in running])
+            for job in running:
+                job.log.close()
     return failures, stop.signal
 
 
@@ -105,17 +106,11 @@ def wait_for_some(running: list[Job], stop: StopSignals) -> list[Job]:
     return []
 
 
-def end(processes: list[subprocess.Popen]) -> None:
-    """End processes with their children: SIGTERM first, then SIGKILL."""
+def end(processes: list[Process]) -> None:
+    """End processes with their children: they may save first, but not for ever."""
     for process in processes:
-        _signal_group(process, signal.SIGTERM)
+        process.terminate()
     for process in processes:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(PATIENCE)
-        _signal_group(process, signal.SIGKILL)
+        process.wait(PATIENCE)
+        process.kill()
         process.wait()
-
-
-def _signal_group(process: subprocess.Popen, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)

@@ -28,11 +28,11 @@ from plugins.experiments import (
 )
 from plugins.experiments.jobs import StopSignals, end
 from plugins.experiments.plan import difference
-from plugins.experiments.processes import current_commit, device_name, start
+from plugins.experiments.processes import LocalProcess, current_commit, device_name, start
 from plugins.experiments.runs import LOG, MARKER, RunError
 from plugins.experiments.signs import gather_signs
 from plugins.experiments.stages import spelt
-from tests.helpers.ablation_files import TREE, result, write
+from tests.helpers.ablation_files import STAND_IN, TREE, result, write
 from tests.helpers.small_runs import CONFIG, ROOT
 
 
@@ -522,18 +522,6 @@ def test_a_folder_in_use_is_refused_and_a_replaced_run_keeps_nothing(tmp_path):
     assert {path.name for path in again.run.folder.iterdir()} == {LOG, MARKER}
 
 
-STAND_IN = """
-import json, pathlib, sys
-words = dict(zip(sys.argv[4::2], sys.argv[5::2]))
-if words["SEED"] == "1":
-    sys.exit("error: boom")
-if words["SEED"] != "2":
-    blocks = {"I2V": {"Rank-1": float(words["SEED"])}, "V2I": {"mAP": 2.0}}
-    saved = {"epochs": 2, "results": {"HITSZVCM": blocks}}
-    pathlib.Path(words["OUTPUT_DIR"], "results.json").write_text(json.dumps(saved))
-"""
-
-
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_failing_runs_stop_no_other_and_are_told_with_their_errors_and_logs(tmp_path, jobs, capsys):
     tool = tmp_path / "train.py"
@@ -582,14 +570,15 @@ def test_end_leaves_no_grandchild(tmp_path):
         "print(child.pid, flush=True)\n"
         "time.sleep(60)\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, str(parent)], stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    with process.stdout:
-        process.stdout.readline()
+    heard, told = os.pipe()
+    with open(heard) as output, open(told, "w") as log:
+        process = LocalProcess([sys.executable, str(parent)], log, {})
+        log.close()
+        output.readline()
         end([process])
         # The pipe's end: all that could write into it are gone.
-        assert process.stdout.read() == ""
+        assert output.read() == ""
+    assert process.returncode < 0
 
 
 def test_a_signal_is_noted_and_the_handlers_are_put_back():

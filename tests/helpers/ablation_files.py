@@ -18,6 +18,18 @@ TREE = {
     },
 }
 
+# A training in its place: seed 1 fails, seed 2 writes nothing.
+STAND_IN = """
+import json, pathlib, sys
+words = dict(zip(sys.argv[4::2], sys.argv[5::2]))
+if words["SEED"] == "1":
+    sys.exit("error: boom")
+if words["SEED"] != "2":
+    blocks = {"I2V": {"Rank-1": float(words["SEED"])}, "V2I": {"mAP": 2.0}}
+    saved = {"epochs": 2, "results": {"HITSZVCM": blocks}}
+    pathlib.Path(words["OUTPUT_DIR"], "results.json").write_text(json.dumps(saved))
+"""
+
 SITE = {"preset": "quick", "train_ids": 2, "test_ids": 2, "height": 32, "width": 16}
 TESTS = {
     "same-site": {"render": {**SITE, "seed": "{seed+7}"}},

@@ -1,0 +1,210 @@
+"""Run the processes of an ablation as jobs of a Slurm cluster, through submitit (an extra).
+
+A job outlives the command that submitted it: the same command finds it again, by the file that it
+leaves beside the run's folder. Folders, data and environment must be the same on all nodes.
+"""
+
+import json
+import logging
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from plugins.errors import InputError
+from plugins.experiments.processes import Process, device_name
+
+SUBMITTED = "submitted.json"
+MINUTES = 240  # of a job; one that needs more is queued again and goes on
+QUIET = 15.0  # seconds that a result may take from the node's disk to ours
+ENDED_BADLY = 1
+
+
+class NodeCommand:
+    """What a node does: run a command, with its output at the end of a log.
+
+    Attributes:
+        words: the command line.
+        log: file of its output.
+        environment: what it is to find in its environment besides the node's own.
+        settings: config keys of the run, which tell its device.
+    """
+
+    def __init__(
+        self, words: Sequence[str], log: Path, environment: Mapping[str, str], settings: dict
+    ) -> None:
+        self.words, self.log = list(words), log
+        self.environment, self.settings = dict(environment), settings
+
+    def __call__(self) -> dict[str, Any]:
+        """Run it; return exit status, seconds and device. A signal of Slurm reaches it, too."""
+        started = time.monotonic()
+        with open(self.log, "a") as log:
+            status = subprocess.call(
+                self.words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | self.environment,
+            )
+        seconds = round(time.monotonic() - started, 1)
+        return {"status": status, "seconds": seconds, "device": device_name(self.settings)}
+
+    def checkpoint(self) -> Any:
+        """Ask to be queued again when the time is over: the command goes on where it was."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+
+class Submitted(Process):
+    """A job of a cluster, as a process."""
+
+    def __init__(self, job: Any, cluster: str) -> None:
+        """Watch a job of submitit."""
+        self._job, self._cluster = job, cluster
+        self._lost_since: float | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit status; None while the job waits or runs."""
+        if self.returncode is None:
+            if self._job.paths.result_pickle.is_file():
+                self._close()
+            elif self._is_lost():
+                self.returncode = ENDED_BADLY
+                self.error = f"job {self._job.job_id} ended without a result"
+        return self.returncode
+
+    def terminate(self) -> None:
+        """Let the job save and end; one that waits is taken from the queue."""
+        self._job.cancel(check=False)
+
+    def kill(self) -> None:
+        """End the job at once."""
+        if self._cluster == "slurm":
+            words = ["scancel", "--signal=KILL", "--full", str(self._job.job_id)]
+            subprocess.run(words, capture_output=True)
+        else:
+            self._job.cancel(check=False)
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait until the job has ended, at most so long."""
+        end = None if seconds is None else time.monotonic() + seconds
+        while self.poll() is None and (end is None or time.monotonic() < end):
+            time.sleep(0.5)
+
+    def _close(self) -> None:
+        error = self._job.exception()
+        if error:
+            self.returncode, self.error = ENDED_BADLY, " ".join(str(error).split())[-300:]
+            return
+        result = self._job.result()
+        self.returncode, self.seconds = result["status"], result["seconds"]
+        self.device = result["device"]
+
+    def _is_lost(self) -> bool:
+        """Tell whether the cluster does not know the job any more, and its result is overdue."""
+        if self._cluster != "slurm":
+            return self._job.done()
+        if is_queued(self._job.job_id):
+            self._lost_since = None
+            return False
+        self._lost_since = self._lost_since or time.monotonic()
+        return time.monotonic() - self._lost_since > QUIET
+
+
+class SlurmExecutor:
+    """Submits commands; see ``processes.Executor``.
+
+    Attributes:
+        options: options of sbatch, such as ``{"partition": "gpu", "gres": "gpu:1"}``.
+        cluster: "slurm"; "local" runs the jobs here, for a trial.
+    """
+
+    def __init__(self, options: Mapping[str, str], cluster: str = "slurm") -> None:
+        """Check that submitit and the cluster are there.
+
+        Raises:
+            InputError: says which of both is missing.
+        """
+        try:
+            import submitit
+        except ImportError as error:
+            raise InputError(
+                "--executor slurm needs submitit: pip install fastreid-plugins[slurm]"
+            ) from error
+        # Its calls of sacct fail where no accounts are kept; squeue tells enough.
+        logging.getLogger("submitit").setLevel(logging.ERROR)
+        self.options, self.cluster, self._submitit = dict(options), cluster, submitit
+        if cluster == "slurm" and not is_there():
+            raise InputError("--executor slurm: no cluster answers; expected `sinfo` to list nodes")
+
+    def start(
+        self,
+        words: Sequence[str],
+        log: IO[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        settings: dict,
+        new: bool,
+    ) -> Process:
+        """Submit a command, or find the job that an earlier process submitted for the folder."""
+        place = folder.with_name(f"{folder.name}.{self.cluster}").resolve()
+        found = self._submitted(place)
+        if found is not None and not new:
+            return found
+        if found is not None:  # for other settings
+            found.kill()
+            found.wait(QUIET)
+        executor = self._submitit.AutoExecutor(folder=place, cluster=self.cluster)
+        executor.update_parameters(name=f"{folder.parent.name}-{folder.name}", **self._resources())
+        node_command = NodeCommand(words, Path(log.name).resolve(), environment, settings)
+        job = executor.submit(node_command)
+        place.mkdir(parents=True, exist_ok=True)
+        (place / SUBMITTED).write_text(json.dumps({"job": str(job.job_id)}))
+        return Submitted(job, self.cluster)
+
+    def device(self, settings: dict) -> str | None:
+        """Return None: only the node knows its device."""
+        return None
+
+    def _resources(self) -> dict[str, Any]:
+        if self.cluster != "slurm":
+            return {"timeout_min": MINUTES}
+        options = dict(self.options)
+        return {
+            "slurm_time": options.pop("time", MINUTES),
+            "cpus_per_task": int(options.pop("cpus-per-task", 1)),
+            "slurm_additional_parameters": options,
+        }
+
+    def _submitted(self, place: Path) -> "Submitted | None":
+        """Return the job that was submitted from a folder, if it waits or runs."""
+        file = place / SUBMITTED
+        if self.cluster != "slurm" or not file.is_file():
+            return None
+        number = json.loads(file.read_text())["job"]
+        if not is_queued(number):
+            return None
+        return Submitted(self._submitit.SlurmJob(folder=place, job_id=number), self.cluster)
+
+
+def is_there() -> bool:
+    """Tell whether a Slurm cluster answers."""
+    try:
+        return (
+            subprocess.run(["sinfo", "--noheader"], capture_output=True, timeout=60).stdout != b""
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def is_queued(job: int | str) -> bool:
+    """Tell whether a job waits or runs, as squeue says."""
+    words = ["squeue", "--noheader", "--format=%T", f"--jobs={job}"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode and "Invalid job id" not in done.stderr:
+        return True  # the controller does not answer now
+    return bool(done.stdout.strip())

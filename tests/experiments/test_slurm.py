@@ -1,0 +1,139 @@
+"""Runs as jobs of a cluster: by submitit on this machine, and by Slurm where there is one."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from plugins.errors import InputError
+from plugins.experiments import execute, plan_runs, read_ablation, slurm
+from plugins.experiments.jobs import end
+from plugins.experiments.processes import device_name, start
+from plugins.experiments.runs import LOG, MARKER
+from plugins.experiments.slurm import SlurmExecutor, is_queued, is_there
+from tests.helpers.ablation_files import STAND_IN, write
+from tests.helpers.small_runs import ROOT
+
+needs_slurm = pytest.mark.skipif(not is_there(), reason="no Slurm cluster answers")
+CLUSTERS = ["local", pytest.param("slurm", marks=needs_slurm)]
+pytestmark = pytest.mark.slow
+
+
+def runs_of(folder: Path, seeds: list[int]):
+    ablation = read_ablation(write(folder, seeds=seeds))
+    return plan_runs(ablation, ablation.choose(["margin"]), None, folder / "logs")
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_jobs_end_as_processes_do(tmp_path, cluster):
+    tool, results = tmp_path / "train.py", []
+    tool.write_text(STAND_IN)
+    runs = runs_of(tmp_path, [0, 1, 2])
+    executor = SlurmExecutor({}, cluster)
+    failures, stopped_by = execute(runs, tool, 3, 1, lambda one, _: results.append(one), executor)
+    assert stopped_by is None
+    (result,) = results
+    assert result["metrics"]["I2V"]["Rank-1"] == 0.0
+    assert result["device"] == device_name({"MODEL.DEVICE": "cpu"})
+    assert 0 < result["seconds"] < 60  # of the process, without its time in the queue
+    assert failures["margin/seed1"] == f"exit status 1, see {runs[1].folder / LOG}: boom"
+    assert failures["margin/seed2"] == f"wrote no results.json, see {runs[2].folder / LOG}"
+
+
+SAVES = """
+import pathlib, signal, sys, time
+words = dict(zip(sys.argv[4::2], sys.argv[5::2]))
+folder = pathlib.Path(words["OUTPUT_DIR"])
+def save(*_):
+    (folder / "model_0000.pth").touch()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+(folder / "begun").touch()
+time.sleep(120)
+"""
+
+
+def wait_for(condition, seconds=90.0):
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def saver(tmp_path):
+    tool = tmp_path / "train.py"
+    tool.write_text(SAVES)
+    return tool
+
+
+@needs_slurm
+def test_a_job_that_is_stopped_saves_first(tmp_path, saver):
+    (run,) = runs_of(tmp_path, [3])
+    job = start(run, saver, 1, SlurmExecutor({}))
+    wait_for((run.folder / "begun").exists)
+    end([job.process])
+    assert (run.folder / "model_0000.pth").exists()
+    assert job.process.returncode == 143
+    job.log.close()
+
+
+@needs_slurm
+def test_a_job_is_found_again(tmp_path, saver):
+    (run,) = runs_of(tmp_path, [3])
+    executor = SlurmExecutor({"time": "5"})
+    first = start(run, saver, 1, executor)
+    wait_for((run.folder / "begun").exists)
+    first.log.close()  # as if this process had been killed
+    again = start(run, saver, 1, executor)
+    file = run.folder.with_name(f"{run.folder.name}.slurm") / slurm.SUBMITTED
+    number = json.loads(file.read_text())["job"]
+    assert is_queued(number)
+    assert again.process.poll() is None and len(list(file.parent.glob("*_submitted.pkl"))) == 1
+    subprocess.run(["scancel", "--signal=KILL", "--full", number], check=True)  # by someone else
+    wait_for(lambda: again.process.poll() is not None)
+    assert again.process.returncode
+    wait_for(lambda: not is_queued(number))
+    again.log.close()
+    assert "device" not in json.loads((run.folder / MARKER).read_text())
+
+
+def ablate(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "tools/ablate.py"), str(write(folder)), *words]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env=os.environ | environment
+    )
+
+
+def test_without_a_cluster_nothing_begins(tmp_path):
+    done = ablate(tmp_path, "--executor", "slurm", PATH=str(Path(sys.executable).parent))
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: --executor slurm: no cluster answers; expected `sinfo` to list nodes\n"
+    )
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--slurm", "partition=gpu"], "--slurm: given without --executor slurm"),
+        (
+            ["--executor", "slurm", "--slurm", "gpu"],
+            "--slurm gpu: expected OPTION=VALUE, such as partition=gpu",
+        ),
+    ],
+)
+def test_options_are_checked(tmp_path, words, message):
+    done = ablate(tmp_path, *words)
+    assert (done.returncode, done.stderr) == (2, f"error: {message}\n")
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(InputError, match=r"needs submitit: pip install fastreid-plugins\[slurm\]"):
+        SlurmExecutor({})
