@@ -92,8 +92,6 @@ def execute(
                     file=sys.stderr,
                 )
             end([job.process for job in running])
-            for job in running:
-                job.log.close()
     return failures, stop.signal
 
 

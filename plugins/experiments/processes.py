@@ -114,7 +114,7 @@ class Executor(Protocol):
 
         Args:
             words: the command line.
-            log: file at whose end its output goes.
+            log: file at whose end its output goes; the process holds its lock.
             environment: variables besides those that there are.
             folder: folder of the run.
             settings: config keys of the run.
@@ -125,6 +125,7 @@ class Executor(Protocol):
         """Name the device that a run will have; None if only its process knows."""
 
 
+@dataclass(frozen=True)
 class LocalExecutor:
     """Starts processes of this machine."""
 
@@ -137,7 +138,7 @@ class LocalExecutor:
         settings: dict,
         new: bool,
     ) -> Process:
-        """Start a command; one of an earlier process would hold the lock of the log."""
+        """Start a command; an earlier process would still hold the lock."""
         return LocalProcess(words, log, environment)
 
     def device(self, settings: dict) -> str | None:
@@ -157,14 +158,12 @@ class Job:
         stage: evaluation that the process does; None for the training.
         process: the process.
         resumed: whether a training goes on.
-        log: the run's log, whose lock this object holds.
     """
 
     run: Run
     stage: Stage | None
     process: Process
     resumed: bool
-    log: IO[str]
 
     def check(self) -> None:
         """Check the files that the ended process left.
@@ -172,7 +171,6 @@ class Job:
         Raises:
             RunError: the process failed.
         """
-        self.log.close()
         log, process = self.run.folder / LOG, self.process
         if process.returncode:
             why = process.error or f"exit status {process.returncode}"
@@ -202,17 +200,12 @@ def start(run: Run, train_net: Path, threads: int, executor: Executor = LOCAL) -
         RunError: another process has the folder, or it holds something else.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
-    log = open(run.folder / LOG, "a")  # noqa: SIM115  (its lock lives as long as the job)
-    try:
-        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        log.close()
-        raise RunError(f"{run.folder}: another process is at it; wait or end it") from error
-    try:
+    with open(run.folder / LOG, "a") as log:
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(f"{run.folder}: another process is at it; wait or end it") from error
         return _start(run, train_net, threads, executor, log)
-    except BaseException:
-        log.close()
-        raise
 
 
 def _start(run: Run, train_net: Path, threads: int, executor: Executor, log: IO[str]) -> Job:
@@ -238,7 +231,7 @@ def _start(run: Run, train_net: Path, threads: int, executor: Executor, log: IO[
         run.row.settings,
         new=state in ("new", "replaced"),
     )
-    return Job(run, stage, process, state == "resumed", log)
+    return Job(run, stage, process, state == "resumed")
 
 
 def prepare_training(run: Run, threads: int, device: str | None, resume: bool) -> None:

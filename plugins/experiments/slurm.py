@@ -62,9 +62,10 @@ class NodeCommand:
 class Submitted(Process):
     """A job of a cluster, as a process."""
 
-    def __init__(self, job: Any, cluster: str) -> None:
-        """Watch a job of submitit."""
+    def __init__(self, job: Any, cluster: str, log: IO[str]) -> None:
+        """Watch a job of submitit, and hold the lock of its log for it, as no node does."""
         self._job, self._cluster = job, cluster
+        self._lock: IO[str] | None = os.fdopen(os.dup(log.fileno()), "a")
         self._lost_since: float | None = None
 
     def poll(self) -> int | None:
@@ -75,7 +76,15 @@ class Submitted(Process):
             elif self._is_lost():
                 self.returncode = ENDED_BADLY
                 self.error = f"job {self._job.job_id} ended without a result"
+            if self.returncode is not None:
+                self.release()
         return self.returncode
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def terminate(self) -> None:
         """Let the job save and end; one that waits is taken from the queue."""
@@ -152,19 +161,20 @@ class SlurmExecutor:
     ) -> Process:
         """Submit a command, or find the job that an earlier process submitted for the folder."""
         place = folder.with_name(f"{folder.name}.{self.cluster}").resolve()
-        found = self._submitted(place)
+        found = self._submitted(place, log)
         if found is not None and not new:
             return found
         if found is not None:  # for other settings
             found.kill()
             found.wait(QUIET)
+            found.release()
         executor = self._submitit.AutoExecutor(folder=place, cluster=self.cluster)
         executor.update_parameters(name=f"{folder.parent.name}-{folder.name}", **self._resources())
         node_command = NodeCommand(words, Path(log.name).resolve(), environment, settings)
         job = executor.submit(node_command)
         place.mkdir(parents=True, exist_ok=True)
         (place / SUBMITTED).write_text(json.dumps({"job": str(job.job_id)}))
-        return Submitted(job, self.cluster)
+        return Submitted(job, self.cluster, log)
 
     def device(self, settings: dict) -> str | None:
         """Return None: only the node knows its device."""
@@ -180,7 +190,7 @@ class SlurmExecutor:
             "slurm_additional_parameters": options,
         }
 
-    def _submitted(self, place: Path) -> "Submitted | None":
+    def _submitted(self, place: Path, log: IO[str]) -> Submitted | None:
         """Return the job that was submitted from a folder, if it waits or runs."""
         file = place / SUBMITTED
         if self.cluster != "slurm" or not file.is_file():
@@ -188,7 +198,8 @@ class SlurmExecutor:
         number = json.loads(file.read_text())["job"]
         if not is_queued(number):
             return None
-        return Submitted(self._submitit.SlurmJob(folder=place, job_id=number), self.cluster)
+        job: Any = self._submitit.SlurmJob(folder=place, job_id=number)
+        return Submitted(job, self.cluster, log)
 
 
 def is_there() -> bool:

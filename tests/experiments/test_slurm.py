@@ -79,7 +79,16 @@ def test_a_job_that_is_stopped_saves_first(tmp_path, saver):
     end([job.process])
     assert (run.folder / "model_0000.pth").exists()
     assert job.process.returncode == 143
-    job.log.close()
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_a_job_holds_its_folder(tmp_path, saver, cluster):
+    (run,) = runs_of(tmp_path, [3])
+    job = start(run, saver, 1, SlurmExecutor({}, cluster))
+    with pytest.raises(InputError, match="another process is at it"):
+        start(run, saver, 1)
+    end([job.process])
+    end([start(run, saver, 1).process])
 
 
 @needs_slurm
@@ -88,7 +97,7 @@ def test_a_job_is_found_again(tmp_path, saver):
     executor = SlurmExecutor({"time": "5"})
     first = start(run, saver, 1, executor)
     wait_for((run.folder / "begun").exists)
-    first.log.close()  # as if this process had been killed
+    first.process.release()  # as if this process had been killed
     again = start(run, saver, 1, executor)
     file = run.folder.with_name(f"{run.folder.name}.slurm") / slurm.SUBMITTED
     number = json.loads(file.read_text())["job"]
@@ -98,7 +107,6 @@ def test_a_job_is_found_again(tmp_path, saver):
     wait_for(lambda: again.process.poll() is not None)
     assert again.process.returncode
     wait_for(lambda: not is_queued(number))
-    again.log.close()
     assert "device" not in json.loads((run.folder / MARKER).read_text())
 
 
