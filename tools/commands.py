@@ -46,6 +46,7 @@ GROUPS = {
     "search": {
         "extract": Command("extract", "compute features with a trained model"),
         "search": Command("search", "search a gallery of features, write ranked lists"),
+        "score": Command("score", "score features on disk, of galleries of any size"),
         "threshold": Command("threshold", "find the distance that tells one person from two"),
         "visualize": Command("visualize", "draw what a trained model finds, sees and confuses"),
     },

@@ -6,6 +6,7 @@ python tools/extract.py logs/run --clips recordings --names "(?P<person>[^/]+)/"
 Items are those of a data set; the pictures below a folder; the clips below a folder, which are
 folders of frames and videos of one person each; or files. An interrupted command goes on where it
 stopped when it is given again. Of several shards, or under torchrun, each writes a file of its own.
+With --store they write to one folder as they go, and nothing is kept in memory: score reads it.
 """
 
 import argparse
@@ -58,8 +59,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--shard", default="", metavar="I/N", help="extract part I of N, from 0, alone"
     )
+    out = parser.add_mutually_exclusive_group(required=True)
+    out.add_argument("--out", type=Path, help="write the features to this .npz or .parquet file")
+    out.add_argument(
+        "--store", type=Path, metavar="FOLDER", help="write them to this folder, part by part"
+    )
     parser.add_argument(
-        "--out", type=Path, required=True, help="write the features to this .npz or .parquet file"
+        "--dtype", default="float32", help="type of the numbers in the store: float16 or float32"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what is at --out")
     return parse(parser)
@@ -77,6 +83,33 @@ def shard_of(text: str) -> tuple[int, int]:
     return int(index), int(shards)
 
 
+def write_store(args: argparse.Namespace, shard: tuple[int, int]) -> None:
+    """Load the model, and write features to a folder as they are computed."""
+    from plugins.errors import InputError
+    from plugins.inference import Labels
+    from plugins.inference.sources import read_list
+    from plugins.inference.store import DTYPES
+
+    if args.dtype not in DTYPES:
+        raise InputError(f"--dtype {args.dtype}: expected {' or '.join(DTYPES)}")
+    if args.overwrite:
+        raise InputError("--overwrite: a store goes on; remove its folder to begin anew")
+    embedder = open_run(args)
+    store = embedder.store(
+        args.store,
+        dataset=args.dataset or "",
+        split=args.split,
+        pictures=args.pictures or "",
+        clips=args.clips or "",
+        files=read_list(args.list) if args.list else args.file or (),
+        labels=None if args.dataset else Labels(args.names, args.modality),
+        dtype=args.dtype,
+        shard=shard,
+    )
+    part = f", shard {shard[0]}/{shard[1]}" if shard[1] > 1 else ""
+    print(f"{args.store}: {len(store)} items, features of length {store.length}{part}")
+
+
 @command(parse_arguments, kept=KEPT)
 def main(args: argparse.Namespace) -> None:
     """Load the model, compute, save."""
@@ -86,17 +119,20 @@ def main(args: argparse.Namespace) -> None:
     from plugins.inference.parts import remove_parts
     from plugins.inference.sources import read_list
 
-    index, shards = shard = shard_of(args.shard)
+    shard = shard_of(args.shard)
+    if args.dataset is None and args.split != "test":
+        raise InputError(f"--split {args.split}: expected it with --dataset alone")
+    if args.dataset and args.names:
+        raise InputError(f"--names {args.names}: a data set has names of its own")
+    if args.store:
+        return write_store(args, shard)
+    index, shards = shard
     out = args.out
     require_output("--out", out, ending_of(out, "--out"))
     if shards > 1:
         out = out.with_name(f"{out.stem}.{index}-of-{shards}{out.suffix}")
     if out.exists() and not args.overwrite:
         raise InputError(f"--out {out}: it is there already; expected --overwrite or another name")
-    if args.dataset is None and args.split != "test":
-        raise InputError(f"--split {args.split}: expected it with --dataset alone")
-    if args.dataset and args.names:
-        raise InputError(f"--names {args.names}: a data set has names of its own")
     labels = Labels(args.names, args.modality)
     out.parent.mkdir(parents=True, exist_ok=True)
     parts = out.with_name(f"{out.name}.parts")

@@ -39,7 +39,7 @@ def ranking(settings: Settings) -> list[Comparison]:
             f"ranking {q}x{g}x{d}, {threads} thread{'s' * (threads > 1)}",
             partial(ranking_work, q, g, d, people),
             target=1.05 if threads == 1 else 1.5,
-            memory_target=4.0 if threads == 1 and not settings.tiny else 0,
+            memory_target=4.0 if threads == 1 and settings.whole else 0,
             note="fastreid, Cython compiled",
             threads=threads,
             rounds=settings.rounds,
@@ -73,7 +73,7 @@ def reranking(settings: Settings) -> list[Comparison]:
             f"re-ranking {q}+{g}x2048, 1 thread",
             partial(rerank_work, q, g, 2048),
             target=1.6,
-            memory_target=0 if settings.tiny else 4.0,
+            memory_target=4.0 if settings.whole else 0,
             note="fastreid on faiss, CPU; equal within 1e-5",
             rounds=max(1, settings.rounds - 1),
         )

@@ -24,6 +24,11 @@ class Settings:
     program: tuple[str, ...] = (sys.executable, "-m", "fastreid_plugins")
 
     @property
+    def whole(self) -> bool:
+        """Whether the sizes are those of real data sets."""
+        return not (self.quick or self.tiny)
+
+    @property
     def rounds(self) -> int:
         """How often each way runs."""
         return 1 if self.tiny else 2 if self.quick else 4

@@ -29,7 +29,7 @@ def startup(settings: Settings) -> list[Comparison]:
     theirs = [*code, FASTREID] if before is None else [*code, "import plugins"]
     help_words = [sys.executable, "tools/train_net.py", "--help"]
     note = ENGINE if before is None else f"the version in {before}"
-    rounds = settings.rounds + 1
+    rounds = settings.rounds
     return [
         Comparison(
             "train --help",

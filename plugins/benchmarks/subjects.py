@@ -10,7 +10,9 @@ import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
+from plugins.benchmarks.attack import attack
 from plugins.benchmarks.comparison import Comparison, measure, runs
+from plugins.benchmarks.loader import loader
 from plugins.benchmarks.search import ranking, reranking
 from plugins.benchmarks.settings import Settings
 from plugins.benchmarks.startup import startup
@@ -18,6 +20,8 @@ from plugins.benchmarks.startup import startup
 SUBJECTS: dict[str, Callable[[Settings], list[Comparison]]] = {
     "ranking": ranking,
     "rerank": reranking,
+    "loader": loader,
+    "attack": attack,
     "startup": startup,
 }
 PACKAGES = ("torch", "numpy", "scipy", "faiss-cpu", "fastreid")

@@ -23,7 +23,7 @@ from plugins.evaluation.side import Side
 from plugins.protocol import junk_rule
 
 # Bytes of a block of queries in float64, of a tile of the gallery, and of their distances.
-BLOCK_BYTES, TILE_BYTES, PRODUCT_BYTES = 40 << 20, 8 << 20, 16 << 20
+BLOCK_BYTES, TILE_BYTES, PRODUCT_BYTES = 24 << 20, 8 << 20, 16 << 20
 MOST_QUERIES = 4096  # of a block
 MOST_POSITIVES = 1 << 21  # of a block, with the gaps of shorter lists
 GROUP = 64  # gallery items, at least, whose pairs are computed together
@@ -79,6 +79,8 @@ class Counter:
         counts = torch.searchsorted(self.people, pids, right=True) - first
         row_bytes = 8 * max(1, query.features.shape[1])
         most = max(1, min(most, MOST_QUERIES, BLOCK_BYTES // row_bytes))
+        # Blocks of equal size: a small last one would convert the whole gallery for few queries.
+        most = max(1, -(-len(order) // max(1, -(-len(order) // most))))
         start = 0
         while start < len(order):
             size = most

@@ -31,6 +31,7 @@ from plugins.inference.items import Clip, Labels
 from plugins.inference.parts import Parts, items_digest, joined, shard_rows
 from plugins.inference.readers import VideoReader, array_clips, is_video
 from plugins.inference.run import describe_network, input_size, open_run
+from plugins.inference.store import FeatureStore, written_rows
 from plugins.utils.locks import hold
 
 logger = logging.getLogger(__name__)
@@ -115,26 +116,7 @@ class Embedder:
         Raises:
             InputError: no such set or split, or from reading it.
         """
-        choices = (*SPLITS, TEST)
-        if split not in choices:
-            raise InputError(f"split {split!r}; expected one of {', '.join(choices)}")
-        data = build_dataset(name, "the data set", cfg=self.cfg)
-        query = data.train if split == "train" else data.query if split != "gallery" else []
-        gallery = data.gallery if split in ("gallery", TEST) else []
-        items = [*query, *gallery]
-        if not items:
-            raise InputError(f"{name}: its split {split} is empty")
-        if not (self.takes_clips or is_image(items[0])):
-            raise InputError(
-                f"{name}: a set of clips, but the run's {self.cfg.MODEL.META_ARCHITECTURE} of "
-                "fastreid takes images; expected a set of images"
-            )
-        dataset = build_test_clips(self.cfg, query, gallery, data.directions())
-        columns = item_names(data, items, datasets_root())
-        files = [as_tracklet(item).img_paths[0] for item in items]
-        names = {**columns, "name": columns["path"], "path": np.array(files, dtype=str)}
-        source = Source(dataset, names, f"{name} {split}", frozenset(dataset.clip_paths()))
-        return self._extract(source, shard, resume)
+        return self._extract(self._dataset(name, split), shard, resume)
 
     def pictures(
         self, folder: str | os.PathLike, labels: Labels | None = None, **more: Any
@@ -149,8 +131,7 @@ class Embedder:
         Raises:
             InputError: there is no picture, one cannot be read, or from ``labels``.
         """
-        clips = sources.find_pictures(folder)
-        return self._extract(self._own(clips, labels, f"pictures in {folder}", folder), **more)
+        return self._extract(self._pictures(folder, labels), **more)
 
     def clips(
         self, folder: str | os.PathLike, labels: Labels | None = None, **more: Any
@@ -159,8 +140,7 @@ class Embedder:
 
         Args: as of :meth:`pictures`.
         """
-        clips = sources.find_clips(folder)
-        return self._extract(self._own(clips, labels, f"clips in {folder}", folder), **more)
+        return self._extract(self._clips(folder, labels), **more)
 
     def files(
         self, paths: Iterable[str | os.PathLike], labels: Labels | None = None, **more: Any
@@ -169,7 +149,7 @@ class Embedder:
 
         Args: as of :meth:`pictures`, and ``paths``.
         """
-        return self._extract(self._own(sources.find_files(paths), labels, "files"), **more)
+        return self._extract(self._files(paths, labels), **more)
 
     def video(self, path: str | os.PathLike, labels: Labels | None = None) -> Features:
         """Compute the feature of a video that shows one person; needs PyAV."""
@@ -195,6 +175,98 @@ class Embedder:
         names = [str(number) for number in range(len(arrays))] if names is None else names
         clips, read = array_clips(arrays, names)
         return self._extract(self._source(clips, labels or Labels(), "arrays", read))
+
+    def store(
+        self,
+        folder: str | os.PathLike,
+        *,
+        dataset: str = "",
+        split: str = TEST,
+        pictures: str | os.PathLike = "",
+        clips: str | os.PathLike = "",
+        files: Iterable[str | os.PathLike] = (),
+        labels: Labels | None = None,
+        dtype: str = "float32",
+        shard: tuple[int, int] = (0, 1),
+    ) -> FeatureStore:
+        """Write features to a folder on disk as they are computed; none are kept in memory.
+
+        The same call goes on after a stop. Processes that write other shards share the folder.
+
+        Args:
+            folder: of the store.
+            dataset: a registered data set, see :meth:`dataset`; or one of the next three.
+            split: of the data set.
+            pictures: folder, see :meth:`pictures`.
+            clips: folder, see :meth:`clips`.
+            files: paths, see :meth:`files`.
+            labels: as of :meth:`pictures`.
+            dtype: "float16" or "float32".
+            shard: (i, n) for the items of part i of n.
+
+        Raises:
+            InputError: the folder holds other features, TEST.CLIPS asks for several clips of an
+                item, or from the items.
+        """
+        if self.cfg.TEST.CLIPS != 1:
+            raise InputError(f"TEST.CLIPS: {self.cfg.TEST.CLIPS}; expected 1 for a store")
+        if dataset:
+            source = self._dataset(dataset, split)
+        elif pictures:
+            source = self._pictures(pictures, labels)
+        else:
+            source = self._clips(clips, labels) if clips else self._files(files, labels)
+        first, last = shard_rows(len(source.dataset.items), shard, self._batch)
+        about = {
+            "network": self.network,
+            "source": source.about,
+            "items": items_digest(source.names["name"], source.files),
+        }
+        task = f"shard-{shard[0]}-of-{shard[1]}"
+        with hold(folder, "the folder of the store", task):
+            store = None
+            if (done := written_rows(folder, shard)) < last - first:
+                batches = row_batches(first + done, last, self._batch)
+                for features, rows in self._parts(source.dataset, batches):
+                    start = first + written_rows(folder, shard)
+                    assert rows.tolist() == list(range(start, start + len(rows))), "order"
+                    features = unit(features) if self.cfg.TEST.METRIC == "cosine" else features
+                    if store is None:
+                        length = features.shape[1]
+                        store = FeatureStore.create(folder, source.names, length, dtype, about)
+                    store.write(shard, first, features)
+            store = store or FeatureStore(folder)
+            return FeatureStore.create(folder, source.names, store.length, dtype, about)
+
+    def _dataset(self, name: str, split: str) -> Source:
+        choices = (*SPLITS, TEST)
+        if split not in choices:
+            raise InputError(f"split {split!r}; expected one of {', '.join(choices)}")
+        data = build_dataset(name, "the data set", cfg=self.cfg)
+        query = data.train if split == "train" else data.query if split != "gallery" else []
+        gallery = data.gallery if split in ("gallery", TEST) else []
+        items = [*query, *gallery]
+        if not items:
+            raise InputError(f"{name}: its split {split} is empty")
+        if not (self.takes_clips or is_image(items[0])):
+            raise InputError(
+                f"{name}: a set of clips, but the run's {self.cfg.MODEL.META_ARCHITECTURE} of "
+                "fastreid takes images; expected a set of images"
+            )
+        dataset = build_test_clips(self.cfg, query, gallery, data.directions())
+        columns = item_names(data, items, datasets_root())
+        files = [as_tracklet(item).img_paths[0] for item in items]
+        names = {**columns, "name": columns["path"], "path": np.array(files, dtype=str)}
+        return Source(dataset, names, f"{name} {split}", frozenset(dataset.clip_paths()))
+
+    def _pictures(self, folder: str | os.PathLike, labels: Labels | None) -> Source:
+        return self._own(sources.find_pictures(folder), labels, f"pictures in {folder}", folder)
+
+    def _clips(self, folder: str | os.PathLike, labels: Labels | None) -> Source:
+        return self._own(sources.find_clips(folder), labels, f"clips in {folder}", folder)
+
+    def _files(self, paths: Iterable[str | os.PathLike], labels: Labels | None) -> Source:
+        return self._own(sources.find_files(paths), labels, "files")
 
     def _own(
         self,
@@ -306,3 +378,8 @@ def unit(features: Tensor) -> Tensor:
     """Give features (N, D) length 1; those that have it up to rounding keep their bits."""
     lengths = features.double().norm(dim=1, keepdim=True)
     return torch.where((lengths - 1).abs() <= UNIT, features, F.normalize(features, dim=1))
+
+
+def row_batches(first: int, last: int, batch: int) -> list[list[int]]:
+    """Cut the rows from ``first`` to before ``last`` into batches."""
+    return [list(range(start, min(start + batch, last))) for start in range(first, last, batch)]

@@ -131,8 +131,7 @@ class FeatureStore:
 
     def written(self, shard: tuple[int, int]) -> int:
         """Tell how many rows of shard (i, n) are written; they are its first ones."""
-        file = self._shard(shard)
-        return int(read_json(file)["written"]) if file.is_file() else 0
+        return written_rows(self.folder, shard)
 
     def write(self, shard: tuple[int, int], first: int, features: Tensor) -> None:
         """Write the next rows of a shard; after a kill those are kept that were written whole.
@@ -158,10 +157,18 @@ class FeatureStore:
             out.write(rows.numpy().tobytes())
             out.flush()
             os.fsync(out.fileno())
-        write_json(self._shard(shard), {"written": start + len(rows)})
+        write_json(shard_file(self.folder, shard), {"written": start + len(rows)})
 
-    def _shard(self, shard: tuple[int, int]) -> Path:
-        return self.folder / f"shard_{shard[0]}-of-{shard[1]}.json"
+
+def shard_file(folder: str | os.PathLike, shard: tuple[int, int]) -> Path:
+    """Name the file that says how far a shard (i, n) of a store is."""
+    return Path(folder, f"shard_{shard[0]}-of-{shard[1]}.json")
+
+
+def written_rows(folder: str | os.PathLike, shard: tuple[int, int]) -> int:
+    """Tell how many rows of shard (i, n) are written; they are its first ones."""
+    file = shard_file(folder, shard)
+    return int(read_json(file)["written"]) if file.is_file() else 0
 
 
 def score_stores(

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from plugins.benchmarks import Settings, benchmark, benchmark_table
+from plugins.benchmarks.attack import attack_work, check_images
 from plugins.benchmarks.comparison import MIB, Comparison, Work, measure, peak_memory
+from plugins.benchmarks.loader import check_pixels, loader_work
 from plugins.benchmarks.search import check_distances, check_scores, ranking_work, rerank_work
 from plugins.errors import RunFailed
 from tests.helpers.pages import ROOT
@@ -49,6 +51,26 @@ def test_re_ranking_and_fastreids_give_the_same_distances():
     check_distances(ours, theirs)
     with pytest.raises(AssertionError, match="the largest difference of two distances is 0"):
         check_distances(ours + 1e-4, theirs)
+
+
+def test_both_loaders_read_the_same_pixels():
+    work = loader_work(3)
+    ours, theirs = work.ours(), work.theirs()
+    assert ours.shape == (3, 6, 3, 288, 144)
+    check_pixels(ours, theirs)
+    with pytest.raises(AssertionError, match="differ by"):
+        check_pixels(ours.flip(-1), theirs)
+
+
+@pytest.mark.parametrize("name", ["RankMargin", "FNA"])
+def test_the_attack_and_the_bare_loop_find_the_same_images(name):
+    work = attack_work(name, gallery=60, steps=4, tiny=True)
+    ours, theirs = work.ours(), work.theirs()
+    check_images(ours, theirs)
+    clean = attack_work(name, gallery=60, steps=0, tiny=True).ours()
+    assert 0 < (ours - clean).abs().max() <= 4.01
+    with pytest.raises(AssertionError, match="of the pixels differ"):
+        check_images(clean, theirs)
 
 
 def test_different_results_end_the_benchmark():

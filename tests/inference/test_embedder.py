@@ -16,6 +16,7 @@ from plugins.errors import InputError
 from plugins.inference import Embedder, Features, Labels
 from plugins.inference.embedder import PART
 from plugins.inference.parts import remove_parts, shard_rows
+from plugins.inference.store import written_rows
 from plugins.utils.images import read_image
 from tests.helpers.run_folders import clip_run, evaluated_features, stock_run
 
@@ -258,3 +259,39 @@ def test_the_newest_checkpoint_is_taken_and_model_best_where_there_is_no_other(r
     shutil.copy(copy / "model_best.pth", copy / "model_0003.pth")
     assert str(copy / "model_0003.pth") == Embedder(copy).cfg.MODEL.WEIGHTS
     assert isinstance(Embedder(copy).arrays([np.zeros((8, 4, 3), np.uint8)]), Features)
+
+
+def test_a_store_has_the_features_of_the_set_and_goes_on_after_a_stop(run, embedder, tmp_path):
+    expected = embedder.dataset("HITSZVCM")
+    parts, shards = Embedder._parts, [(0, 2), (1, 2)]
+    fives = Embedder(run, opts=["TEST.IMS_PER_BATCH", "5"])
+    for shard in shards:
+        store = fives.store(tmp_path / "store", dataset="HITSZVCM", shard=shard)
+    torch.testing.assert_close(store.features, torch.from_numpy(expected.features), **CLOSE)
+    for name in ("name", "person", "camera"):
+        assert store.column(name).tolist() == getattr(expected, name).tolist()
+    with pytest.MonkeyPatch.context() as patch:  # all is written: nothing is computed
+        patch.setattr(Embedder, "_parts", lambda *_: pytest.fail("computed again"))
+        for shard in shards:
+            fives.store(tmp_path / "store", dataset="HITSZVCM", shard=shard)
+
+    stopped = Embedder(run, opts=["TEST.IMS_PER_BATCH", "1"])
+
+    def two_parts(self, dataset, batches):
+        yield from itertools.islice(parts(self, dataset, batches), 2)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("plugins.inference.embedder.PART", 1)
+        patch.setattr(Embedder, "_parts", two_parts)
+        with pytest.raises(KeyboardInterrupt):
+            stopped.store(tmp_path / "stopped", dataset="HITSZVCM", dtype="float16")
+    assert written_rows(tmp_path / "stopped", (0, 1)) == 2
+    store = stopped.store(tmp_path / "stopped", dataset="HITSZVCM", dtype="float16")
+    found = store.features.float()
+    torch.testing.assert_close(found, torch.from_numpy(expected.features), atol=1e-3, rtol=1e-3)
+
+
+def test_a_store_takes_one_clip_of_each_item(run, tmp_path):
+    with pytest.raises(InputError, match=r"TEST\.CLIPS: 2; expected 1 for a store"):
+        Embedder(run, opts=["TEST.CLIPS", "2"]).store(tmp_path / "s", dataset="HITSZVCM")

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from plugins.data.datasets import HITSZVCM
-from plugins.inference import Features, Gallery
+from plugins.evaluation import Side, evaluate_ranking
+from plugins.inference import Features, FeatureStore, Gallery
 from tests.helpers import commands
 from tests.helpers.run_folders import clip_run
 from tests.helpers.small_runs import ROOT, environment
@@ -156,3 +158,46 @@ def test_mistakes_are_one_line(name, words, message, run_tool, tmp_path, monkeyp
     assert (status, printed) == (2, "")
     assert told.startswith("error: ") and message in told and told.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_gallery_on_disk_has_the_scores_of_the_evaluation(run, datasets, tmp_path):
+    for split, shards in (("query", ("0/1",)), ("gallery", ("0/2", "1/2"))):
+        for shard in shards:
+            words = ("--split", split, "--store", tmp_path / split, "--shard", shard)
+            done = tool(
+                "extract", run, "--dataset", "HITSZVCM", *words, "TEST.IMS_PER_BATCH", "4",
+                datasets=datasets,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+    stores = ("--query", tmp_path / "query", "--gallery", tmp_path / "gallery")
+    done = tool("score", *stores, "--out", tmp_path / "scores.json", datasets=datasets)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "scores.json").read_text())
+    store = FeatureStore(tmp_path / "gallery")
+    features = Features.load(extracted(run, datasets, tmp_path))
+    matrix = torch.from_numpy(features.features)
+    sides = [
+        Side(matrix[rows], *(numbers(getattr(features, name)[rows]) for name in PROTOCOL))
+        for rows in np.split(np.arange(len(features)), [len(features) - len(store)])
+    ]
+    expected = evaluate_ranking(*sides)
+    assert found["mAP"] == pytest.approx(100 * expected.mean_average_precision, abs=1e-9)
+    assert f"mAP {found['mAP']:.2f}\n" in done.stdout
+    gone = tool("score", "--query", tmp_path, *stores[2:], datasets=datasets)
+    assert "store.json: no such file" in refused(gone)
+
+
+PROTOCOL = ("person", "camera")
+
+
+def numbers(column):
+    return torch.tensor([int(name) for name in column])
+
+
+def extracted(run, datasets, folder):
+    done = tool(
+        "extract", run, "--dataset", "HITSZVCM", "--out", folder / "all.npz",
+        "TEST.IMS_PER_BATCH", "4", datasets=datasets,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder / "all.npz"
