@@ -4,6 +4,7 @@ The blocks of docs/extend/ run in a folder that was empty. Runs are cut short by
 the end of a command. ``make test`` is what runs this file, so it is only looked up.
 """
 
+import itertools
 import os
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from fastreid.modeling.backbones.resnet import Bottleneck, ResNet
@@ -63,7 +65,25 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     render_hitsz_vcm(folder / "licensed/HITSZ-VCM", settings)
     resnet = ResNet(1, "BN", False, False, False, Bottleneck, [3, 4, 6, 3], [0, 2, 3, 0])
     torch.save(resnet.state_dict(), folder / "resnet50-19c8e357.pth")
+    record(folder)
     return folder
+
+
+def record(folder: Path) -> None:
+    """Videos of one person each, as docs/use.md has them."""
+    av = pytest.importorskip("av")
+    draw = np.random.default_rng(0)
+    for name in ("day/anna_north.mp4", "day/ben_north.mp4", "night/anna_south.mp4"):
+        path = folder / "recordings" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mpeg4", rate=5)
+            stream.width, stream.height, stream.pix_fmt = 32, 64, "yuv420p"
+            for _ in range(4):
+                pixels = draw.integers(0, 256, (64, 32, 3), dtype=np.uint8)
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +149,9 @@ def python(block: Block, folder: Path) -> tuple[int, str]:
 def test_step_of_a_page_works(checkout, block, text):
     status, told = python(block, checkout) if block.kind == "python" else call(text, checkout)
     assert status == 0, told
+    words = shlex.split(text) if block.kind == "bash" else []
+    for option, file in itertools.pairwise(words):
+        assert option != "--out" or (checkout / file).exists(), told
     if block.kind == "python" and "print(" in text:  # a similarity or a score
         assert -1 <= float(told.splitlines()[-1]) <= 1
 
@@ -158,6 +181,18 @@ def test_a_part_of_ones_own_takes_less_than_40_lines():
 
 def pages_of_parts() -> list[str]:
     return [page for page in pages() if page.startswith(EXTEND) and "index" not in page]
+
+
+def test_ten_commands_go_from_videos_to_a_ranked_list():
+    (ten, *_) = (block for block in BLOCKS if block.page == "docs/use.md")
+    lines = ten.text.replace("\\\n", " ").splitlines()
+    assert len(lines) == 10
+    (search,) = (line for line in lines if "found.csv" in line)
+    for name in ("day", "night"):
+        made = [
+            line for line in lines[: lines.index(search)] if f"--clips recordings/{name}" in line
+        ]
+        assert len(made) == 1 and f"logs/run/{name}.npz" in made[0] and f"{name}.npz" in search
 
 
 def test_no_block_stands_twice():
