@@ -177,10 +177,9 @@ def test_what_is_missing_is_told_with_the_installed_names(call, installed):
 
 # What makes a command of a page short; those of the report are what takes longest.
 SMALL = ["--train-ids", "4", "--test-ids", "3", "--height", "32", "--width", "16"]
-SHORT = (
-    "MODEL.DEVICE cpu INPUT.SIZE_TRAIN [32,16] INPUT.SIZE_TEST [32,16] INPUT.CLIP.LENGTH 1 "
-    "SOLVER.IMS_PER_BATCH 8 SOLVER.WARMUP_EPOCHS 0 DATALOADER.NUM_WORKERS 0 TEST.RANK_PICTURE 0"
-).split()
+SHORT = ["MODEL.DEVICE", "cpu", "INPUT.SIZE_TRAIN", "[32,16]", "INPUT.SIZE_TEST", "[32,16]"]
+SHORT += ["INPUT.CLIP.LENGTH", "1", "SOLVER.IMS_PER_BATCH", "8", "SOLVER.WARMUP_EPOCHS", "0"]
+SHORT += ["DATALOADER.NUM_WORKERS", "0", "TEST.RANK_PICTURE", "0"]
 
 
 def commands_of(page: str) -> list[list[str]]:
