@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow  # builds, installs, trains
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("configs", "plugins", "tools")
 FILES = ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py")
+CHECK = "docs/extend/check.md"
 QUICK = ["ATTACK.QUERIES", "2", "DATALOADER.NUM_WORKERS", "0", "MODEL.DEVICE", "cpu"]
 PIP = [sys.executable, "-m", "pip", "--no-cache-dir", "--disable-pip-version-check", "-q"]
 
@@ -157,8 +158,12 @@ def test_demo_train_eval_and_report_work_in_an_empty_folder(call, installed):
     evaluated = json.loads((run.parent / "second/evaluation.json").read_text())
     assert evaluated["results"] == first["results"]
 
-    told = call("report", *config, "--out", "report", *evaluate[:2], *QUICK)
+    (part,) = (block for block in blocks(CHECK) if block.file)
+    (call.here / part.file).write_text(part.text)
+    own = ["--plugins", part.file]
+    told = call("report", *config, *own, "--out", "report", *evaluate[:2], *QUICK)
     assert "report/HITSZVCM_I2V" in told
+    assert "| survivors " in (call.here / "report/HITSZVCM_I2V.md").read_text()
     assert list((call.here / "report").rglob("*.html"))
 
 
@@ -175,7 +180,7 @@ def test_what_is_missing_is_told_with_the_installed_names(call, installed):
     assert "or render a stand-in: fastreid-plugins make-synthetic --preset quick --out" in told
 
 
-# What makes a command of a page short; those of the report are what takes longest.
+# What makes a command of a page short.
 SMALL = ["--train-ids", "4", "--test-ids", "3", "--height", "32", "--width", "16"]
 SHORT = ["MODEL.DEVICE", "cpu", "INPUT.SIZE_TRAIN", "[32,16]", "INPUT.SIZE_TEST", "[32,16]"]
 SHORT += ["INPUT.CLIP.LENGTH", "1", "SOLVER.IMS_PER_BATCH", "8", "SOLVER.WARMUP_EPOCHS", "0"]
@@ -198,7 +203,12 @@ def prepared(call):
     return call
 
 
-PARTS = [page for page in pages() if page.startswith("docs/extend/") and "index" not in page]
+# The report of the demo tries the check, because a report takes longest.
+PARTS = [
+    page
+    for page in pages()
+    if page.startswith("docs/extend/") and "index" not in page and page != CHECK
+]
 
 
 @pytest.mark.parametrize("page", PARTS)
