@@ -83,7 +83,7 @@ setup(
         "benchmark": ["cython>=3"],  # tools/benchmark.py compiles fastreid's ranking
         "docs": ["mkdocs>=1.6", "mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"],
         "test": [
-            *("pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"),
+            *("pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "twine>=6"),
             *("ruff", "import-linter>=2", "mypy>=1.16"),
             *("types-PyYAML", "types-tabulate", "types-tqdm"),
         ],

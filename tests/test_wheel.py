@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.pages import blocks, pages
 from tools.commands import COMMANDS
 
 pytestmark = pytest.mark.slow  # builds, installs, trains
@@ -17,6 +19,7 @@ pytestmark = pytest.mark.slow  # builds, installs, trains
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("configs", "plugins", "tools")
 FILES = ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py")
+CHECK = "docs/extend/check.md"
 QUICK = ["ATTACK.QUERIES", "2", "DATALOADER.NUM_WORKERS", "0", "MODEL.DEVICE", "cpu"]
 PIP = [sys.executable, "-m", "pip", "--no-cache-dir", "--disable-pip-version-check", "-q"]
 
@@ -32,15 +35,30 @@ def files_in(folder: str) -> set[Path]:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    """The wheel of a copy of the checkout, in which a build may write."""
-    copy, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+def source(tmp_path_factory) -> Path:
+    """A copy of the checkout, in which a build may write."""
+    copy = tmp_path_factory.mktemp("source")
     for folder in SOURCES:
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / folder, copy / folder, ignore=ignore)
     for file in FILES:
         shutil.copy(ROOT / file, copy)
-    build = ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(out), str(copy)]
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(source, tmp_path_factory) -> Path:
+    """The wheel."""
+    out = tmp_path_factory.mktemp("wheel")
+    build = [
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-w",
+        str(out),
+        str(source),
+    ]
     subprocess.run([*PIP, *build], check=True)
     (path,) = out.glob("*.whl")
     return path
@@ -93,6 +111,16 @@ def test_the_wheel_holds_the_packages_commands_and_configs_of_the_checkout(wheel
         assert b"fastreid-plugins = fastreid_plugins.__main__:main" in archive.read(entry)
 
 
+def test_wheel_and_sdist_are_fit_for_an_index(source, wheel, tmp_path):
+    """The description, which is the README, is rendered as the index would."""
+    build = ["setup.py", "-q", "sdist", "-d", str(tmp_path)]
+    subprocess.run([sys.executable, *build], cwd=source, check=True, capture_output=True)
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    check = [sys.executable, "-m", "twine", "check", "--strict", str(wheel), str(sdist)]
+    done = subprocess.run(check, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.count("PASSED") == 2, done.stdout + done.stderr
+
+
 def test_every_command_answers_help_by_its_installed_name(call):
     assert "usage: fastreid-plugins COMMAND" in call("--help")
     for name in COMMANDS:
@@ -130,8 +158,12 @@ def test_demo_train_eval_and_report_work_in_an_empty_folder(call, installed):
     evaluated = json.loads((run.parent / "second/evaluation.json").read_text())
     assert evaluated["results"] == first["results"]
 
-    told = call("report", *config, "--out", "report", *evaluate[:2], *QUICK)
+    (part,) = (block for block in blocks(CHECK) if block.file)
+    (call.here / part.file).write_text(part.text)
+    own = ["--plugins", part.file]
+    told = call("report", *config, *own, "--out", "report", *evaluate[:2], *QUICK)
     assert "report/HITSZVCM_I2V" in told
+    assert "| survivors " in (call.here / "report/HITSZVCM_I2V.md").read_text()
     assert list((call.here / "report").rglob("*.html"))
 
 
@@ -146,3 +178,44 @@ def test_what_is_missing_is_told_with_the_installed_names(call, installed):
     shutil.rmtree(call.here / "datasets", ignore_errors=True)
     told = call("train", "--config-file", "VVI/sadstrm.yml", *pretrain, status=2)
     assert "or render a stand-in: fastreid-plugins make-synthetic --preset quick --out" in told
+
+
+# What makes a command of a page short.
+SMALL = ["--train-ids", "4", "--test-ids", "3", "--height", "32", "--width", "16"]
+SHORT = ["MODEL.DEVICE", "cpu", "INPUT.SIZE_TRAIN", "[32,16]", "INPUT.SIZE_TEST", "[32,16]"]
+SHORT += ["INPUT.CLIP.LENGTH", "1", "SOLVER.IMS_PER_BATCH", "8", "SOLVER.WARMUP_EPOCHS", "0"]
+SHORT += ["DATALOADER.NUM_WORKERS", "0", "TEST.RANK_PICTURE", "0"]
+
+
+def commands_of(page: str) -> list[list[str]]:
+    """The words of the commands of a page, without the program."""
+    texts = [block.text for block in blocks(page) if block.kind == "bash"]
+    lines = "".join(texts).replace("\\\n", " ").splitlines()
+    return [shlex.split(line)[1:] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def prepared(call):
+    """The folder with data and a model, as the first page about own parts makes them."""
+    render, train = commands_of("docs/extend/index.md")
+    call(*render, *SMALL)
+    call(*train, *SHORT)
+    return call
+
+
+# The report of the demo tries the check, because a report takes longest.
+PARTS = [
+    page
+    for page in pages()
+    if page.startswith("docs/extend/") and "index" not in page and page != CHECK
+]
+
+
+@pytest.mark.parametrize("page", PARTS)
+def test_the_part_of_a_page_works_with_the_wheel(page, prepared):
+    (part,) = (block for block in blocks(page) if block.file)
+    if "metric_learning" in part.text:
+        pytest.importorskip("pytorch_metric_learning")
+    (prepared.here / part.file).write_text(part.text)
+    (command,) = commands_of(page)
+    prepared(*command, *(SHORT if command[0] == "train" else []))

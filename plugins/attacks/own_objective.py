@@ -48,18 +48,18 @@ def try_own_objective(attack: Attack, name: str, key: str, cfg: CfgNode) -> None
     with preserved_random_state():
         torch.manual_seed(0)
         guides = random_guides(length, cfg.TEST.METRIC)
-        features = torch.randn(ROWS, length, requires_grad=True)
+        images = torch.randn(ROWS, length, requires_grad=True)  # stand for those of the features
         called = f"called with features ({ROWS}, {length}) and a gallery ({ITEMS}, {length})"
         with torch.enable_grad(), users_errors(f"{label}: objective {called}", file_of(function)):
             guides = attack.set_target(guides, torch.arange(ROWS))
             if attack.transform is not None:
                 guides = guides.refer(torch.randn(ROWS, length))
-            value = attack.objective(features, guides)
+            value = attack.objective(images + 0, guides)
         if mistake := value_mistake(value, ROWS):
             raise InputError(f"{label}: objective {mistake}, {called}")
         searches = type(attack).search is Attack.search
         if searches and attack.recipe.optimizer not in GRADIENT_FREE:
-            check_gradient(value, features, label)
+            check_gradient(value, images, label)
 
 
 def check_arguments(attack: Attack, function: object, label: str) -> None:
@@ -98,11 +98,11 @@ def random_guides(length: int, metric: str) -> Guides:
     return replace(guides, items=clean)
 
 
-def check_gradient(value: Tensor, features: Tensor, label: str) -> None:
+def check_gradient(value: Tensor, images: Tensor, label: str) -> None:
     """Raise InputError if an objective does not depend on the features in a way to follow."""
     gradient = None
     if value.requires_grad:
-        (gradient,) = torch.autograd.grad(value.sum(), features, allow_unused=True)
+        (gradient,) = torch.autograd.grad(value.sum(), images, allow_unused=True)
     if gradient is None:
         raise InputError(
             f"{label}: objective has no gradient with respect to the features; expected one "

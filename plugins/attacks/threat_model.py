@@ -16,6 +16,8 @@ from plugins.config import check_value
 from plugins.errors import InputError
 from plugins.utils.random import item_generator
 
+INFRARED = ("free", "tied")
+
 
 @dataclass(frozen=True)
 class ThreatModel:
@@ -45,12 +47,18 @@ class ThreatModel:
 
     def __post_init__(self) -> None:
         """Raise InputError, naming the config key, for a choice or number that does not exist."""
+        if self.infrared not in INFRARED:  # where a config's "access" has been resolved
+            raise InputError(
+                f"ATTACK.INFRARED: {self.infrared!r}; expected {' or '.join(INFRARED)}"
+            )
         for field in fields(self):
             check_value(f"ATTACK.{field.name.upper()}", getattr(self, field.name))
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "ThreatModel":
         """Read the keys of the ATTACK section that bear the attributes' names.
+
+        ATTACK.ACCESS decides how infrared frames change where ATTACK.INFRARED leaves it open.
 
         Raises:
             InputError: a key has no such value, or a clip has fewer frames than "sparse" attacks.
@@ -62,7 +70,10 @@ class ThreatModel:
                 f"frames, which all would be attacked; expected 1 to {length}, or "
                 "ATTACK.FRAMES dense"
             )
-        return cls(**{field: cfg.ATTACK[field.upper()] for field in cls.__dataclass_fields__})
+        values = {field: cfg.ATTACK[field.upper()] for field in cls.__dataclass_fields__}
+        if values["infrared"] == "access":
+            values["infrared"] = "tied" if cfg.ATTACK.ACCESS == "camera" else "free"
+        return cls(**values)
 
 
 class PerturbationSet:

@@ -547,11 +547,17 @@ KEYS: dict[str, Key] = {
     "ATTACK.SMOOTH_TAU": Key(
         2.0, "Largest change between frames with FRAMES smooth, in gray levels.", least=0
     ),
+    "ATTACK.ACCESS": Key(
+        "files",
+        "What the attacker changes: the files of frames, or what a camera records, where an "
+        "infrared frame has one channel.",
+        choices=("files", "camera"),
+    ),
     "ATTACK.INFRARED": Key(
-        "free",
-        "Perturbation of infrared frames: free, or tied, which is equal in the three channels, as "
-        "a camera would record it.",
-        choices=("free", "tied"),
+        "access",
+        "Perturbation of infrared frames: free, or tied, which is equal in the three channels; "
+        "access is free for files and tied for a camera, see ACCESS.",
+        choices=("access", "free", "tied"),
     ),
     "ATTACK.SEED": Key(
         0,
@@ -590,7 +596,7 @@ KEYS: dict[str, Key] = {
     "DEFENSE.INNER": Key(
         "FNA",
         "Attack inside training: a name of the ATTACK registry, AntiCollapse (ACT) or "
-        "HardnessManipulation (HM). It takes NORM, FRAMES and INFRARED from ATTACK.",
+        "HardnessManipulation (HM). It takes NORM, FRAMES, ACCESS and INFRARED from ATTACK.",
     ),
     "DEFENSE.EPS": Key(8.0, "Budget of the inner attack, in gray levels.", least=0),
     "DEFENSE.STEPS": Key(10, "Steps of the inner attack.", least=1),

@@ -37,6 +37,7 @@ USES = {
     "parquet": "Parquet files",
     "gradcam": "Grad-CAM in pictures",
     "metric-learning": "losses of pytorch-metric-learning",
+    "benchmark": "the compiled ranking of fast-reid in benchmarks",
     "weights": "ImageNet weights of fast-reid's own networks",
 }
 NEED = re.compile(r"([\w.-]+)[^;]*; extra == \"([\w-]+)\"")

@@ -149,10 +149,11 @@ def try_loss(
         if key.endswith("FRAMES.NAME"):
             outputs, *of_frames = frame_batch(outputs, *labels)
             labels = Labels(*of_frames)
-        leaves = {k: values.detach().requires_grad_() for k, values in outputs.items()}
+        # The results of an operation, as in training, which a loss may change in place.
+        results = {k: values.requires_grad_() + 0 for k, values in outputs.items()}
         with users_errors(f"{label}, called with {called}", file):
             try:
-                value = loss_of_batch(loss, Outputs(leaves), *labels)
+                value = loss_of_batch(loss, Outputs(results), *labels)
             except InputError as error:
                 raise InputError(f"{label}: {error}") from error
             if value.requires_grad:

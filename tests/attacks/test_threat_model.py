@@ -196,6 +196,7 @@ def test_a_random_start_fills_the_budget_and_depends_on_row_seed_and_restart_alo
         ({"norm": "l1"}, "ATTACK.NORM: 'l1'; expected linf or l2"),
         ({"frames": "all"}, "ATTACK.FRAMES: 'all'; expected dense, shared, sparse or smooth"),
         ({"infrared": "gray"}, "ATTACK.INFRARED: 'gray'; expected free or tied"),
+        ({"infrared": "access"}, "ATTACK.INFRARED: 'access'; expected free or tied"),
         ({"eps": -1.0}, "ATTACK.EPS: -1.0; expected 0 or more"),
         ({"eps": float("nan")}, "ATTACK.EPS: nan; expected a finite number"),
         ({"sparse_frames": 0}, "ATTACK.SPARSE_FRAMES: 0; expected 1 or more"),
@@ -210,3 +211,17 @@ def test_a_threat_that_does_not_exist_names_its_key(change, message):
 def test_the_defaults_of_the_config_are_those_of_the_class():
     assert ThreatModel.from_config(setup_cfg()) == ThreatModel()
     assert {field.name.upper() for field in fields(ThreatModel)} <= set(setup_cfg().ATTACK)
+
+
+@pytest.mark.parametrize(
+    ("words", "infrared"),
+    [
+        ("", "free"),
+        ("ATTACK.ACCESS files", "free"),
+        ("ATTACK.ACCESS camera", "tied"),
+        ("ATTACK.ACCESS camera ATTACK.INFRARED free", "free"),
+        ("ATTACK.ACCESS files ATTACK.INFRARED tied", "tied"),
+    ],
+)
+def test_what_the_attacker_reaches_decides_how_infrared_frames_change(words, infrared):
+    assert ThreatModel.from_config(setup_cfg(opts=words.split())).infrared == infrared

@@ -38,6 +38,10 @@ def test_every_page_is_in_the_navigation():
     )
 
 
+def test_the_readme_is_read_in_a_minute():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 90
+
+
 def test_links_of_the_readme_lead_to_files():
     links = re.findall(r"\]\((?!http)([^)#]+)", (ROOT / "README.md").read_text())
     assert links and all((ROOT / link).exists() for link in links)

@@ -90,6 +90,10 @@ def test_a_fault_is_one_line_with_part_file_and_what_it_was_given(
     assert message in str(caught.value), caught.value
 
 
+def test_a_loss_may_change_its_inputs_in_place_as_in_training(tmp_path):
+    check(tmp_path, loss="return outputs['features'].clamp_(min=0).mean()")
+
+
 def test_parts_that_read_numbers_pass_and_an_evaluation_asks_no_loss(tmp_path):
     check(tmp_path)
     check(tmp_path, batch=0, loss="return 1 / 0")

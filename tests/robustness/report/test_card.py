@@ -78,7 +78,7 @@ def test_markdown_and_page_say_the_same(card):
     assert f"**{HEADLINE}**" in written
     for text in ("A random list reaches Rank-1 12.5 %.", *RESULT_COLUMNS.values()):
         assert text in written and text in shown.replace("&nbsp;", " ")
-    assert re.search(r"\| C No gradient masking +\| FAIL +\|.*12.5 points", written)
+    assert re.search(r"\| C No gradient masking +\| budget_used +\| FAIL +\|.*12.5 points", written)
 
 
 def test_the_json_gives_the_card_back_and_the_markdown_depends_on_it_alone(card, tmp_path):
