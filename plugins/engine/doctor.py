@@ -37,6 +37,7 @@ USES = {
     "parquet": "Parquet files",
     "gradcam": "Grad-CAM in pictures",
     "metric-learning": "losses of pytorch-metric-learning",
+    "slurm": "jobs of a cluster",
     "benchmark": "the compiled ranking of fast-reid in benchmarks",
     "weights": "ImageNet weights of fast-reid's own networks",
 }
