@@ -26,7 +26,7 @@ from plugins.protocol import junk_rule
 BLOCK_BYTES, TILE_BYTES, PRODUCT_BYTES = 24 << 20, 8 << 20, 16 << 20
 MOST_QUERIES = 4096  # of a block
 MOST_POSITIVES = 1 << 21  # of a block, with the gaps of shorter lists
-GROUP = 64  # gallery items, at least, whose pairs are computed together
+GROUP = 128  # gallery items, at least, whose pairs are computed together
 TIED_PAIRS = 4096  # whose tiles are searched together for ties
 
 NAN = "a distance is NaN; expected finite features"

@@ -27,7 +27,7 @@ CHUNK = 64
 # rounding. A cosine moves by some 1e-8, a fifth of a float32 step.
 GRID_BITS = 26
 # Rows that are rounded, and whose norms are computed, at a time.
-GRID_ROWS, NORM_ROWS = 64, 1024
+GRID_ROWS, NORM_ROWS = 512, 1024
 # Distances whose range is no larger share of them than this differ by rounding alone.
 TIE = 1e-6
 
@@ -135,7 +135,7 @@ class Grid:
             index = rows
         number = len(features) if index is None else len(index)
         result = torch.empty(number, features.shape[1], dtype=torch.float64, device=features.device)
-        # Blocks that stay in the cache of the CPU.
+        # Large blocks, because threads wait for each other after each of these lines.
         for start in range(0, number, GRID_ROWS):
             block = slice(start, start + GRID_ROWS)
             part = result[block]
