@@ -112,7 +112,8 @@ def clips(tmp_path_factory) -> Embedder:
 def test_a_stock_model_is_exported_with_its_options_and_without_its_classifier(tmp_path):
     opts = ["TEST.FLIP.ENABLED", True, "MODEL.DEVICE", "cpu"]
     embedder = Embedder(stock_run(tmp_path), opts=opts)
-    exported = export(embedder, [".pt2"], color="BGR", threshold={"threshold": 0.4})
+    kinds = [".onnx", ".pt2"]
+    exported = export(embedder, kinds, color="BGR", threshold={"threshold": 0.4})
     assert exported.difference < 1e-6 and not exported.note
 
     extra = {"metadata.json": ""}
@@ -128,6 +129,8 @@ def test_a_stock_model_is_exported_with_its_options_and_without_its_classifier(t
     found = program.module()(images.flip(1)).detach().numpy()
     frames = [image.permute(1, 2, 0).numpy() for image in images]
     np.testing.assert_allclose(found, embedder.arrays(frames).features, atol=1e-5)
+    of_onnx = onnx_runner(exported.files[".onnx"])(images.flip(1).numpy())
+    np.testing.assert_allclose(of_onnx, found, atol=1e-5)
     with_red_first = program.module()(images).detach().numpy()
     assert np.abs(with_red_first - found).max() > 1e-3
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
