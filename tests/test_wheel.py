@@ -158,6 +158,9 @@ def test_demo_train_eval_and_report_work_in_an_empty_folder(call, installed):
     evaluated = json.loads((run.parent / "second/evaluation.json").read_text())
     assert evaluated["results"] == first["results"]
 
+    call("export", "logs/second", "--out", "model.pt2")
+    assert (call.here / "model.pt2").stat().st_size > 1e6
+
     (part,) = (block for block in blocks(CHECK) if block.file)
     (call.here / part.file).write_text(part.text)
     own = ["--plugins", part.file]

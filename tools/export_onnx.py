@@ -48,7 +48,7 @@ def main(args: argparse.Namespace) -> None:
     embedder = Embedder(
         cfg.MODEL.WEIGHTS,
         config=args.config_file,
-        opts=[*args.opts, "MODEL.DEVICE", "cpu"],
+        opts=[*opts, "MODEL.DEVICE", "cpu"],
         plugins=args.plugins,
     )
     exported = export(embedder, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""The command export: its files run elsewhere, its refusals are one line before the work."""
+"""The command export: its file runs elsewhere, its refusals are one line before the work."""
 
 import importlib.util
 import json
@@ -39,15 +39,15 @@ def run(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_files_give_the_features_of_the_run_without_this_package(run, datasets, tmp_path):
+def test_the_file_gives_the_features_of_the_run_without_this_package(run, datasets, tmp_path):
     threshold = {"threshold": 0.25, "direction": "I2V", "metric": "cosine", "people": 3}
     (tmp_path / "threshold.json").write_text(json.dumps(threshold))
     # A plain state dict, whose config is named.
     weights = torch.load(run / "model_final.pth", weights_only=True)["model"]
     torch.save(weights, tmp_path / "plain.pth")
-    out = [tmp_path / "new/model.onnx", tmp_path / "new/model.pt2"]
+    out = tmp_path / "new/model.onnx"
     words = ["--threshold", tmp_path / "threshold.json", "--config-file", run / "config.yaml"]
-    words += ["--out", out[0], "--out", out[1]]
+    words += ["--out", out]
     done = subprocess.run(
         [sys.executable, TOOL, tmp_path / "plain.pth", *words],
         env=environment(datasets),
@@ -69,7 +69,7 @@ def test_the_files_give_the_features_of_the_run_without_this_package(run, datase
     images = np.random.default_rng(0).integers(0, 256, (3, 5, 3, 32, 16), dtype=np.uint8)
     modalities = np.array([0, 1, 1])
     np.savez(tmp_path / "given.npz", images=images, modalities=modalities)
-    files = [site, out[0], tmp_path / "given.npz", tmp_path / "found.npy"]
+    files = [site, out, tmp_path / "given.npz", tmp_path / "found.npy"]
     # -I and -S: no packages but those of the folder.
     program = [sys.executable, "-I", "-S", "-c", ELSEWHERE, *map(str, files)]
     done = subprocess.run(program, capture_output=True, text=True, cwd=tmp_path)
@@ -88,11 +88,7 @@ def test_the_files_give_the_features_of_the_run_without_this_package(run, datase
     with torch.no_grad():
         expected = embedder.model(batch).numpy()
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=1e-5)
-    program = torch.export.load(out[1]).module()
-    found = program(torch.from_numpy(images), torch.from_numpy(modalities)).detach().numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    for file in out:  # nothing of this machine, and nothing that only training needs
-        assert str(ROOT).encode() not in file.read_bytes()
+    assert str(ROOT).encode() not in out.read_bytes()  # nothing of this machine
 
 
 @pytest.mark.parametrize(

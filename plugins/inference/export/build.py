@@ -92,40 +92,52 @@ def export(
     ).eval()
     note = ""
     for free in (True, False) if embedder.takes_clips else (False,):
-        frames = FRAMES if free else embedder.clip_length
-        inputs = check.draw_inputs(embedder, ITEMS, frames, dtype)
+        about = describe_export(
+            embedder,
+            color=color,
+            free_frames=free,
+            dtype=str(dtype).removeprefix("torch."),
+            length=expected_length(embedder),
+            threshold=threshold,
+        )
         try:
-            program = trace(module, inputs, free)
-            length = expected_length(embedder)
-            about = describe_export(
-                embedder,
-                color=color,
-                free_frames=free,
-                dtype=str(dtype).removeprefix("torch."),
-                length=length,
-                threshold=threshold,
-            )
-            files, runners = build(program, about, endings, opset)
-            difference = check.largest_difference(
-                embedder,
-                runners,
-                check.FRAMES if free else [frames],
-                bgr=color == "BGR",
-                dtype=dtype,
-            )
+            exported = attempt(embedder, module, about, endings, opset, dtype)
         except InputError as error:
-            if free:
-                note = str(error)
-                continue
-            raise
+            if not free:
+                raise
+            note = str(error)
+            continue
         # Not "> TOLERANCE": a NaN must fail.
-        if difference <= check.TOLERANCE:
-            return Exported(files, about, difference, note)
-        note = f"with a free number of frames its features differ by {difference:.1e}"
+        if exported.difference <= check.TOLERANCE:
+            return exported._replace(note=note)
+        note = f"with a free number of frames the features differ by {exported.difference:.1e}"
     raise RunFailed(
-        f"the exported features are not those of the model: they differ by {difference:.1e}, "
-        f"expected {check.TOLERANCE:g} at most; nothing was written"
+        "the exported features are not those of the model: they differ by "
+        f"{exported.difference:.1e}, expected {check.TOLERANCE:g} at most; nothing was written"
     )
+
+
+def attempt(
+    embedder: Embedder,
+    module: PixelsToFeatures,
+    about: dict[str, Any],
+    endings: Iterable[str],
+    opset: int,
+    dtype: torch.dtype,
+) -> Exported:
+    """Export a model, with a free number of frames if ``about`` says so, and compare features.
+
+    Raises:
+        InputError: see :func:`export`.
+    """
+    free = about["frames_free"]
+    frames = FRAMES if free else embedder.clip_length
+    program = trace(module, check.draw_inputs(embedder, ITEMS, frames, dtype), free)
+    files, runners = build(program, about, endings, opset)
+    difference = check.largest_difference(
+        embedder, runners, check.FRAMES if free else [frames], bgr=module.bgr, dtype=dtype
+    )
+    return Exported(files, about, difference)
 
 
 def expected_length(embedder: Embedder) -> int:

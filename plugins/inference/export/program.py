@@ -77,7 +77,7 @@ def trace(module: nn.Module, inputs: Sequence[Tensor], free_frames: bool) -> Exp
                 prefer_deferred_runtime_asserts_over_guards=True,
             )
         except Exception as error:  # torch documents no types; a part may raise any
-            raise InputError(f"{running_name(module, running)}: {reason(error)}") from error
+            raise InputError(f"{culprit(module, running)}: {reason(error)}") from error
 
 
 @contextlib.contextmanager
@@ -123,9 +123,16 @@ def running_parts(module: nn.Module) -> Iterator[list[str]]:
             hook.remove()
 
 
-def running_name(module: nn.Module, running: Sequence[str]) -> str:
-    """Name the part of a model that an exception ended, such as "UsersTemporal (temporal)"."""
-    return owner_name([(name, type(module.get_submodule(name))) for name in running])
+def culprit(module: nn.Module, running: Sequence[str]) -> str:
+    """Name the part of a model that cannot be traced, such as "UsersTemporal (temporal)".
+
+    Args:
+        module: the model.
+        running: what :func:`running_parts` left. Where nothing was computing, the sizes of the
+            whole trace did not fit: the temporal part is the one that takes frames together.
+    """
+    names = running or [name for name, _ in module.named_modules() if name.endswith(".temporal")]
+    return owner_name([(name, type(module.get_submodule(name))) for name in names])
 
 
 def owner_of(node: torch.fx.Node) -> str:
