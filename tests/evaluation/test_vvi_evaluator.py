@@ -361,6 +361,7 @@ def rank_on_rank(rank, world_size, folder):
         results = evaluator.evaluate()
         found = {name: vars(part) for name, part in evaluator.rankings.items()}
         torch.save((dict(results), found, ranked), f"{folder}/{rank}.pth")
+        torch.distributed.barrier()  # gloo aborts a process that is left while it speaks
     finally:
         torch.distributed.destroy_process_group()
 

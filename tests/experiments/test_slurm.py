@@ -81,10 +81,10 @@ def test_a_job_that_is_stopped_saves_first(tmp_path, saver):
     assert job.process.returncode == 143
 
 
-@pytest.mark.parametrize("cluster", CLUSTERS)
-def test_a_job_holds_its_folder(tmp_path, saver, cluster):
+@needs_slurm
+def test_a_job_holds_its_folder(tmp_path, saver):
     (run,) = runs_of(tmp_path, [3])
-    job = start(run, saver, 1, SlurmExecutor({}, cluster))
+    job = start(run, saver, 1, SlurmExecutor({}))
     with pytest.raises(InputError, match="another process is at it"):
         start(run, saver, 1)
     end([job.process])

@@ -117,6 +117,9 @@ def test_an_ablation_trains_and_tests_its_rows_with_them(here, datasets):
 )
 def test_every_command_imports_them_and_tells_a_missing_one(tool, words, run_tool, here, datasets):
     Path("grid.yml").write_text(yaml.safe_dump(TREE))
+    Path("run").mkdir()
+    Path("run/config.yaml").write_text(f"_BASE_: {CONFIG}\n")
+    Path("run/model_final.pth").touch()
     told = run_tool(ROOT / f"tools/{tool}.py", *words, "--plugins", "nowhere.py")
     near = "nearest there: users_parts.py"
     assert told == (2, "", f"error: --plugins nowhere.py: no such file; {near}\n")
