@@ -75,9 +75,12 @@ def two_runs(videos: Path, folder: Path) -> dict:
     Returns:
         Sorted exit ``statuses``, expected 0 and 2, and whether the loser ``tells`` why.
     """
+    # Nothing is saved before the end: the second one, however late it comes, finds a lock.
+    period = dict.fromkeys(("SOLVER__MAX_EPOCH", "SOLVER__CHECKPOINT_PERIOD"), 12)
+    words = command(output=folder / "shared", **period, TEST__EVAL_PERIOD=12, SOLVER__STEPS="[9]")
     both = [
         subprocess.Popen(
-            command(output=folder / "shared"),
+            words,
             env=environment(videos),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
