@@ -76,7 +76,8 @@ class LocalProcess(Process):
         """Return the exit status; None before the end."""
         if self.returncode is None:
             self.returncode = self._process.poll()
-            self.seconds = round(time.monotonic() - self._started, 1)
+            if self.returncode is not None:
+                self.seconds = round(time.monotonic() - self._started, 1)
         return self.returncode
 
     def terminate(self) -> None:

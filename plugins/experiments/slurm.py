@@ -4,7 +4,6 @@ A job outlives the command that submitted it: the same command finds it again, b
 leaves beside the run's folder. Folders, data and environment must be the same on all nodes.
 """
 
-import json
 import logging
 import os
 import subprocess
@@ -15,6 +14,7 @@ from typing import IO, Any
 
 from plugins.errors import InputError
 from plugins.experiments.processes import Process, device_name
+from plugins.utils.io import read_json, write_json
 
 SUBMITTED = "submitted.json"
 MINUTES = 240  # of a job; one that needs more is queued again and goes on
@@ -172,8 +172,7 @@ class SlurmExecutor:
         executor.update_parameters(name=f"{folder.parent.name}-{folder.name}", **self._resources())
         node_command = NodeCommand(words, Path(log.name).resolve(), environment, settings)
         job = executor.submit(node_command)
-        place.mkdir(parents=True, exist_ok=True)
-        (place / SUBMITTED).write_text(json.dumps({"job": str(job.job_id)}))
+        write_json(place / SUBMITTED, {"job": str(job.job_id)})
         return Submitted(job, self.cluster, log)
 
     def device(self, settings: dict) -> str | None:
@@ -195,7 +194,7 @@ class SlurmExecutor:
         file = place / SUBMITTED
         if self.cluster != "slurm" or not file.is_file():
             return None
-        number = json.loads(file.read_text())["job"]
+        number = read_json(file)["job"]
         if not is_queued(number):
             return None
         job: Any = self._submitit.SlurmJob(folder=place, job_id=number)

@@ -46,11 +46,12 @@ def recompute_blocks(model: nn.Module, cfg: CfgNode) -> nn.Module:
             "blocks are known; expected False, or a "
             f"{' or '.join(kind.network.__name__ for kind in KINDS)}"
         )
+    blocks = stems_of(model)
     for kind, trunk in trunks:
-        blocks = [block for stage in STAGES for block in kind.blocks(trunk, stage)]
-        for block in (*stems_of(model), *blocks):
-            # On the module itself: a wrapper would rename its weights in a checkpoint.
-            block.forward = functools.partial(_recomputed, block)
+        blocks += [block for stage in STAGES for block in kind.blocks(trunk, stage)]
+    for block in blocks:
+        # On the module itself: a wrapper would rename its weights in a checkpoint.
+        block.forward = functools.partial(_recomputed, block)
     return model
 
 
