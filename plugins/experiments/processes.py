@@ -99,28 +99,32 @@ class LocalProcess(Process):
             os.killpg(self._process.pid, number)
 
 
+@dataclass(frozen=True)
+class Task:
+    """Describe what a process is to do.
+
+    Attributes:
+        words: the command line.
+        log: file at whose end its output goes; the process holds its lock.
+        environment: variables besides those that there are.
+        folder: folder of the run.
+        settings: config keys of the run.
+        new: whether the run starts anew, so that an earlier process must not go on.
+    """
+
+    words: Sequence[str]
+    log: IO[str]
+    environment: Mapping[str, str]
+    folder: Path
+    settings: dict
+    new: bool
+
+
 class Executor(Protocol):
     """Starts the processes of runs somewhere."""
 
-    def start(
-        self,
-        words: Sequence[str],
-        log: IO[str],
-        environment: Mapping[str, str],
-        folder: Path,
-        settings: dict,
-        new: bool,
-    ) -> Process:
-        """Start a command, or find the process that an earlier one started for the same run.
-
-        Args:
-            words: the command line.
-            log: file at whose end its output goes; the process holds its lock.
-            environment: variables besides those that there are.
-            folder: folder of the run.
-            settings: config keys of the run.
-            new: whether the run starts anew, so that an earlier process must not go on.
-        """
+    def start(self, task: Task) -> Process:
+        """Start a process, or find the one that an earlier command started for the same run."""
 
     def device(self, settings: dict) -> str | None:
         """Name the device that a run will have; None if only its process knows."""
@@ -130,17 +134,9 @@ class Executor(Protocol):
 class LocalExecutor:
     """Starts processes of this machine."""
 
-    def start(
-        self,
-        words: Sequence[str],
-        log: IO[str],
-        environment: Mapping[str, str],
-        folder: Path,
-        settings: dict,
-        new: bool,
-    ) -> Process:
-        """Start a command; an earlier process would still hold the lock."""
-        return LocalProcess(words, log, environment)
+    def start(self, task: Task) -> Process:
+        """Start a process; an earlier one would still hold the lock."""
+        return LocalProcess(task.words, task.log, task.environment)
 
     def device(self, settings: dict) -> str | None:
         """Name the device of a run with these settings."""
@@ -180,11 +176,13 @@ class Job:
         if not written.is_file():
             raise RunError(f"wrote no {written.name}, see {log}")
         marker = self.run.started_with()
+        known: dict[str, object] = {}
         if process.device:
-            marker["device"] = extended(marker.get("device"), process.device)
+            known["device"] = extended(marker.get("device"), process.device)
         if not self.stage and not self.resumed:
-            marker["seconds"] = process.seconds
-        write_json(self.run.folder / MARKER, marker, indent=1)
+            known["seconds"] = process.seconds
+        if known:
+            write_json(self.run.folder / MARKER, marker | known, indent=1)
 
 
 def last_error(log: Path) -> str:
@@ -224,7 +222,7 @@ def _start(run: Run, train_net: Path, threads: int, executor: Executor, log: IO[
     log.write(f"$ {shlex.join(command)}\n")
     log.flush()
     root = str(dataset.root().resolve())
-    process = executor.start(
+    task = Task(
         command,
         log,
         {"FASTREID_DATASETS": root, "OMP_NUM_THREADS": str(threads)},
@@ -232,7 +230,7 @@ def _start(run: Run, train_net: Path, threads: int, executor: Executor, log: IO[
         run.row.settings,
         new=state in ("new", "replaced"),
     )
-    return Job(run, stage, process, state == "resumed")
+    return Job(run, stage, executor.start(task), state == "resumed")
 
 
 def prepare_training(run: Run, threads: int, device: str | None, resume: bool) -> None:

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from plugins.errors import InputError
-from plugins.experiments.processes import Process, device_name
+from plugins.errors import InputError, one_line
+from plugins.experiments.processes import Process, Task, device_name
 from plugins.utils.io import read_json, write_json
 
 SUBMITTED = "submitted.json"
+CPUS = "cpus-per-task"
 MINUTES = 240  # of a job; one that needs more is queued again and goes on
 QUIET = 15.0  # seconds that a result may take from the node's disk to ours
 ENDED_BADLY = 1
@@ -107,7 +108,7 @@ class Submitted(Process):
     def _close(self) -> None:
         error = self._job.exception()
         if error:
-            self.returncode, self.error = ENDED_BADLY, " ".join(str(error).split())[-300:]
+            self.returncode, self.error = ENDED_BADLY, one_line(error)[-300:]
             return
         result = self._job.result()
         self.returncode, self.seconds = result["status"], result["seconds"]
@@ -136,7 +137,7 @@ class SlurmExecutor:
         """Check that submitit and the cluster are there.
 
         Raises:
-            InputError: says which of both is missing.
+            InputError: says which of both is missing, or that the number of CPUs is none.
         """
         try:
             import submitit
@@ -147,22 +148,17 @@ class SlurmExecutor:
         # Its calls of sacct fail where no accounts are kept; squeue tells enough.
         logging.getLogger("submitit").setLevel(logging.ERROR)
         self.options, self.cluster, self._submitit = dict(options), cluster, submitit
+        if not (cpus := self.options.get(CPUS, "1")).isdecimal():
+            raise InputError(f"--slurm {CPUS}={cpus}: expected a whole number")
         if cluster == "slurm" and not is_there():
             raise InputError("--executor slurm: no cluster answers; expected `sinfo` to list nodes")
 
-    def start(
-        self,
-        words: Sequence[str],
-        log: IO[str],
-        environment: Mapping[str, str],
-        folder: Path,
-        settings: dict,
-        new: bool,
-    ) -> Process:
-        """Submit a command, or find the job that an earlier process submitted for the folder."""
+    def start(self, task: Task) -> Process:
+        """Submit a job, or find the one that an earlier command submitted for the run."""
+        folder = task.folder
         place = folder.with_name(f"{folder.name}.{self.cluster}").resolve()
-        found = self._submitted(place, log)
-        if found is not None and not new:
+        found = self._submitted(place, task.log)
+        if found is not None and not task.new:
             return found
         if found is not None:  # for other settings
             found.kill()
@@ -170,10 +166,14 @@ class SlurmExecutor:
             found.release()
         executor = self._submitit.AutoExecutor(folder=place, cluster=self.cluster)
         executor.update_parameters(name=f"{folder.parent.name}-{folder.name}", **self._resources())
-        node_command = NodeCommand(words, Path(log.name).resolve(), environment, settings)
-        job = executor.submit(node_command)
+        log = Path(task.log.name).resolve()
+        command = NodeCommand(task.words, log, task.environment, task.settings)
+        try:
+            job = executor.submit(command)
+        except self._submitit.core.utils.FailedJobError as error:
+            raise InputError(f"--slurm: {one_line(error)}") from error
         write_json(place / SUBMITTED, {"job": str(job.job_id)})
-        return Submitted(job, self.cluster, log)
+        return Submitted(job, self.cluster, task.log)
 
     def device(self, settings: dict) -> str | None:
         """Return None: only the node knows its device."""
@@ -185,7 +185,7 @@ class SlurmExecutor:
         options = dict(self.options)
         return {
             "slurm_time": options.pop("time", MINUTES),
-            "cpus_per_task": int(options.pop("cpus-per-task", 1)),
+            "cpus_per_task": int(options.pop(CPUS, 1)),
             "slurm_additional_parameters": options,
         }
 

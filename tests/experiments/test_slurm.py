@@ -141,6 +141,20 @@ def test_options_are_checked(tmp_path, words, message):
     assert (done.returncode, done.stderr) == (2, f"error: {message}\n")
 
 
+@needs_slurm
+@pytest.mark.parametrize("option", ["partition=nowhere", "time=never"])
+def test_what_sbatch_refuses_is_one_line(tmp_path, option):
+    (run,) = runs_of(tmp_path, [0])
+    executor = SlurmExecutor(dict([option.split("=")]))
+    with pytest.raises(InputError, match=r"^--slurm: sbatch: error: [Ii]nvalid [^\n]*$"):
+        start(run, tmp_path / "train.py", 1, executor)
+
+
+def test_a_number_of_cpus_is_one():
+    with pytest.raises(InputError, match="--slurm cpus-per-task=x: expected a whole number"):
+        SlurmExecutor({"cpus-per-task": "x"}, "local")
+
+
 def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(InputError, match=r"needs submitit: pip install fastreid-plugins\[slurm\]"):
