@@ -6,6 +6,8 @@ leaves beside the run's folder. Folders, data and environment must be the same o
 
 import logging
 import os
+import re
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +20,9 @@ from plugins.utils.io import read_json, write_json
 
 SUBMITTED = "submitted.json"
 CPUS = "cpus-per-task"
+MOST_TIMEOUTS = 1000  # times that a job is queued again
 MINUTES = 240  # of a job; one that needs more is queued again and goes on
+SAVING = 60.0  # seconds that a command has to save; Slurm tells 90 seconds before the end
 QUIET = 15.0  # seconds that a result may take from the node's disk to ours
 ENDED_BADLY = 1
 
@@ -38,25 +42,37 @@ class NodeCommand:
     ) -> None:
         self.words, self.log = list(words), log
         self.environment, self.settings = dict(environment), settings
+        self._process: subprocess.Popen | None = None
 
     def __call__(self) -> dict[str, Any]:
         """Run it; return exit status, seconds and device. A signal of Slurm reaches it, too."""
         started = time.monotonic()
         with open(self.log, "a") as log:
-            status = subprocess.call(
+            self._process = subprocess.Popen(
                 self.words,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | self.environment,
+                # Slurm tells all processes that the time is over, but only we answer.
+                preexec_fn=lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN),
             )
+        # Not wait(), whose lock the handler of a signal would wait for in vain.
+        while (status := self._process.poll()) is None:
+            time.sleep(0.2)
         seconds = round(time.monotonic() - started, 1)
         return {"status": status, "seconds": seconds, "device": device_name(self.settings)}
 
     def checkpoint(self) -> Any:
-        """Ask to be queued again when the time is over: the command goes on where it was."""
+        """Let the command save and end as the time is over; queued again, it goes on."""
         import submitit
 
+        if self._process is not None:
+            end = time.monotonic() + SAVING
+            self._process.terminate()
+            while self._process.poll() is None and time.monotonic() < end:
+                time.sleep(0.2)
+            self._process = None  # which cannot be pickled
         return submitit.helpers.DelayedSubmission(self)
 
 
@@ -150,6 +166,7 @@ class SlurmExecutor:
         self.options, self.cluster, self._submitit = dict(options), cluster, submitit
         if not (cpus := self.options.get(CPUS, "1")).isdecimal():
             raise InputError(f"--slurm {CPUS}={cpus}: expected a whole number")
+        self._minutes = minutes(self.options.get("time", str(MINUTES)))
         if cluster == "slurm" and not is_there():
             raise InputError("--executor slurm: no cluster answers; expected `sinfo` to list nodes")
 
@@ -164,7 +181,9 @@ class SlurmExecutor:
             found.kill()
             found.wait(QUIET)
             found.release()
-        executor = self._submitit.AutoExecutor(folder=place, cluster=self.cluster)
+        executor = self._submitit.AutoExecutor(
+            place, cluster=self.cluster, slurm_max_num_timeout=MOST_TIMEOUTS
+        )
         executor.update_parameters(name=f"{folder.parent.name}-{folder.name}", **self._resources())
         log = Path(task.log.name).resolve()
         command = NodeCommand(task.words, log, task.environment, task.settings)
@@ -182,9 +201,9 @@ class SlurmExecutor:
     def _resources(self) -> dict[str, Any]:
         if self.cluster != "slurm":
             return {"timeout_min": MINUTES}
-        options = dict(self.options)
+        options = {name: value for name, value in self.options.items() if name != "time"}
         return {
-            "slurm_time": options.pop("time", MINUTES),
+            "timeout_min": self._minutes,
             "cpus_per_task": int(options.pop(CPUS, 1)),
             "slurm_additional_parameters": options,
         }
@@ -199,6 +218,25 @@ class SlurmExecutor:
             return None
         job: Any = self._submitit.SlurmJob(folder=place, job_id=number)
         return Submitted(job, self.cluster, log)
+
+
+def minutes(text: str) -> int:
+    """Read a time as sbatch does: minutes, M:S, H:M:S, D-H, D-H:M or D-H:M:S; seconds count up.
+
+    >>> minutes("90"), minutes("4:00:00"), minutes("1-2"), minutes("0:30")
+    (90, 240, 1560, 1)
+
+    Raises:
+        InputError: it is written in another way.
+    """
+    if not re.fullmatch(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}", text):
+        raise InputError(f"--slurm time={text}: expected minutes, H:M:S or D-H:M:S")
+    days, _, clock = text.rpartition("-")
+    numbers = [int(number) for number in clock.split(":")]
+    if not days and len(numbers) < 3:  # they begin with minutes
+        numbers = [0, *numbers]
+    hours, mins, seconds = (*numbers, 0, 0)[:3]
+    return (int(days or 0) * 24 + hours) * 60 + mins + -(-seconds // 60)
 
 
 def is_there() -> bool:

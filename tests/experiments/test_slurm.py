@@ -142,12 +142,26 @@ def test_options_are_checked(tmp_path, words, message):
 
 
 @needs_slurm
-@pytest.mark.parametrize("option", ["partition=nowhere", "time=never"])
+@pytest.mark.parametrize("option", ["partition=nowhere", "gres=nothing:1"])
 def test_what_sbatch_refuses_is_one_line(tmp_path, option):
     (run,) = runs_of(tmp_path, [0])
     executor = SlurmExecutor(dict([option.split("=")]))
     with pytest.raises(InputError, match=r"^--slurm: sbatch: error: [Ii]nvalid [^\n]*$"):
         start(run, tmp_path / "train.py", 1, executor)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("5", 5), ("5:30", 6), ("4:00:00", 240), ("1-0", 1440), ("1-2:3", 1563), ("2-0:0:1", 2881)],
+)
+def test_times_are_those_of_sbatch(text, expected):
+    assert slurm.minutes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["never", "", "1:2:3:4", "-5", "4h"])
+def test_another_time_is_refused(text):
+    with pytest.raises(InputError, match=f"--slurm time={text}: expected minutes"):
+        SlurmExecutor({"time": text}, "local")
 
 
 def test_a_number_of_cpus_is_one():
