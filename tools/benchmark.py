@@ -28,7 +28,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="SUBJECT",
         help="ranking, rerank, loader, attack, startup, or all",
     )
-    parser.add_argument("--quick", action="store_true", help="small sizes, under 3 minutes for all")
+    parser.add_argument("--quick", action="store_true", help="small sizes, for a first look")
     parser.add_argument("--out", type=Path, help="write machine and rows to this .json file")
     parser.add_argument(
         "--against",

@@ -43,9 +43,10 @@ class NodeCommand:
         self.words, self.log = list(words), log
         self.environment, self.settings = dict(environment), settings
         self._process: subprocess.Popen | None = None
+        self._goes_on = False
 
     def __call__(self) -> dict[str, Any]:
-        """Run it; return exit status, seconds and device. A signal of Slurm reaches it, too."""
+        """Run it; return exit status, device, and seconds unless it goes on from an earlier job."""
         started = time.monotonic()
         with open(self.log, "a") as log:
             self._process = subprocess.Popen(
@@ -60,7 +61,7 @@ class NodeCommand:
         # Not wait(), whose lock the handler of a signal would wait for in vain.
         while (status := self._process.poll()) is None:
             time.sleep(0.2)
-        seconds = round(time.monotonic() - started, 1)
+        seconds = None if self._goes_on else round(time.monotonic() - started, 1)
         return {"status": status, "seconds": seconds, "device": device_name(self.settings)}
 
     def checkpoint(self) -> Any:
@@ -72,7 +73,7 @@ class NodeCommand:
             self._process.terminate()
             while self._process.poll() is None and time.monotonic() < end:
                 time.sleep(0.2)
-            self._process = None  # which cannot be pickled
+            self._process, self._goes_on = None, True  # a process cannot be pickled
         return submitit.helpers.DelayedSubmission(self)
 
 

@@ -2,8 +2,11 @@
 
 import json
 import os
+import pickle
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -69,6 +72,37 @@ def saver(tmp_path):
     tool = tmp_path / "train.py"
     tool.write_text(SAVES)
     return tool
+
+
+def test_a_command_whose_time_is_over_saves_and_goes_on(tmp_path, saver):
+    """What submitit calls in a handler of Slurm's signal, while the command is waited for."""
+    words = [sys.executable, str(saver), *"xxx", "OUTPUT_DIR", str(tmp_path)]
+    command = slurm.NodeCommand(words, tmp_path / "log", {}, {"MODEL.DEVICE": "cpu"})
+    again = []
+
+    def time_is_over(*_):
+        again.append(command.checkpoint())
+        sys.exit()  # as submitit does
+
+    time_over = signal.SIGALRM  # here, for the signal of the cluster
+    before = signal.signal(time_over, time_is_over)
+    try:
+        waiting = threading.Thread(
+            target=lambda: (
+                wait_for((tmp_path / "begun").exists),
+                os.kill(os.getpid(), time_over),
+            )
+        )
+        waiting.start()
+        with pytest.raises(SystemExit):
+            command()
+        waiting.join()
+    finally:
+        signal.signal(time_over, before)
+    assert (tmp_path / "model_0000.pth").exists()
+    kept = pickle.loads(pickle.dumps(again[0].function))
+    kept.words = [sys.executable, "-c", "pass"]
+    assert kept() == {"status": 0, "seconds": None, "device": "CPU"}
 
 
 @needs_slurm

@@ -103,6 +103,16 @@ def test_every_temporal_part_takes_clips_of_any_length(name):
                 torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
+@torch.no_grad()
+def test_a_program_does_not_depend_on_an_earlier_one():
+    """Dynamo keeps the code that it made for STIG; its guards would hold the LSTM to 3 frames."""
+    for name, frames in (("STIG", 4), ("TemporalLSTM", 3)):
+        module = whole(Part(name))
+        program = trace(module, images_of(2, frames), free_frames=True).module()
+    images = images_of(2, 5)
+    torch.testing.assert_close(program(*images), module(*images), atol=1e-5, rtol=0)
+
+
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory) -> Embedder:
     return Embedder(clip_run(tmp_path_factory.mktemp("clips"), MODEL__TEMPORAL__NAME="TemporalGeM"))

@@ -3,8 +3,8 @@
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.export import Dim
 
+from plugins.inference.export.program import trace
 from plugins.modeling.temporal.cells import frame_changes, with_first
 from plugins.modeling.temporal.recurrence import run_lstm
 
@@ -25,10 +25,7 @@ class Changes(nn.Module):
 
 
 def exported(module: nn.Module) -> nn.Module:
-    free = {0: Dim("batch"), 1: Dim("frames")}
-    with torch.no_grad():
-        program = torch.export.export(module, (torch.rand(2, 4, 5),), dynamic_shapes=(free,))
-    return program.module()
+    return trace(module, [torch.rand(2, 4, 5)], free_frames=True).module()
 
 
 @pytest.mark.parametrize("module", [Recurrence(), Changes()], ids=["lstm", "changes"])
