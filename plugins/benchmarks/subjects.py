@@ -16,11 +16,13 @@ from plugins.benchmarks.loader import loader
 from plugins.benchmarks.search import ranking, reranking
 from plugins.benchmarks.settings import Settings
 from plugins.benchmarks.startup import startup
+from plugins.benchmarks.step import step
 
 SUBJECTS: dict[str, Callable[[Settings], list[Comparison]]] = {
     "ranking": ranking,
     "rerank": reranking,
     "loader": loader,
+    "step": step,
     "attack": attack,
     "startup": startup,
 }
