@@ -154,11 +154,11 @@ def _colors(cfg: CfgNode, modality: int) -> list[Callable]:
 
 
 def _center_crop(cfg: CfgNode) -> list[Callable]:
+    if not cfg.INPUT.CROP.ENABLED:
+        return []
     # Not above: it imports torch._dynamo, 1.2 s.
     from torchvision.transforms import v2
 
-    if not cfg.INPUT.CROP.ENABLED:
-        return []
     return [v2.CenterCrop(_two_sizes(cfg.INPUT.CROP.SIZE, "INPUT.CROP.SIZE"))]
 
 
