@@ -50,6 +50,8 @@ class Comparison:
         memory_target: wanted ratio of peak memory; 0 if memory is not measured.
         rounds: how often each way runs.
         clock: "wall", or "cpu" for the processor time of the process.
+        frames: number that each way processes, of which the note tells how many a second; 0 for
+            work that is not counted in frames.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Comparison:
     memory_target: float = 0.0
     rounds: int = 3
     clock: str = "wall"
+    frames: int = 0
 
 
 def measure(comparison: Comparison, progress: Callable[[], object] = lambda: None) -> list[dict]:
@@ -129,6 +132,10 @@ def _row(comparison: Comparison, values: dict[str, list[float]], unit: str) -> d
     ours, theirs = (min(values[side]) for side in ("ours", "theirs"))
     target = comparison.memory_target if unit == "MiB" else comparison.target
     ratio = theirs / max(ours, 1e-9)
+    note = comparison.note
+    if comparison.frames and unit != "MiB":
+        rates = [f"{comparison.frames / max(each, 1e-9):.0f}" for each in (ours, theirs)]
+        note += f"; {' and '.join(rates)} frames / {unit}"
     return {
         "name": comparison.name,
         "ours": round(ours, 4),
@@ -137,7 +144,7 @@ def _row(comparison: Comparison, values: dict[str, list[float]], unit: str) -> d
         "target": target,
         "met": ratio >= target,
         "unit": unit,
-        "note": comparison.note,
+        "note": note,
         "threads": comparison.threads,
         "ours_median": round(statistics.median(values["ours"]), 4),
         "theirs_median": round(statistics.median(values["theirs"]), 4),

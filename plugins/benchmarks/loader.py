@@ -1,6 +1,7 @@
 """Reading clips: this package's loader beside Pillow and torchvision, frame by frame."""
 
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def loader(settings: Settings) -> list[Comparison]:
             note="Pillow and torchvision per frame",
             rounds=settings.rounds + 1,
             clock="cpu",
+            frames=clips * LENGTH,
         )
     ]
 
@@ -54,12 +56,12 @@ def loader_work(number: int, seed: int = 0) -> Work:
     return Work(ours, theirs, check_pixels)
 
 
-def read_clip(files: tuple[str, ...] | list[str]) -> Tensor:
+def read_clip(files: tuple[str, ...] | list[str], size: Sequence[int] = SIZE) -> Tensor:
     """Read frames as float32 (T, 3, H, W) in [0, 255], one after another."""
     frames = []
     for file in files:
         with Image.open(file) as picture:
-            frame = functional.resize(picture.convert("RGB"), list(SIZE))
+            frame = functional.resize(picture.convert("RGB"), list(size))
         frames.append(functional.pil_to_tensor(frame).float())
     return torch.stack(frames)
 
@@ -72,15 +74,16 @@ def check_pixels(ours: Tensor, theirs: Tensor) -> None:
 
 
 def drawn_clips(folder: Path, number: int, seed: int) -> list[Tracklet]:
-    """Write clips of smooth drawn pictures as JPEG files."""
+    """Write clips of smooth drawn pictures as JPEG files, a folder each."""
     random = np.random.default_rng(seed)
     items = []
     for clip in range(number):
         small = random.integers(0, 256, (18, 9, 3), dtype=np.uint8)
         files = []
+        (folder / f"{clip:04d}").mkdir()
         for frame in range(LENGTH):
             picture = Image.fromarray(np.roll(small, frame, axis=1))
-            file = folder / f"{clip:04d}_{frame}.jpg"
+            file = folder / f"{clip:04d}" / f"{frame}.jpg"
             picture.resize(SIZE[::-1], Image.Resampling.BICUBIC).save(file, quality=90)
             files.append(str(file))
         items.append(Tracklet(tuple(files), clip, 1, VISIBLE))

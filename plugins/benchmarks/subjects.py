@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from plugins.benchmarks.attack import attack
 from plugins.benchmarks.comparison import Comparison, measure, runs
+from plugins.benchmarks.features import features
 from plugins.benchmarks.loader import loader
 from plugins.benchmarks.search import ranking, reranking
 from plugins.benchmarks.settings import Settings
@@ -24,6 +25,7 @@ SUBJECTS: dict[str, Callable[[Settings], list[Comparison]]] = {
     "loader": loader,
     "step": step,
     "attack": attack,
+    "features": features,
     "startup": startup,
 }
 PACKAGES = ("torch", "numpy", "scipy", "faiss-cpu", "fastreid")
