@@ -64,7 +64,6 @@ def features_work(config: str, clips: int, seed: int = 0) -> Work:
     """Prepare drawn clips and a run with drawn weights, both on disk."""
     folder = tempfile.TemporaryDirectory()
     root, cfg = Path(folder.name), read(config)
-    (root / "clips").mkdir()
     items = drawn_clips(root / "clips", clips, seed)
     torch.manual_seed(seed)
     (root / "config.yaml").write_text(cfg.dump())

@@ -55,8 +55,9 @@ def test_re_ranking_and_fastreids_give_the_same_distances():
         check_distances(ours + 1e-4, theirs)
 
 
-def test_both_loaders_read_the_same_pixels():
-    work = loader_work(3)
+@pytest.mark.parametrize("cached", [False, True])
+def test_both_loaders_read_the_same_pixels(cached):
+    work = loader_work(3, cached=cached)
     ours, theirs = work.ours(), work.theirs()
     assert ours.shape == (3, 6, 3, 288, 144)
     check_pixels(ours, theirs)
