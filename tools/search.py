@@ -34,10 +34,10 @@ def parse_arguments() -> argparse.Namespace:
         action="append",
         required=True,
         metavar="FILE",
-        help="features of the gallery; may be repeated",
+        help="features of the gallery, a file or the folder of a store; may be repeated",
     )
     parser.add_argument(
-        "--query", action="append", metavar="FILE", help="features of the queries; may be repeated"
+        "--query", action="append", metavar="FILE", help="features of the queries, likewise"
     )
     parser.add_argument(
         "--direction",
@@ -50,6 +50,20 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--metric", default="", help="cosine or euclidean; default: that of the run's test"
+    )
+    parser.add_argument(
+        "--index",
+        default="",
+        metavar="KIND",
+        help="flat, which is exact, or ivfpq, which is faster in a large gallery and prints its "
+        "recall; default: the index saved with the gallery, or flat",
+    )
+    parser.add_argument(
+        "--probes",
+        type=int,
+        default=32,
+        metavar="N",
+        help="lists of the index ivfpq that a query is compared with (default 32); more find more",
     )
     parser.add_argument(
         "--threshold", type=float, help="mark in the lists which items lie below this distance"
@@ -65,7 +79,8 @@ def parse_arguments() -> argparse.Namespace:
         "--save-gallery",
         type=Path,
         metavar="FILE",
-        help="write the searched gallery, joined, to this file of features",
+        help="write the searched gallery, joined, to this file of features, and its index ivfpq "
+        "beside it",
     )
     parser.add_argument(
         "--compare", nargs=2, metavar="NAME", help="print the distance of two items of the gallery"
@@ -78,9 +93,11 @@ def parse_arguments() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     """Build the gallery, search, write, show."""
     from plugins.errors import InputError, require_output
-    from plugins.inference import Features, Gallery, compare
+    from plugins.inference import Gallery, compare
     from plugins.inference.features import ending_of
     from plugins.inference.lists import write_lists
+    from plugins.inference.recall import SAMPLE, measure_recall
+    from plugins.inference.store import load_items
     from plugins.inference.threshold import sides
 
     rerank = read_rerank(args.opts)
@@ -92,7 +109,8 @@ def main(args: argparse.Namespace) -> None:
         )
     if not (args.out or args.compare or args.save_gallery):
         raise InputError("nothing to do: expected --out, --save-gallery or --compare")
-    gallery = Gallery.load(*args.gallery, metric=args.metric)
+    settings = {"kind": args.index, "probes": args.probes}
+    gallery = Gallery.load(*args.gallery, metric=args.metric, **settings)
     for person in args.remove:
         print(f"removed {gallery.remove(person=person)} items of {person}")
     if args.save_gallery:
@@ -106,13 +124,21 @@ def main(args: argparse.Namespace) -> None:
     if not args.out:
         return
     items = gallery.items
-    queries = Features.load(*args.query) if args.query else items
+    queries = load_items(*args.query) if args.query else items
     lists = []
     for direction in ("I2V", "V2I") if args.direction == "both" else (args.direction,):
         query, side = sides(queries, items, direction)
-        searched = gallery if len(side) == len(items) else Gallery(side, gallery.metric)
+        searched = gallery
+        if len(side) != len(items):
+            searched = Gallery(side, gallery.metric, gallery.kind, args.probes)
         found = searched.search(query, args.top, junk=args.junk, rerank=rerank)
         lists.append(found.named(direction))
+        if gallery.kind != "flat":
+            share = measure_recall(searched, query, args.top, junk=args.junk)
+            print(
+                f"{direction}: recall@{args.top} of the index {gallery.kind} beside brute force: "
+                f"{100 * share:.1f} % ({min(len(query), SAMPLE)} queries)"
+            )
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_lists(args.out, lists, args.threshold)
     for found in lists:

@@ -5,7 +5,8 @@ Legend: Q queries, G gallery items, D feature length, k items of a list.
 The index compares in float32, where a rounding decides which of two equal items comes first. So it
 gives more candidates than are wanted, as many as it takes to be sure that none is missed, and their
 distances are those of ``plugins.evaluation.distance``. A list is that of brute force: the distance
-first, then the order of the gallery.
+first, then the order of the gallery. The index ``ivfpq`` is faster in a large gallery, and its
+candidates lack some of the nearest items; ``measure_recall`` tells how many.
 """
 
 from collections.abc import Mapping
@@ -22,8 +23,24 @@ from plugins.evaluation.distance import distances, norm_of_all
 from plugins.evaluation.ranks import NO_ITEM, sort_keys
 from plugins.evaluation.rerank import rerank as reranked
 from plugins.inference.features import Features, join, require_same_network
+from plugins.inference.index import (
+    FLAT,
+    IVFPQ,
+    PROBES,
+    add_to,
+    blocks,
+    build_index,
+    candidates,
+    check_kind,
+    comparable,
+    read_index,
+    set_probes,
+    write_index,
+)
+from plugins.inference.junk import Junk
 from plugins.inference.lists import RankedLists
-from plugins.protocol import junk_rule
+from plugins.inference.store import load_items
+from plugins.utils.digests import digest
 from plugins.utils.io import write_atomically
 from plugins.utils.names import closest_names
 
@@ -31,6 +48,7 @@ from plugins.utils.names import closest_names
 # a sum in blocks, as faiss makes it, comes nowhere near.
 ROUNDING = 1e-4
 EXTRA = 32  # candidates beyond k to begin with
+CODED = 4  # times as many where they are compared by their codes
 
 
 class Gallery:
@@ -39,26 +57,36 @@ class Gallery:
     Attributes:
         items: their features and names, in the order of the index.
         metric: "cosine", or "euclidean" for the squared distance.
-        index: faiss index of the same rows: IndexFlatIP of features of length 1, or IndexFlatL2.
+        kind: "flat", which finds all candidates, or "ivfpq", see ``plugins.inference.index``.
+        index: faiss index of the same rows, for the cosine of features of length 1.
     """
 
-    def __init__(self, items: Features, metric: str = "") -> None:
+    def __init__(
+        self,
+        items: Features,
+        metric: str = "",
+        kind: str = FLAT,
+        probes: int = PROBES,
+        index: faiss.Index | None = None,
+    ) -> None:
         """Build the index.
 
         Args:
-            items: G items, 0 or more.
+            items: G items, 0 or more; 256 or more for "ivfpq".
             metric: distance; empty for that of the network's test.
+            kind: of the index.
+            probes: lists of "ivfpq" that a query is compared with.
+            index: index of that kind that was built of these items; None builds one.
 
         Raises:
-            InputError: there is no such metric.
+            InputError: there is no such metric or index, or too few items or probes.
         """
-        self.metric = metric or items.metric
+        self.metric, self.kind = metric or items.metric, kind
         check_value("TEST.METRIC", self.metric)
-        length = items.features.shape[1]
-        flat = faiss.IndexFlatIP if self.metric == "cosine" else faiss.IndexFlatL2
-        self.index = flat(length)
+        check_kind(kind)
         self.items = items
-        self.index.add(self._indexed(items.features))
+        self.index = build_index(items.features, self.metric, kind) if index is None else index
+        set_probes(self.index, probes)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -70,7 +98,7 @@ class Gallery:
             InputError: they are of another network, or a name is in the gallery already.
         """
         both = join([self.items, items], ["the gallery", "the new items"])
-        self.index.add(self._indexed(items.features))
+        add_to(self.index, items.features, self.metric)
         self.items = both
 
     def remove(self, *, person: str | None = None, name: str | None = None) -> int:
@@ -90,8 +118,12 @@ class Gallery:
         if not gone.any():
             close = ", ".join(closest_names(str(wanted), np.unique(column).tolist())[:3])
             raise InputError(f"no {kind} {wanted!r} in the gallery; nearest: {close or 'none'}")
-        self.index.remove_ids(faiss.IDSelectorBatch(np.flatnonzero(gone).astype(np.int64)))
         self.items = self.items.select(~gone)
+        if self.kind == FLAT:
+            self.index.remove_ids(faiss.IDSelectorBatch(np.flatnonzero(gone).astype(np.int64)))
+        else:  # its rows keep their numbers; what was trained stays
+            self.index.reset()
+            add_to(self.index, self.items.features, self.metric)
         return int(gone.sum())
 
     def search(
@@ -113,24 +145,36 @@ class Gallery:
                 depend on all queries and the whole gallery; None for plain distances.
 
         Raises:
-            InputError: the queries are of another network; no such rule; or a wrong value.
+            InputError: the queries are of another network; no such rule; a wrong value; or
+                ``rerank`` with an index that does not find all.
         """
         require_same_network(self.items, query, "the gallery", "the queries")
         if top < 1:
             raise InputError(f"top {top}: expected 1 or more")
         unseen = Junk(query, self.items, junk)
         if rerank is not None:
+            if self.kind != FLAT:
+                raise InputError(
+                    f"TEST.RERANK.ENABLED: True with the index {self.kind}; re-ranking compares "
+                    f"all items, expected the index {FLAT}"
+                )
             found = self._search_reranked(query, top, unseen, rerank)
         else:
             found = self._search_index(query, top, unseen)
         return RankedLists(query, self.items, *found, metric=self.metric)
 
     def save(self, path: str | Path) -> None:
-        """Write the items as a file of features, from which :meth:`load` builds the index again.
+        """Write the items as a file of features, and beside it an index that was trained.
 
-        A faiss file has no checksum and no names, and reading a damaged one may end the process.
+        An index "flat" is built again by :meth:`load`. A faiss file has no checksum and no names,
+        and reading a damaged one may end the process.
         """
         self.items.save(path)
+        beside = index_file(path)
+        if self.kind == FLAT:
+            beside.unlink(missing_ok=True)  # of an earlier gallery of that name
+        else:
+            write_index(beside, self.index, self.metric, digest_of(self.items))
 
     def save_index(self, path: str | Path) -> None:
         """Write the index alone, as ``faiss.read_index`` reads it, for other programs."""
@@ -138,15 +182,29 @@ class Gallery:
         write_atomically(path, lambda file: file.write(contents.tobytes()))
 
     @classmethod
-    def load(cls, *paths: str | Path, metric: str = "") -> "Gallery":
-        """Read one or more files of features and build the index; see :meth:`Features.load`."""
-        return cls(Features.load(*paths), metric)
+    def load(
+        cls, *paths: str | Path, metric: str = "", kind: str = "", probes: int = PROBES
+    ) -> "Gallery":
+        """Read files or folders of features and build the index; see :meth:`Features.load`.
 
-    def _indexed(self, features: np.ndarray) -> np.ndarray:
-        features = np.ascontiguousarray(features, dtype=np.float32)
-        if self.metric == "cosine":
-            features = features / np.linalg.norm(features, axis=1, keepdims=True).clip(1e-12)
-        return features
+        Args:
+            *paths: files, or folders of a ``FeatureStore``, which stay on disk.
+            metric: as of a gallery.
+            kind: of the index; empty for that which was saved with the gallery.
+            probes: as of a gallery.
+
+        Raises:
+            InputError: from the files, or the index beside the gallery is damaged or is of other
+                features.
+        """
+        items = load_items(*paths)
+        beside = index_file(paths[0])
+        if len(paths) > 1 or kind == FLAT or not beside.is_file():
+            return cls(items, metric, kind or FLAT, probes)
+        check_kind(kind or IVFPQ)
+        metric = metric or items.metric
+        index = read_index(beside, metric, digest_of(items))
+        return cls(items, metric, IVFPQ, probes, index)
 
     def _search_index(
         self, query: Features, top: int, unseen: "Junk"
@@ -154,24 +212,27 @@ class Gallery:
         rows = np.full((len(query), min(top, len(self))), -1, dtype=np.int64)
         values = np.full(rows.shape, np.inf, dtype=np.float32)
         left = np.arange(len(query))
-        count = min(top + EXTRA, len(self))
+        count = min(top + EXTRA if self.kind == FLAT else CODED * (top + EXTRA), len(self))
         norm = 1.0
         if self.metric == "euclidean":
-            norm = norm_of_all(*map(torch.from_numpy, (query.features, self.items.features)))
+            parts = [query.features, *blocks(self.items.features)]
+            norm = max(norm_of_all(torch.from_numpy(part)) for part in parts)
         while len(left) and len(self):
-            indexed = self._indexed(query.features[left])
-            scores, found = self.index.search(indexed, count)
+            compared = comparable(query.features[left], self.metric)
+            scores, found = candidates(self.index, compared, count)
             last = 1 - scores[:, -1] if self.metric == "cosine" else scores[:, -1]
             rounding = ROUNDING * (1 if self.metric == "cosine" else 2 * norm**2)
             unsure = []
             for number, row in enumerate(left):
-                columns = np.sort(found[number])
+                columns = np.sort(found[number][found[number] >= 0])
                 columns = columns[~unseen.mask(int(row), columns)]
                 ranked, near = self._exact(query.features[row], columns, rows.shape[1], norm)
                 rows[row, : len(ranked)], values[row, : len(ranked)] = ranked, near
-                # Whatever the index left out is no nearer than its last, but for rounding.
                 whole = len(ranked) == rows.shape[1]
-                if not (whole and near[-1] < last[number] - rounding):
+                if whole and self.kind == FLAT:
+                    # What the index left out is no nearer than its last, but for rounding.
+                    whole = bool(near[-1] < last[number] - rounding)
+                if not whole:
                     unsure.append(row)
             if count == len(self):
                 break
@@ -201,32 +262,14 @@ class Gallery:
         return nearest(near, torch.from_numpy(masks), top)
 
 
-class Junk:
-    """The items that each query does not see, by a rule of ``plugins.protocol``."""
+def index_file(path: str | Path) -> Path:
+    """Name the file of a trained index beside a file of features."""
+    return Path(path).with_suffix(".index")
 
-    def __init__(self, query: Features, gallery: Features, rule: str) -> None:
-        """Number people and cameras of both sides together.
 
-        Raises:
-            InputError: there is no such rule, or it names cameras by numbers and some have none.
-        """
-        self._rule = junk_rule(rule)
-        self._query, self._gallery = query, gallery
-        cameras = [query.camera, gallery.camera]
-        if rule == "sysu":
-            for camera in np.unique(np.concatenate(cameras)).tolist():
-                if not camera.isdecimal():
-                    raise InputError(f"junk rule sysu: camera {camera!r}; expected 1 to 6")
-            cameras = [column.astype(np.int64) for column in cameras]
-        self._query_cameras, self._gallery_cameras = cameras
-
-    def mask(self, query: int, columns: np.ndarray) -> np.ndarray:
-        """Return a bool for each of the gallery's ``columns``, true where it is junk."""
-        person = self._query.person[query]
-        same = (self._gallery.person[columns] == person) & (person != "")
-        return np.asarray(
-            self._rule(same, self._query_cameras[query], self._gallery_cameras[columns])
-        )
+def digest_of(items: Features) -> str:
+    """Identify features by a digest."""
+    return f"{digest(np.ascontiguousarray(items.features)):016x}"
 
 
 def nearest(near: Tensor, unseen: Tensor, top: int) -> tuple[np.ndarray, np.ndarray]:

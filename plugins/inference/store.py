@@ -19,7 +19,7 @@ from torch import Tensor
 
 from plugins.errors import InputError
 from plugins.evaluation import RankingResult, Side, evaluate_ranking
-from plugins.inference.features import NAMES
+from plugins.inference.features import NAMES, Features, join
 from plugins.utils.io import read_json, require_file, write_atomically, write_errors, write_json
 
 SCHEMA, VERSION = "fastreid-plugins/feature-store", 1
@@ -124,6 +124,15 @@ class FeatureStore:
         )
         return flat.view(self.number, self.length)
 
+    def as_features(self) -> Features:
+        """Return the items with their names; features in float32 stay on disk.
+
+        Raises:
+            InputError: a shard is not complete.
+        """
+        columns = {name: self.column(name) for name in NAMES}
+        return Features(self.features.float().numpy(), **columns, about=self.about)
+
     def column(self, name: str) -> np.ndarray:
         """Read a column of names, (N,) str: name, path, person, camera or modality."""
         with np.load(self.folder / ITEMS, allow_pickle=False) as file:
@@ -158,6 +167,19 @@ class FeatureStore:
             out.flush()
             os.fsync(out.fileno())
         write_json(shard_file(self.folder, shard), {"written": start + len(rows)})
+
+
+def load_items(*paths: str | os.PathLike) -> Features:
+    """Read files of features and folders of them, and join them, see ``Features.load``.
+
+    Raises:
+        InputError: one is missing, damaged or of another kind, or they do not fit together.
+    """
+    parts = [
+        FeatureStore(path).as_features() if Path(path).is_dir() else Features.load(Path(path))
+        for path in paths
+    ]
+    return join(parts, [str(path) for path in paths]) if len(parts) > 1 else parts[0]
 
 
 def shard_file(folder: str | os.PathLike, shard: tuple[int, int]) -> Path:
