@@ -1,4 +1,4 @@
-"""A training step of SADSTRM: beside a bare loop of the same passes, and in bfloat16.
+"""A training step of SADSTRM: beside a bare loop of the same passes, and with other settings.
 
 Legend: B clips of T frames, N = B * T.
 """
@@ -25,11 +25,13 @@ from plugins.modeling.meta_arch import SADSTRM
 
 BFLOAT16 = "SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "bfloat16"
 CHANNELS_LAST = "SOLVER.CHANNELS_LAST", "True"
-# Options, and the wanted ratio.
-PRECISIONS: dict[str, tuple[tuple[str, ...], float]] = {
-    "bfloat16": (BFLOAT16, 1.0),
-    "channels_last": (CHANNELS_LAST, 1.0),
-    "bfloat16 and channels_last": ((*BFLOAT16, *CHANNELS_LAST), 1.9),
+CHECKPOINTING = "SOLVER.ACTIVATION_CHECKPOINTING", "True"
+# Options, and the wanted ratios of time and of memory, 0 for memory that is not measured.
+CHOICES: dict[str, tuple[tuple[str, ...], float, float]] = {
+    "bfloat16": (BFLOAT16, 1.0, 0.0),
+    "channels_last": (CHANNELS_LAST, 1.0, 0.0),
+    "bfloat16 and channels_last": ((*BFLOAT16, *CHANNELS_LAST), 1.9, 0.0),
+    "activation checkpointing": (CHECKPOINTING, 0.75, 2.0),
 }
 SAME, ROUNDED = 1e-4, 0.05  # relative differences of two total losses: float32, bfloat16
 CAMERAS = 4
@@ -52,12 +54,13 @@ def step(settings: Settings) -> list[Comparison]:
     return [passes] + [
         Comparison(
             f"{name}, {title}",
-            partial(precision_work, config, clips, more, options),
+            partial(options_work, config, clips, more, options),
             target=target,
-            note="the same in float32",
+            memory_target=memory if settings.whole else 0.0,
+            note="the same step without this setting, in float32",
             rounds=settings.rounds,
         )
-        for title, (options, target) in ({} if settings.tiny else PRECISIONS).items()
+        for title, (options, target, memory) in ({} if settings.tiny else CHOICES).items()
     ]
 
 
@@ -94,7 +97,7 @@ def loop_work(config: str, clips: int, more: tuple[str, ...], seed: int = 0) -> 
     return Work(partial(run, build_step(cfg, batch, seed)), loop.run, partial(check_losses, SAME))
 
 
-def precision_work(
+def options_work(
     config: str, clips: int, more: tuple[str, ...], options: tuple[str, ...], seed: int = 0
 ) -> Work:
     """Prepare a step with further options, and the step without them."""

@@ -10,13 +10,14 @@ from plugins.benchmarks import Settings, benchmark
 from plugins.benchmarks.step import (
     BFLOAT16,
     CHANNELS_LAST,
+    CHECKPOINTING,
     ROUNDED,
     BareLoop,
     build_step,
     check_losses,
     drawn_batch,
     loop_work,
-    precision_work,
+    options_work,
     read,
     run,
     size,
@@ -63,9 +64,14 @@ def test_a_loop_without_the_attack_is_another_loop(monkeypatch):
     reason="this processor has no bfloat16, so the step is in float32",
 )
 def test_the_rows_of_precision_change_precision_alone():
-    work = precision_work(*SMALL, (*BFLOAT16, *CHANNELS_LAST))
+    work = options_work(*SMALL, (*BFLOAT16, *CHANNELS_LAST))
     ours, theirs = work.ours(), work.theirs()
     work.check(ours, theirs)
     assert ours != theirs  # in float32 both would be equal
     with pytest.raises(AssertionError, match="total losses 2, 1"):
         partial(check_losses, ROUNDED)(2.0, 1.0)
+
+
+def test_activation_checkpointing_has_the_same_losses():
+    work = options_work(*SMALL, CHECKPOINTING)
+    assert work.ours() == work.theirs()
