@@ -26,7 +26,7 @@ def parse_arguments() -> argparse.Namespace:
         "subjects",
         nargs="+",
         metavar="SUBJECT",
-        help="ranking, rerank, loader, step, attack, features, startup, or all",
+        help="ranking, rerank, loader, step, attack, features, startup, report, or all",
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, for a first look")
     parser.add_argument("--out", type=Path, help="write machine and rows to this .json file")
@@ -34,7 +34,8 @@ def parse_arguments() -> argparse.Namespace:
         "--against",
         type=Path,
         metavar="FOLDER",
-        help="checkout of another version of this package, which start-up is compared with",
+        help="checkout of another version of this package, beside which start-up and a report are "
+        "measured",
     )
     return parse(parser)
 
@@ -52,6 +53,8 @@ def main(args: argparse.Namespace) -> None:
             raise InputError(f"subject {name}: expected {', '.join(SUBJECTS)} or all")
     if args.against and not (args.against / "plugins" / "__init__.py").is_file():
         raise InputError(f"--against {args.against}: expected a checkout with plugins/__init__.py")
+    if "report" in args.subjects and not args.against:
+        raise InputError("subject report: expected --against, the version that it is compared with")
     if args.out:
         require_output("--out", args.out, ".json")
     against = args.against.resolve() if args.against else None
@@ -59,6 +62,8 @@ def main(args: argparse.Namespace) -> None:
     settings = Settings(quick=args.quick, against=against, program=program)
     results = benchmark(names, settings)
     print(benchmark_table(results))
+    if not args.against and "report" in names:
+        print("left out: report, which needs --against")
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(args.out, results)

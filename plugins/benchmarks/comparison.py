@@ -3,6 +3,7 @@
 A ratio is theirs / ours: above 1 this package is faster, or takes less memory.
 """
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,11 @@ import torch
 from plugins.errors import RunFailed
 
 MIB = 1 << 20
-CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+CLOCKS: dict[str, Callable[[], float]] = {
+    "wall": time.perf_counter,
+    "cpu": time.process_time,
+    "children": lambda: sum(os.times()[2:4]),
+}
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -49,7 +54,8 @@ class Comparison:
         threads: of each way.
         memory_target: wanted ratio of peak memory; 0 if memory is not measured.
         rounds: how often each way runs.
-        clock: "wall", or "cpu" for the processor time of the process.
+        clock: "wall", "cpu" for the processor time of the process, or "children" for that of the
+            processes that it started and that have ended.
         frames: number that each way processes, of which the note tells how many a second; 0 for
             work that is not counted in frames.
     """

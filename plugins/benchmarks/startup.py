@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -58,13 +59,18 @@ def startup_work(ours: list[str], theirs: list[str], folder: Path | None) -> Wor
     return Work(partial(run, ours, ROOT), partial(run, theirs, folder or ROOT), succeed)
 
 
-def run(words: list[str], folder: Path) -> int:
-    """Run a command line, and return its exit status.
+def run(words: list[str], folder: Path, environment: Mapping[str, str] | None = None) -> int:
+    """Run a command line in a folder, and return its exit status.
+
+    Args:
+        words: the command line.
+        folder: where it runs.
+        environment: of the process; None for that of this one.
 
     Raises:
         RunFailed: it failed.
     """
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise RunFailed(f"{' '.join(words)[:60]}: {last}")

@@ -14,6 +14,7 @@ from plugins.benchmarks.attack import attack
 from plugins.benchmarks.comparison import Comparison, measure, runs
 from plugins.benchmarks.features import features
 from plugins.benchmarks.loader import loader
+from plugins.benchmarks.report import report
 from plugins.benchmarks.search import ranking, reranking
 from plugins.benchmarks.settings import Settings
 from plugins.benchmarks.startup import startup
@@ -27,6 +28,7 @@ SUBJECTS: dict[str, Callable[[Settings], list[Comparison]]] = {
     "attack": attack,
     "features": features,
     "startup": startup,
+    "report": report,
 }
 PACKAGES = ("torch", "numpy", "scipy", "faiss-cpu", "fastreid")
 

@@ -120,6 +120,7 @@ def test_the_command_refuses_what_it_does_not_know(tmp_path):
         return done.stderr
 
     assert "subject rankin: expected ranking, rerank, " in refused("rankin")
+    assert "subject report: expected --against" in refused("report")
     assert "expected a checkout with plugins/__init__.py" in refused(
         "startup", "--against", str(tmp_path)
     )
