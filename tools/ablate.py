@@ -100,6 +100,7 @@ def main(arguments: argparse.Namespace) -> int:
         split_stale,
         write_table,
     )
+    from plugins.experiments.datasets import prepare
 
     check_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -127,10 +128,8 @@ def main(arguments: argparse.Namespace) -> int:
     executor = choose_executor(arguments)
     require_output(f"{arguments.file}: results", ablation.results, ".json")
     require_output("logs", LOGS)
-    for dataset in {
-        each.root(): each for run in missing for each in run.ablation.datasets()
-    }.values():
-        dataset.prepare(os.cpu_count() or 1)
+    datasets = (each for run in missing for each in run.ablation.datasets())
+    prepare(datasets, os.cpu_count() or 1)
     failures, stopped_by = execute(
         missing,
         TRAIN_NET,

@@ -46,6 +46,8 @@ def pack(args: argparse.Namespace) -> None:
 
 def verify(folder: str) -> None:
     """Check each store of a cache."""
+    from tqdm import tqdm
+
     from plugins.data import datasets_root
     from plugins.data.frame_cache.store import FrameCache, find_sizes, store_name
     from plugins.errors import InputError
@@ -53,10 +55,12 @@ def verify(folder: str) -> None:
     sizes = find_sizes(folder)
     if not sizes:
         raise InputError(f"--verify {folder}: no frames there, expected folders such as 288x144")
-    for size in sizes:
-        cache = FrameCache(folder, size, datasets_root())
-        cache.verify()
-        print(f"{Path(folder, store_name(size))}: {len(cache):,} frames as packed")
+    stores = {store_name(size): FrameCache(folder, size, datasets_root()) for size in sizes}
+    total = sum(map(len, stores.values()))
+    with tqdm(total=total, unit="frame", desc=f"comparing {folder}") as progress:
+        for name, store in stores.items():
+            store.verify(progress.update)
+            tqdm.write(f"{Path(folder, name)}: {len(store):,} frames as packed")
 
 
 @command(

@@ -30,19 +30,47 @@ def find_config(name: str) -> str:
     if os.path.exists(name) or not _may_be_shipped(name):
         require_file(name, OPTION)
         return name
-    place = Path(name).relative_to(CONFIGS) if Path(name).parts[0] == CONFIGS else Path(name)
+    place = _place(name)
     for folder in (Path(CONFIGS), SHIPPED):
         if (folder / place).is_file():
             return str(folder / place)
-    nearest = ", ".join(closest_names(place.as_posix(), shipped_configs())[:3])
     raise InputError(
-        f"{OPTION} {name}: no such file, neither here nor in {SHIPPED}; nearest there: {nearest}"
+        f"{OPTION} {name}: no such file, neither here nor in {SHIPPED}; nearest there: "
+        f"{_nearest(place)}"
     )
+
+
+def find_base(name: str, config: str) -> str:
+    """Find the base that a config names: from the config's folder on, or among the package's.
+
+    Raises:
+        InputError: there is no such file, or it is a folder; the message names the nearest configs.
+    """
+    path = os.path.join(os.path.dirname(config), os.path.expanduser(name))
+    if os.path.isfile(path):
+        return path
+    what = "is a folder" if os.path.isdir(path) else "does not exist"
+    expected = "expected a file"
+    if _may_be_shipped(name):
+        place = _place(name)
+        if (SHIPPED / place).is_file():
+            return str(SHIPPED / place)
+        expected += f" or a config of the package; nearest there: {_nearest(place)}"
+    raise InputError(f"{config}: its _BASE_ {path} {what}; {expected}")
 
 
 def shipped_configs() -> list[str]:
     """List the configs that come with the package, as in "VVI/sadstrm.yml"."""
     return sorted(path.relative_to(SHIPPED).as_posix() for path in SHIPPED.rglob("*.yml"))
+
+
+def _place(name: str) -> Path:
+    """Return the path below ``configs``."""
+    return Path(name).relative_to(CONFIGS) if Path(name).parts[0] == CONFIGS else Path(name)
+
+
+def _nearest(place: Path) -> str:
+    return ", ".join(closest_names(place.as_posix(), shipped_configs())[:3])
 
 
 def _may_be_shipped(name: str) -> bool:

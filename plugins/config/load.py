@@ -8,7 +8,7 @@ from typing import Any
 
 from fastreid.config import CfgNode, get_cfg
 
-from plugins.config.files import find_config
+from plugins.config.files import find_base, find_config
 from plugins.config.keys import KEYS
 from plugins.config.tree import add_keys, check_values, merge, set_value
 from plugins.config.user_code import (
@@ -196,11 +196,7 @@ def read_link(file: str) -> tuple[dict, str]:
     base = tree.pop(BASE)
     if not (isinstance(base, str) and base):
         raise InputError(f"{file}: {BASE}: {shortened(base)}; expected the path of one file")
-    path = os.path.join(os.path.dirname(file), os.path.expanduser(base))
-    if not os.path.isfile(path):
-        what = "is a folder" if os.path.isdir(path) else "does not exist"
-        raise InputError(f"{file}: its {BASE} {path} {what}; expected a file")
-    return tree, path
+    return tree, find_base(base, file)
 
 
 def inherit(base: dict, tree: dict, source: str) -> dict:

@@ -4,8 +4,11 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from tqdm import tqdm
 
 from plugins.synthetic import (
     BUPT_CAMPUS,
@@ -15,7 +18,7 @@ from plugins.synthetic import (
     SyntheticSettings,
     render_layout,
 )
-from plugins.synthetic.writers import RENDERER
+from plugins.synthetic.writers import RENDERER, count, count_frames, is_rendered
 
 # Layout of a rendered set -> the registered data set that reads it.
 READERS = {
@@ -60,11 +63,34 @@ class Dataset:
         digest = hashlib.sha256(json.dumps(everything).encode()).hexdigest()
         return root / "ablation" / f"{self.name}-{digest[:8]}"
 
-    def prepare(self, workers: int) -> None:
-        """Render the set unless it exists."""
+    def folder(self) -> Path:
+        """Return the folder of a rendered set."""
+        return self.root() / LAYOUTS[self.layout].folder
+
+    def frames(self) -> int:
+        """Count the frames of a rendered set."""
+        assert self.render is not None, f"{self.name}: is not rendered"
+        return count_frames(count(LAYOUTS[self.layout].plan(self.render)))
+
+    def prepare(self, workers: int, advance: Callable[[int], object] | None = None) -> None:
+        """Render the set unless it exists; ``advance`` receives the numbers of frames."""
         if self.render is not None:
             layout = LAYOUTS[self.layout]
-            render_layout(layout, self.root() / layout.folder, self.render, workers)
+            render_layout(layout, self.folder(), self.render, workers, advance=advance)
+
+
+def prepare(datasets: Iterable[Dataset], workers: int) -> None:
+    """Render the sets that do not exist, with one bar for all of them."""
+    rendered = {each.root(): each for each in datasets if each.render is not None}.values()
+    missing = [each for each in rendered if not is_rendered(each.folder())]
+    for each in rendered:
+        if each not in missing:
+            each.prepare(workers)  # says so
+    if missing:
+        total = sum(each.frames() for each in missing)
+        with tqdm(total=total, unit="frame", desc="rendering data sets") as bar:
+            for each in missing:
+                each.prepare(workers, bar.update)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from plugins.errors import InputError
 from plugins.evaluation import Evaluation
 from plugins.experiments.processes import LOCAL, Executor, Job, Process, keep_only_final, start
+from plugins.experiments.progress import Progress
 from plugins.experiments.runs import Run
 from plugins.interrupts import StopSignals
 
@@ -52,7 +53,7 @@ def execute(
         except InputError as error:
             failures[str(run)] = str(error)
             tqdm.write(f"failed: {run}: {error}", file=sys.stderr)
-            bar.update()
+            progress.end(run, failed=True)
 
     def record(run: Run) -> None:
         results = None
@@ -61,13 +62,13 @@ def execute(
         if results:
             finished(*results)  # what cannot be recorded ends everything
             keep_only_final(run.folder)
-            bar.update()
+            progress.end(run)
 
     def kill() -> None:
         for job in running:
             job.process.kill()
 
-    with StopSignals(at_once=kill) as stop, tqdm(total=len(runs), unit="run") as bar:
+    with StopSignals(at_once=kill) as stop, Progress(runs) as progress:
         try:
             while (waiting or running) and stop.signal is None:
                 while waiting and len(running) < jobs:
@@ -76,10 +77,10 @@ def execute(
                         state = run.state()
                         if state != "finished":
                             running.append(start(run, train_net, threads, executor))
+                            progress.start(running[-1])
                     if state == "finished":  # and we were killed before we recorded it
                         record(run)
-                bar.set_postfix_str(", ".join(str(job.run) for job in running))
-                for job in wait_for_some(running, stop):
+                for job in wait_for_some(running, stop, progress):
                     running.remove(job)
                     with failing(job.run):
                         job.check()
@@ -95,9 +96,10 @@ def execute(
     return failures, stop.signal
 
 
-def wait_for_some(running: list[Job], stop: StopSignals) -> list[Job]:
+def wait_for_some(running: list[Job], stop: StopSignals, progress: Progress) -> list[Job]:
     """Wait for the first process to end, or for a signal; return the ended jobs."""
     while running and stop.signal is None:
+        progress.look(running)
         if ended := [job for job in running if job.process.poll() is not None]:
             return ended
         stop.event.wait(0.2)

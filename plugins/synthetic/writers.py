@@ -80,6 +80,7 @@ def render_layout(
     settings: SyntheticSettings,
     workers: int = 1,
     overwrite: bool = False,
+    advance: Callable[[int], object] | None = None,
 ) -> dict[str, dict[str, int]]:
     """Render a data set; leave a finished one as it is.
 
@@ -89,6 +90,7 @@ def render_layout(
         settings: settings of the data set.
         workers: number of processes; it does not change a byte.
         overwrite: replace a rendered data set of other settings.
+        advance: receives the number of frames whenever some are written; None shows a bar.
 
     Returns:
         "<split>/<modality>/<camera>" to its number of identities, tracklets and frames.
@@ -129,18 +131,30 @@ def render_layout(
 
     jobs = [recording for rows in recordings.values() for recording in rows]
     write = partial(_write_recording, root, settings)
-    frames = sum(len(recording.files) for recording in jobs)
-    with tqdm(total=frames, unit="frame", desc=f"rendering {root}") as bar:
+    title, hidden = f"rendering {root}", advance is not None
+    with tqdm(total=count_frames(counts), unit="frame", desc=title, disable=hidden) as bar:
+        advance = advance or bar.update
         if workers > 1:
             with worker_processes(workers) as results:
                 for done in results(write, jobs, 4):
-                    bar.update(done)
+                    advance(done)
         else:
             for job in jobs:
-                bar.update(write(job))
+                advance(write(job))
     layout.write_index(root, recordings)
     write_json(root / RECORD, record | {"finished": True, "counts": counts})
     return counts
+
+
+def is_rendered(root: Path) -> bool:
+    """Tell whether a folder holds a whole rendered data set, of whatever settings."""
+    record = _read_record(root)
+    return record is not None and record["finished"]
+
+
+def count_frames(counts: dict[str, dict[str, int]]) -> int:
+    """Add up the frames that :func:`count` counts."""
+    return sum(cell["frames"] for cell in counts.values())
 
 
 def count(recordings: dict[str, list[Recording]]) -> dict[str, dict[str, int]]:

@@ -72,6 +72,35 @@ def test_a_folder_is_no_config(here, name):
         find_config(name)
 
 
+@pytest.mark.parametrize("name", [NAME, f"configs/{NAME}"])
+def test_a_config_of_ones_own_starts_from_one_of_the_package(here, name):
+    own = here / "deeper/own.yml"
+    own.parent.mkdir()
+    own.write_text(f"_BASE_: {name}\nSEED: 7\n")
+    cfg = setup_cfg("deeper/own.yml")
+    assert (cfg.SEED, cfg.MODEL.META_ARCHITECTURE) == (7, "SADSTRM")
+    # A file that lies there from the config on wins.
+    beside = own.parent / name
+    beside.parent.mkdir(parents=True)
+    beside.write_text("MODEL: {META_ARCHITECTURE: VVIBaseline}\n")
+    assert setup_cfg("deeper/own.yml").MODEL.META_ARCHITECTURE == "VVIBaseline"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("VVI/sadstm.yml", "expected a file or a config of the package; nearest there: VVI/sadst"),
+        ("../VVI/sadstrm.yml", "expected a file"),
+        ("base.yaml", "expected a file"),
+    ],
+)
+def test_a_missing_base_names_the_config_and_the_nearest(here, name, expected):
+    Path("own.yml").write_text(f"_BASE_: {name}\n")
+    with pytest.raises(InputError) as raised:
+        setup_cfg("own.yml")
+    assert str(raised.value).startswith(f"own.yml: its _BASE_ {name} does not exist; {expected}")
+
+
 def test_without_shipped_configs_only_the_working_folder_counts(here, monkeypatch):
     monkeypatch.setattr(files, "SHIPPED", here / "nowhere")
     with pytest.raises(InputError, match=f"--config-file {NAME}: no such file$"):

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -72,6 +73,21 @@ def test_verifying_finds_what_changed(cache_data, tmp_path):
     assert last.startswith(f"error: {cache}/32x16/frames.bin: 1 of {frames} frames are not as")
     assert "HITSZ-VCM/" in last and ".jpg" in last
     assert f"python tools/cache_data.py --config-file ... --out {cache}" in last
+
+
+def test_one_bar_is_shown_for_the_frames_of_both_sizes(cache_data, tmp_path):
+    cache = tmp_path / "cache"
+    words = [*PACK, "INPUT.SIZE_TEST", "[16,8]", "--out", str(cache), "--workers", "0"]
+    for title, call in (("packing", words), ("comparing", ["--verify", str(cache)])):
+        status, _, err = cache_data(*call)
+        assert status == 0
+        sizes = {"32x16": 32 * 16 * 3, "16x8": 16 * 8 * 3}
+        frames = sum(
+            (cache / name / "frames.bin").stat().st_size // of for name, of in sizes.items()
+        )
+        bars = [line for line in re.split(r"[\r\n]+", err) if "%|" in line]
+        assert {line.split(":")[0] for line in bars} == {f"{title} {cache}"}
+        assert f" {frames}/{frames} " in bars[-1]
 
 
 @pytest.mark.parametrize(

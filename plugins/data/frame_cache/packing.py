@@ -19,6 +19,7 @@ from plugins.data.frame_cache.store import (
     FRAMES,
     HEADER,
     INDEX,
+    Advance,
     Size,
     frame_name,
     made_with,
@@ -47,10 +48,13 @@ def pack_config(cfg: CfgNode, folder: str, workers: int) -> list[Path]:
         The stores: one, or two if training and testing have different sizes.
     """
     root, read = datasets_root(), frame_decoder(cfg)
-    return [
-        pack_frames(folder, size, paths, root, workers, read)
-        for size, paths in find_frames(cfg, folder).items()
-    ]
+    files = find_frames(cfg, folder)
+    total = sum(map(len, files.values()))
+    with tqdm(total=total, unit="frame", desc=f"packing {folder}") as progress:
+        return [
+            pack_frames(folder, size, paths, root, workers, read, progress.update)
+            for size, paths in files.items()
+        ]
 
 
 def find_frames(cfg: CfgNode, folder: str = "") -> dict[Size, set[str]]:
@@ -85,6 +89,7 @@ def pack_frames(
     root: str,
     workers: int,
     read: Read = read_frame,
+    advance: Advance = lambda frames: None,
 ) -> Path:
     """Decode, resize and write frames; the store appears, or replaces an older one, when complete.
 
@@ -95,6 +100,7 @@ def pack_frames(
         root: folder of all data sets.
         workers: number of further processes that decode.
         read: image file -> (3, h, w) uint8.
+        advance: receives the number of frames whenever some are written.
 
     Returns:
         The store's folder.
@@ -118,7 +124,7 @@ def pack_frames(
         )
     with draft_of(store, "--out", "packing") as draft:
         files = SourceFrames([names[name] for name in order], size, read)
-        records = _write_frames(draft / FRAMES, files, store.name, workers)
+        records = _write_frames(draft / FRAMES, files, workers, advance)
         _write_index(draft, size, order, records)
         if store.exists():  # moved aside at once; removing it takes a while
             shutil.rmtree(old, ignore_errors=True)  # of a packing that was killed
@@ -165,7 +171,7 @@ def _collate(samples: list[tuple[Tensor, Record]]) -> tuple[Tensor, list[Record]
     return torch.stack(frames), list(records)
 
 
-def _write_frames(file: Path, frames: SourceFrames, store: str, workers: int) -> list[Record]:
+def _write_frames(file: Path, frames: SourceFrames, workers: int, advance: Advance) -> list[Record]:
     loader = DataLoader(
         frames,
         BATCH,
@@ -174,15 +180,11 @@ def _write_frames(file: Path, frames: SourceFrames, store: str, workers: int) ->
         worker_init_fn=shield_loader_worker,
     )
     records: list[Record] = []
-    with (
-        write_errors(file),
-        open(file, "wb") as output,
-        tqdm(total=len(frames), unit="frame", desc=f"packing {store}") as progress,
-    ):
+    with write_errors(file), open(file, "wb") as output:
         for batch, batch_records in start_workers(loader):
             output.write(batch.numpy())
             records += batch_records
-            progress.update(len(batch_records))
+            advance(len(batch_records))
         output.flush()
         os.fsync(output.fileno())  # a crash could leave a complete store with empty frames
     return records

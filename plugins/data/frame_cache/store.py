@@ -18,6 +18,7 @@ import logging
 import os
 import re
 from bisect import bisect_left
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,6 @@ import simplejpeg
 import torch
 import torchvision
 from torch import Tensor
-from tqdm import tqdm
 
 from plugins.data.frames import channels_first
 from plugins.errors import InputError
@@ -40,6 +40,7 @@ RESIZE = "bicubic, antialiased"  # what resize_frame does
 FRAMES, INDEX, HEADER = "frames.bin", "index.npy", "header.json"
 
 Size = tuple[int, int]  # H, W
+Advance = Callable[[int], object]  # receives the number of frames that are done
 
 
 class FrameCache:
@@ -115,14 +116,20 @@ class FrameCache:
             self._compared[row] = True
         return channels_first(frame)
 
-    def verify(self) -> None:
+    def verify(self, advance: Advance = lambda frames: None) -> None:
         """Read every frame and compare it with its digest.
+
+        Args:
+            advance: receives the number of frames whenever some are compared.
 
         Raises:
             InputError: frames differ; the message says how many, and names the first.
         """
-        rows = tqdm(range(len(self)), unit="frame", desc=str(self._store))
-        damaged = [row for row in rows if digest(self._frames[row]) != self._index["digest"][row]]
+        damaged = []
+        for row in range(len(self)):
+            if digest(self._frames[row]) != self._index["digest"][row]:
+                damaged.append(row)
+            advance(1)
         if damaged:
             raise InputError(
                 f"{self._store / FRAMES}: {len(damaged)} of {len(self)} frames are not as packed, "
