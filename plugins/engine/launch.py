@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 
 import torch
 import torch.distributed as dist
@@ -72,6 +73,7 @@ def launch(
             raise InputError(
                 f"--num-gpus {num_processes}: this machine has {torch.cuda.device_count()}"
             )
+        resource_tracker.ensure_running()  # which would take signals again inside the block
         with held_back():
             context = mp.spawn(
                 _nccl_worker if cuda else _gloo_worker,
