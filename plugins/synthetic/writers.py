@@ -4,10 +4,11 @@ A layout says which file each frame goes to and which index files describe them.
 written last: if it is there, every frame is. ``synthetic.json`` holds the settings.
 """
 
+import contextlib
 import dataclasses
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from plugins.synthetic.plan import MODALITIES, Walk
 from plugins.synthetic.scene import draw_camera
 from plugins.synthetic.settings import SyntheticSettings
 from plugins.utils.io import read_json, write_errors, write_json
+from plugins.utils.locks import hold
 from plugins.utils.processes import worker_processes
 from plugins.utils.values import shortened
 
@@ -30,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 RENDERER = 1  # goes up whenever the same settings give other pictures
 RECORD = "synthetic.json"
+TASK = "rendering"
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,8 @@ def render_layout(
         "<split>/<modality>/<camera>" to its number of identities, tracklets and frames.
 
     Raises:
-        InputError: the folder holds something else than this data set, or the layout cannot hold
-            what ``settings`` ask for.
+        InputError: the folder holds something else than this data set, another process renders
+            there, or the layout cannot hold what ``settings`` ask for.
     """
     if settings.imbalance and not layout.images:
         raise InputError(
@@ -112,27 +115,69 @@ def render_layout(
         "layout": layout.name,
         "settings": settings.record(),
     }
-    earlier = _read_record(root)
-    if earlier and not record.items() <= earlier.items():
-        same = earlier["layout"] == layout.name  # files of another layout are not ours to remove
-        if not (overwrite and same):
-            raise InputError(
-                f"{root / RECORD}: rendered with {_difference(earlier, record)}; "
-                f"choose another folder{' or pass --overwrite' if same else ''}"
-            )
-        write_json(root / RECORD, earlier | {"finished": False})  # in case of a kill from now on
-        _remove(root, layout.owned)
-    elif earlier and earlier["finished"]:
+    if _is_there(root, record, overwrite):
         logger.info("%s: already there", root)
         return counts
-    root.mkdir(parents=True, exist_ok=True)
-    record["versions"] = {"numpy": np.__version__, "pillow": PIL.__version__}
-    write_json(root / RECORD, record | {"finished": False})
+    with _alone_in(root):
+        if not _is_there(root, record, overwrite):  # another process may have rendered it
+            _clear(root, record, layout)
+            versions = {"versions": {"numpy": np.__version__, "pillow": PIL.__version__}}
+            write_json(root / RECORD, record | versions | {"finished": False})
+            _write_frames(root, settings, recordings, workers, advance)
+            layout.write_index(root, recordings)
+            write_json(root / RECORD, record | versions | {"finished": True, "counts": counts})
+    return counts
 
+
+@contextlib.contextmanager
+def _alone_in(root: Path) -> Iterator[None]:
+    with hold(root, "--out", TASK):
+        try:
+            yield
+        finally:  # the lock is no part of the data set
+            (root / f".{TASK}.lock").unlink(missing_ok=True)
+
+
+def _is_there(root: Path, record: dict, overwrite: bool) -> bool:
+    """Tell whether a data set is rendered.
+
+    Raises:
+        InputError: the folder holds something else that is not to be replaced.
+    """
+    earlier = _read_record(root)
+    if earlier is None:
+        return False
+    if record.items() <= earlier.items():
+        return bool(earlier["finished"])
+    same = earlier["layout"] == record["layout"]  # files of another layout are not ours to remove
+    if overwrite and same:
+        return False
+    raise InputError(
+        f"{root / RECORD}: rendered with {_difference(earlier, record)}; "
+        f"choose another folder{' or pass --overwrite' if same else ''}"
+    )
+
+
+def _clear(root: Path, record: dict, layout: Layout) -> None:
+    """Remove a data set of other settings."""
+    earlier = _read_record(root)
+    if earlier and not record.items() <= earlier.items():
+        write_json(root / RECORD, earlier | {"finished": False})  # in case of a kill from now on
+        _remove(root, layout.owned)
+
+
+def _write_frames(
+    root: Path,
+    settings: SyntheticSettings,
+    recordings: dict[str, list[Recording]],
+    workers: int,
+    advance: Callable[[int], object] | None,
+) -> None:
     jobs = [recording for rows in recordings.values() for recording in rows]
     write = partial(_write_recording, root, settings)
     title, hidden = f"rendering {root}", advance is not None
-    with tqdm(total=count_frames(counts), unit="frame", desc=title, disable=hidden) as bar:
+    total = sum(len(job.files) for job in jobs)
+    with tqdm(total=total, unit="frame", desc=title, disable=hidden) as bar:
         advance = advance or bar.update
         if workers > 1:
             with worker_processes(workers) as results:
@@ -141,9 +186,6 @@ def render_layout(
         else:
             for job in jobs:
                 advance(write(job))
-    layout.write_index(root, recordings)
-    write_json(root / RECORD, record | {"finished": True, "counts": counts})
-    return counts
 
 
 def is_rendered(root: Path) -> bool:
@@ -174,11 +216,13 @@ def count(recordings: dict[str, list[Recording]]) -> dict[str, dict[str, int]]:
 
 def _read_record(root: Path) -> dict | None:
     """Read the record of a folder, finished or not; return None for a new or empty folder."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+    names = [entry.name for entry in root.iterdir()] if root.is_dir() else ["a file"]
+    names = [name for name in names if not name.startswith(f".{TASK}.")]  # a lock
+    if not root.exists() or not names:
         return None
     file = root / RECORD
     if not file.is_file():
-        name = next(root.iterdir()).name if root.is_dir() else "a file"
+        name = names[0]
         raise InputError(
             f"{root}: found {name} and no {RECORD}, so this was not rendered and stays as it is; "
             "expected a new or empty folder"

@@ -13,9 +13,11 @@ from PIL import Image
 
 from plugins.errors import InputError
 from plugins.synthetic import SyntheticSettings, render_hitsz_vcm
+from plugins.utils.locks import hold
 
 TOOL = str(Path(__file__).parents[2] / "tools" / "make_synthetic.py")
 SETTINGS = SyntheticSettings(train_ids=3, test_ids=3, height=32, width=16, max_frames=40)
+TINY = SyntheticSettings(train_ids=2, test_ids=2, height=32, width=16, max_frames=12)
 NAME = re.compile(r"(\d{4})M([12])D(\d+)T(\d+)F(\d+\.jpg)")
 
 
@@ -123,21 +125,19 @@ def test_a_finished_data_set_is_left_alone(root):
 
 
 def test_an_interrupted_rendering_is_taken_up_again(tmp_path):
-    tiny = SyntheticSettings(train_ids=2, test_ids=2, height=32, width=16, max_frames=12)
-    render_hitsz_vcm(tmp_path, tiny)
+    render_hitsz_vcm(tmp_path, TINY)
     whole = snapshot(tmp_path)
     record = json.loads((tmp_path / "synthetic.json").read_text())
     (tmp_path / "synthetic.json").write_text(json.dumps(record | {"finished": False}))
     (tmp_path / "Test" / "0501" / "ir").rename(tmp_path / "Test" / "0501" / "rgb" / "stray")
     (tmp_path / "info" / "query_IDX.txt").unlink()
-    render_hitsz_vcm(tmp_path, tiny)
+    render_hitsz_vcm(tmp_path, TINY)
     assert whole.items() <= snapshot(tmp_path).items()
 
 
 def test_other_settings_are_named_and_only_overwritten_on_demand(tmp_path):
-    tiny = SyntheticSettings(train_ids=2, test_ids=2, height=32, width=16, max_frames=12)
-    render_hitsz_vcm(tmp_path, tiny)
-    fewer_cameras = SyntheticSettings(**{**vars(tiny), "seed": 7, "test_cameras": 2})
+    render_hitsz_vcm(tmp_path, TINY)
+    fewer_cameras = SyntheticSettings(**{**vars(TINY), "seed": 7, "test_cameras": 2})
     with pytest.raises(InputError, match=r"test_cameras 3 \(asked for: 2\), seed 0 \(asked for: 7"):
         render_hitsz_vcm(tmp_path, fewer_cameras)
     render_hitsz_vcm(tmp_path, fewer_cameras, overwrite=True)
@@ -148,8 +148,7 @@ def test_other_settings_are_named_and_only_overwritten_on_demand(tmp_path):
 
 
 def test_a_rendering_killed_while_it_removes_the_old_one_is_not_finished(tmp_path, monkeypatch):
-    tiny = SyntheticSettings(train_ids=2, test_ids=2, height=32, width=16, max_frames=12)
-    render_hitsz_vcm(tmp_path, tiny)
+    render_hitsz_vcm(tmp_path, TINY)
     whole = snapshot(tmp_path)
     remove = shutil.rmtree
 
@@ -159,10 +158,23 @@ def test_a_rendering_killed_while_it_removes_the_old_one_is_not_finished(tmp_pat
 
     monkeypatch.setattr(shutil, "rmtree", removes_and_dies)
     with pytest.raises(KeyboardInterrupt):
-        render_hitsz_vcm(tmp_path, dataclasses.replace(tiny, seed=1), overwrite=True)
+        render_hitsz_vcm(tmp_path, dataclasses.replace(TINY, seed=1), overwrite=True)
     assert snapshot(tmp_path).keys() < whole.keys()
-    render_hitsz_vcm(tmp_path, tiny)
+    render_hitsz_vcm(tmp_path, TINY)
     assert snapshot(tmp_path) == whole
+
+
+def test_two_renderings_do_not_fill_one_folder_at_once(tmp_path):
+    with (
+        hold(tmp_path, "--out", "rendering"),
+        pytest.raises(InputError, match=f"^--out {tmp_path}: in use by another rendering, process"),
+    ):
+        render_hitsz_vcm(tmp_path, TINY)
+    assert (tmp_path / ".rendering.lock").is_file(), "as a killed process leaves it"
+    render_hitsz_vcm(tmp_path, TINY)
+    assert not [*tmp_path.glob(".*")]
+    with hold(tmp_path, "--out", "rendering"):
+        render_hitsz_vcm(tmp_path, TINY)  # it is there already
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
