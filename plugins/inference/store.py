@@ -4,12 +4,15 @@ Legend: N items, D feature length.
 
 The folder holds ``store.json`` (schema, version, N, D, type, and what made the features),
 ``features.bin`` (N rows of D numbers), ``items.npz`` (the names of the items) and, for each shard,
-how many of its rows are written. Processes that write different shards share the folder.
+where its rows begin, how many are written, and their CRC-32, which is compared when the features
+are read. Processes that write different shards share the folder.
 """
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +23,19 @@ from torch import Tensor
 from plugins.errors import InputError
 from plugins.evaluation import RankingResult, Side, evaluate_ranking
 from plugins.inference.features import NAMES, Features, join
-from plugins.utils.io import read_json, require_file, write_atomically, write_errors, write_json
+from plugins.utils.io import (
+    read_json,
+    require_fields,
+    require_file,
+    write_atomically,
+    write_errors,
+    write_json,
+)
 
 SCHEMA, VERSION = "fastreid-plugins/feature-store", 1
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 ABOUT, FEATURES, ITEMS = "store.json", "features.bin", "items.npz"
+PART = 1 << 24  # bytes that are compared at a time
 
 
 class FeatureStore:
@@ -45,12 +56,24 @@ class FeatureStore:
             InputError: there is none, or it is of another kind or damaged.
         """
         self.folder = Path(folder)
-        found = read_json(self.folder / ABOUT, "a store of features")
-        kind = found.get("schema"), found.get("version")
-        if kind != (SCHEMA, VERSION):
-            raise InputError(f"{self.folder}: schema and version {kind}; expected {SCHEMA}, 1")
-        self.number, self.length = int(found["number"]), int(found["length"])
-        self.dtype, self.about = str(found["dtype"]), found["about"]
+        found = require_fields(
+            self.folder / ABOUT,
+            schema=str,
+            version=int,
+            number=int,
+            length=int,
+            dtype=str,
+            about=dict,
+        )
+        kind = found["schema"], found["version"]
+        if kind != (SCHEMA, VERSION) or found["dtype"] not in DTYPES:
+            raise InputError(
+                f"{self.folder / ABOUT}: schema, version and type {(*kind, found['dtype'])}; "
+                f"expected {SCHEMA}, {VERSION} and {' or '.join(DTYPES)}"
+            )
+        self.number, self.length = found["number"], found["length"]
+        self.dtype, self.about = found["dtype"], found["about"]
+        self._verified = False
         file = self.folder / FEATURES
         require_file(file, "features")
         expected = self.number * self.length * DTYPES[self.dtype].itemsize
@@ -108,14 +131,11 @@ class FeatureStore:
         """The features (N, D) as they lie on disk; reading a row brings it into memory.
 
         Raises:
-            InputError: a shard is not complete.
+            InputError: a shard is not complete, or the rows are not those that were written.
         """
-        written = sum(read_json(file)["written"] for file in self.folder.glob("shard_*.json"))
-        if written != self.number:
-            raise InputError(
-                f"{self.folder}: {written} of {self.number} rows are written; give the command "
-                "that writes them again"
-            )
+        if not self._verified:
+            self._verify()
+            self._verified = True
         flat = torch.from_file(
             str(self.folder / FEATURES),
             shared=False,
@@ -123,6 +143,28 @@ class FeatureStore:
             dtype=DTYPES[self.dtype],
         )
         return flat.view(self.number, self.length)
+
+    def _verify(self) -> None:
+        shards = [Written.read(file) for file in self.folder.glob("shard_*.json")]
+        written = sum(shard.rows for shard in shards)
+        if written != self.number:
+            raise InputError(
+                f"{self.folder}: {written} of {self.number} rows are written; give the command "
+                "that writes them again"
+            )
+        row_bytes = self.length * DTYPES[self.dtype].itemsize
+        with open(self.folder / FEATURES, "rb") as file:
+            for shard in shards:
+                file.seek(shard.first * row_bytes)
+                left, crc32 = shard.rows * row_bytes, 0
+                while left and (part := file.read(min(left, PART))):
+                    left, crc32 = left - len(part), zlib.crc32(part, crc32)
+                if crc32 != shard.crc32:
+                    raise InputError(
+                        f"{self.folder / FEATURES}: damaged: the checksum of the rows from "
+                        f"{shard.first} to {shard.first + shard.rows} is wrong; remove the folder "
+                        "and extract again"
+                    )
 
     def as_features(self) -> Features:
         """Return the items with their names; features in float32 stay on disk.
@@ -135,8 +177,19 @@ class FeatureStore:
 
     def column(self, name: str) -> np.ndarray:
         """Read a column of names, (N,) str: name, path, person, camera or modality."""
-        with np.load(self.folder / ITEMS, allow_pickle=False) as file:
-            return np.asarray(file[name])
+        file = self.folder / ITEMS
+        require_file(file, "names")
+        try:
+            with np.load(file, allow_pickle=False) as columns:  # verifies the checksum
+                column = np.asarray(columns[name])
+            if column.shape != (self.number,) or column.dtype.kind != "U":
+                raise ValueError(column.shape)
+            return column
+        except Exception as error:  # a damaged file makes zipfile and numpy raise nearly anything
+            raise InputError(
+                f"{file}: expected {self.number} names in {name!r}, found a damaged "
+                f"file or one of another kind ({type(error).__name__})"
+            ) from error
 
     def written(self, shard: tuple[int, int]) -> int:
         """Tell how many rows of shard (i, n) are written; they are its first ones."""
@@ -153,7 +206,8 @@ class FeatureStore:
         Raises:
             InputError: a feature is NaN, infinite or too large for the type.
         """
-        start = self.written(shard)
+        before = Written.of(self.folder, shard, first)
+        start = before.rows
         rows = features.detach().cpu().to(DTYPES[self.dtype])
         if not rows.isfinite().all():
             raise InputError(
@@ -163,10 +217,41 @@ class FeatureStore:
         file = self.folder / FEATURES
         with write_errors(file), open(file, "r+b") as out:
             out.seek((first + start) * self.length * rows.itemsize)
-            out.write(rows.numpy().tobytes())
+            out.write(content := rows.numpy().tobytes())
             out.flush()
             os.fsync(out.fileno())
-        write_json(shard_file(self.folder, shard), {"written": start + len(rows)})
+        after = Written(first, start + len(rows), zlib.crc32(content, before.crc32))
+        write_json(shard_file(self.folder, shard), asdict(after))
+
+
+@dataclass(frozen=True)
+class Written:
+    """The rows of a shard that are written.
+
+    Attributes:
+        first: row of its first item.
+        rows: how many are written; they are its first ones.
+        crc32: of their bytes.
+    """
+
+    first: int
+    rows: int
+    crc32: int
+
+    @classmethod
+    def of(cls, folder: str | os.PathLike, shard: tuple[int, int], first: int) -> "Written":
+        """Read what is written of shard (i, n), which begins at row ``first``."""
+        file = shard_file(folder, shard)
+        return cls.read(file) if file.is_file() else cls(first, 0, 0)
+
+    @classmethod
+    def read(cls, file: Path) -> "Written":
+        """Read a shard's file.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        return cls(**require_fields(file, first=int, rows=int, crc32=int))
 
 
 def load_items(*paths: str | os.PathLike) -> Features:
@@ -188,9 +273,18 @@ def shard_file(folder: str | os.PathLike, shard: tuple[int, int]) -> Path:
 
 
 def written_rows(folder: str | os.PathLike, shard: tuple[int, int]) -> int:
-    """Tell how many rows of shard (i, n) are written; they are its first ones."""
-    file = shard_file(folder, shard)
-    return int(read_json(file)["written"]) if file.is_file() else 0
+    """Tell how many rows of shard (i, n) are written; they are its first ones.
+
+    Raises:
+        InputError: the folder holds shards of another number.
+    """
+    for file in Path(folder).glob("shard_*.json"):
+        if not file.stem.endswith(f"-of-{shard[1]}"):
+            raise InputError(
+                f"{file}: a shard of another number than {shard[1]}; go on with that number, or "
+                "remove the folder"
+            )
+    return Written.of(folder, shard, 0).rows
 
 
 def score_stores(

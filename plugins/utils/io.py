@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from plugins.errors import DISK_FULL, InputError, RunFailed
+from plugins.utils.values import shortened
 
 # torch.hub and torchvision put the first hexadecimal digits of a file's SHA-256 into its name.
 HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
@@ -115,11 +116,10 @@ def write_errors(path: str | os.PathLike) -> Iterator[None]:
             refusal = refusal.__cause__ or refusal.__context__
         if refusal is None:
             raise
-        kind = RunFailed if refusal.errno in DISK_FULL else InputError
-        raise kind(
-            f"{path}: cannot be written: {refusal.strerror or refusal}; "
-            "what was saved before is kept"
-        ) from error
+        short = refusal.errno is None  # numpy does not tell why it wrote less than it was asked to
+        kind = RunFailed if short or refusal.errno in DISK_FULL else InputError
+        said = f"{refusal} (a full disk?)" if short else refusal.strerror
+        raise kind(f"{path}: cannot be written: {said}; what was saved before is kept") from error
 
 
 @contextlib.contextmanager
@@ -269,6 +269,25 @@ def read_json(path: str | os.PathLike, expected: str = "JSON") -> Any:
         raise InputError(f"{path}: a number has too many digits; expected {expected}") from None
     except RecursionError:
         raise InputError(f"{path}: nested too deeply; expected {expected}") from None
+
+
+def require_fields(path: str | os.PathLike, **types: type) -> dict[str, Any]:
+    """Read a mapping of a JSON file.
+
+    Args:
+        path: file to read.
+        **types: the fields that are taken, and the type that each has.
+
+    Raises:
+        InputError: from :func:`read_json`, or a field is missing or has another type.
+    """
+    found = read_json(path)
+    for name, expected in types.items():
+        value = found.get(name) if isinstance(found, dict) else None
+        if not isinstance(value, expected):
+            wanted = ", ".join(f"{name} ({each.__name__})" for name, each in types.items())
+            raise InputError(f"{path}: {name}: found {shortened(value)}; expected {wanted}")
+    return {name: found[name] for name in types}
 
 
 def read_tensors(path: str | os.PathLike, kind: str) -> object:

@@ -104,3 +104,45 @@ def test_a_rule_of_numbered_cameras_refuses_names(tmp_path):
     store = stored(tmp_path / "store", features, pids, cameras)
     with pytest.raises(InputError, match="junk rule sysu: camera 'D0'; expected 1 to 6"):
         score_stores(store, store, junk="sysu")
+
+
+@pytest.mark.parametrize("at", [0, 30 * 24 + 5, 49 * 24])
+def test_a_row_that_has_changed_on_disk_is_told(tmp_path, at):
+    features, pids, camids = drawn(50, 0)
+    store = FeatureStore.create(tmp_path, names_of(pids, camids), 6, "float32", NETWORK)
+    for shard, first, last in ((1, 30, 50), (0, 0, 30)):
+        for part in features[first:last].split(8):
+            store.write((shard, 2), first, part)
+    content = bytearray((tmp_path / "features.bin").read_bytes())
+    content[at] ^= 1
+    (tmp_path / "features.bin").write_bytes(content)
+    rows = "30 to 50" if at >= 30 * 24 else "0 to 30"
+    with pytest.raises(InputError, match=f"damaged: the checksum of the rows from {rows} is wrong"):
+        _ = FeatureStore(tmp_path).features
+
+
+DAMAGED = {
+    "store.json": {
+        b"[]": "schema: found None; expected schema",
+        b'{"schema": "x"}': "version: found None",
+        b"{": ":1: Expecting property name",
+    },
+    "shard_0-of-1.json": {b"{}": "first: found None", b'{"first": 0, "rows": "9"}': "rows: found"},
+    "items.npz": {b"PK": "expected 9 names in 'person', found a damaged", b"": "expected 9 names"},
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_of_a_store_is_named(tmp_path, name):
+    stored(tmp_path, *drawn(9, 0))
+    for content, message in DAMAGED[name].items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=f"{name}:? ?{message}"):
+            score_stores(FeatureStore(tmp_path), FeatureStore(tmp_path))
+
+
+def test_shards_of_another_number_are_not_mixed(tmp_path):
+    stored(tmp_path, *drawn(9, 0))
+    told = "shard_0-of-1.json: a shard of another number than 2; go on with that number"
+    with pytest.raises(InputError, match=told):
+        FeatureStore(tmp_path).written((0, 2))
