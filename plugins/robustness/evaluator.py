@@ -1,5 +1,6 @@
 """Evaluates a model clean and under every attack of TEST.ATTACKS."""
 
+import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -26,7 +27,6 @@ from plugins.data.clips import ClipDataset
 from plugins.data.datasets.training_people import TrainingPeople
 from plugins.data.loaders import DeviceLoader, loader_workers, make_loader
 from plugins.data.outside import require_outside
-from plugins.errors import InputError
 from plugins.evaluation import RankingResult, VVIEvaluator
 from plugins.evaluation.scores import RANKS, scores
 from plugins.evaluation.views import viewed
@@ -48,6 +48,7 @@ from plugins.robustness.results import (
 from plugins.robustness.targeted import targeted_success_rate
 from plugins.robustness.task import RetrievalTask
 from plugins.utils.io import make_folder
+from plugins.utils.locks import hold
 
 logger = logging.getLogger(__name__)
 
@@ -147,8 +148,16 @@ class RobustEvaluator(VVIEvaluator):
             other processes an empty dict.
 
         Raises:
-            InputError: as VVIEvaluator, from an attack, or saved images are missing.
+            InputError: as VVIEvaluator, from an attack, or saved images are missing, or another
+                process saves images in the same folder.
         """
+        with contextlib.ExitStack() as held:
+            if self.saved and comm.is_main_process():
+                folder = self.cfg.ATTACK.SAVE_IMAGES
+                held.enter_context(hold(folder, "ATTACK.SAVE_IMAGES", "attack"))
+            return self._evaluate()
+
+    def _evaluate(self) -> OrderedDict:
         clean = super().evaluate()
         self.collected, self.clip_rows = from_main((self.collected, self.clip_rows))
         results: OrderedDict[str, Any] = OrderedDict()
@@ -248,14 +257,14 @@ class RobustEvaluator(VVIEvaluator):
         exported = self._exported(name, task) if self.saved else None
         stats = from_main(record.read() if comm.is_main_process() else None)
         if stats is not None:
-            if exported and not exported.manifest.is_file():
-                raise InputError(
-                    f"ATTACK.SAVE_IMAGES: {exported.manifest}: no such file; the attack has ended, "
-                    f"and saves images only while it runs: delete {record.path} to attack anew"
-                )
+            if exported:
+                exported.require(record)
             logger.info("%s %s: read from its record", task.name, name)
             ranking = task.ranking(stats.rows, stats.features)
             return stats, ranking, self._block(name, task, stats, ranking)
+        if exported and comm.is_main_process():
+            exported.begin(record)
+        from_main(None)  # no process reads the record before that
         attack = self.attacks[name]
         row_stats = attack_rows(
             attack,

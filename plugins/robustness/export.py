@@ -1,4 +1,4 @@
-"""RowStats items as a data set of files that ``ManifestDataset`` reads.
+"""Attacked items as a data set of files that ``ManifestDataset`` reads.
 
 The images have the input size of the network: these pixels were attacked, not those of the camera.
 Evaluated at the same INPUT.SIZE_TEST, without INPUT.CROP and without a frame cache, they pass
@@ -29,12 +29,15 @@ from plugins.data.datasets.own_names import named
 from plugins.data.datasets.tracklet import MODALITIES, is_image
 from plugins.data.frames import read_frame
 from plugins.errors import InputError
+from plugins.robustness.results import Record
 from plugins.robustness.task import RetrievalTask
-from plugins.utils.io import write_atomically, write_text
+from plugins.utils.io import require_fields, write_atomically, write_json, write_text
+
+ATTACK = "attack.json"  # names the attack that the images are of
 
 
 class AttackedSet:
-    """A folder with ``manifest.csv`` and, losslessly, ``images/*.png``.
+    """A folder with ``manifest.csv``, ``attack.json`` and, losslessly, ``images/*.png``.
 
     Items that were not attacked are listed by the absolute paths of their own files. A tracklet of
     several clips (TEST.CLIPS) is stored such that the same TEST.CLIPS takes the same clips again.
@@ -122,6 +125,31 @@ class AttackedSet:
         self._folder.mkdir(parents=True, exist_ok=True)
         write_text(self.manifest, text.getvalue())
         return self.manifest
+
+    def begin(self, record: Record) -> None:
+        """Prepare to save images, or to go on; those of another attack will be replaced."""
+        if not self._is_of(record):
+            record.forget_parts()  # their images are not here
+            self.manifest.unlink(missing_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_json(self._folder / ATTACK, {"attack": record.key})
+
+    def _is_of(self, record: Record) -> bool:
+        file = self._folder / ATTACK
+        return file.is_file() and require_fields(file, attack=str)["attack"] == record.key
+
+    def require(self, record: Record) -> None:
+        """Raise InputError unless the images are there and are those of a record's attack."""
+        if not self.manifest.is_file():
+            fault = f"{self.manifest}: no such file"
+        elif not self._is_of(record):
+            fault = f"{self._folder}: images of another attack"
+        else:
+            return
+        raise InputError(
+            f"ATTACK.SAVE_IMAGES: {fault}; the attack has ended, and saves images only while it "
+            f"runs: delete {record.path} to attack anew, or name another folder"
+        )
 
     def _lines(self, row: int, split: str, attacked: bool) -> list[tuple]:
         item = self._items[row]

@@ -194,10 +194,12 @@ class Record:
 
     Attributes:
         path: path of ``NAME.pt``.
+        key: names all that the result depends on.
     """
 
     def __init__(self, folder: Path, name: str, key: str) -> None:
-        """Keep the files ``name`` in ``folder``; ``key`` names all that the result depends on."""
+        """Keep the files ``name`` in ``folder``."""
+        self.key = key
         self._header = {"schema": SCHEMA, "version": VERSION, "key": key}
         self._summary, self.path = folder / f"{name}.json", folder / f"{name}.pt"
         self._parts = folder / f"{name}.parts"
@@ -211,6 +213,10 @@ class Record:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self._summary, {**self._header, **summary})
         self._save(self.path, stats)
+        self.forget_parts()
+
+    def forget_parts(self) -> None:
+        """Delete the finished batches of an attack that has not ended."""
         shutil.rmtree(self._parts, ignore_errors=True)
 
     def read_part(self, number: int) -> RowStats | None:

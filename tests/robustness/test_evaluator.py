@@ -24,6 +24,7 @@ from plugins.evaluation.vvi_evaluator import scores
 from plugins.protocol import Direction, Trial
 from plugins.robustness import RobustEvaluator
 from plugins.robustness.results import person_deviation
+from plugins.utils.locks import hold
 from tests.helpers.small_runs import CONFIG, options
 
 ROWS = ["", "+SMA", "+FNA", "+worst"]
@@ -306,6 +307,40 @@ def test_saved_images_that_are_gone_are_missed(evaluate, tmp_path):
     shutil.rmtree(tmp_path / "sets")
     told = r"SAVE_IMAGES: .*I2V_FNA/manifest\.csv: no such file.*delete .*I2V_FNA\.pt to attack"
     with pytest.raises(InputError, match=told):
+        evaluate(tmp_path, **few)
+
+
+def test_saved_images_of_another_attack_are_not_taken_for_this_ones(evaluate, tmp_path):
+    few = {"TEST__ATTACKS": "['FNA']", "ATTACK__QUERIES": 2, "ATTACK__STEPS": 1}
+    few["ATTACK__SAVE_IMAGES"] = tmp_path / "sets"
+    first = evaluate(tmp_path / "a", **few)
+    evaluate(tmp_path / "b", ATTACK__EPS=2, **few)
+    told = r"SAVE_IMAGES: .*I2V_FNA: images of another attack; .*delete .*I2V_FNA\.pt to attack"
+    with pytest.raises(InputError, match=told):
+        evaluate(tmp_path / "a", **few)
+    for record in (tmp_path / "a" / "robustness").iterdir():
+        record.unlink()
+    assert evaluate(tmp_path / "a", **few) == first
+
+
+def test_an_attack_that_was_stopped_does_not_go_on_with_the_images_of_another(evaluate, tmp_path):
+    few = {"TEST__ATTACKS": "['FNA']", "ATTACK__QUERIES": 2, "ATTACK__STEPS": 1}
+    few |= {"ATTACK__BATCH": 1, "ATTACK__SAVE_IMAGES": tmp_path / "sets"}
+    first = evaluate(tmp_path / "a", **few)
+    evaluate(tmp_path / "b", ATTACK__EPS=2, **few)
+    for direction in ("I2V", "V2I"):
+        record = tmp_path / "a" / "robustness" / f"HITSZVCM_{direction}_FNA.pt"
+        record.with_suffix(".parts").mkdir()
+        record.rename(record.with_suffix(".parts") / "000000.pt")  # as a batch that was finished
+    assert evaluate(tmp_path / "a", **few) == first
+
+
+def test_two_attacks_do_not_save_images_in_one_folder_at_once(evaluate, tmp_path):
+    few = {"TEST__ATTACKS": "['FNA']", "ATTACK__SAVE_IMAGES": tmp_path / "sets"}
+    with (
+        hold(tmp_path / "sets", "ATTACK.SAVE_IMAGES", "attack"),
+        pytest.raises(InputError, match=r"^ATTACK\.SAVE_IMAGES .*sets: in use by another attack"),
+    ):
         evaluate(tmp_path, **few)
 
 
