@@ -72,7 +72,7 @@ class Progress:
         self._next_look = time.monotonic() + PERIOD
         for job in jobs:
             name = str(job.run)
-            spent = done_before(job)
+            spent: float = done_before(job)
             if not job.stage:
                 spent = job.run.row.epochs * share_trained(job.run.folder, self._begun[name])
             self._move(name, max(spent, self._done[name]))

@@ -137,6 +137,12 @@ class TestFullDisk:
         assert path.read_bytes() == before
         assert names(full_disk) == ["model.pth"]
 
+    def test_an_array_too(self, full_disk):
+        zeros = np.zeros(100_000)
+        with pytest.raises(RunFailed, match=r"a: cannot be written: .*\(a full disk\?\); what was"):
+            write_atomically(full_disk / "a", lambda file: np.save(file, zeros))
+        assert names(full_disk) == []
+
     def test_text_and_folders_too(self, full_disk):
         with pytest.raises(RunFailed, match="No space left"):
             write_text(full_disk / "a", "x" * 300_000)

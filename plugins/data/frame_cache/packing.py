@@ -1,6 +1,5 @@
 """Pack the frames of a config into a cache."""
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -33,7 +32,7 @@ from plugins.errors import InputError
 from plugins.interrupts import shield_loader_worker, start_workers
 from plugins.utils.digests import digest, file_state
 from plugins.utils.drafts import draft_of
-from plugins.utils.io import make_folder, write_errors
+from plugins.utils.io import make_folder, write_atomically, write_errors, write_json
 
 BATCH = 8  # frames that a worker hands over together, in shared memory, which may be small
 
@@ -194,10 +193,11 @@ def _write_index(folder: Path, size: Size, names: list[bytes], records: list[Rec
     longest = max(map(len, names))
     fields = [("path", f"S{longest}"), ("size", "<i8"), ("mtime_ns", "<i8"), ("digest", "<u8")]
     rows = [(name, *record) for name, record in zip(names, records, strict=True)]
-    np.save(folder / INDEX, np.array(rows, dtype=fields))
+    index = np.array(rows, dtype=fields)
+    write_atomically(folder / INDEX, lambda file: np.save(file, index))
     header = make_header(size) | {
         "frames": len(rows),
         "index": digest(np.fromfile(folder / INDEX, np.uint8)),
         "made_with": made_with(),
     }
-    (folder / HEADER).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / HEADER, header)
