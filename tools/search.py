@@ -4,8 +4,9 @@ python tools/search.py --gallery gallery.npz --query query.npz --top 10 --out li
 python tools/search.py --gallery features.npz --out lists.csv TEST.RERANK.ENABLED True
 python tools/search.py --gallery features.npz --compare NAME NAME
 
-Files are those that extract writes; several are joined. Without --query the items of the gallery
-search it. Overrides are keys of TEST.RERANK, by which lists are ranked again as an evaluation does.
+Files are those that extract writes; several are joined. Without --query each item of the gallery
+searches the others. Overrides are keys of TEST.RERANK, by which lists are ranked again as an
+evaluation does.
 """
 
 import argparse
@@ -44,7 +45,9 @@ def parse_arguments() -> argparse.Namespace:
         default="Q2G",
         help="I2V, V2I, both of them, or Q2G for all queries and the whole gallery (default)",
     )
-    parser.add_argument("--top", type=int, default=10, help="items of each ranked list")
+    parser.add_argument(
+        "--top", type=int, default=10, help="items of each ranked list (default 10)"
+    )
     parser.add_argument(
         "--junk", default="none", help="what a query does not see: none (default), camera or sysu"
     )
@@ -107,6 +110,11 @@ def main(args: argparse.Namespace) -> None:
         require_output(
             "--save-gallery", args.save_gallery, ending_of(args.save_gallery, "--save-gallery")
         )
+    if rerank and args.threshold is not None:
+        raise InputError(
+            f"--threshold {args.threshold:g}: expected none with TEST.RERANK.ENABLED True, since "
+            "re-ranking gives distances of another scale"
+        )
     if not (args.out or args.compare or args.save_gallery):
         raise InputError("nothing to do: expected --out, --save-gallery or --compare")
     settings = {"kind": args.index, "probes": args.probes}
@@ -124,6 +132,7 @@ def main(args: argparse.Namespace) -> None:
     if not args.out:
         return
     items = gallery.items
+    itself = bool(args.query)
     queries = load_items(*args.query) if args.query else items
     lists = []
     for direction in ("I2V", "V2I") if args.direction == "both" else (args.direction,):
@@ -131,10 +140,10 @@ def main(args: argparse.Namespace) -> None:
         searched = gallery
         if len(side) != len(items):
             searched = Gallery(side, gallery.metric, gallery.kind, args.probes)
-        found = searched.search(query, args.top, junk=args.junk, rerank=rerank)
+        found = searched.search(query, args.top, junk=args.junk, rerank=rerank, itself=itself)
         lists.append(found.named(direction))
         if gallery.kind != "flat":
-            share = measure_recall(searched, query, args.top, junk=args.junk)
+            share = measure_recall(searched, query, args.top, junk=args.junk, itself=itself)
             print(
                 f"{direction}: recall@{args.top} of the index {gallery.kind} beside brute force: "
                 f"{100 * share:.1f} % ({min(len(query), SAMPLE)} queries)"

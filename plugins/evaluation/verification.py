@@ -97,6 +97,7 @@ def collect_pairs(
     metric: str,
     junk: str,
     keep: int,
+    same: bool = False,
     chunk: int = CHUNK,
 ) -> Pairs:
     """Collect the distances of all pairs that the junk rule leaves; never holds a Q x G matrix.
@@ -107,6 +108,8 @@ def collect_pairs(
         metric: "cosine" or "euclidean".
         junk: name of a rule in ``plugins.protocol.JUNK``.
         keep: how many of the pairs of two people are kept, those of the smallest distances.
+        same: whether both are the same items in one order; then each pair counts once, as the
+            earlier item sees the later one, and no item is a pair with itself.
         chunk: queries at a time; changes memory and speed, no result.
     """
     people = 1 + int(torch.cat([query.pids, gallery.pids]).max())
@@ -116,9 +119,12 @@ def collect_pairs(
     nearest = (torch.empty(0), empty, empty)
     blocks = distance_blocks(query.features, gallery.features, metric, chunk)
     matches = match_blocks(query, gallery, junk, chunk)
-    for pids, block, (positive, unseen) in zip(
-        query.pids.split(chunk), blocks, matches, strict=True
-    ):
+    rows = torch.arange(len(query)).split(chunk)
+    for block_rows, block, (positive, unseen) in zip(rows, blocks, matches, strict=True):
+        if same:
+            earlier = torch.arange(len(gallery)) <= block_rows[:, None]
+            positive, unseen = positive & ~earlier, unseen | earlier
+        pids = query.pids[block_rows]
         first = pids[:, None].expand_as(positive)
         second = gallery.pids.expand_as(positive)
         genuine.append((block[positive], first[positive]))
@@ -169,7 +175,14 @@ def accept_rates(
 
 
 def find_threshold(
-    query: Side, gallery: Side, rate: float, *, metric: str, junk: str, seed: int = 0
+    query: Side,
+    gallery: Side,
+    rate: float,
+    *,
+    metric: str,
+    junk: str,
+    same: bool = False,
+    seed: int = 0,
 ) -> Verification:
     """Find the largest threshold that accepts no more than a share of the pairs of two people.
 
@@ -183,6 +196,7 @@ def find_threshold(
         rate: wanted false accept rate, above 0 and below 1.
         metric: "cosine" or "euclidean".
         junk: name of a rule in ``plugins.protocol.JUNK``.
+        same: whether both are the same items, see ``collect_pairs``.
         seed: of the draws.
 
     Raises:
@@ -194,7 +208,7 @@ def find_threshold(
     query, gallery = number_people(query, gallery)
     keep = math.ceil(4 * rate * len(query) * len(gallery)) + SPARE
     while True:
-        pairs = collect_pairs(query, gallery, metric=metric, junk=junk, keep=keep)
+        pairs = collect_pairs(query, gallery, metric=metric, junk=junk, keep=keep, same=same)
         number = int(pairs.number.sum())
         if number * rate < 1:
             raise InputError(

@@ -132,6 +132,7 @@ class Gallery:
         top: int = 10,
         *,
         junk: str = "none",
+        itself: bool = True,
         rerank: Mapping[str, float] | None = None,
     ) -> RankedLists:
         """List the nearest items of each query.
@@ -141,6 +142,8 @@ class Gallery:
             top: k, the longest a list may be.
             junk: items that a query does not see, a name in ``plugins.protocol.JUNK``. Nobody is
                 known to be the same person as an item whose person is not known.
+            itself: whether a query sees the item of its own name, as in a gallery that searches
+                itself.
             rerank: k1, k2 and lambda_value of ``plugins.evaluation.rerank.rerank``, for lists that
                 depend on all queries and the whole gallery; None for plain distances.
 
@@ -151,7 +154,7 @@ class Gallery:
         require_same_network(self.items, query, "the gallery", "the queries")
         if top < 1:
             raise InputError(f"top {top}: expected 1 or more")
-        unseen = Junk(query, self.items, junk)
+        unseen = Junk(query, self.items, junk, itself)
         if rerank is not None:
             if self.kind != FLAT:
                 raise InputError(

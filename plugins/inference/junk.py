@@ -10,13 +10,19 @@ from plugins.protocol import junk_rule
 class Junk:
     """The items that each query does not see, by a rule of ``plugins.protocol``."""
 
-    def __init__(self, query: Features, gallery: Features, rule: str) -> None:
+    def __init__(self, query: Features, gallery: Features, rule: str, itself: bool = True) -> None:
         """Number people and cameras of both sides together.
+
+        Args:
+            query: the queries.
+            gallery: the gallery.
+            rule: name of the rule.
+            itself: whether a query sees the item of its own name.
 
         Raises:
             InputError: there is no such rule, or it names cameras by numbers and some have none.
         """
-        self._rule = junk_rule(rule)
+        self._rule, self._itself = junk_rule(rule), itself
         self._query, self._gallery = query, gallery
         cameras = [query.camera, gallery.camera]
         if rule == "sysu":
@@ -30,6 +36,7 @@ class Junk:
         """Return a bool for each of the gallery's ``columns``, true where it is junk."""
         person = self._query.person[query]
         same = (self._gallery.person[columns] == person) & (person != "")
-        return np.asarray(
-            self._rule(same, self._query_cameras[query], self._gallery_cameras[columns])
-        )
+        junk = self._rule(same, self._query_cameras[query], self._gallery_cameras[columns])
+        if not self._itself:
+            junk = junk | (self._gallery.name[columns] == self._query.name[query])
+        return np.asarray(junk)

@@ -13,7 +13,13 @@ BLOCK = 100_000  # rows that brute force has in memory at a time
 
 
 def measure_recall(
-    gallery: Gallery, query: Features, top: int = 10, *, junk: str = "none", sample: int = SAMPLE
+    gallery: Gallery,
+    query: Features,
+    top: int = 10,
+    *,
+    junk: str = "none",
+    itself: bool = True,
+    sample: int = SAMPLE,
 ) -> float:
     """Measure the share of the k nearest items, as brute force finds them, that a search lists.
 
@@ -22,6 +28,7 @@ def measure_recall(
         query: Q items of the same network.
         top: k.
         junk: items that a query does not see, a name in ``plugins.protocol.JUNK``.
+        itself: whether a query sees the item of its own name.
         sample: number of queries, evenly spaced among these, to measure with; 0 for all.
 
     Returns:
@@ -32,8 +39,8 @@ def measure_recall(
     """
     if 0 < sample < len(query):
         query = query.select(np.linspace(0, len(query) - 1, sample).astype(np.int64))
-    listed = gallery.search(query, top, junk=junk).rows
-    wanted = nearest_rows(query, gallery.items, top, gallery.metric, junk)
+    listed = gallery.search(query, top, junk=junk, itself=itself).rows
+    wanted = nearest_rows(query, gallery.items, top, gallery.metric, junk, itself)
     pairs = zip(wanted, listed, strict=True)
     found = sum(int(np.isin(nearest[nearest >= 0], rows).sum()) for nearest, rows in pairs)
     number = int((wanted >= 0).sum())
@@ -41,7 +48,12 @@ def measure_recall(
 
 
 def nearest_rows(
-    query: Features, items: Features, top: int, metric: str, junk: str = "none"
+    query: Features,
+    items: Features,
+    top: int,
+    metric: str,
+    junk: str = "none",
+    itself: bool = True,
 ) -> np.ndarray:
     """List the nearest items of each query by brute force, block by block.
 
@@ -51,6 +63,7 @@ def nearest_rows(
         top: k.
         metric: "cosine" or "euclidean".
         junk: as of :func:`measure_recall`.
+        itself: likewise.
 
     Returns:
         (Q, k) int64 rows of ``items``; -1 where a list has ended.
@@ -59,7 +72,7 @@ def nearest_rows(
     near = np.full((len(query), top), np.inf, dtype=np.float32)
     for start in range(0, len(items), BLOCK):
         block = items.select(range(start, min(start + BLOCK, len(items))))
-        found = Gallery(block, metric).search(query, top, junk=junk)
+        found = Gallery(block, metric).search(query, top, junk=junk, itself=itself)
         both = np.concatenate([rows, np.where(found.rows < 0, -1, found.rows + start)], axis=1)
         distances = np.concatenate([near, found.distances], axis=1)
         order = distances.argsort(axis=1, kind="stable")[:, :top]  # earlier rows first

@@ -56,7 +56,8 @@ def find_threshold(
 
     Args:
         query: items of known people.
-        gallery: likewise, of the same network.
+        gallery: likewise, of the same network; where it has the items of ``query``, each pair
+            counts once, and no item is a pair with itself.
         rate: share of the pairs of two people that may be accepted, above 0 and below 1.
         junk: pairs that do not count, a name in ``plugins.protocol.JUNK``.
         metric: distance; empty for that of the network's test.
@@ -74,7 +75,9 @@ def find_threshold(
                 f"{len(unknown) - 1} others; expected items of known people"
             )
     one, other = as_sides(query, gallery)
-    return find(one, other, rate, metric=metric or query.metric, junk=junk, seed=seed)
+    same = np.array_equal(query.name, gallery.name) and np.array_equal(query.path, gallery.path)
+    metric = metric or query.metric
+    return find(one, other, rate, metric=metric, junk=junk, same=same, seed=seed)
 
 
 def as_sides(query: Features, gallery: Features) -> tuple[Side, Side]:

@@ -40,7 +40,7 @@ def two_sides(seed, queries=12, items=30, people=5, pool=1000):
     return side(queries), side(items)
 
 
-def by_hand(query, gallery, junk, people=None):
+def by_hand(query, gallery, junk, people=None, same=False):
     """Distances of all pairs of one and of two people; ``people`` may repeat somebody."""
     near = distances(query.features, gallery.features, "cosine")
     genuine, impostor = [], []
@@ -52,6 +52,8 @@ def by_hand(query, gallery, junk, people=None):
     for q, (person, camera) in first:
         for g, (other, seen) in second:
             if junk == "camera" and (person, camera) == (other, seen):
+                continue
+            if same and g <= q:
                 continue
             if person == other:
                 genuine += [float(near[q, g])] * drawn.count(person)
@@ -89,6 +91,18 @@ def test_threshold_and_rates_are_those_of_all_pairs(seed, rate, junk, pool):
     rates = accept_rates(query, gallery, metric="cosine", junk=junk, rates=[rate])
     (value,) = rates.values()
     assert value == pytest.approx(100 * true, abs=1e-9)
+
+
+@pytest.mark.parametrize("junk", ["camera", "none"])
+def test_of_items_with_themselves_each_pair_counts_once_and_none_with_itself(junk):
+    items, _ = two_sides(5, 30)
+    genuine, impostor = by_hand(items, items, junk, same=True)
+    found = find_threshold(items, items, 0.05, metric="cosine", junk=junk, same=True)
+    expected = threshold_by_hand(genuine, impostor, 0.05)
+    assert (found.threshold, found.true_accept_rate) == pytest.approx(expected, abs=1e-12)
+    assert (found.genuine, found.impostors) == (len(genuine), len(impostor))
+    if junk == "none":
+        assert len(genuine) + len(impostor) == 30 * 29 / 2
 
 
 def test_the_curve_is_scikit_learns():

@@ -71,7 +71,8 @@ def test_a_planted_clip_is_found_first_and_lists_are_brute_force(run, datasets, 
     first = table[0]
     assert first["query"] == "stranger" and first["rank"] == "1"
     assert first["path"] == planted.img_paths[0]
-    assert (first["person"], first["camera"]) == (str(planted.pid), str(planted.camid))
+    assert (first["person"], first["camera"]) == (f"{planted.pid:04d}", f"D{planted.camid}")
+    assert {first["person"], first["camera"]} < set(Path(first["path"]).parts), "as folders have it"
     assert float(first["distance"]) == pytest.approx(0, abs=1e-6) and first["accepted"] == "yes"
     items, asked = Features.load(gallery), Features.load(query)
     near = 1 - items.features.astype(np.float64) @ asked.features[0].astype(np.float64)
@@ -123,6 +124,13 @@ def test_shards_are_searched_both_ways_reranked_and_thresholded(
             same = entry["person"] == entry["query_person"]
             assert not (same and entry["camera"] == entry["query_camera"])
 
+    done = tool("search", "--gallery", whole, "--top", "1", "--out", lists)
+    table = read_csv(lists)
+    assert len(table) == len(items) and all(entry["query"] != entry["name"] for entry in table)
+    near = 1 - items.features.astype(np.float64) @ items.features.T
+    np.fill_diagonal(near, np.inf)
+    assert [float(e["distance"]) for e in table] == pytest.approx(near.min(axis=1), abs=1e-6)
+
     numbers = tmp_path / "threshold.json"
     done = tool(
         "threshold", whole, "--rate", "0.1", "--direction", "I2V", "--out", numbers,
@@ -146,12 +154,14 @@ def test_shards_are_searched_both_ways_reranked_and_thresholded(
         ("extract", ["none", "--pictures", "x", "--shard", "2", "--out", "a.npz"], "--shard 2: ex"),
         ("extract", ["none", "--out", "a.npz"], "one of the arguments --dataset --pictures"),
         ("search", ["--gallery", "g.npz"], "nothing to do: expected --out"),
+        ("search", ["--gallery", "g.npz", "--out", "l.csv", "--threshold", "0.1",
+                    "TEST.RERANK.ENABLED", "True"], "--threshold 0.1: expected none with TEST.RE"),
         ("search", ["--gallery", "g.npz", "--out", "l.csv"], "g.npz: no such file"),
         ("search", ["--gallery", "g.npz", "--out", "l.csv", "SEED", "1"], "SEED: expected keys of"),
         ("threshold", ["a.npz", "--gallery", "b.npz", "--query", "c.npz"], "expected files of"),
         ("threshold", ["a.npz"], "a.npz: no such file"),
     ],
-)
+)  # fmt: skip
 def test_mistakes_are_one_line(name, words, message, run_tool, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, printed, told = run_tool(ROOT / f"tools/{name}.py", *words)
@@ -191,7 +201,7 @@ PROTOCOL = ("person", "camera")
 
 
 def numbers(column):
-    return torch.tensor([int(name) for name in column])
+    return torch.tensor([int(name.lstrip("D")) for name in column])
 
 
 def extracted(run, datasets, folder):

@@ -35,7 +35,7 @@ p.faint, figcaption { color: var(--faint); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
-th, td { white-space: nowrap; } td.text { white-space: normal; min-width: 15rem; }
+th, td { white-space: nowrap; } td.text { white-space: normal; min-width: 12rem; }
 td.value { white-space: normal; overflow-wrap: anywhere; min-width: 12rem; }
 dl { margin: .6rem 0 0; color: var(--faint); font-size: .85rem; }
 dt { float: left; clear: left; margin-right: .5rem; font-weight: 600; } dd { margin: 0; }
@@ -46,6 +46,10 @@ th { color: var(--faint); font-weight: 500; }
 figure { margin: 1rem 0; break-inside: avoid; }
 img { display: block; width: 100%; background: #ffffff; border-radius: .3rem; }
 tr { break-inside: avoid; }
+@media (max-width: 40rem) { table:has(td.text) th { display: none; }
+  table:has(td.text) :is(tr, td.text) { display: block; border-bottom: 0; padding-right: 0; }
+  table:has(td.text) tr { border-bottom: 1px solid var(--line); padding: .4rem 0; }
+  table:has(td.text) td { border-bottom: 0; padding-top: 0; padding-bottom: 0; } }
 @media print { body { margin: 0; max-width: none; font-size: 11px; } }
 """
 

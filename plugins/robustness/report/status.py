@@ -34,7 +34,8 @@ def judge(
 ) -> Status:
     """Judge a report by its checks and its worst case.
 
-    A broken harness (group A) leaves nothing to say. Otherwise a worst case at chance is not
+    A broken harness (group A), or a model that finds nobody without an attack, leaves nothing to
+    say. Otherwise a worst case at chance is not
     robust, whatever else failed, because an attack that succeeds needs no further proof. Without
     a failed check, the worst case is what the field calls empirical robust accuracy: an upper
     bound, because a stronger attack may exist.
@@ -61,6 +62,11 @@ def _claim(
     value, (low, high) = worst["value"], worst["interval_over_people"]
     if failed and any(check["group"] == "A" for check in failed):
         return NOT_ESTABLISHED, "Robustness not established: the harness of the attacks failed."
+    if any(check["id"] == "clean_accuracy" for check in failed):
+        return NOT_ESTABLISHED, (
+            "Robustness not established: the model fails without an attack, too (see the check "
+            "clean_accuracy)."
+        )
     if value <= (chance or 0):
         compared = f", no better than a random list ({chance:.1f} %)" if chance else ""
         return NOT_ROBUST, f"Not robust: worst-case Rank-1 is {value:.1f} %{compared}."

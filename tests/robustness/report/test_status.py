@@ -10,11 +10,12 @@ from plugins.robustness.report.status import COLORS, judge
 GOOD = [PASS] * 9
 
 
-def checks(*states, people=PASS, group="C"):
+def checks(*states, people=PASS, group="C", clean=None):
     rest = [
         {"id": f"check_{number}", "group": group, "state": state}
         for number, state in enumerate(states)
     ]
+    rest += [{"id": "clean_accuracy", "group": "D", "state": clean}] if clean else []
     return [*rest, {"id": "enough_people", "group": "D", "state": people}]
 
 
@@ -43,6 +44,8 @@ def worst(value, low=None, high=None):
         ([FAIL, PASS], {}, 0.5, 1.0, "not robust", "Not robust: "),
         ([FAIL, PASS], {}, 40.0, 1.0, "not established",
          "Robustness not established: 1 check failed. Checks: 2 passed, 0 warned, 0 skipped, 1"),
+        (GOOD, {"clean": FAIL}, 0.0, 1.0, "not established",
+         "Robustness not established: the model fails without an attack, too (see the check clean"),
         ([FAIL, FAIL], {"group": "A"}, 0.0, 1.0, "not established",
          "Robustness not established: the harness of the attacks failed. Checks: 1 passed, "),
     ],
