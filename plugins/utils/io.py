@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from plugins.errors import DISK_FULL, InputError, RunFailed
+from plugins.utils.values import json_value
 
 # torch.hub and torchvision put the first hexadecimal digits of a file's SHA-256 into its name.
 HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
@@ -269,6 +270,22 @@ def read_json(path: str | os.PathLike, expected: str = "JSON") -> Any:
         raise InputError(f"{path}: a number has too many digits; expected {expected}") from None
     except RecursionError:
         raise InputError(f"{path}: nested too deeply; expected {expected}") from None
+
+
+def read_mapping(path: str | os.PathLike, expected: str) -> dict[str, Any]:
+    """Read the mapping in a JSON file.
+
+    Args:
+        path: file to read.
+        expected: contents that the file should have, for the message.
+
+    Raises:
+        InputError: from :func:`read_json`, or the value is something else.
+    """
+    value = read_json(path, expected)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: found {json_value(value)}; expected a mapping, {expected}")
+    return value
 
 
 def read_tensors(path: str | os.PathLike, kind: str) -> object:
