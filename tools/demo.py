@@ -11,6 +11,7 @@ anything.
 
 import argparse
 import dataclasses
+import shlex
 import sys
 from pathlib import Path
 
@@ -48,7 +49,11 @@ def parse_arguments() -> argparse.Namespace:
     return parse(parser)
 
 
-@command(parse_arguments, kept="the data set is kept once it is whole; the same command goes on")
+KEPT = "the data set is kept if it is whole; the same command renders it if not, and trains anew"
+TRAINED = "the data set is kept; the same command trains anew"
+
+
+@command(parse_arguments, kept=KEPT)
 def main(args: argparse.Namespace) -> None:
     """Render, train and evaluate, show."""
     from plugins.data import datasets_root
@@ -64,7 +69,10 @@ def main(args: argparse.Namespace) -> None:
     render_layout(HITSZ_VCM, data, people, args.workers)
     options = [*(QUICK if args.quick else []), *args.opts]
     words = ["--config-file", CONFIG, "--overwrite", *options, "OUTPUT_DIR", str(args.out)]
-    train_net.train(train_net.parse_arguments(words))
+    arguments = train_net.parse_arguments(words)
+    config = shlex.quote(str(args.out / "config.yaml"))
+    arguments.resumed_by = as_called(f"python tools/train_net.py --config-file {config} --resume")
+    train_net.train(arguments, TRAINED)
     print(as_called(closing_words(data, args.out)))
 
 

@@ -20,7 +20,8 @@ if not __package__:  # run as a file: the folder above comes first, before a for
 
 from .head import ASSIGNMENT, KEY, add_config, command, new_parser, parse
 
-TRAINED = "what was saved before is kept; the same command starts anew, with --resume it goes on"
+TRAINED = "what was saved before is kept; the same command starts anew, {} it goes on"
+RESUMED = {False: "with --resume", True: "with --resume in place of --overwrite"}
 EVALUATED = "what was saved before is kept; the same command evaluates anew"
 
 
@@ -34,6 +35,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     if args.resume:
         path, args.opts = take_stray(args.opts)
         args.resume = path or True
+    args.resumed_by = f"the same command {RESUMED[args.overwrite]}"
     return args
 
 
@@ -102,17 +104,22 @@ def pairs_up(words: Sequence[str]) -> bool:
 
 def kept(args: argparse.Namespace) -> str:
     """Say what is kept after a signal, and how to go on."""
-    return EVALUATED if args.eval_only else TRAINED
+    return EVALUATED if args.eval_only else TRAINED.format(RESUMED[args.overwrite])
 
 
 @command(parse_arguments, kept=kept)
 def main(args: argparse.Namespace) -> None:
     """Train or evaluate."""
-    train(args)
+    train(args, kept(args))
 
 
-def train(args: argparse.Namespace) -> None:
-    """Read the config, then run in one or several processes."""
+def train(args: argparse.Namespace, words: str) -> None:
+    """Read the config, then run in one or several processes.
+
+    Args:
+        args: of the command line; ``resumed_by`` is what goes on with a training that was stopped.
+        words: what is kept after a signal that comes before there is a checkpoint.
+    """
     from plugins.engine import launch, read_cfg, run_rank
 
     cfg = read_cfg(args)
@@ -123,7 +130,7 @@ def train(args: argparse.Namespace) -> None:
         args.machine_rank,
         args.dist_url,
         cfg.MODEL.DEVICE,
-        (cfg, args, kept(args)),
+        (cfg, args, words),
     )
 
 

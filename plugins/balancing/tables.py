@@ -9,7 +9,8 @@ from typing import NamedTuple, TypeVar
 from plugins.balancing.planner import Slot
 from plugins.errors import InputError
 from plugins.utils.commands import command_line
-from plugins.utils.io import read_text, write_text
+from plugins.utils.csv_files import read_csv
+from plugins.utils.io import write_text
 
 PLAN, MANIFEST, MADE_WITH = "plan.csv", "manifest.csv", "made_with.json"
 
@@ -83,15 +84,19 @@ def read_table(path: Path, kind: type[Row]) -> list[Row]:
         task = "plan" if kind is Slot else "generate"
         command = f"{command_line('balance_data')} {task}"
         raise InputError(f"{path}: no such file; {command} writes it")
-    text = io.StringIO(read_text(path, keep_line_ends=True), newline="")
-    header, *lines = list(csv.reader(text)) or [[]]
+    (_, header), *lines = list(read_csv(path)) or [(1, [])]
     if tuple(header) != kind._fields:
         raise InputError(
             f"{path}:1: found the columns {','.join(header)}; expected {','.join(kind._fields)}"
         )
     types = kind.__annotations__.values()
     rows = []
-    for number, cells in enumerate(lines, start=2):
+    for number, cells in lines:
+        if len(cells) != len(header):
+            raise InputError(
+                f"{path}:{number}: found {len(cells)} cells; expected {len(header)}, as in the "
+                "header"
+            )
         try:
             rows.append(kind(*(make(cell) for make, cell in zip(types, cells, strict=True))))
         except ValueError as error:

@@ -212,6 +212,7 @@ def _run(cfg: CfgNode, args: argparse.Namespace) -> None:
             if not args.overwrite:
                 tell_appended(output)
         trainer = Trainer(cfg)
+        trainer.resumed_by = getattr(args, "resumed_by", trainer.resumed_by)
         tell_model(trainer.model, args)
         remove(older, output)  # only now: a mistake in the new run costs nothing of the older one
         trainer.resume_or_load(args.resume)

@@ -64,6 +64,8 @@ class StoppableLoop(TrainerBase):
     _signals: StopSignals | None = None  # while the loop runs
     _interruption: Interruption | None = None  # what the run goes on from
     _epochs_done = False
+    # What a user calls after a signal, for the message that says how to go on.
+    resumed_by = "the same command with --resume"
 
     def run_epochs(self) -> None:
         """Run the hooks and the iterations of all epochs that are left.
@@ -184,7 +186,7 @@ class StoppableLoop(TrainerBase):
         """Save the state for a resumed run; return the words that say so."""
         done = f"iteration {self.iter} of {self.max_iter}"
         if self._epochs_done:  # the last epoch's checkpoint is there
-            return f"all {self.max_epoch} epochs are done; the same command with --resume evaluates"
+            return f"all {self.max_epoch} epochs are done; {self.resumed_by} evaluates"
         interruption = Interruption(
             iteration=self.iter,
             iters_per_epoch=self.iters_per_epoch,
@@ -196,7 +198,7 @@ class StoppableLoop(TrainerBase):
         state = {KEY: interruption.state_dict()}
         self.checkpointer.save(INTERRUPTED, epoch=self.epoch - 1, metric=-1.0, **state)
         path = Path(self.checkpointer.save_dir, f"{INTERRUPTED}.pth")
-        return f"saved {path} after {done}; the same command with --resume goes on from there"
+        return f"saved {path} after {done}; {self.resumed_by} goes on from there"
 
     def _writer_hooks(self) -> list[PeriodicWriter]:
         """List the writer hooks; the main process has one."""

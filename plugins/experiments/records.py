@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from plugins.errors import InputError
-from plugins.utils.io import read_json
-from plugins.utils.values import shortened
+from plugins.utils.io import read_json, read_mapping
+from plugins.utils.values import json_value, shortened
 
 RESULT_KEYS = {"row": str, "dataset": str, "seed": int, "overrides": dict, "metrics": dict}
 OPTIONAL_RESULT_KEYS = {"tests": dict, "signs": dict, "queries": str}
@@ -26,12 +26,12 @@ def check_results(results: object, file: Path) -> list[dict]:
     """
     expected = f"expected a list of results, each with {', '.join(sorted(RESULT_KEYS))}"
     if not isinstance(results, list):
-        raise InputError(f"{file}: found {_found(results)}; {expected}")
+        raise InputError(f"{file}: found {json_value(results)}; {expected}")
     places: dict[tuple, int] = {}
     for number, result in enumerate(results, start=1):
         source = f"{file}: result {number}"
         if not isinstance(result, dict):
-            raise InputError(f"{source}: found {_found(result)}; {expected}")
+            raise InputError(f"{source}: found {json_value(result)}; {expected}")
         if missing := sorted(RESULT_KEYS.keys() - result.keys()):
             raise InputError(f"{source}: has no {', '.join(missing)}; {expected}")
         for key, kind in RESULT_KEYS.items():
@@ -46,7 +46,7 @@ def check_results(results: object, file: Path) -> list[dict]:
         for name, sign in (result.get("signs") or {}).items():
             if not _is_number(sign):  # one that is not finite tells something, too
                 raise InputError(
-                    f"{source}: signs: {name}: found {_found(sign)}; expected a number"
+                    f"{source}: signs: {name}: found {json_value(sign)}; expected a number"
                 )
         place = result["row"], result["dataset"], result["seed"]
         if place in places:
@@ -92,12 +92,10 @@ def read_marker(file: Path, expected: str, texts: Iterable[str] = ()) -> dict:
     Raises:
         InputError: it holds something else.
     """
-    marker = read_json(file, expected)
-    if not isinstance(marker, dict):
-        raise InputError(f"{file}: found {_found(marker)}; expected a mapping, {expected}")
+    marker = read_mapping(file, expected)
     for key in texts:
         if not isinstance(marker.get(key), str | None):
-            raise InputError(f"{file}: {key}: found {_found(marker[key])}; expected text")
+            raise InputError(f"{file}: {key}: found {json_value(marker[key])}; expected text")
     return marker
 
 
@@ -113,7 +111,9 @@ def check_scores(scores: dict, source: str) -> None:
     for name, value in scores.items():
         # Not math.isfinite, which a whole number of 400 digits overflows.
         if not (_is_number(value) and abs(value) <= sys.float_info.max):
-            raise InputError(f"{source}: {name}: found {_found(value)}; expected a finite number")
+            raise InputError(
+                f"{source}: {name}: found {json_value(value)}; expected a finite number"
+            )
 
 
 def _is_number(value: object) -> bool:
@@ -122,13 +122,4 @@ def _is_number(value: object) -> bool:
 
 def _require(value: object, kind: type, source: str) -> None:
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise InputError(f"{source}: found {_found(value)}; expected {NAMES[kind]}")
-
-
-def _found(value: object) -> str:
-    """Write a value of JSON, with "null" for None.
-
-    >>> _found(None), _found("ten"), _found([1])
-    ('null', "'ten'", '[1]')
-    """
-    return "null" if value is None else shortened(value)
+        raise InputError(f"{source}: found {json_value(value)}; expected {NAMES[kind]}")

@@ -16,7 +16,8 @@ from typing import IO, Any
 
 from plugins.errors import InputError, one_line
 from plugins.experiments.processes import Process, Task, device_name
-from plugins.utils.io import read_json, write_json
+from plugins.utils.io import read_mapping, write_json
+from plugins.utils.values import json_value
 
 SUBMITTED = "submitted.json"
 CPUS = "cpus-per-task"
@@ -214,11 +215,26 @@ class SlurmExecutor:
         file = place / SUBMITTED
         if self.cluster != "slurm" or not file.is_file():
             return None
-        number = read_json(file)["job"]
+        number = job_number(file)
         if not is_queued(number):
             return None
         job: Any = self._submitit.SlurmJob(folder=place, job_id=number)
         return Submitted(job, self.cluster, log)
+
+
+def job_number(file: Path) -> str:
+    """Read the number of a submitted job from its folder.
+
+    Raises:
+        InputError: the file holds none; the message says how to go on.
+    """
+    number = read_mapping(file, expected := "the number of a submitted job").get("job")
+    if not isinstance(number, str) or not re.fullmatch(r"\d+(_\d+)?", number):
+        raise InputError(
+            f"{file}: job: found {json_value(number)}; expected {expected}, such as '123'; if "
+            "squeue lists no job of this run, remove the file"
+        )
+    return number
 
 
 def minutes(text: str) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from plugins.errors import InputError
 from plugins.utils.digests import file_state
-from plugins.utils.io import read_json, read_tensors, write_json, write_tensors
+from plugins.utils.io import read_mapping, read_tensors, write_json, write_tensors
 
 IDENTITY = "extraction.json"
 
@@ -39,7 +39,7 @@ class Parts:
         self.folder = folder
         about = folder / IDENTITY
         if about.is_file():
-            found = read_json(about)
+            found = read_mapping(about, "what an extraction was started with")
             if found != identity:
                 keys = [key for key in identity if found.get(key) != identity[key]]
                 raise InputError(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from plugins.errors import DISK_FULL, InputError, RunFailed
-from plugins.utils.values import shortened
+from plugins.utils.values import json_value
 
 # torch.hub and torchvision put the first hexadecimal digits of a file's SHA-256 into its name.
 HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
@@ -271,22 +271,37 @@ def read_json(path: str | os.PathLike, expected: str = "JSON") -> Any:
         raise InputError(f"{path}: nested too deeply; expected {expected}") from None
 
 
-def require_fields(path: str | os.PathLike, **types: type) -> dict[str, Any]:
-    """Read a mapping of a JSON file.
+def read_mapping(path: str | os.PathLike, expected: str) -> dict[str, Any]:
+    """Read the mapping in a JSON file.
 
     Args:
         path: file to read.
-        **types: the fields that are taken, and the type that each has.
+        expected: contents that the file should have, for the message.
 
     Raises:
-        InputError: from :func:`read_json`, or a field is missing or has another type.
+        InputError: from :func:`read_json`, or the value is something else.
     """
-    found = read_json(path)
+    value = read_json(path, expected)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: found {json_value(value)}; expected a mapping, {expected}")
+    return value
+
+
+def require_fields(path: str | os.PathLike, **types: type) -> dict[str, Any]:
+    """Read entries of the mapping in a JSON file.
+
+    Args:
+        path: file to read.
+        **types: the entries that are taken, and the type that each has.
+
+    Raises:
+        InputError: from :func:`read_mapping`, or an entry is missing or has another type.
+    """
+    wanted = ", ".join(f"{name} ({each.__name__})" for name, each in types.items())
+    found = read_mapping(path, f"with {wanted}")
     for name, expected in types.items():
-        value = found.get(name) if isinstance(found, dict) else None
-        if not isinstance(value, expected):
-            wanted = ", ".join(f"{name} ({each.__name__})" for name, each in types.items())
-            raise InputError(f"{path}: {name}: found {shortened(value)}; expected {wanted}")
+        if not isinstance(value := found.get(name), expected):
+            raise InputError(f"{path}: {name}: found {json_value(value)}; expected {wanted}")
     return {name: found[name] for name in types}
 
 

@@ -75,6 +75,15 @@ def shortened(value: object) -> str:
     return short.repr(value)
 
 
+def json_value(value: object) -> str:
+    """Write a value of JSON for a message, with "null" for None.
+
+    >>> json_value(None), json_value("ten"), json_value([1])
+    ('null', "'ten'", '[1]')
+    """
+    return "null" if value is None else shortened(value)
+
+
 def _text(value: object) -> str:
     if value is None:
         return ""

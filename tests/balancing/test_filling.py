@@ -190,6 +190,15 @@ def test_tables_survive_and_name_their_faults(tmp_path):
         read_table(path, Slot)
     with pytest.raises(InputError, match=r"no such file; python tools/balance_data\.py generate"):
         read_table(tmp_path / MANIFEST, Outcome)
-    path.write_text("")
-    with pytest.raises(InputError, match="found the columns"):
-        read_table(path, Slot)
+    header, row = "slot,person,camera,reason\n", "0,a,b,few\n"
+    for text, fault in (
+        ("", ":1: found the columns"),
+        (header + row + "1,a,b\n", ":3: found 3 cells; expected 4, as in the header"),
+        (header + row + '1,"a,b,few\n', ":3: found 2 cells; expected 4, as in the header"),
+        (header + row + f'1,"a,b,few\n{row * 20_000}', ":3: no row: field larger than"),
+        (header + "1,a,b,few\n" + "\0" * 5, ":3: found 1 cells"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError, match=f"plan\\.csv{fault}") as told:
+            read_table(path, Slot)
+        assert "\n" not in str(told.value)

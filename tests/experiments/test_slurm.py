@@ -207,3 +207,21 @@ def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(InputError, match=r"needs submitit: pip install fastreid-plugins\[slurm\]"):
         SlurmExecutor({})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1]", r": found \[1\]; expected a mapping, the number of a submitted job"),
+        ("{}", r": job: found null; expected the number of a submitted job, such as '123'; if"),
+        ('{"job": "--all"}', r": job: found '--all'; expected the number of a submitted job"),
+        ("{", r":1: .*; expected the number of a submitted job"),
+    ],
+)
+def test_a_damaged_note_of_a_job_is_one_line(text, message, tmp_path):
+    file = tmp_path / slurm.SUBMITTED
+    file.write_text('{"job": "123"}')
+    assert slurm.job_number(file) == "123"
+    file.write_text(text)
+    with pytest.raises(InputError, match=rf"^{file}{message}"):
+        slurm.job_number(file)

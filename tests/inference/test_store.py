@@ -123,11 +123,11 @@ def test_a_row_that_has_changed_on_disk_is_told(tmp_path, at):
 
 DAMAGED = {
     "store.json": {
-        b"[]": "schema: found None; expected schema",
-        b'{"schema": "x"}': "version: found None",
+        b"[]": r"found \[\]; expected a mapping, with schema",
+        b'{"schema": "x"}': "version: found null",
         b"{": ":1: Expecting property name",
     },
-    "shard_0-of-1.json": {b"{}": "first: found None", b'{"first": 0, "rows": "9"}': "rows: found"},
+    "shard_0-of-1.json": {b"{}": "first: found null", b'{"first": 0, "rows": "9"}': "rows: found"},
     "items.npz": {b"PK": "expected 9 names in 'person', found a damaged", b"": "expected 9 names"},
 }
 

@@ -1,5 +1,7 @@
 """A trained OSNet, folded by torch's own fusion and written node by node as an export does."""
 
+import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -137,6 +139,44 @@ def test_files_of_other_networks_are_refused(trained, tmp_path):
     (tmp_path / "d.onnx").write_bytes(b"no protobuf")
     with pytest.raises(InputError, match=r"d\.onnx: not a readable ONNX file"):
         read_osnet(tmp_path / "d.onnx")
+
+
+def test_a_file_that_is_no_regular_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.onnx")
+    with pytest.raises(InputError, match=r"pipe\.onnx: not a regular file"):
+        read_osnet(tmp_path / "pipe.onnx")
+
+
+def test_damaged_contents_are_one_line_that_names_the_file(file, tmp_path):
+    whole, damaged = file.read_bytes(), tmp_path / "damaged.onnx"
+    draw = random.Random(0)
+    headers = [place for place in range(len(whole)) if whole[place : place + 6] == b"tensor"]
+    told = []
+    for place in (len(whole) // 2, *draw.choices(headers, k=60)):
+        content = bytearray(whole)
+        if not told:
+            del content[place:]
+        else:
+            content[place + draw.randrange(-20, 20)] ^= 1 << draw.randrange(8)
+        damaged.write_bytes(content)
+        try:
+            read_osnet(damaged)
+        except InputError as error:
+            told.append(str(error))
+    assert told[0].startswith(f"{damaged}: not a readable ONNX file: ")
+    assert len(told) > 20
+    assert all(str(damaged) in line and "\n" not in line for line in told)
+
+
+def test_weights_in_a_file_beside_it_are_read_and_missed_by_name(trained, file, tmp_path):
+    model = onnx.load(file)
+    onnx.save(model, tmp_path / "a.onnx", save_as_external_data=True, location="a.data")
+    state = read_osnet(tmp_path / "a.onnx").state_dict()
+    assert all(map(torch.equal, state.values(), read_osnet(file).state_dict().values()))
+    (tmp_path / "a.data").unlink()
+    os.mkfifo(tmp_path / "a.data")
+    with pytest.raises(InputError, match=r"a\.data: not a regular file"):
+        read_osnet(tmp_path / "a.onnx")
 
 
 def run(*words):

@@ -26,3 +26,12 @@ def test_the_command_writes_page_and_numbers(tmp_path, run_tool):
     assert out.read_text().index("<td>best</td>") < out.read_text().index("<td>theirs</td>")
     status, _, told = run_tool(TOOL, str(tmp_path / "gone.json"), "--out", str(out))
     assert status == 2 and "gone.json" in told
+
+
+def test_what_is_no_card_is_one_line(tmp_path, run_tool):
+    bare = tmp_path / "bare.json"
+    bare.write_text('{"schema": "fastreid-plugins/robustness-card", "version": 3}')
+    status, printed, told = run_tool(TOOL, str(bare), "--out", str(tmp_path / "o.html"))
+    assert (status, printed, told.count("\n")) == (2, "", 1)
+    assert told.startswith(f"error: {bare}: has no 'status'; expected ")
+    assert not (tmp_path / "o.html").exists()

@@ -22,7 +22,9 @@ SIZES = ["INPUT.SIZE_TRAIN", "[32,16]", "INPUT.SIZE_TEST", "[32,16]"]
 PROGRESS = "tqdm.std:tqdm.update"
 
 
-def run_signalled(tool: str, place: str, name: str, *words: object, datasets: Path) -> list[str]:
+def run_signalled(
+    tool: str, place: str, name: str, *words: object, datasets: Path, cwd: Path | None = None
+) -> list[str]:
     """What the tool says on stderr, but for progress and warnings; its status is as it must be.
 
     Args:
@@ -31,6 +33,7 @@ def run_signalled(tool: str, place: str, name: str, *words: object, datasets: Pa
         name: of the signal.
         *words: of the command line.
         datasets: the FASTREID_DATASETS folder.
+        cwd: the folder in which it runs.
     """
     path = str(ROOT / f"tools/{tool}.py")
     done = subprocess.run(
@@ -40,6 +43,7 @@ def run_signalled(tool: str, place: str, name: str, *words: object, datasets: Pa
         capture_output=True,
         text=True,
         timeout=300,
+        cwd=cwd,
         start_new_session=True,
     )
     assert done.returncode == {"SIGINT": 130, "SIGTERM": 143}[name], done.stderr
@@ -65,6 +69,44 @@ def test_train_net(datasets, tmp_path, name):
         "--resume goes on from there"
     ]
     assert file.exists()
+
+
+def test_train_net_that_overwrites(datasets, tmp_path):
+    words = ["--config-file", CONFIG, "--overwrite", *options(tmp_path)]
+    place = "plugins.engine.steps:Step.write_metrics"
+    said = run_signalled("train_net", place, "SIGTERM", *words, datasets=datasets)
+    assert said == [
+        f"interrupted by SIGTERM: saved {tmp_path}/model_interrupted.pth after iteration 1 of 9; "
+        "the same command with --resume in place of --overwrite goes on from there"
+    ]
+
+
+def test_demo_names_a_command_that_goes_on(tmp_path):
+    """The command of the line is called as it stands, in the folder where the demo ran."""
+    quick = ["--quick", "--workers", 1, "MODEL.DEVICE", "cpu"]
+    quick += ["MODEL.BACKBONE.DEPTH", "18x", "MODEL.BACKBONE.PRETRAIN", "False"]
+    place = "plugins.engine.steps:Step.write_metrics"
+    said = run_signalled("demo", place, "SIGTERM", *quick, datasets=tmp_path, cwd=tmp_path)
+    last = said[-1]
+    match = re.fullmatch(
+        r"interrupted by SIGTERM: saved logs/demo/model_interrupted\.pth after iteration 1 of "
+        r"(\d+); python (tools/train_net\.py) (--config-file logs/demo/config\.yaml --resume) goes "
+        "on from there",
+        last,
+    )
+    assert match, said
+    done = subprocess.run(
+        [sys.executable, ROOT / match[2], *match[3].split()],
+        env=environment(tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "logs/demo/model_final.pth").exists()
+    assert not (tmp_path / "logs/demo/model_interrupted.pth").exists()
+    assert "after iteration 1" in (tmp_path / "logs/demo/log.txt").read_text()
 
 
 def test_train_net_before_it_trains(datasets, tmp_path):

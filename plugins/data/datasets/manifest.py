@@ -1,7 +1,5 @@
 """Read a user's clips or images: a table lists every frame."""
 
-import csv
-import io
 import os
 import unicodedata
 from collections.abc import Iterator
@@ -22,7 +20,8 @@ from plugins.data.datasets.tracklet import (
 from plugins.errors import InputError
 from plugins.protocol import Direction
 from plugins.registry import DATASET
-from plugins.utils.io import read_text, require_file
+from plugins.utils import csv_files
+from plugins.utils.io import require_file
 from plugins.utils.names import closest_names, find_invisible
 from plugins.utils.real_files import find_repeated
 
@@ -152,18 +151,16 @@ def read_csv(path: str) -> Iterator[Row]:
         InputError: the file is not UTF-8, a column is missing or unknown, a row is wrong,
             or a quote is not closed.
     """
-    reader = csv.DictReader(io.StringIO(read_text(path, keep_line_ends=True), newline=""))
-    try:
-        check_columns(path, list(reader.fieldnames or []))
-        for cells in reader:
-            where = f"{path}:{reader.line_num}"
-            if None in cells or None in cells.values():
-                raise InputError(f"{where}: expected {len(COLUMNS)} cells, as in the header")
-            yield make_row(where, cells)
-    except csv.Error as error:
-        raise InputError(
-            f"{path}:{reader.line_num}: no row: {error}; a quote may not be closed"
-        ) from error
+    lines = csv_files.read_csv(path)
+    _, header = next(lines, (1, []))
+    check_columns(path, header)
+    for number, cells in lines:
+        if not cells:  # a blank line
+            continue
+        where = f"{path}:{number}"
+        if len(cells) != len(header):
+            raise InputError(f"{where}: expected {len(COLUMNS)} cells, as in the header")
+        yield make_row(where, dict(zip(header, cells, strict=True)))
 
 
 def read_parquet(path: str) -> Iterator[Row]:

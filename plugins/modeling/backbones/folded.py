@@ -16,9 +16,10 @@ from fastreid.modeling.backbones.osnet import OSBlock, OSNet
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from plugins.errors import InputError
+from plugins.errors import InputError, one_line
 from plugins.modeling.backbones.pretrained import check_weights
 from plugins.modeling.backbones.trunks import OSNET
+from plugins.utils.io import read_bytes, require_file
 
 
 def read_osnet(path: Path) -> OSNet:
@@ -33,8 +34,8 @@ def read_osnet(path: Path) -> OSNet:
         InputError: it is not an ONNX file, or not an OSNet of a width that fastreid knows.
     """
     weights = read_convolutions(path)
-    width = weights.get("conv1.conv.weight", torch.empty(0)).shape[0]
-    depths = [depth for depth, channels in OSNET.channels.items() if channels[0] == width]
+    width = weights.get("conv1.conv.weight", torch.empty(0)).shape[:1]
+    depths = [depth for depth, channels in OSNET.channels.items() if (channels[0],) == width]
     if not depths:
         raise InputError(f"{path}: its first convolution is not that of an OSNet")
     # conv5 has as many channels as conv4.
@@ -69,24 +70,46 @@ def read_convolutions(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: it is not an ONNX file.
     """
-    import onnx  # of the extra "onnx"
-
-    try:
-        graph = onnx.load(path).graph
-    except Exception as error:  # protobuf's, which differ between versions
-        raise InputError(f"{path}: not a readable ONNX file: {error}") from error
-    tensors = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
+    nodes, tensors = read_graph(path)
     weights = {}
-    for node in graph.node:
+    for node in nodes:
         if node.op_type != "Conv":
             continue
         name = module_name(node.name)
-        if not all(each in tensors for each in node.input[1:]):
+        if len(node.input) < 2 or not all(each in tensors for each in node.input[1:]):
             raise InputError(f"{path}: the convolution {node.name} computes its weights")
-        weights[f"{name}.weight"] = as_tensor(tensors[node.input[1]])
+        weights[f"{name}.weight"] = as_tensor(tensors[node.input[1]], f"{path}: {node.input[1]}")
         if len(node.input) > 2:
-            weights[offset_name(name)] = as_tensor(tensors[node.input[2]])
+            offset = tensors[node.input[2]]
+            weights[offset_name(name)] = as_tensor(offset, f"{path}: {node.input[2]}")
     return weights
+
+
+def read_graph(path: Path) -> tuple[list[Any], dict[str, np.ndarray]]:
+    """Read the nodes of an ONNX file, and its constants by their names.
+
+    Raises:
+        InputError: it is not an ONNX file, or it is damaged.
+    """
+    import onnx  # of the extra "onnx"
+
+    contents = read_bytes(path)
+    try:
+        model = onnx.load_model_from_string(contents)
+        for tensor in model.graph.initializer:
+            if onnx.external_data_helper.uses_external_data(tensor):
+                place = onnx.external_data_helper.ExternalDataInfo(tensor).location
+                require_file(path.parent / place)
+        onnx.load_external_data_for_model(model, str(path.parent))
+        constants = {
+            each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer
+        }
+        return list(model.graph.node), constants
+    except InputError:
+        raise
+    # A damaged file makes protobuf and numpy raise nearly anything.
+    except Exception as error:
+        raise InputError(f"{path}: not a readable ONNX file: {one_line(error)}") from error
 
 
 def module_name(node: str) -> str:
@@ -115,8 +138,18 @@ def offset_name(convolution: str) -> str:
     return f"{convolution}.bias" if owner.endswith("gate") else f"{owner}.bn.bias"
 
 
-def as_tensor(values: np.ndarray) -> Tensor:
-    """Copy an array into a tensor."""
+def as_tensor(values: np.ndarray, source: str) -> Tensor:
+    """Copy an array into a tensor.
+
+    Args:
+        values: the array.
+        source: file and name, for the message.
+
+    Raises:
+        InputError: the array holds something else than floating-point numbers.
+    """
+    if values.dtype.kind != "f":
+        raise InputError(f"{source}: holds {values.dtype}; expected floating-point numbers")
     return torch.from_numpy(values.copy())
 
 

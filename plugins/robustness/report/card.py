@@ -37,6 +37,7 @@ from plugins.robustness.checks import FAIL, all_checks, run_checks
 from plugins.robustness.checks.masking import curve_budgets
 from plugins.robustness.fingerprint import hash_weights
 from plugins.robustness.levels import REFERENCE_ATTACK
+from plugins.robustness.report.entries import CARD, FORMAT_1, STATUS_FROM, require_entries
 from plugins.robustness.report.markdown import markdown
 from plugins.robustness.report.status import VERBS, judge
 from plugins.robustness.report.upgrade import from_format_1
@@ -48,7 +49,8 @@ from plugins.robustness.statistics import (
     interval_of_mean,
     share_by,
 )
-from plugins.utils.io import write_text
+from plugins.utils.io import read_mapping, write_text
+from plugins.utils.values import json_value
 
 SCHEMA, VERSION = "fastreid-plugins/robustness-card", 3
 
@@ -265,19 +267,28 @@ def read_card(path: Path) -> dict:
     """Read the JSON of a card; a card of an earlier version is upgraded.
 
     Raises:
-        InputError: the file cannot be read, is no card, or is of a later version.
+        InputError: the file cannot be read, is no card, lacks an entry, or is of a later version.
     """
+    card = read_mapping(path, "the JSON card of a report")
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON: {error}") from error
-    if isinstance(card, dict) and card.get("format") == 1:
+        return _as_today(card, str(path))
+    except RecursionError:  # JSON is read more deeply than it is upgraded
+        raise InputError(f"{path}: nested too deeply; expected the JSON card of a report") from None
+
+
+def _as_today(card: dict, source: str) -> dict:
+    """Return a card with the entries of today's version; raise InputError if it lacks one."""
+    if card.get("format") == 1:
+        require_entries(card, FORMAT_1, source)
         card = {"schema": SCHEMA, "version": 2, **from_format_1(card)}
-    if not isinstance(card, dict) or card.get("schema") != SCHEMA:
-        raise InputError(f"{path}: no card of a report; expected schema {SCHEMA}")
-    if card["version"] == 2:
+    if card.get("schema") != SCHEMA:
+        raise InputError(f"{source}: no card of a report; expected schema {SCHEMA}")
+    version = card.get("version")
+    if version == 2:
+        require_entries(card, STATUS_FROM, source)
         card |= {"version": VERSION, "chance": None}
         card |= describe_status(card["checks"], card["worst"], None)
-    if card["version"] != VERSION:
-        raise InputError(f"{path}: card of version {card['version']}; expected {VERSION}")
+    elif version != VERSION:
+        raise InputError(f"{source}: card of version {json_value(version)}; expected {VERSION}")
+    require_entries(card, CARD, source)
     return card

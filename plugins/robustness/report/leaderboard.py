@@ -157,6 +157,7 @@ def plot_curves(group: Sequence[Entry]) -> bytes:
     threat = group[0].card["threat"]
     axes.axvline(threat["eps"], color=FAINT, linewidth=1, zorder=0)
     budgets = sorted({point["eps"] for entry in group for point in entry.card["curve"]["points"]})
+    smallest = min((eps for eps in budgets if eps > 0), default=1.0)
     for number, entry in enumerate(group):
         points = entry.card["curve"]["points"]
         axes.plot(
@@ -167,7 +168,7 @@ def plot_curves(group: Sequence[Entry]) -> bytes:
             markersize=4,
             label=entry.name,
         )
-    axes.set_xscale("symlog", linthresh=max(budgets[1], 1e-3), base=2)
+    axes.set_xscale("symlog", linthresh=max(smallest, 1e-3), base=2)
     axes.set_xticks(budgets, [f"{eps:g}" for eps in budgets], fontsize=8)
     axes.minorticks_off()
     axes.set(xlabel=f"eps, gray levels, {threat['norm']}", ylabel="Rank-1, %", ylim=(0, 105))

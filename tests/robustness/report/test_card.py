@@ -1,6 +1,9 @@
 """Card, Markdown and page: what they say, and that they need nothing else."""
 
+import functools
 import json
+import operator
+import os
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -14,8 +17,9 @@ from PIL import Image
 from plugins.data.datasets.tracklet import Tracklet
 from plugins.errors import InputError
 from plugins.robustness.checks import all_checks
-from plugins.robustness.report import read_card, write_card
+from plugins.robustness.report import Entry, leaderboard_page, read_card, write_card
 from plugins.robustness.report.html import page
+from plugins.robustness.report.leaderboard import as_json
 from plugins.robustness.report.markdown import RESULT_COLUMNS, markdown, result_rows
 from plugins.robustness.report.pictures import (
     Example,
@@ -163,15 +167,101 @@ def test_a_caption_says_what_the_attack_broke():
     assert replace(example, before=[]).caption.startswith("Rank-1 is wrong before and wrong after")
 
 
+BARE = '{"schema": "fastreid-plugins/robustness-card", "version": %d}'
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "cannot be read as JSON"),
-        ("[1]", "no card of a report; expected schema fastreid-plugins/robustness-card"),
-        ('{"schema": "fastreid-plugins/robustness-card", "version": 9}', "version 9; expected 3"),
+        (b"{", r":1: Expecting .*; expected the JSON card of a report"),
+        (b"[1]", r": found \[1\]; expected a mapping, the JSON card of a report"),
+        (b"{}", ": no card of a report; expected schema fastreid-plugins/robustness-card"),
+        (b'{"a":\n "\xe9"}', ":2: byte 3 of the line, 0xe9, is not UTF-8; expected a text file"),
+        (b"[" * 50_000, ": nested too deeply; expected the JSON card of a report"),
+        (b"<!DOCTYPE html>", ":1: Expecting value; expected the JSON card of a report"),
+        (BARE.encode() % 9, ": card of version 9; expected 3"),
+        (BARE.encode() % 3, ": has no 'status'; expected status, headline, counts, "),
+        (BARE.encode() % 2, ": has no 'worst'; expected worst, checks"),
+        (b'{"format": 1}', ": has no 'level'; expected level, checks"),
     ],
-)
-def test_what_is_no_card_is_named(text, message, tmp_path):
+)  # fmt: skip
+def test_what_is_no_card_is_one_line_that_names_the_file(text, message, tmp_path):
+    (tmp_path / "card.json").write_bytes(text)
+    with pytest.raises(InputError, match=rf"^{tmp_path}/card\.json{message}") as told:
+        read_card(tmp_path / "card.json")
+    assert "\n" not in str(told.value)
+
+
+def test_a_card_that_is_no_regular_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "card.json")
+    with pytest.raises(InputError, match=r"card\.json: not a regular file"):
+        read_card(tmp_path / "card.json")
+
+
+def test_what_nests_more_deeply_than_an_upgrade_goes_is_told(tmp_path):
+    old = json.loads(FIRST_FORMAT.read_text())
+    text = json.dumps(old | {"extra": 0}).replace('"extra": 0', '"extra": ' + "[" * 800 + "]" * 800)
     (tmp_path / "card.json").write_text(text)
+    with pytest.raises(InputError, match=r"card\.json: nested too deeply; expected"):
+        read_card(tmp_path / "card.json")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("status", "fine", "status: found 'fine'; expected one of not robust, not established"),
+        ("worst Rank-1 value", "20", "worst: Rank-1: value: found '20'; expected a finite number"),
+        ("clean mAP value", True, "clean: mAP: value: found True; expected a finite number"),
+        ("threat eps", 10**400, r"threat: eps: found 1000.*; expected a finite number"),
+        ("clean mAP interval_over_people", [1.0],
+         r"interval_over_people: found \[1.0\]; expected a list of 2"),
+        ("attacks SMA", None, "attacks: SMA: found null; expected a mapping"),
+        ("attacks SMA unique_wins", 1.5, "SMA: unique_wins: found 1.5; expected a whole number"),
+        ("curve points 0 eps", "0", "points: entry 1: eps: found '0'; expected a finite number"),
+        ("checks 1 state", "fail", "checks: entry 2: state: found 'fail'; expected one of PASS"),
+        ("model sha256", 7, "model: sha256: found 7; expected text"),
+        ("chance", "12", "chance: found '12'; expected a finite number or null"),
+    ],
+)  # fmt: skip
+def test_a_wrong_entry_of_a_card_is_named_with_what_was_expected(
+    path, value, message, card, tmp_path
+):
+    *outer, last = [int(key) if key.isdigit() else key for key in path.split()]
+    functools.reduce(operator.getitem, outer, card)[last] = value
+    (tmp_path / "card.json").write_text(json.dumps(card))
     with pytest.raises(InputError, match=rf"card\.json: .*{message}"):
         read_card(tmp_path / "card.json")
+
+
+class Watched(dict):
+    """A mapping that notes which entries are read, each by the keys that lead to it."""
+
+    def __init__(self, mapping, read, path=()):
+        super().__init__({key: watched(part, read, (*path, key)) for key, part in mapping.items()})
+        self.read, self.path = read, path
+
+    def __getitem__(self, key):
+        self.read.add((*self.path, key))
+        return super().__getitem__(key)
+
+
+def watched(value, read, path=()):
+    if isinstance(value, list):
+        return [watched(part, read, (*path, number)) for number, part in enumerate(value)]
+    return Watched(value, read, path) if isinstance(value, dict) else value
+
+
+def test_a_card_without_an_entry_that_a_reader_needs_is_refused(card, tmp_path):
+    read: set[tuple] = set()
+    spied = watched(card, read)
+    leaderboard_page([Entry("ours", spied)])
+    as_json([Entry("ours", spied)])
+    page(spied, {"curve": plot_curve(spied), "b": plot_attacks(spied), "c": plot_people(spied)})
+    markdown(spied)
+    assert len(read) > 60
+    for *outer, last in sorted(read, key=str):
+        lacking = json.loads(json.dumps(card))
+        del functools.reduce(operator.getitem, outer, lacking)[last]
+        (tmp_path / "card.json").write_text(json.dumps(lacking))
+        with pytest.raises(InputError, match=f"has no '{last}'; expected "):
+            read_card(tmp_path / "card.json")
