@@ -14,7 +14,7 @@ from fastreid.config import CfgNode
 from fastreid.utils.events import EventStorage
 from torch import Tensor, nn
 
-from plugins.benchmarks.comparison import Comparison, Work
+from plugins.benchmarks.comparison import Comparison, Work, one_thread_clock
 from plugins.benchmarks.settings import Settings
 from plugins.config import setup_cfg
 from plugins.engine.optimizer import clip_gradients
@@ -50,6 +50,7 @@ def step(settings: Settings) -> list[Comparison]:
         target=0.97,
         note="bare loop of the same passes",
         rounds=settings.rounds,
+        clock=one_thread_clock(),
     )
     return [passes] + [
         Comparison(
@@ -59,6 +60,7 @@ def step(settings: Settings) -> list[Comparison]:
             memory_target=memory if settings.whole else 0.0,
             note="the same step without this setting, in float32",
             rounds=settings.rounds,
+            clock=one_thread_clock(),
         )
         for title, (options, target, memory) in ({} if settings.tiny else CHOICES).items()
     ]
