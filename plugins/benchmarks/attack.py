@@ -15,7 +15,7 @@ from plugins.attacks.features import ImageFeatures
 from plugins.attacks.per_query import FNA, RankMargin
 from plugins.attacks.recipe import Recipe
 from plugins.attacks.threat_model import ThreatModel
-from plugins.benchmarks.comparison import Comparison, Work
+from plugins.benchmarks.comparison import Comparison, Work, one_thread_clock
 from plugins.benchmarks.settings import Settings
 
 ATTACKS = {"RankMargin": RankMargin, "FNA": FNA}
@@ -34,6 +34,7 @@ def attack(settings: Settings) -> list[Comparison]:
             target=0.95,
             note="loop with the same distances that keeps the best images",
             rounds=settings.rounds,
+            clock=one_thread_clock(),
         )
         for name in ATTACKS
     ]

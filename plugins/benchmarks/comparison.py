@@ -102,6 +102,11 @@ def runs(comparison: Comparison) -> int:
     return 2 * comparison.rounds + (2 if memory else 0)
 
 
+def one_thread_clock() -> str:
+    """Choose the clock of work on one thread: its processor time, or on a GPU the wall's."""
+    return "wall" if torch.cuda.is_available() else "cpu"
+
+
 def set_threads(number: int) -> None:
     """Set the threads of torch and of faiss."""
     torch.set_num_threads(number)

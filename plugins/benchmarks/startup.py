@@ -43,6 +43,7 @@ def startup(settings: Settings) -> list[Comparison]:
             target=15.0,
             note=note,
             rounds=rounds,
+            clock="children",
         ),
         Comparison(
             "import plugins",
@@ -50,6 +51,7 @@ def startup(settings: Settings) -> list[Comparison]:
             target=1.25,
             note=note,
             rounds=rounds,
+            clock="children",
         ),
     ]
 

@@ -131,4 +131,5 @@ def test_start_up_is_measured_in_processes_of_its_own(tmp_path):
     settings = replace(TINY, program=(sys.executable, str(ROOT / "tools")))
     rows = benchmark(["startup"], settings)["rows"]
     assert [row["name"] for row in rows] == ["train --help", "import plugins"]
+    assert {row["unit"] for row in rows} == {"CPU s"} and rows[0]["ours"] > 0
     assert json.loads(json.dumps(rows)) == rows
