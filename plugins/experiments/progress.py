@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -65,7 +65,7 @@ class Progress:
             self._done[name] = 0.0
             self._skip(name, done_before(job))
 
-    def look(self, jobs: Iterable[Job]) -> None:
+    def look(self, jobs: Sequence[Job]) -> None:
         """Show how far the running processes are, once in a while."""
         if time.monotonic() < self._next_look:
             return
