@@ -1,10 +1,11 @@
 """Show how much of all runs is done, and the time that the rest may take."""
 
 import json
+import math
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -65,7 +66,7 @@ class Progress:
             self._done[name] = 0.0
             self._skip(name, done_before(job))
 
-    def look(self, jobs: Iterable[Job]) -> None:
+    def look(self, jobs: Sequence[Job]) -> None:
         """Show how far the running processes are, once in a while."""
         if time.monotonic() < self._next_look:
             return
@@ -126,12 +127,12 @@ def share_trained(folder: Path, begun: float, now: float | None = None) -> float
     try:
         written = file.stat().st_mtime
         left = float(json.loads(last_line(file))["eta_seconds"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return 0.0
-    if written <= begun:  # by the process before this one
+    spent = now - begun
+    if written <= begun or spent <= 0 or math.isnan(left):  # of an earlier process, or of no use
         return 0.0
-    left = max(left - (now - written), 0.0)
-    return (now - begun) / (now - begun + left)
+    return spent / (spent + max(left - (now - written), 0.0))
 
 
 def last_line(file: Path) -> bytes:

@@ -36,9 +36,11 @@ def test_the_share_of_a_training_follows_from_the_time_that_it_says_is_left(tmp_
     assert share_trained(tmp_path, begun=100.0, now=150.0) == 1.0
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "{}\n", "[]\n", '{"eta_seconds": null}\n', '{"eta_seconds": 3}', "\x00\n"]
-)
+UNFIT = ["", "{", "{}\n", "[]\n", "\x00\n", 60_000 * "[" + "\n", '{"eta_seconds": 3}']
+UNFIT += ['{"eta_seconds": null}\n', '{"eta_seconds": NaN}\n', '{"eta_seconds": Infinity}\n']
+
+
+@pytest.mark.parametrize("text", UNFIT, ids=lambda text: text[:20].strip())
 def test_a_training_that_has_said_nothing_has_done_nothing(tmp_path, text):
     assert share_trained(tmp_path, begun=0.0) == 0.0
     (tmp_path / "metrics.json").write_text(text)
@@ -48,6 +50,8 @@ def test_a_training_that_has_said_nothing_has_done_nothing(tmp_path, text):
 def test_what_an_earlier_process_logged_says_nothing_of_this_one(tmp_path):
     log(tmp_path, left=30.0, written=90.0)
     assert share_trained(tmp_path, begun=100.0, now=110.0) == 0.0
+    log(tmp_path, left=0.0, written=110.0)
+    assert share_trained(tmp_path, begun=100.0, now=95.0) == 0.0  # a clock that was set back
 
 
 def test_the_last_line_of_a_long_file_is_read_from_its_end(tmp_path):
