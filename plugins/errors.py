@@ -1,9 +1,12 @@
 """Errors of one line: what a user reads when a command ends before its work is done."""
 
+import contextlib
 import errno
 import functools
 import logging
+import os
 import re
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -118,6 +121,10 @@ def user_errors(main: Callable | None = None, *, kept: str = KEPT) -> Callable:
                 return main(*args, **kwargs)
         except KeyboardInterrupt as stop:
             sys.exit(tell_interrupted(stop, kept))
+        except BrokenPipeError:  # the reader of what is printed, such as `head`, has enough
+            with contextlib.suppress(OSError, ValueError):  # else Python complains at its end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
         except Exception as caught:
             error = worker_failure(caught) or caught
             if number := StopSignals.received():  # the signal broke something, such as a queue

@@ -3,6 +3,8 @@
 import errno
 import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 
@@ -51,3 +53,16 @@ def test_a_defect_keeps_its_traceback():
 
     with pytest.raises(OSError, match="a bad file"):
         main()
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_enough_ends_a_command_without_a_word():
+    code = "from plugins.errors import user_errors\n@user_errors\ndef main():\n"
+    code += "    while True:\n        print('x' * 9999)\nmain()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.read(100)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 141
