@@ -14,7 +14,9 @@ from torch import Tensor
 from plugins.utils.images import read_image
 from plugins.utils.io import write_atomically
 
-HOW_CHOSEN = "Queries evenly spaced by average precision (AP), from the worst to the best of all."
+HOW_CHOSEN = (
+    "Queries at even steps of the order by average precision (AP), from the worst to the best."
+)
 
 # Pixels.
 FRAME = (64, 128)  # width, height; a frame keeps its shape and is padded

@@ -166,4 +166,8 @@ def picture_of_gradcam(
         "query's feature more like that of the clip which the model finds first; the brightest "
         "cell of a clip is 1. Dark cells do not, or make it less alike."
     )
-    return Picture("Grad-CAM: where a query looks like what is found", caption, draw_blocks(blocks))
+    return Picture(
+        "Grad-CAM: the places that make a query similar to what it finds",
+        caption,
+        draw_blocks(blocks),
+    )

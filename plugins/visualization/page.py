@@ -29,7 +29,8 @@ figure { margin: .5rem 0; break-inside: avoid; }
 .wide { overflow-x: auto; background: #ffffff; border: 1px solid var(--line);
   border-radius: .3rem; }
 img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
-@media (max-width: 45rem) { .wide img { max-width: none; width: 42rem; } }
+@media (max-width: 45rem) { .wide img { max-width: none; width: 42rem; }
+  figcaption::before { content: "Swipe the picture to see the rest. "; font-weight: 600; } }
 @media print { body { max-width: none; font-size: 11px; } }
 """
 

@@ -20,7 +20,7 @@ from plugins.utils.random import item_generator
 from plugins.visualization.evaluated_set import EvaluatedSet
 
 PICKS = {
-    "spread": "evenly spaced by average precision (AP), from the worst to the best of all",
+    "spread": "at even steps of the order by average precision (AP), from the worst to the best",
     "best": "those of the highest average precision (AP)",
     "worst": "those of the lowest average precision (AP)",
     "random": "drawn at random",

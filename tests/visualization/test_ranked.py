@@ -133,5 +133,7 @@ def test_the_picture_shows_every_clip_with_its_kind_names_and_distance(tmp_path)
     lines = {patch.get_linestyle() for axes in picture.figure.axes for patch in axes.patches}
     assert lines == {"-", "--", ":"}
     assert picture.title == "Ranked clips of Toys Q2G: all queries, all gallery"
-    assert picture.caption.startswith("3 of 24 queries, evenly spaced by average precision")
+    assert picture.caption.startswith(
+        "3 of 24 queries, at even steps of the order by average precision"
+    )
     assert "24 gallery clips; 2 frames of each." in picture.caption
