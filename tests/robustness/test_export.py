@@ -1,4 +1,4 @@
-"""RowStats sets on disk give the plain evaluator the figures of the attack."""
+"""Attacked sets on disk give the plain evaluator the figures of the attack."""
 
 import csv
 from types import SimpleNamespace

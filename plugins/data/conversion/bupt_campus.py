@@ -3,7 +3,6 @@
 ``DATA/<person>/<IR|RGB>/<camera>/<person>_<IR|RGB>_<camera>_<tracklet>_<frame>.jpg``
 """
 
-import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -12,6 +11,7 @@ from plugins.data.conversion.item import Item, Plan, number_names, require_split
 from plugins.data.datasets.bupt_campus import CAMERAS, MODALITY_CODES, PAIR, BUPTCampus
 from plugins.data.datasets.tracklet import VISIBLE
 from plugins.errors import InputError
+from plugins.utils.io import write_json, write_text
 
 NAME = "bupt-campus"
 CAMERA_NAMES = {str(code): name for name, code in CAMERAS.items()}
@@ -98,6 +98,6 @@ def write_index(root: Path, items: list[Item]) -> None:
                 continue
             kind = PAIR
         rows.setdefault(item.split, []).append(f"{item.person} {kind} {camera} {number}")
-    (root / "data_paths.json").write_text(json.dumps(index, indent=0) + "\n")
+    write_json(root / "data_paths.json", index, indent=0)
     for split, lines in rows.items():
-        (root / f"{split}.txt").write_text("\n".join(lines) + "\n")
+        write_text(root / f"{split}.txt", "\n".join(lines) + "\n")

@@ -16,7 +16,7 @@ from plugins.data.conversion.item import Item, Plan, read_items
 from plugins.data.datasets.build import build_dataset
 from plugins.data.datasets.tracklet import SPLITS
 from plugins.data.outside import require_outside
-from plugins.errors import InputError
+from plugins.errors import DISK_FULL, InputError, RunFailed
 from plugins.protocol import Direction
 from plugins.utils.drafts import draft_of, require_new
 
@@ -87,6 +87,7 @@ def place_frames(plan: Plan, root: Path, placement: str) -> None:
 
     Raises:
         InputError: a frame is missing, or cannot be linked.
+        RunFailed: the disk is full.
     """
     put = PLACEMENTS[placement]
     frames = sum(len(item.files) for item in plan.items)
@@ -101,7 +102,8 @@ def place_frames(plan: Plan, root: Path, placement: str) -> None:
                 try:
                     put(real, str(root / file))
                 except OSError as error:
-                    raise InputError(
+                    kind = RunFailed if error.errno in DISK_FULL else InputError
+                    raise kind(
                         f"{source}: {placement} to {root / file}: {error.strerror}"
                     ) from error
             bar.update(len(sources))

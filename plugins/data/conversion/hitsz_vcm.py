@@ -8,6 +8,7 @@ from plugins.data.conversion.item import Item, Plan, number_names, require_split
 from plugins.data.datasets.hitsz_vcm import HITSZVCM, MODALITY_CODES, MODALITY_FOLDERS
 from plugins.data.datasets.tracklet import INFRARED
 from plugins.errors import InputError
+from plugins.utils.io import write_text
 
 NAME = "hitsz-vcm"
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp")
@@ -101,7 +102,7 @@ def write_index(root: Path, items: list[Item]) -> None:
             tracks.append(f"{letter} {start} {len(names)} {pid:04d} {item.camera}")
             if item.modality == INFRARED:
                 queries.append(str(len(tracks)))
-        (info / f"{split}_name.txt").write_text("\n".join(names) + "\n")
-        (info / f"track_{split}_info.txt").write_text("\n".join(tracks) + "\n")
+        write_text(info / f"{split}_name.txt", "\n".join(names) + "\n")
+        write_text(info / f"track_{split}_info.txt", "\n".join(tracks) + "\n")
         if split == "test":
-            (info / "query_IDX.txt").write_text(" ".join(queries) + "\n")
+            write_text(info / "query_IDX.txt", " ".join(queries) + "\n")

@@ -1,6 +1,7 @@
 """The layout of a user's data: ``manifest.csv`` and ``<split>/<tracklet>/<frame>.jpg``."""
 
 import csv
+import io
 import os
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from plugins.data.datasets.manifest import (
 )
 from plugins.data.datasets.tracklet import MODALITIES, VISIBLE
 from plugins.errors import InputError
+from plugins.utils.io import write_text
 
 NAME = "manifest"
 TABLE = "manifest.csv"
@@ -68,12 +70,13 @@ def plan(items: list[Item]) -> Plan:
 def write_index(root: Path, items: list[Item]) -> None:
     """Write ``manifest.csv``; a set of nothing but visible images becomes a table of images."""
     images = all(item.modality == VISIBLE and len(item.files) == 1 for item in items)
-    with open(root / TABLE, "w", encoding="utf-8", newline="") as file:
-        # With the default end of line: with another a carriage return in a name is not quoted.
-        table = csv.writer(file)
-        table.writerow(COLUMNS)
-        for number, item in enumerate(items, start=1):
-            modality = MODALITIES[item.modality]
-            for frame, path in enumerate(item.files, start=1):
-                position = ("", "") if images else (number, frame)
-                table.writerow((path, item.person, item.camera, modality, *position, item.split))
+    text = io.StringIO(newline="")
+    # With the default end of line: with another a carriage return in a name is not quoted.
+    table = csv.writer(text)
+    table.writerow(COLUMNS)
+    for number, item in enumerate(items, start=1):
+        modality = MODALITIES[item.modality]
+        for frame, path in enumerate(item.files, start=1):
+            position = ("", "") if images else (number, frame)
+            table.writerow((path, item.person, item.camera, modality, *position, item.split))
+    write_text(root / TABLE, text.getvalue())

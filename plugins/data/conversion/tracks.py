@@ -33,7 +33,7 @@ from plugins.data.datasets.tracklet import MODALITIES
 from plugins.errors import InputError
 from plugins.utils.drafts import draft_of, require_new
 from plugins.utils.images import ENDINGS, read_image
-from plugins.utils.io import read_text
+from plugins.utils.io import read_text, write_errors
 
 TRACK = "{track}"  # in a person's name: the number of the track
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".ts")
@@ -117,9 +117,11 @@ class _Writer:
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(crop, Path):
             read_image(crop)  # whole and of a format that is read
-            shutil.copyfile(crop, path)
+            with write_errors(path):
+                shutil.copyfile(crop, path)
         else:
-            crop.save(path)
+            with write_errors(path):
+                crop.save(path)
         files.append(name)
 
     def items(self) -> list[Item]:

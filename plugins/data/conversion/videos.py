@@ -16,6 +16,7 @@ from plugins.data.datasets.manifest import Row
 from plugins.data.datasets.tracklet import MODALITIES
 from plugins.errors import InputError
 from plugins.utils.drafts import draft_of, require_new
+from plugins.utils.io import write_errors
 
 if TYPE_CHECKING:
     import av
@@ -68,7 +69,8 @@ def extract(row: Row, number: int, folder: str, out: Path, every: int) -> Item:
     for index, image in enumerate(decode(os.path.join(folder, row.path), row.where)):
         if index % every == 0:
             path = tracklet / f"{len(files) + 1:04d}.png"
-            image.save(path)
+            with write_errors(path):
+                image.save(path)
             files.append(str(path.relative_to(out)))
     if not files:
         raise InputError(f"{row.where}: {row.path} holds no frames")
