@@ -9,7 +9,8 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def user_errors(main: Callable | None = None, *, kept: str = KEPT) -> Callable:
     @functools.wraps(main)
     def reporting(*args: Any, **kwargs: Any) -> Any:
         try:
-            with StopSignals(raising=True):
+            with StopSignals(raising=True), quiet_threads():
                 return main(*args, **kwargs)
         except KeyboardInterrupt as stop:
             sys.exit(tell_interrupted(stop, kept))
@@ -143,6 +144,27 @@ def user_errors(main: Callable | None = None, *, kept: str = KEPT) -> Callable:
             raise
 
     return reporting
+
+
+@contextlib.contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Let a thread that a full disk ends inside this block say so in one line.
+
+    The main thread, which writes by it, gets the error too: TensorBoard has such a thread.
+    """
+
+    def hook(ended: threading.ExceptHookArgs) -> None:
+        error = ended.exc_value
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            sys.stderr.write(f"a thread that writes files has ended: {error.strerror}\n")
+        else:
+            before(ended)
+
+    before, threading.excepthook = threading.excepthook, hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def worker_failure(error: BaseException | None) -> RunFailed | None:

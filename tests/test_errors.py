@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -66,3 +67,18 @@ def test_a_reader_that_has_enough_ends_a_command_without_a_word():
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(timeout=60) == 141
+
+
+def test_a_thread_that_a_full_disk_ends_is_one_line(capsys):
+    def write(error):
+        raise error
+
+    @user_errors
+    def main(error):
+        thread = threading.Thread(target=write, args=(error,))
+        thread.start()
+        thread.join()
+
+    main(OSError(errno.ENOSPC, "No space left on device"))
+    told = "a thread that writes files has ended: No space left on device\n"
+    assert capsys.readouterr().err == told

@@ -43,7 +43,7 @@ from plugins.engine.trainer import Trainer, load_model
 from plugins.errors import InputError, user_errors
 from plugins.evaluation import Evaluation, verify_expected, write_queries
 from plugins.modeling.backbones.pretrained import weights_file
-from plugins.utils.io import make_folder, require_file, write_json
+from plugins.utils.io import full_disk_named, make_folder, require_file, write_json
 from plugins.utils.locks import hold
 
 logger = logging.getLogger(__name__)
@@ -186,7 +186,8 @@ def run(cfg: CfgNode, args: argparse.Namespace) -> None:
             task = "evaluation" if args.eval_only else "training"
             held.enter_context(hold(cfg.OUTPUT_DIR, "OUTPUT_DIR", task))
             check_output(cfg, args)  # another process may have trained there since it was read
-        _run(cfg, args)
+        with full_disk_named(cfg.OUTPUT_DIR):
+            _run(cfg, args)
 
 
 def _run(cfg: CfgNode, args: argparse.Namespace) -> None:

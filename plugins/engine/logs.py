@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 HOME = Path(__file__).resolve().parents[2]
 DISTRIBUTION = "fastreid-plugins"
+_told_full: set[str] = set()  # files of logs that take no more
 INFERENCE = logging.getLogger("fastreid.evaluation.evaluator")  # of inference_on_dataset
 
 
@@ -43,9 +44,33 @@ def start_logs(folder: str, rank: int) -> None:
     for name in ("fastreid", "plugins"):
         setup_logger(folder, distributed_rank=rank, name=name)
         for handler in logging.getLogger(name).handlers:
-            if getattr(handler, "stream", None) is sys.stdout:
+            stream = getattr(handler, "stream", None)
+            if stream is sys.stdout:
                 handler.addFilter(shown)
+            elif stream is not None:
+                tell_full_once(handler, stream.name)
     logging.getLogger("fastreid.engine.train_loop").addFilter(without_traceback)
+
+
+def tell_full_once(handler: logging.Handler, file: str) -> None:
+    """Let a handler whose file takes no more say so once, not by a traceback for each record.
+
+    Args:
+        handler: writes into a file.
+        file: its name. Handlers of one file tell it once in all.
+    """
+    usual = handler.handleError
+
+    def handle(record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            usual(record)
+        elif file not in _told_full:
+            _told_full.add(file)
+            why = error.strerror or error
+            sys.stderr.write(f"{file}: cannot be written: {why}; lines of the log are lost\n")
+
+    handler.handleError = handle  # type: ignore[method-assign]
 
 
 def introduce(cfg: CfgNode, rank: int, size: int) -> None:

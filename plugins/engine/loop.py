@@ -30,7 +30,7 @@ from plugins.engine.interruption import (
     restore_meters,
 )
 from plugins.engine.steps import Step
-from plugins.errors import IN_FILE, InputError, message_of, worker_failure
+from plugins.errors import DISK_FULL, IN_FILE, InputError, message_of, worker_failure
 from plugins.interrupts import Interrupted, StopSignals
 
 # As fastreid's own loop, whose lines these are.
@@ -101,6 +101,8 @@ class StoppableLoop(TrainerBase):
                     logger.error("%s", message_of(error), extra=IN_FILE)
                 elif lost_rank(error):
                     logger.error("Another rank has ended, or the connection to it: %s", error)
+                elif isinstance(error, OSError) and error.errno in DISK_FULL:
+                    logger.error("The disk is full: %s", error, extra=IN_FILE)
                 else:
                     logger.exception("Exception during training:")
                 raise

@@ -123,6 +123,17 @@ def write_errors(path: str | os.PathLike) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def full_disk_named(path: str | os.PathLike) -> Iterator[None]:
+    """Name ``path`` in the error of a full disk that names no file, as that of a flush does."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def _exclusive(path: Path) -> Iterator[BinaryIO]:
     """Open a new file beside ``path``, locked while it is written; afterwards its name is gone.
 

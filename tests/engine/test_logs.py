@@ -105,3 +105,23 @@ def test_the_time_left_is_that_of_the_last_iterations(caplog):
         parent.propagate = before
     assert logger.name == caplog.records[-1].name
     assert "eta: 0:02:30  epoch/iter: 0/1099" in caplog.text and "time: 3.0000" in caplog.text
+
+
+def test_a_log_on_a_full_disk_says_so_once(capsys, monkeypatch):
+    monkeypatch.setattr(logs, "_told_full", set())
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    full, loggers = open("/dev/full", "w"), []  # noqa: SIM115
+    for name in ("one", "two"):
+        handler = logging.StreamHandler(full)
+        logs.tell_full_once(handler, "run/log.txt")
+        loggers.append(logging.Logger(name))
+        loggers[-1].addHandler(handler)
+    for each in (*loggers, *loggers):
+        each.warning("a record")
+    assert capsys.readouterr().err == (
+        "run/log.txt: cannot be written: No space left on device; lines of the log are lost\n"
+    )
+    loggers[0].warning("%d", "no number")
+    assert "--- Logging error ---" in capsys.readouterr().err, "a defect keeps its traceback"
+    with pytest.raises(OSError, match="No space"):
+        full.close()

@@ -1,17 +1,15 @@
 """A disk that is full, two runs in one folder, a rank that is lost."""
 
-import contextlib
-import ctypes
 import os
 import random
 import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from plugins.engine.checkpoint import read_checkpoint
+from tests.helpers.small_disk import small_disk
 from tests.helpers.small_runs import command, environment
 
 LONGEST = 600.0
@@ -53,20 +51,6 @@ def full_disk(videos: Path, folder: Path, generator: random.Random) -> dict | No
     last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else lines[-1]
     tells = "No space left" in last and "Traceback" not in done.stderr
     return {"status": done.returncode, "tells": tells, "whole": whole, "damaged": damaged}
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, size: int) -> Iterator[Path | None]:
-    """A disk of ``size`` bytes in memory; None where this user may not mount one."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    folder.mkdir()
-    if libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", 0, f"size={size}".encode()):
-        yield None
-        return
-    try:
-        yield folder
-    finally:
-        libc.umount2(str(folder).encode(), 2)
 
 
 def two_runs(videos: Path, folder: Path) -> dict:

@@ -1,6 +1,5 @@
 """Files: written whole or not at all, read verified or refused."""
 
-import ctypes
 import errno
 import hashlib
 import io
@@ -32,6 +31,7 @@ from plugins.utils.io import (
     write_tensors,
     write_text,
 )
+from tests.helpers import small_disk
 
 TENSORS = {"model": {"weight": torch.arange(1000.0), "bias": torch.ones(3)}, "epoch": 4}
 
@@ -117,13 +117,8 @@ class TestWriting:
 @pytest.fixture
 def full_disk(tmp_path):
     """A folder of a file system of 256 KiB."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", 0, b"size=256k"):
-        pytest.skip(f"cannot mount a small disk: {os.strerror(ctypes.get_errno())}")
-    yield folder
-    libc.umount2(str(folder).encode(), 2)
+    with small_disk.full_disk(tmp_path / "small", 256 << 10) as folder:
+        yield folder
 
 
 class TestFullDisk:
