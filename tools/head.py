@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import functools
 import importlib.metadata
+import io
 import os
 import re
 import signal
@@ -132,6 +133,7 @@ def command(
     def decorate(main: Callable[[argparse.Namespace], int | None]) -> Callable[[], int | None]:
         @functools.wraps(main)
         def run() -> int | None:
+            escape_unprintable(sys.stdout, sys.stderr)
             with end_at_once():
                 args = parse_arguments()
                 from plugins.errors import user_errors
@@ -141,6 +143,17 @@ def command(
         return run
 
     return decorate
+
+
+def escape_unprintable(*streams: object) -> None:
+    r"""Let streams write a character that their encoding lacks as its escape, such as \u5f20.
+
+    Names in any script occur in messages and tables; a terminal of Windows may have no such
+    encoding.
+    """
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager

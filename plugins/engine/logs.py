@@ -8,6 +8,7 @@ meant.
 
 import functools
 import importlib.metadata
+import io
 import json
 import logging
 import platform
@@ -45,6 +46,9 @@ def start_logs(folder: str, rank: int) -> None:
         setup_logger(folder, distributed_rank=rank, name=name)
         for handler in logging.getLogger(name).handlers:
             stream = getattr(handler, "stream", None)
+            # Its encoding may lack letters of a name.
+            if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+                stream.reconfigure(errors="backslashreplace")
             if stream is sys.stdout:
                 handler.addFilter(shown)
             elif stream is not None:

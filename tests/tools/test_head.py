@@ -1,7 +1,9 @@
 """The command lines: fastreid's flags, anywhere among overrides written either way."""
 
 import importlib
+import io
 import itertools
+import os
 import shutil
 import signal
 import subprocess
@@ -16,7 +18,7 @@ from plugins.config import setup_cfg
 from plugins.errors import InputError
 from tests.helpers.small_runs import ROOT
 from tools.commands import COMMANDS
-from tools.head import add_config, new_parser, parse
+from tools.head import add_config, escape_unprintable, new_parser, parse
 from tools.train_net import parse_arguments, run_parser, take_stray
 
 FLAGS = [["--eval-only"], ["--num-gpus", "2"], ["--config-file", "c.yml"], ["--dist-url=x"]]
@@ -218,3 +220,26 @@ def test_an_explanation_that_nobody_reads_to_its_end_is_no_error():
         asked.stdout.close()
         assert asked.stderr.read() == b""
     assert asked.returncode == -signal.SIGPIPE
+
+
+def test_a_name_that_the_terminal_cannot_write_is_escaped(tmp_path):
+    """A terminal of Windows may have an encoding without most scripts."""
+    (tmp_path / "manifest.csv").write_text(
+        "path,person,camera,modality,tracklet,frame,split\n王.jpg,王伟,东,visible,,,train\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools/check_data.py", "ManifestDataset", "--workers", "1"],
+        env=os.environ | {"PYTHONIOENCODING": "cp1252", "FASTREID_DATASETS": str(tmp_path)},
+        capture_output=True,
+    )
+    assert done.returncode == 1 and b"Traceback" not in done.stderr, done.stderr
+    line = rf"{tmp_path}/manifest.csv:2 ({tmp_path}/\u738b.jpg): no such frame"
+    assert line.encode() in done.stdout
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_only_a_stream_that_would_fail_is_changed(errors):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors=errors)
+    escape_unprintable(stream, io.StringIO(), None)
+    assert stream.errors == ("backslashreplace" if errors == "strict" else errors)
