@@ -19,6 +19,7 @@ from plugins.balancing.tables import MANIFEST, PLAN, Outcome, read_table, write_
 from plugins.config import setup_cfg
 from plugins.engine import Trainer
 from plugins.synthetic import MARKET1501, SyntheticSettings, render_layout
+from plugins.utils.locks import hold
 from tests.helpers.balance_configs import CONFIG, TEACHER
 
 TOOL = Path(__file__).resolve().parents[2] / "tools/balance_data.py"
@@ -93,6 +94,19 @@ def test_what_was_made_for_another_set_is_refused(balance_data, folder):
         status, _, err = balance_data(task, *here)
         assert status == 2
         assert "other/plan.csv: not the plan of DATASETS.BALANCE.NAME Market1501" in err
+
+
+@pytest.mark.parametrize("task", ["plan", "train", "measure", "generate", "inspect"])
+def test_a_folder_in_use_is_refused(balance_data, folder, task):
+    place = folder / "datasets/held"
+    with hold(place, "DATASETS.BALANCE.DIR", "balancing"):
+        status, out, err = balance_data(task, "DATASETS.BALANCE.DIR", "held")
+        assert (status, out) == (2, "")
+        assert err.splitlines()[-1].startswith(
+            "error: DATASETS.BALANCE.DIR datasets/held: in use by another balancing, process "
+            f"{os.getpid()} on "
+        )
+    assert not place.exists()
 
 
 def test_a_manifest_that_is_not_whole_is_told(balance_data, folder, caplog):
