@@ -51,8 +51,8 @@ def start_logs(folder: str, rank: int) -> None:
                 stream.reconfigure(errors="backslashreplace")
             if stream is sys.stdout:
                 handler.addFilter(shown)
-            elif stream is not None:
-                tell_full_once(handler, stream.name)
+            elif isinstance(file := getattr(stream, "name", None), str):
+                tell_full_once(handler, file)
     logging.getLogger("fastreid.engine.train_loop").addFilter(without_traceback)
 
 

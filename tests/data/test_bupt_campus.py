@@ -146,6 +146,20 @@ def test_an_index_that_is_no_table_is_refused(tmp_path, content):
         read(folder)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"1": ' + "9" * 5000 + "}", "a number has too many digits; expected text"),
+        ("[" * 5000, "nested too deeply; expected a table of people"),
+    ],
+)
+def test_an_index_that_json_does_not_read_is_one_line(tmp_path, content, message):
+    folder = write_bupt(tmp_path)
+    (folder / "data_paths.json").write_text(content)
+    with pytest.raises(InputError, match=rf"data_paths\.json: {message}"):
+        read(folder)
+
+
 def test_a_cut_off_index_is_named_with_its_line(tmp_path):
     folder = write_bupt(tmp_path)
     (folder / "data_paths.json").write_text('{"1":\n {')

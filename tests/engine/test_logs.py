@@ -1,5 +1,6 @@
 """What a run says of itself, on the terminal and in log.txt."""
 
+import io
 import logging
 import re
 import subprocess
@@ -125,3 +126,16 @@ def test_a_log_on_a_full_disk_says_so_once(capsys, monkeypatch):
     assert "--- Logging error ---" in capsys.readouterr().err, "a defect keeps its traceback"
     with pytest.raises(OSError, match="No space"):
         full.close()
+
+
+def test_a_log_starts_beside_a_handler_whose_stream_has_no_name(tmp_path, monkeypatch):
+    """Another run in this process may have logged to a terminal that is none any more."""
+    kept = {name: logging.Logger(name) for name in ("fastreid", "plugins")}
+    for logger in kept.values():
+        logger.addHandler(logging.StreamHandler(io.StringIO()))
+    monkeypatch.setattr(
+        logging, "getLogger", lambda name=None: kept.setdefault(name, logging.Logger(name))
+    )
+    logs.start_logs(str(tmp_path), 0)
+    kept["plugins"].warning("王伟")
+    assert "王伟" in (tmp_path / "log.txt").read_text(encoding="utf-8")

@@ -204,6 +204,10 @@ def read_index(path: str) -> dict:
         index = json.loads(read_text(path), object_pairs_hook=table)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
+    except InputError:
+        raise
+    except ValueError:  # Python reads no more than 4300 digits
+        raise InputError(f"{path}: a number has too many digits; expected text") from None
     except RecursionError:
         raise InputError(f"{path}: nested too deeply; expected a table of people") from None
     if not isinstance(index, dict):
