@@ -34,7 +34,9 @@ CHOICES: dict[str, tuple[tuple[str, ...], float, float]] = {
     "bfloat16 and channels_last": ((*BFLOAT16, *CHANNELS_LAST), 1.9, 0.0),
     "activation checkpointing": (CHECKPOINTING, 0.75, 2.0),
 }
-SAME, ROUNDED = 1e-4, 0.05  # relative differences of two losses: float32, bfloat16
+# Relative differences of two losses, in float32 and in bfloat16. An untrained network enlarges
+# rounding: at the published size another order of channels changes a loss by 1e-4, bfloat16 by 0.1.
+SAME, ROUNDED = 1e-4, 0.25
 CAMERAS = 4
 NOISE = 20.0  # gray levels
 CLIPS_OF_A_PERSON = 2  # in each modality; with one, triplets would have no positive
