@@ -65,7 +65,8 @@ def verify(folder: str) -> None:
 
 @command(
     parse_arguments,
-    kept="nothing was written; a cache that was there is as before; the same command starts anew",
+    kept="frames of a size are written all or not at all: those that were there before stay until "
+    "the new ones are whole; the same command starts anew",
 )
 def main(args: argparse.Namespace) -> None:
     """Pack or verify."""

@@ -186,7 +186,7 @@ def test_cache_data(datasets, tmp_path):
     name, cache = "SIGINT", tmp_path / "cache"
     words = ["--config-file", CONFIG, "--out", cache, "--workers", 2, *SIZES]
     (said,) = run_signalled("cache_data", PROGRESS, name, *words, datasets=datasets)
-    assert said.startswith(f"interrupted by {name}: nothing was written; a cache that was there")
+    assert said.startswith(f"interrupted by {name}: frames of a size are written all or not at all")
     assert os.listdir(cache) == []
 
 
