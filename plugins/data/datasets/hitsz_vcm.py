@@ -114,14 +114,6 @@ class HITSZVCM(ReidDataset):
                     f"the first in line {breaks[0]}; a row may be lost or doubled"
                 )
 
-    def person_name(self, label: int | str) -> str:
-        """Return the name of a person's folder, such as 0501."""
-        return f"{int(label):04d}"
-
-    def camera_name(self, label: int | str) -> str:
-        """Return the name of a camera's folders, such as D2."""
-        return f"D{label}"
-
     def folders(self) -> Folders:
         """Return the folders of both splits; a remark counts the short tracklets left out."""
         short = [path for item in self._short for path in item.img_paths]

@@ -34,7 +34,7 @@ def judge(
 ) -> Status:
     """Judge a report by its checks and its worst case.
 
-    A broken harness (group A), or a model that finds nobody without an attack, leaves nothing to
+    A broken harness (group A), or a clean model at chance, leaves nothing to
     say. Otherwise a worst case at chance is not
     robust, whatever else failed, because an attack that succeeds needs no further proof. Without
     a failed check, the worst case is what the field calls empirical robust accuracy: an upper
@@ -64,8 +64,8 @@ def _claim(
         return NOT_ESTABLISHED, "Robustness not established: the harness of the attacks failed."
     if any(check["id"] == "clean_accuracy" for check in failed):
         return NOT_ESTABLISHED, (
-            "Robustness not established: the model fails without an attack, too (see the check "
-            "clean_accuracy)."
+            "Robustness not established: without an attack, too, the model is hardly better than "
+            "a random list."
         )
     if value <= (chance or 0):
         compared = f", no better than a random list ({chance:.1f} %)" if chance else ""
