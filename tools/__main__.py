@@ -12,6 +12,7 @@ from pathlib import Path
 if not __package__:  # python tools
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     __package__ = Path(__file__).resolve().parent.name
+    __spec__ = None  # it is that of a program without a package, and the two are compared
 
 from .commands import COMMANDS, GROUPS
 

@@ -31,7 +31,8 @@ def test_a_row_says_what_was_measured():
         assert row["ratio"] == pytest.approx(row["theirs"] / row["ours"], rel=0.2, abs=0.01)
         assert row["met"] == (row["ratio"] >= row["target"]) and row["unit"] == "s"
     table = benchmark_table(results)
-    assert f"torch {torch.__version__}" in table and "ranking 40x60x16" in table
+    release = torch.__version__.partition("+")[0]  # without the build, such as +cu130
+    assert f"torch {release}" in table and "ranking 40x60x16" in table
 
 
 def test_ranking_and_fastreids_compiled_ranking_have_the_same_scores():
