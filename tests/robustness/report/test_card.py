@@ -122,8 +122,9 @@ def test_a_card_of_the_first_format_loads_in_todays_terms():
         used["explanation"]
         == "0.672 eps: of eps is the mean perturbation of SMA, of which a random start makes 0.5"
     )
-    assert not card["established"] and card["status"] == "not robust"
-    assert card["headline"].startswith("Not robust: worst-case Rank-1 is 0.0 %. Checks: 29 passed,")
+    assert not card["established"] and card["status"] == "not established"
+    claim = "Robustness not established: the model fails without an attack, too (see the check "
+    assert card["headline"].startswith(f"{claim}clean_accuracy). Checks: 29 passed,")
     for text in (markdown(card), page(card, {"budgets": plot_curve(card)}).replace("&nbsp;", " ")):
         assert card["headline"] in text and used["explanation"] in text
 
@@ -220,6 +221,9 @@ def test_what_nests_more_deeply_than_an_upgrade_goes_is_told(tmp_path):
         ("curve points 0 eps", "0", "points: entry 1: eps: found '0'; expected a finite number"),
         ("checks 1 state", "fail", "checks: entry 2: state: found 'fail'; expected one of PASS"),
         ("model sha256", 7, "model: sha256: found 7; expected text"),
+        ("worst mAP value", 1e308, r"found 1e\+308; expected a finite number up to 1e12"),
+        ("threat norm", "l1", "threat: norm: found 'l1'; expected one of linf, l2"),
+        ("data metric", "\ud800", "data: metric: found .*; expected text of whole characters"),
         ("chance", "12", "chance: found '12'; expected a finite number or null"),
     ],
 )  # fmt: skip
