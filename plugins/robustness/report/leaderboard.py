@@ -16,7 +16,7 @@ from plugins.robustness.report.comparable import group_titles
 from plugins.robustness.report.entries import require_card
 from plugins.robustness.report.html import STYLE, figure, meanings, table
 from plugins.robustness.report.markdown import percent
-from plugins.robustness.report.pictures import FAINT, WIDTH, bare, png_of
+from plugins.robustness.report.pictures import FAINT, WIDTH, bare, budget_axis, png_of
 from plugins.robustness.report.status import COLORS
 from plugins.utils.io import read_mapping
 
@@ -180,7 +180,6 @@ def plot_curves(group: Sequence[Entry]) -> bytes:
     threat = group[0].card["threat"]
     axes.axvline(threat["eps"], color=FAINT, linewidth=1, zorder=0)
     budgets = sorted({point["eps"] for entry in group for point in entry.card["curve"]["points"]})
-    smallest = min((eps for eps in budgets if eps > 0), default=1.0)
     for number, entry in enumerate(group):
         points = entry.card["curve"]["points"]
         axes.plot(
@@ -191,10 +190,8 @@ def plot_curves(group: Sequence[Entry]) -> bytes:
             markersize=4,
             label=entry.name,
         )
-    axes.set_xscale("symlog", linthresh=max(smallest, 1e-3), base=2)
-    axes.set_xticks(budgets, [f"{eps:g}" for eps in budgets], fontsize=8)
-    axes.minorticks_off()
-    axes.set(xlabel=f"eps, gray levels, {threat['norm']}", ylabel="Rank-1, %", ylim=(0, 105))
+    budget_axis(axes, budgets, threat["norm"])
+    axes.set(ylabel="Rank-1, %", ylim=(0, 105))
     legend = picture.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=8)
     for text in legend.get_texts():
         text.set_parse_math(False)  # a name may hold a dollar sign
