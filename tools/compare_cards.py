@@ -4,8 +4,9 @@ python tools/compare_cards.py report/*.json --out leaderboard.html
 python tools/compare_cards.py baseline=a/HITSZVCM_I2V.json ours=b/HITSZVCM_I2V.json \
     --out leaderboard.html
 
-Cards of the same data set, direction and threat model stand in one table. The page needs no other
-file, so it can be hosted as it is; its numbers are written beside it as JSON.
+Only cards that can be compared stand in one table: those of the same data set, direction, protocol
+and threat model. The page needs no other file, so it can be hosted as it is; its numbers are
+written beside it, as JSON of the same name, which replaces no other document.
 """
 
 import argparse
@@ -32,20 +33,26 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def name_and_path(word: str) -> tuple[str, Path]:
+    """Split NAME=FILE; a file whose path holds a "=" is no such pair."""
+    name, sign, file = word.partition("=")
+    if sign and not Path(word).exists():
+        return name, Path(file)
+    return Path(word).absolute().parent.name, Path(word)
+
+
 @command(parse_arguments, kept="nothing was written; the same command starts anew")
 def main(args: argparse.Namespace) -> None:
     """Read the cards, write page and JSON, print the tables' order."""
     from plugins.errors import require_output
     from plugins.robustness.report import Entry, leaderboard_page, read_card
-    from plugins.robustness.report.leaderboard import as_json
+    from plugins.robustness.report.leaderboard import as_json, require_own_files
     from plugins.utils.io import write_json, write_text
 
     require_output("--out", args.out, ".html")
-    entries = []
-    for word in args.cards:
-        name, sign, file = word.partition("=")
-        path = Path(file if sign else word)
-        entries.append(Entry(name if sign else path.absolute().parent.name, read_card(path)))
+    named = [name_and_path(word) for word in args.cards]
+    require_own_files(args.out, [path for _, path in named])
+    entries = [Entry(name, read_card(path)) for name, path in named]
     page, numbers = leaderboard_page(entries), as_json(entries)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(args.out.with_suffix(".json"), numbers)

@@ -50,7 +50,11 @@ def main(args: argparse.Namespace) -> None:
     query, gallery = FeatureStore(args.query), FeatureStore(args.gallery)
     found = scores(score_stores(query, gallery, metric=args.metric, junk=args.junk, cmc=args.cmc))
     sizes = f"{len(query)} queries, {len(gallery)} items in the gallery"
-    print(sizes, *(f"{name} {value:.2f}" for name, value in found.items()), sep="\n")
+    lines = (
+        f"{name} {value}" if isinstance(value, int) else f"{name} {value:.2f}"
+        for name, value in found.items()
+    )
+    print(sizes, *lines, sep="\n")
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(args.out, found)

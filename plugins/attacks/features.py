@@ -93,7 +93,8 @@ class ImageFeatures:
         """Compute the features (R, D) of the rows of a batch.
 
         Raises:
-            InputError: the model does not return one feature vector for each clip.
+            InputError: the model does not return one feature vector, of real numbers, for each
+                clip.
         """
         # A copy, so that a model may normalize its input in place.
         images = batch["images"].clone()
@@ -103,6 +104,10 @@ class ImageFeatures:
             raise InputError(
                 f"attack: the model returned {seen} for {len(images)} images; expected a tensor "
                 "(B, D) of features, one row for each image or clip"
+            )
+        if features.is_complex() or features.dtype == torch.bool:
+            raise InputError(
+                f"attack: the model returned features of {features.dtype}; expected real numbers"
             )
         return average_rows(features, batch)
 

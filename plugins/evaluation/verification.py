@@ -148,11 +148,25 @@ def collect_pairs(
 
 
 def accept_rates(
-    query: Side, gallery: Side, *, metric: str, junk: str, rates: Sequence[float] = RATES
+    query: Side,
+    gallery: Side,
+    *,
+    metric: str,
+    junk: str,
+    rates: Sequence[float] = RATES,
+    name: str = "",
 ) -> dict[str, float]:
     """Compute the true accept rate in percent at each false accept rate, by its column's name.
 
     Where a rate is finer than the pairs can tell, no pair of two people is accepted.
+
+    Args:
+        query: Q items.
+        gallery: G items.
+        metric: "cosine" or "euclidean".
+        junk: name of a rule in ``plugins.protocol.JUNK``.
+        rates: false accept rates.
+        name: of the direction, for the warning of a rate that is too fine.
     """
     keep = math.floor(max(rates) * len(query) * len(gallery)) + 1
     query, gallery = number_people(query, gallery)
@@ -160,8 +174,9 @@ def accept_rates(
     number = int(pairs.number.sum())
     if number * min(rates) < 1:
         logger.warning(
-            "%s: there are %d pairs of different people, which cannot show so small a rate; its "
+            "%s%s: there are %d pairs of different people, which cannot show so small a rate; its "
             "threshold accepts none of them",
+            name and f"{name}: ",
             column(min(rates)),
             number,
         )

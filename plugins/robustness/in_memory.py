@@ -18,6 +18,11 @@ from plugins.errors import InputError
 from plugins.robustness.directions import SearchedDirection, inverted_flip
 from plugins.robustness.fingerprint import fingerprint
 from plugins.robustness.task import RetrievalTask
+from plugins.utils.names import closest_names
+from plugins.utils.values import shortened
+
+KEYS = ("images", "targets", "camids", "modalities")  # of a side
+EXACT = 2**53  # above that, not every whole number is a float
 
 
 class ImageModel(nn.Module):
@@ -109,30 +114,87 @@ def join_sides(queries: Mapping[str, Any], gallery: Mapping[str, Any]) -> dict[s
         gallery: likewise; with ``camids`` and ``modalities`` where the queries have them.
 
     Raises:
-        InputError: an entry is missing on one side, has another length, or the images of the two
-            sides have other sizes or are not in [0, 255].
+        InputError: a side is no mapping; an entry is missing on one side, unknown, of another kind
+            or length, or the images of the two sides have other sizes or are not in [0, 255].
     """
     joined = {}
-    sides = {"queries": dict(queries), "gallery": dict(gallery)}
-    for name, side in sides.items():
-        for key in ("images", "targets"):
-            if key not in side:
-                raise InputError(
-                    f"robustness_report: {name} have no '{key}'; found {', '.join(side)}"
-                )
-        check_side(name, side, "images")
-        check_range(side["images"], f"images of the {name}")
-    for key in ("images", "targets", "camids", "modalities"):
-        values = [side.get(key) for side in sides.values()]
-        if values[0] is None and values[1] is None:
+    sides = {
+        "queries": checked_side("queries", queries),
+        "gallery": checked_side("gallery", gallery),
+    }
+    for key in KEYS:
+        first, second = (side.get(key) for side in sides.values())
+        if first is None and second is None:
             continue
-        if values[0] is None or values[1] is None:
+        if first is None or second is None:
             raise InputError(f"robustness_report: '{key}' is on one side only; expected on both")
-        first, second = (torch.as_tensor(value).cpu() for value in values)
         if first.shape[1:] != second.shape[1:]:
             raise InputError(
                 f"robustness_report: {key} of the queries are {tuple(first.shape)}, of the gallery "
                 f"{tuple(second.shape)}; expected the same but for the first number"
             )
-        joined[key] = torch.cat([first, second])
+        joined[key] = torch.cat([first.cpu(), second.cpu()])
     return float_images(joined)
+
+
+def checked_side(name: str, side: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the entries of a side as tensors.
+
+    Args:
+        name: "queries" or "gallery", for the message.
+        side: see ``join_sides``.
+
+    Raises:
+        InputError: see ``join_sides``.
+    """
+    if not isinstance(side, Mapping):
+        raise InputError(
+            f"robustness_report: {name}: found {type(side).__name__}; expected a mapping with "
+            f"{', '.join(KEYS)}"
+        )
+    for key in side:
+        if key not in KEYS:
+            known = ", ".join(closest_names(str(key), list(KEYS)))
+            raise InputError(f"robustness_report: {name}: no key '{key}'; known: {known}")
+    for key in ("images", "targets"):
+        if side.get(key) is None:
+            raise InputError(f"robustness_report: {name} have no '{key}'; found {', '.join(side)}")
+    checked = {
+        key: value if key == "images" else labels(f"{key} of the {name}", value, key)
+        for key, value in side.items()
+        if value is not None
+    }
+    check_side(name, checked, "images")
+    check_range(float_images(checked)["images"], f"images of the {name}")
+    return checked
+
+
+def labels(name: str, values: Any, key: str) -> Tensor:
+    """Return whole numbers as a tensor (N,).
+
+    Args:
+        name: of the values, for the message.
+        values: tensor, array or list.
+        key: entry of a side; "modalities" are 0 or 1.
+
+    Raises:
+        InputError: the values are something else.
+    """
+    expected = "0 (visible) or 1 (infrared)" if key == "modalities" else "whole numbers"
+    said = f"expected {expected}, one for each item"
+    try:
+        found = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise InputError(f"robustness_report: {name} are {shortened(values)}; {said}") from None
+    if found.dim() != 1 or found.is_complex() or found.dtype == torch.bool:
+        shape = tuple(found.shape)
+        raise InputError(f"robustness_report: {name} are {found.dtype} {shape}; {said}")
+    if found.is_floating_point():
+        wrong = ~(found.trunc() == found) | (found.abs() > EXACT)  # NaN is wrong, too
+    else:
+        wrong = torch.zeros(len(found), dtype=torch.bool)
+    if key == "modalities":
+        wrong = wrong | ((found != 0) & (found != 1))
+    if wrong.any():
+        raise InputError(f"robustness_report: {name} hold {found[wrong][0].item():g}; {said}")
+    return found

@@ -166,6 +166,8 @@ def block_of(
     lines.append(
         Line(label, [gates[order]], SIGNED, 1 - reach, 1 + reach, "factor", height, spans=True)
     )
-    means = ", ".join(f"{value:.2f}" for value in found.gates.mean(dim=1).tolist())
+    means = [f"{value:.2f}" for value in found.gates.mean(dim=1).tolist()]
     person = f"person {data.items[row].pid}, camera {data.items[row].camid}"
-    return Block(f"{data.features.name[row]}\n{person}; mean weights {means}", lines)
+    if {*means} != {"1.00"}:  # which would tell nothing
+        person += f"; mean weights {', '.join(means)}"
+    return Block(f"{data.features.name[row]}\n{person}", lines)

@@ -115,6 +115,30 @@ def test_boxes_beside_a_video_are_cropped_from_its_frames(tmp_path):
     assert not (tmp_path / "more").exists()
 
 
+def test_ground_truth_beside_a_video_is_read_as_in_a_folder(tmp_path):
+    write_video(tmp_path / "north.mkv")
+    (tmp_path / "MOT/gt").mkdir(parents=True)
+    write_video(tmp_path / "MOT/video.mkv")
+    lines = ["1,1,1,1,16,32,1,1,.9", "1,2,1,1,16,32,0,1,1", "1,3,1,1,16,32,1,8,1"]
+    for file in ("north.txt", "MOT/gt/gt.txt"):
+        (tmp_path / file).write_text("\n".join(lines) + "\n")
+    for path in ("north.mkv", "MOT"):
+        done = crop_tracks(write_table(tmp_path, row(path)), tmp_path / f"{path}-out")
+        assert (done.tracklets, done.frames) == (1, 1)
+        assert sorted(done.losses) == [
+            f"{path}: 1 boxes of other classes",
+            f"{path}: 1 boxes that do not count",
+        ]
+
+
+def test_numbers_of_tracks_are_exact_and_integral_floats_are_whole(tmp_path):
+    ids = "99999999999999999999", "99999999999999999998", "7.0", "1e1"
+    lines = [f"1.0,{track},1,1,9,9,1,1.0,1" for track in ids]
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    boxes, left_out = read_boxes(tmp_path / "a.txt")
+    assert [box.track for box in boxes[1]] == [*ids[:2], "7", "10"] and not left_out
+
+
 def write_crops(folder, *names):
     for number, name in enumerate(names):
         path = folder / name
@@ -145,6 +169,13 @@ def test_every_keeps_one_of_so_many_boxes_of_each_track(tmp_path):
         (["1,1,1,1,x,9"], r"gt\.txt:1: '1,1,1,1,x,9'; expected frame,track,left,top,width,height"),
         (["1,1,1,1"], r"gt\.txt:1"),
         (["1,nan,1,1,9,9"], r"gt\.txt:1"),
+        (["1,1,1,1,9,9", "1.2,1,1,1,9,9"], r"gt\.txt:2: '1\.2,.*whole ones for frame and track"),
+        (["1,1.4,1,1,9,9"], r"gt\.txt:1: .*whole ones"),
+        (["1,1_0,1,1,9,9"], r"gt\.txt:1: .*whole ones"),
+        (["1,1,nan,1,9,9"], r"gt\.txt:1: .*pixels up to 1e\+09"),
+        (["1,1,1,inf,9,9"], r"gt\.txt:1: .*pixels up to"),
+        (["1,1,1,1,1e308,9"], r"gt\.txt:1: .*pixels up to"),
+        (["1,1,1,1,9,9,x"], r"gt\.txt:1"),
         (["1,1,1,1,9,9,1,1", "1,1,2,2,9,9,1,1"], r"gt\.txt:2: track 1 is in frame 1 at .*:1 too"),
         (["1,1,1,1,9,9,0,1"], "lists no boxes of pedestrians"),
         (["9,1,1,1,9,9,1,1"], r"gt\.txt:1: frame 9; s has 3 frames"),
@@ -183,7 +214,7 @@ def test_wrong_sequences_are_named_by_their_row(tmp_path):
 
 def test_fractions_of_pixels_are_read(tmp_path):
     (tmp_path / "a.txt").write_text("1, 2, 3.5, 4.25, 5.5, 6.5, 0.8, -1, -1, -1\n\n")
-    (box,) = read_boxes(tmp_path / "a.txt")[1]
+    (box,) = read_boxes(tmp_path / "a.txt")[0][1]
     assert box[1:] == (1, "2", 2.5, 3.25, 5.5, 6.5)
 
 

@@ -1,5 +1,6 @@
 """The checks judge models of which everybody knows how robust they are, and harnesses that err."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,12 +10,14 @@ import torch
 from plugins.attacks import Attack, PerturbationSet, ThreatModel
 from plugins.attacks.per_query import SMA
 from plugins.errors import InputError
+from plugins.robustness import probes
 from plugins.robustness.checks import (
     CHECKS,
     FAIL,
     PASS,
     SKIPPED,
     WARN,
+    clean,
     generality,
     harness,
     masking,
@@ -391,6 +394,15 @@ def test_people_of_the_training_set_are_searched(tmp_path):
 @pytest.mark.parametrize(
     "check",
     [
+        strength.single_step,
+        strength.more_steps,
+        strength.more_restarts,
+        strength.other_seeds,
+        strength.step_sizes,
+        strength.stronger_than_fna,
+        strength.single_attack,
+        masking.chance_at_large_budget,
+        masking.falls_with_eps,
         generality.mirrored_images,
         generality.gallery_size,
         generality.training_people,
@@ -401,9 +413,25 @@ def test_people_of_the_training_set_are_searched(tmp_path):
 )
 def test_a_check_without_clean_accuracy_is_skipped_with_its_reason(tmp_path, monkeypatch, check):
     runner = runner_of(Undefended(), tmp_path)
-    monkeypatch.setattr(generality, "rank_1", lambda scores: 0.0)
+    monkeypatch.setattr(clean, "rank_1", lambda scores: 0.0)
     verdict = check(runner)
     assert verdict.state == SKIPPED and verdict.explanation.startswith("Clean Rank-1 is 0 %")
+    assert verdict.explanation.endswith(", so an attack has nothing to lower.")
+
+
+@pytest.mark.parametrize(("eps", "factor", "state"), [("8.0", 1.05, PASS), ("0.01", 20.0, WARN)])
+def test_illumination_is_compared_with_the_attack_that_may_be_worse(
+    tmp_path, monkeypatch, eps, factor, state
+):
+    monkeypatch.setattr(probes, "MAX_FACTOR", factor)
+    runner = runner_of(Undefended(), tmp_path, "ATTACK.EPS", eps)
+    verdict = generality.illumination(runner)
+    alone, attacked = (
+        float(number) for number in re.findall(r"([\d.]+) % (?:in|under)", verdict.explanation)
+    )
+    assert verdict.state == state and verdict.value == max(attacked - alone, 0)
+    assert (alone > attacked) == (state == PASS)
+    assert "in the worst of the measured illumination and 10 others" in verdict.explanation
 
 
 def test_attacked_images_are_not_saved_into_the_data_set(tmp_path, colorful):

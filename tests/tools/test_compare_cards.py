@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.helpers.cards import entry
 from tests.helpers.small_runs import ROOT
 
@@ -35,3 +37,49 @@ def test_what_is_no_card_is_one_line(tmp_path, run_tool):
     assert (status, printed, told.count("\n")) == (2, "", 1)
     assert told.startswith(f"error: {bare}: has no 'status'; expected ")
     assert not (tmp_path / "o.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("card", "out"), [("rendered.json", "rendered.html"), ("card.html", "card.html")]
+)
+def test_a_card_is_not_replaced_by_its_own_leaderboard(tmp_path, run_tool, card, out):
+    before = json.dumps(entry("ours").card)
+    (tmp_path / card).write_text(before)
+    status, printed, told = run_tool(TOOL, str(tmp_path / card), "--out", str(tmp_path / out))
+    assert (status, printed, told.count("\n")) == (2, "", 1)
+    assert told.startswith(f"error: --out {tmp_path / out}: would replace the card ")
+    assert (tmp_path / card).read_text() == before and [*tmp_path.iterdir()] == [tmp_path / card]
+
+
+@pytest.mark.parametrize("other", ['{"schema": "another"}', "[1]", "no JSON"])
+def test_what_is_no_leaderboard_is_not_replaced(tmp_path, run_tool, other):
+    (tmp_path / "card.json").write_text(json.dumps(entry("ours").card))
+    (tmp_path / "board.json").write_text(other)
+    words = str(tmp_path / "card.json"), "--out", str(tmp_path / "board.html")
+    status, _, told = run_tool(TOOL, *words)
+    assert status == 2 and f"would replace {tmp_path / 'board.json'}, no leaderboard" in told
+    assert (tmp_path / "board.json").read_text() == other
+    (tmp_path / "board.json").unlink()
+    assert [run_tool(TOOL, *words)[0] for _ in range(2)] == [0, 0], "a leaderboard is renewed"
+
+
+def test_an_existing_path_with_an_equals_sign_is_a_path(tmp_path, run_tool, monkeypatch):
+    for folder in ("a=b", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "c.json").write_text(json.dumps(entry("ours").card))
+    monkeypatch.chdir(tmp_path)
+    status, printed, _ = run_tool(TOOL, "a=b/c.json", "new=b/c.json", "--out", "board.html")
+    assert status == 0
+    names = [line.partition(":")[0].strip() for line in printed.splitlines()[1:-1]]
+    assert names == ["a=b", "new"]
+
+
+def test_numbers_that_are_no_json_are_refused_by_their_name(tmp_path, run_tool):
+    card = entry("ours").card
+    card["worst"]["Rank-1"]["interval_over_queries"][1] = float("nan")
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    out = tmp_path / "board.html"
+    status, _, told = run_tool(TOOL, str(tmp_path / "card.json"), "--out", str(out))
+    assert status == 2 and not out.exists()
+    where = "card.json: worst: Rank-1: interval_over_queries: entry 2: found nan"
+    assert f"{where}; expected a finite number" in told

@@ -192,6 +192,7 @@ def test_a_gallery_on_disk_has_the_scores_of_the_evaluation(run, datasets, tmp_p
     expected = evaluate_ranking(*sides)
     assert found["mAP"] == pytest.approx(100 * expected.mean_average_precision, abs=1e-9)
     assert f"mAP {found['mAP']:.2f}\n" in done.stdout
+    assert done.stdout.endswith(f"queries {len(sides[0])}\nwritten: {tmp_path / 'scores.json'}\n")
     gone = tool("score", "--query", tmp_path, *stores[2:], datasets=datasets)
     assert "store.json: no such file" in refused(gone)
 

@@ -1,6 +1,7 @@
 """Pictures of clips of a real small run: weights, Grad-CAM, perturbations, each number twice."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ from plugins.visualization.clips import (
 )
 from plugins.visualization.gradcam import nearest_clip
 from plugins.visualization.perturbations import attack_clip, delta_share, signed_change
-from plugins.visualization.weights import cell_influence, mean_cells
+from plugins.visualization.weights import ClipWeights, block_of, cell_influence, mean_cells
 from tests.helpers.run_folders import clip_run, stock_run
 
 EPS = 0.3  # MODEL.SELF_ATTACK.EPS of the small run
@@ -124,6 +125,18 @@ def test_weights_of_attention_are_those_of_the_feature_and_other_parts_are_refus
     network.temporal = torch.nn.Identity()
     with pytest.raises(InputError, match="is Identity; expected STIG or TemporalAttention"):
         clip_weights(network, batch)
+
+
+@pytest.mark.parametrize(("gates", "said"), [([1.0, 1.0], False), ([0.9, 1.1], True)])
+def test_mean_weights_are_said_where_they_differ_from_one(gates, said):
+    data = SimpleNamespace(
+        modalities=["visible"],
+        items=[SimpleNamespace(pid=7, camid=0)],
+        features=SimpleNamespace(name=["a"]),
+    )
+    found = ClipWeights(torch.tensor(gates)[:, None].repeat(1, 3), None)
+    block = block_of(data, 0, torch.zeros(2, 3, 8, 4), found, 1.0, 1.0)
+    assert block.heading == "a\nperson 7, camera 0" + "; mean weights 0.90, 1.10" * said
 
 
 def test_grad_cam_is_that_of_autograd(embedder, data):

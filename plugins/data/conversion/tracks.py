@@ -9,6 +9,10 @@ A row of the table is a sequence: a camera's frames or video, with all tracks in
 - a folder of crops, as BoxMOT saves them: ``<track>/<frame>.jpg``, also below
   ``crops/<class>``.
 
+A line of ground truth is read by the same rule in both places: it has up to nine values, the 7th
+says whether the box counts, the 8th is its class, and the 9th is its visibility, 0 to 1. Trackers
+write more values, or a negative one there; all their boxes count.
+
 Source: Dendorfer et al., "MOTChallenge: A Benchmark for Single-Camera Multiple Target Tracking",
 IJCV 2021; frames, tracks and pixels count from 1 there.
 """
@@ -18,7 +22,8 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,8 +42,10 @@ from plugins.utils.io import read_text, write_errors
 
 TRACK = "{track}"  # in a person's name: the number of the track
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".ts")
-PEDESTRIAN = "1"  # class of MOTChallenge
+PEDESTRIAN = 1  # class of MOTChallenge
 PERSON = ("0", "person")  # class folders of crops: COCO's number and name
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE)
+LARGEST = 1e9  # pixels
 SMALLEST = 8  # pixels; a box with a shorter side shows nobody
 
 
@@ -136,65 +143,100 @@ class _Writer:
 def _read_sequence(row: Row, path: Path, writer: _Writer) -> Counter[str]:
     """Write all crops of a sequence; return what was left out, counted."""
     if path.is_file():
-        boxes = path.with_suffix(".txt")
-        if not boxes.is_file():
+        source, frames = path.with_suffix(".txt"), decode(str(path), row.where)
+        if not source.is_file():
             raise InputError(
-                f"{row.where}: {boxes}: no such file; expected the boxes of {row.path}"
+                f"{row.where}: {source}: no such file; expected the boxes of {row.path}"
             )
-        return _crop_boxes(row, read_boxes(boxes), decode(str(path), row.where), writer)
-    if not path.is_dir():
+    elif not path.is_dir():
         raise InputError(f"{row.where}: {path}: no such folder or video")
-    truth = path / "gt/gt.txt"
-    if truth.is_file():
-        left_out: Counter[str] = Counter()
-        boxes_found = read_boxes(truth, left_out)
-        return left_out + _crop_boxes(row, boxes_found, sequence_frames(row, path), writer)
-    return _copy_crops(row, path, writer)
+    elif (path / "gt/gt.txt").is_file():
+        source, frames = path / "gt/gt.txt", sequence_frames(row, path)
+    else:
+        return _copy_crops(row, path, writer)
+    boxes, left_out = read_boxes(source)
+    return left_out + _crop_boxes(row, boxes, frames, writer)
 
 
-def read_boxes(path: Path, left_out: Counter[str] | None = None) -> dict[int, list[Box]]:
+def read_boxes(path: Path) -> tuple[dict[int, list[Box]], Counter[str]]:
     """Read boxes in MOTChallenge's format: frame, track, left, top, width, height, ...
 
     Args:
         path: a text file, values separated by commas.
-        left_out: given for ground truth, whose 7th value says whether a box counts and whose 8th is
-            its class; counts what is left out.
 
     Returns:
-        Frame -> its boxes.
+        (frame -> its boxes, number of boxes of each kind that is left out)
 
     Raises:
-        InputError: a line has too few values or one that is no number, or lists a track twice in a
-            frame; or there is no line.
+        InputError: a line has too few values, one that is no number, or a frame or track that is no
+            whole number, or lists a track twice in a frame; or there is no box of a pedestrian.
     """
     boxes: dict[int, list[Box]] = {}
+    left_out: Counter[str] = Counter()
     first: dict[tuple[int, str], str] = {}
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         where, cells = f"{path}:{number}", [cell.strip() for cell in line.split(",")]
         try:
-            frame, track = (float(cell) for cell in cells[:2])
-            box = Box(where, int(frame), str(int(track)), *map(float, cells[2:6]))
-            counts = len(cells) < 7 or float(cells[6]) != 0
-        except (ValueError, TypeError, OverflowError):
+            box = Box(where, whole(cells[0]), str(whole(cells[1])), *map(pixels, cells[2:6]))
+            excluded = _excluded([float(cell) for cell in cells[6:9]], len(cells))
+        except (ValueError, TypeError, IndexError):
             raise InputError(
-                f"{where}: '{line}'; expected frame,track,left,top,width,height and more, numbers"
+                f"{where}: '{line}'; expected frame,track,left,top,width,height and more: numbers, "
+                f"whole ones for frame and track, pixels up to {LARGEST:g}"
             ) from None
-        if left_out is not None and not counts:
-            left_out["boxes that do not count"] += 1
-        elif left_out is not None and len(cells) > 7 and cells[7] != PEDESTRIAN:
-            left_out["boxes of other classes"] += 1
-        else:
-            key = box.frame, box.track
-            if first.setdefault(key, where) != where:
-                raise InputError(
-                    f"{where}: track {box.track} is in frame {box.frame} at {first[key]} too"
-                )
-            boxes.setdefault(box.frame, []).append(box._replace(left=box.left - 1, top=box.top - 1))
+        if excluded:
+            left_out[excluded] += 1
+            continue
+        key = box.frame, box.track
+        if first.setdefault(key, where) != where:
+            raise InputError(
+                f"{where}: track {box.track} is in frame {box.frame} at {first[key]} too"
+            )
+        boxes.setdefault(box.frame, []).append(box._replace(left=box.left - 1, top=box.top - 1))
     if not boxes:
-        raise InputError(f"{path}: it lists no boxes of pedestrians")
-    return boxes
+        found = "".join(f"; left out: {count} {what}" for what, count in left_out.items())
+        raise InputError(f"{path}: it lists no boxes of pedestrians{found}")
+    return boxes, left_out
+
+
+def whole(cell: str) -> int:
+    """Read a whole number of any length exactly; 1.0 is one.
+
+    >>> whole("99999999999999999999"), whole("7.0"), whole("1e1")
+    (99999999999999999999, 7, 10)
+
+    Raises:
+        ValueError: it is no whole number.
+    """
+    if not NUMBER.fullmatch(cell):
+        raise ValueError(cell)
+    numerator, denominator = Decimal(cell).as_integer_ratio()
+    if denominator != 1:
+        raise ValueError(cell)
+    return numerator
+
+
+def pixels(cell: str) -> float:
+    """Read a number of pixels; raise ValueError for what is none."""
+    if not NUMBER.fullmatch(cell) or abs(float(cell)) > LARGEST:
+        raise ValueError(cell)
+    return float(cell)
+
+
+def _excluded(more: Sequence[float], number: int) -> str:
+    """Say why ground truth leaves a box out; empty where it does not.
+
+    Args:
+        more: values 7 to 9 of the line, as far as there are any.
+        number: number of its values.
+    """
+    if number > 9 or (len(more) == 3 and more[2] < 0):  # a tracker's
+        return ""
+    if more and more[0] == 0:
+        return "boxes that do not count"
+    return "boxes of other classes" if len(more) > 1 and more[1] != PEDESTRIAN else ""
 
 
 def sequence_frames(row: Row, folder: Path) -> Iterator[Image.Image]:

@@ -9,6 +9,7 @@ import itertools
 from torch import Tensor
 
 from plugins.robustness.checks.check import FEW, check
+from plugins.robustness.checks.clean import needs_clean
 from plugins.robustness.checks.harness import DETERMINISTIC
 from plugins.robustness.checks.strength import TOO_MUCH, gain, tolerance
 from plugins.robustness.checks.verdict import FAIL, PASS, WARN, Verdict, at_least, at_most, skipped
@@ -133,6 +134,7 @@ def leads(runner: AttackRunner, margins: Tensor, words: str, rows: Tensor | None
     "Does Rank-1 drop to chance when the budget is very large?",
     queries=FEW,
 )
+@needs_clean("subset")
 def chance_at_large_budget(runner: AttackRunner) -> Verdict:
     """Compare Rank-1 within a very large budget with that of a random list."""
     eps = large_budget(runner)
@@ -145,6 +147,7 @@ def chance_at_large_budget(runner: AttackRunner) -> Verdict:
 
 
 @check("falls_with_eps", "C", "Does Rank-1 fall as the budget grows?", queries=FEW)
+@needs_clean("subset")
 def falls_with_eps(runner: AttackRunner) -> Verdict:
     """Judge the largest rise of Rank-1 from a budget of the curve to the next larger one."""
     stats = [runner.run_on_subset(REFERENCE_ATTACK, eps=eps) for eps in curve_budgets(runner)]

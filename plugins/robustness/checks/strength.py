@@ -2,6 +2,7 @@
 
 from plugins.attacks.attack import SEEDS
 from plugins.robustness.checks.check import FEW, check
+from plugins.robustness.checks.clean import needs_clean
 from plugins.robustness.checks.verdict import PASS, WARN, Verdict, at_most
 from plugins.robustness.levels import REFERENCE_ATTACK
 from plugins.robustness.results import AttackStats, rank_1, worst_case
@@ -15,6 +16,7 @@ STEP_SIZES = (0.1, 0.25, 0.5)
 
 
 @check("single_step", "B", "Are many steps at least as strong as one step?", queries=FEW)
+@needs_clean("subset")
 def single_step(runner: AttackRunner) -> Verdict:
     """Compare one step of eps with many steps, both along the sign of the gradient."""
     eps = runner.threat.eps
@@ -27,6 +29,7 @@ def single_step(runner: AttackRunner) -> Verdict:
 
 
 @check("more_steps", "B", "Has the attack converged (twice the steps)?", queries=FEW)
+@needs_clean("subset")
 def more_steps(runner: AttackRunner) -> Verdict:
     """Double the steps."""
     steps = 2 * runner.make_attack(REFERENCE_ATTACK).recipe.steps
@@ -36,6 +39,7 @@ def more_steps(runner: AttackRunner) -> Verdict:
 
 
 @check("more_restarts", "B", "Has the attack converged (more random starts)?", queries=FEW)
+@needs_clean("subset")
 def more_restarts(runner: AttackRunner) -> Verdict:
     """Start from more random points."""
     restarts = runner.make_attack(REFERENCE_ATTACK).recipe.restarts
@@ -46,6 +50,7 @@ def more_restarts(runner: AttackRunner) -> Verdict:
 
 
 @check("other_seeds", "B", "Do other attack seeds agree?", queries=FEW)
+@needs_clean("subset")
 def other_seeds(runner: AttackRunner) -> Verdict:
     """Repeat the reference attack with random starts of other seeds."""
     attack, reference = runner.make_attack(REFERENCE_ATTACK), runner.run_on_subset(REFERENCE_ATTACK)
@@ -62,6 +67,7 @@ def other_seeds(runner: AttackRunner) -> Verdict:
 
 
 @check("step_sizes", "B", "Is APGD at least as strong as any step size?", queries=FEW)
+@needs_clean("subset")
 def step_sizes(runner: AttackRunner) -> Verdict:
     """Compare the best of several step sizes of plain gradient ascent with APGD."""
     ascents = {size: plain_ascent(runner, size) for size in STEP_SIZES}
@@ -71,6 +77,7 @@ def step_sizes(runner: AttackRunner) -> Verdict:
 
 
 @check("stronger_than_fna", "B", "Is the rank margin at least as strong as FNA?", queries=FEW)
+@needs_clean("rows")
 def stronger_than_fna(runner: AttackRunner) -> Verdict:
     """Compare FNA, which papers report, with the reference attack."""
     words = f"FNA lowers Rank-1 by {{}} points more than {REFERENCE_ATTACK}"
@@ -78,6 +85,7 @@ def stronger_than_fna(runner: AttackRunner) -> Verdict:
 
 
 @check("single_attack", "B", "Is one attack as strong as the worst case of all?")
+@needs_clean("rows")
 def single_attack(runner: AttackRunner) -> Verdict:
     """Compare the per-query worst case with the strongest single attack."""
     stats = runner.run_level()

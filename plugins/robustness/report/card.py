@@ -37,7 +37,12 @@ from plugins.robustness.checks import FAIL, all_checks, run_checks
 from plugins.robustness.checks.masking import curve_budgets
 from plugins.robustness.fingerprint import hash_weights
 from plugins.robustness.levels import REFERENCE_ATTACK
-from plugins.robustness.report.entries import CARD, FORMAT_1, STATUS_FROM, require_entries
+from plugins.robustness.report.entries import (
+    FORMAT_1,
+    STATUS_FROM,
+    require_card,
+    require_entries,
+)
 from plugins.robustness.report.markdown import markdown
 from plugins.robustness.report.status import VERBS, judge
 from plugins.robustness.report.upgrade import from_format_1
@@ -248,6 +253,7 @@ def describe_data(runner: AttackRunner, dataset: str) -> dict:
         "gallery": len(task.gallery_rows),
         "metric": task.metric,
         "junk": task.junk,
+        "cmc": task.cmc,
         "guides": runner.guides.source,
         "attacked_side": task.side,
     }
@@ -290,5 +296,5 @@ def _as_today(card: dict, source: str) -> dict:
         card |= describe_status(card["checks"], card["worst"], None)
     elif version != VERSION:
         raise InputError(f"{source}: card of version {json_value(version)}; expected {VERSION}")
-    require_entries(card, CARD, source)
+    require_card(card, source)
     return card

@@ -1,6 +1,8 @@
 """The entries of a card that its readers need, so that a damaged card is told in one line."""
 
-import sys
+import math
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from plugins.errors import InputError
@@ -28,7 +30,7 @@ CARD = {
     "model": {"architecture": str, "sha256": str},
     "code": {},
     "data": DATA,
-    "threat": {"norm": str, "eps": float},
+    "threat": {"norm": ("linf", "l2"), "eps": float},
     "seed": int,
     "clean": SCORES,
     "worst": SCORES,
@@ -55,10 +57,23 @@ FORMAT_1 = {
         }
     ],
 }
+LARGEST = 1e12  # no number of a card is larger, and pictures overflow beyond
+SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which JSON can escape
 NAMES: dict[Any, str] = {
-    **{float: "a finite number", float | None: "a finite number or null"},
+    **{float: "a finite number up to 1e12", float | None: "a finite number or null"},
     **{int: "a whole number", str: "text"},
 }
+
+
+def require_card(card: Mapping[str, Any], source: str) -> None:
+    """Raise InputError unless a card of today's version has all entries, and finite numbers only.
+
+    Args:
+        card: to check.
+        source: file or name of the card, for the message.
+    """
+    require_entries(card, CARD, source)
+    _require_writable(card, source)
 
 
 def require_entries(value: object, shape: Any, source: str) -> None:
@@ -70,12 +85,16 @@ def require_entries(value: object, shape: Any, source: str) -> None:
         source: file and place of the value, for the message.
     """
     if isinstance(shape, dict):
-        _require(isinstance(value, dict), value, "a mapping", source)
-        assert isinstance(value, dict)
-        for key in value if "*" in shape else shape:
+        _require(isinstance(value, Mapping), value, "a mapping", source)
+        assert isinstance(value, Mapping)
+        if "*" in shape:
+            for key, part in value.items():
+                require_entries(part, shape["*"], f"{source}: {key}")
+            return
+        for key in shape:
             if key not in value:
                 raise InputError(f"{source}: has no '{key}'; expected {', '.join(shape)}")
-            require_entries(value[key], shape.get("*", shape.get(key)), f"{source}: {key}")
+            require_entries(value[key], shape[key], f"{source}: {key}")
     elif isinstance(shape, list):
         length = shape[1] if len(shape) > 1 else None
         whole = isinstance(value, list) and length in (None, len(value))
@@ -90,6 +109,21 @@ def require_entries(value: object, shape: Any, source: str) -> None:
         _require(_is_of(value, shape), value, NAMES[shape], source)
 
 
+def _require_writable(value: object, source: str) -> None:
+    """Raise InputError for what JSON or UTF-8 cannot hold: a NaN, half a character."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            _require_writable(key, source)
+            _require_writable(part, f"{source}: {key}")
+    elif isinstance(value, list | tuple):
+        for number, part in enumerate(value, start=1):
+            _require_writable(part, f"{source}: entry {number}")
+    elif isinstance(value, float):
+        _require(math.isfinite(value), value, "a finite number", source)
+    elif isinstance(value, str):
+        _require(not SURROGATE.search(value), value, "text of whole characters", source)
+
+
 def _require(fits: bool, value: object, expected: str, source: str) -> None:
     if not fits:
         raise InputError(f"{source}: found {json_value(value)}; expected {expected}")
@@ -98,8 +132,8 @@ def _require(fits: bool, value: object, expected: str, source: str) -> None:
 def _is_of(value: object, kind: Any) -> bool:
     if isinstance(value, bool):
         return False
-    if kind is float:  # not math.isfinite, which a whole number of 400 digits overflows
-        return isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    if kind is float:
+        return isinstance(value, int | float) and abs(value) <= LARGEST
     if kind == float | None:
         return value is None or _is_of(value, float)
     return isinstance(value, kind)

@@ -1,20 +1,24 @@
 """Several cards side by side, as one page of HTML: a leaderboard that is a static file.
 
-Only cards of the same data set, direction, norm and budget stand in one table, because no others
-can be compared.
+Only cards that can be compared stand in one table: those of the same data, protocol and threat
+model, see ``comparable``.
 """
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
 from plugins.errors import InputError
+from plugins.robustness.report.comparable import group_titles
+from plugins.robustness.report.entries import require_card
 from plugins.robustness.report.html import STYLE, figure, meanings, table
 from plugins.robustness.report.markdown import percent
-from plugins.robustness.report.pictures import FAINT, WIDTH, bare, png_of
+from plugins.robustness.report.pictures import FAINT, WIDTH, bare, budget_axis, png_of
 from plugins.robustness.report.status import COLORS
+from plugins.utils.io import read_mapping
 
 SCHEMA, VERSION = "fastreid-plugins/leaderboard", 1
 COLUMNS = {
@@ -31,6 +35,7 @@ COLUMNS = {
     "queries": "attacked queries and their people",
     "checks": "passed, warned, skipped, failed",
 }
+EXPECTED = "the numbers are written there; expected another name"
 WIDER = "body { max-width: 72rem; }"
 ORDER = list(reversed(COLORS))  # upper bound first
 # Distinct also in gray and for color-blind readers, with the markers beside them.
@@ -52,21 +57,16 @@ def group_entries(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
         Title of the group -> its entries, first by status, then by worst-case Rank-1 and mAP.
 
     Raises:
-        InputError: two cards of a group have one name, or there is no card.
+        InputError: two cards of a group have one name, there is no card, or one lacks an entry or
+            holds a number that is not finite.
     """
     if not entries:
         raise InputError("no card; expected one or more")
-    groups: dict[str, list[Entry]] = {}
     for entry in entries:
-        data, threat = entry.card["data"], entry.card["threat"]
-        extra = "".join(
-            f", {key} {threat[key]}"
-            for key, usual in (("frames", "dense"), ("infrared", "free"))
-            if threat.get(key, usual) != usual
-        )
-        title = (
-            f"{data['dataset']} {data['direction']}, {threat['norm']} eps {threat['eps']:g}{extra}"
-        )
+        require_card(entry.card, entry.name)
+    groups: dict[str, list[Entry]] = {}
+    titles = group_titles([entry.card for entry in entries])
+    for title, entry in zip(titles, entries, strict=True):
         group = groups.setdefault(title, [])
         if entry.name in [other.name for other in group]:
             raise InputError(f"{entry.name}: two cards of this name; name them: NAME=card.json")
@@ -82,6 +82,29 @@ def _rank(entry: Entry) -> tuple:
         -worst["mAP"]["value"],
         entry.name,
     )
+
+
+def require_own_files(page: Path, cards: Sequence[Path]) -> None:
+    """Raise InputError if page or JSON of a leaderboard would replace a card or another document.
+
+    Args:
+        page: file of the page; the JSON lies beside it.
+        cards: files of the cards.
+    """
+    numbers = page.with_suffix(".json")
+    for file in (page, numbers):
+        for card in cards:
+            if file.exists() and card.exists() and file.samefile(card):
+                raise InputError(f"--out {page}: would replace the card {card}; {EXPECTED}")
+    if numbers.exists() and not _is_leaderboard(numbers):
+        raise InputError(f"--out {page}: would replace {numbers}, no leaderboard; {EXPECTED}")
+
+
+def _is_leaderboard(path: Path) -> bool:
+    try:
+        return read_mapping(path, "a leaderboard").get("schema") == SCHEMA
+    except InputError:
+        return False
 
 
 def leaderboard_page(entries: Sequence[Entry]) -> str:
@@ -157,7 +180,6 @@ def plot_curves(group: Sequence[Entry]) -> bytes:
     threat = group[0].card["threat"]
     axes.axvline(threat["eps"], color=FAINT, linewidth=1, zorder=0)
     budgets = sorted({point["eps"] for entry in group for point in entry.card["curve"]["points"]})
-    smallest = min((eps for eps in budgets if eps > 0), default=1.0)
     for number, entry in enumerate(group):
         points = entry.card["curve"]["points"]
         axes.plot(
@@ -168,10 +190,10 @@ def plot_curves(group: Sequence[Entry]) -> bytes:
             markersize=4,
             label=entry.name,
         )
-    axes.set_xscale("symlog", linthresh=max(smallest, 1e-3), base=2)
-    axes.set_xticks(budgets, [f"{eps:g}" for eps in budgets], fontsize=8)
-    axes.minorticks_off()
-    axes.set(xlabel=f"eps, gray levels, {threat['norm']}", ylabel="Rank-1, %", ylim=(0, 105))
-    picture.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=8)
+    budget_axis(axes, budgets, threat["norm"])
+    axes.set(ylabel="Rank-1, %", ylim=(0, 105))
+    legend = picture.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=8)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a name may hold a dollar sign
     bare(axes)
     return png_of(picture)

@@ -129,8 +129,21 @@ def check_rows(card: Mapping) -> Rows:
 def setting_rows(card: Mapping) -> Rows:
     """List every setting."""
     sections = ("model", "code", "data", "threat", "level", "cost")
-    rows = [(f"{part} {key}", str(value)) for part in sections for key, value in card[part].items()]
+    rows = [
+        (f"{part} {key}", plain(value)) for part in sections for key, value in card[part].items()
+    ]
     return [*rows, ("seed", str(card["seed"]))]
+
+
+def plain(value: object) -> str:
+    """Write a setting as a reader does.
+
+    >>> plain(["SMA", "FNA"]), plain(()), plain(None), plain(8.0)
+    ('SMA, FNA', 'none', 'unknown', '8.0')
+    """
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return "unknown" if value is None else str(value)
 
 
 def table(rows: Rows, columns: Mapping[str, str]) -> str:

@@ -23,6 +23,7 @@ MAGNIFIED = 20  # times the perturbation, around mid-gray
 CLEAN, ATTACKED, FAINT = "#7b8794", "#2f6db5", "#cbd2d9"
 INCH = 120  # pixels
 WIDTH = 7.4  # inches, of every picture
+NAMED = 40  # people; the names of more would overlap
 COLUMNS = 6  # fewer frames than that leave room at the right
 
 
@@ -194,13 +195,19 @@ def plot_curve(card: dict) -> bytes:
             ha="center",
             color=INK,
         )
-    axes.set_xscale("symlog", linthresh=max(points[1][0], 1e-3), base=2)
-    axes.set_xticks([eps for eps, _ in points], [f"{eps:g}" for eps, _ in points], fontsize=8)
-    axes.minorticks_off()
-    axes.set(xlabel=f"eps, gray levels, {card['threat']['norm']}", ylabel="Rank-1, %")
-    axes.set_ylim(0, 110)
+    budget_axis(axes, [eps for eps, _ in points], card["threat"]["norm"])
+    axes.set(ylabel="Rank-1, %", ylim=(0, 110))
     bare(axes)
     return png_of(figure)
+
+
+def budget_axis(axes: Axes, budgets: Sequence[float], norm: str) -> None:
+    """Show each budget at its logarithm, which the label says, and 0 at the left."""
+    smallest = max(min((eps for eps in budgets if eps > 0), default=1.0), 1e-3)
+    axes.set_xscale("symlog", linthresh=smallest, base=2)
+    axes.set_xticks(budgets, [f"{eps:g}" for eps in budgets], fontsize=8)
+    axes.minorticks_off()
+    axes.set_xlabel(f"eps, gray levels, {norm}; logarithmic from {smallest:g} on")
 
 
 def plot_attacks(card: dict) -> bytes:
@@ -249,10 +256,24 @@ def plot_people(card: dict) -> bytes:
         label="worst case",
     )
     axes.set(xlabel=f"{len(people)} people, least robust first", ylabel="Rank-1, %")
-    axes.set(ylim=(0, 105), xticks=[], xlim=(-0.6, len(people) - 0.4))
+    names = [str(person.get("name", person.get("id", ""))) for person in people]
+    few = len(people) <= NAMED
+    axes.set_xticks(positions if few else [], names if few else [], rotation=90, parse_math=False)
+    axes.set(ylim=(0, 105), xlim=(-0.6, len(people) - 0.4))
     figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=8)
     bare(axes)
     return png_of(figure)
+
+
+def people_caption(card: dict) -> str:
+    """Say what ``plot_people`` shows, and where no bar can be seen."""
+    empty = [
+        words
+        for key, words in (("clean", "without an attack"), ("worst", "in the worst case"))
+        if not any(person[key] for person in card["people"])
+    ]
+    said = f"; it is 0 % for all people {' and '.join(empty)}" if empty else ""
+    return f"Rank-1 by person{said}"
 
 
 def bare(axes: Axes) -> None:

@@ -50,8 +50,8 @@ def judge(
     if not counts[VERBS[ERROR]]:
         del counts[VERBS[ERROR]]
     name, sentence = _claim(checks, worst, chance)
-    listed = ", ".join(f"{number} {verb}" for verb, number in counts.items())
-    return Status(name, f"{sentence} Checks: {listed}.", counts)
+    states_counted = ", ".join(f"{number} {verb}" for verb, number in counts.items())
+    return Status(name, f"{sentence} Checks: {states_counted}.", counts)
 
 
 def _claim(
@@ -75,10 +75,20 @@ def _claim(
         return NOT_ESTABLISHED, f"Robustness not established: {checks_failed} failed."
     bound = f"Worst-case Rank-1, {value:.1f} % [{low:.1f}, {high:.1f}],"
     if reasons := _doubts(checks, low, chance or 0):
-        return PROVISIONAL, f"Provisional: {', and '.join(reasons)}. {bound} is an upper bound."
+        return PROVISIONAL, f"Provisional: {listed(reasons)}. {bound} is an upper bound."
     return UPPER_BOUND, (
         f"{bound} is an upper bound of the robust accuracy under this threat model."
     )
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Join parts of a sentence.
+
+    >>> listed(["A"]), listed(["A", "B"]), listed(["A", "B", "C"])
+    ('A', 'A and B', 'A, B and C')
+    """
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _doubts(checks: Sequence[Mapping[str, Any]], low: float, chance: float) -> list[str]:

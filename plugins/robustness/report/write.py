@@ -20,6 +20,7 @@ from plugins.robustness.report.card import make_card, write_card
 from plugins.robustness.report.html import page
 from plugins.robustness.report.pictures import (
     find_examples,
+    people_caption,
     plot_attacks,
     plot_curve,
     plot_example,
@@ -154,7 +155,7 @@ def write_report(runner: AttackRunner, level: str, dataset: str, folder: Path) -
     pictures = {
         "Rank-1 and mAP by attack, with 95 % intervals over people": plot_attacks(card),
         "Rank-1 by budget": plot_curve(card),
-        "Rank-1 by person": plot_people(card),
+        people_caption(card): plot_people(card),
     }
     items = runner.direction.items()
     for number, example in enumerate(find_examples(runner, items) if items else (), start=1):

@@ -17,12 +17,13 @@ from PIL import Image
 from plugins.data.datasets.tracklet import Tracklet
 from plugins.errors import InputError
 from plugins.robustness.checks import all_checks
-from plugins.robustness.report import Entry, leaderboard_page, read_card, write_card
+from plugins.robustness.report import Entry, leaderboard_page, pictures, read_card, write_card
 from plugins.robustness.report.html import page
 from plugins.robustness.report.leaderboard import as_json
-from plugins.robustness.report.markdown import RESULT_COLUMNS, markdown, result_rows
+from plugins.robustness.report.markdown import RESULT_COLUMNS, markdown, result_rows, setting_rows
 from plugins.robustness.report.pictures import (
     Example,
+    people_caption,
     plot_attacks,
     plot_curve,
     plot_example,
@@ -94,6 +95,41 @@ def test_the_json_gives_the_card_back_and_the_markdown_depends_on_it_alone(card,
     card["worst"] = block(float("nan"))
     with pytest.raises(ValueError):
         write_card(card, tmp_path / "nan")
+
+
+def test_a_list_among_the_settings_is_no_python(card):
+    for attacks in (("SMA", "FNA"), ["SMA", "FNA"]):
+        card["level"]["attacks"] = attacks
+        card["code"]["commit"] = None
+        rows = dict(setting_rows(card))
+        assert rows["level attacks"] == "SMA, FNA" and rows["code commit"] == "unknown"
+
+
+def test_a_caption_says_where_no_bar_can_be_seen(card):
+    assert people_caption(card) == "Rank-1 by person; it is 0 % for all people in the worst case"
+    card["people"] = [{**card["people"][0], "clean": 0.0}]
+    nobody = "; it is 0 % for all people without an attack and in the worst case"
+    assert people_caption(card).endswith(nobody)
+    card["people"] = [{**card["people"][0], "worst": 5.0, "clean": 50.0}]
+    assert people_caption(card) == "Rank-1 by person"
+
+
+def test_people_are_named_where_there_is_room(card):
+    (person,) = card["people"]
+    few, other = ([{**person, "name": name}] for name in ("Ann $", "Bob"))
+    assert plot_people({**card, "people": few}) != plot_people({**card, "people": other})
+    many, others = ([{**person, "name": name}] * 41 for name in ("Ann", "Bob"))
+    assert plot_people({**card, "people": many}) == plot_people({**card, "people": others})
+
+
+def test_the_axis_of_the_budgets_says_its_scale(card, monkeypatch):
+    figures = []
+    monkeypatch.setattr(pictures, "png_of", lambda figure: figures.append(figure) or b"")
+    plot_curve(card)
+    card["curve"]["points"] = card["curve"]["points"][:1]  # no attack at all
+    plot_curve(card)
+    labels = [figure.axes[0].get_xlabel() for figure in figures]
+    assert labels[0] == "eps, gray levels, linf; logarithmic from 8 on"
 
 
 @pytest.mark.parametrize("draw", [plot_curve, plot_attacks, plot_people])
@@ -220,6 +256,9 @@ def test_what_nests_more_deeply_than_an_upgrade_goes_is_told(tmp_path):
         ("curve points 0 eps", "0", "points: entry 1: eps: found '0'; expected a finite number"),
         ("checks 1 state", "fail", "checks: entry 2: state: found 'fail'; expected one of PASS"),
         ("model sha256", 7, "model: sha256: found 7; expected text"),
+        ("worst mAP value", 1e308, r"found 1e\+308; expected a finite number up to 1e12"),
+        ("threat norm", "l1", "threat: norm: found 'l1'; expected one of linf, l2"),
+        ("data metric", "\ud800", "data: metric: found .*; expected text of whole characters"),
         ("chance", "12", "chance: found '12'; expected a finite number or null"),
     ],
 )  # fmt: skip

@@ -112,18 +112,42 @@ def test_clips_and_other_budgets_are_alive():
         ({"images": torch.rand(6, 3, 8, 8) * 255}, r"expected the same but for the first number"),
         ({"images": torch.rand(6, 3, HEIGHT, WIDTH) * 300}, r"expected \[0, 255\]"),
         ({"camids": torch.ones(6)}, "no query has its person in the gallery, seen by another cam"),
+        ({"camid": torch.ones(6)}, "queries: no key 'camid'; known: camids, "),
+        (
+            {"modalities": torch.full((6,), 2)},
+            r"modalities of the queries hold 2; expected 0 \(vis",
+        ),
+        ({"modalities": [0, 1, 0, 1, 0, 0.5]}, r"modalities of the queries hold 0.5; expected 0"),
+        ({"camids": torch.full((6,), float("nan"))}, "camids of the queries hold nan; expected wh"),
+        ({"targets": torch.arange(6) > 3}, r"targets of the queries are torch.bool \(6,\); expect"),
+        ({"targets": torch.zeros(6) + 1j}, "targets of the queries are torch.complex64"),
+        ({"targets": torch.zeros(6, 1)}, r"targets of the queries are torch.float32 \(6, 1\)"),
+        ({"targets": ["a"] * 6}, r"targets of the queries are \['a'.*; expected whole numbers"),
+        ({"images": torch.zeros(6, 3, HEIGHT, WIDTH) > 1}, "images are of torch.bool; expected"),
+        ({"images": torch.zeros(6, 3, HEIGHT, WIDTH) + 1j}, "images are of torch.complex64"),
         ({"targets": torch.arange(6) + 50}, "no query has its person in the gallery"),
     ],
 )
 def test_wrong_sides_are_named(change, message):
     queries, gallery = sides()
-    queries = {
-        key: change.get(key, value)
-        for key, value in queries.items()
-        if change.get(key, value) is not None
-    }
+    queries = {key: value for key, value in {**queries, **change}.items() if value is not None}
     with pytest.raises(InputError, match=message):
         robustness_report(stripes, queries, gallery)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_side_that_is_no_mapping_is_named(side):
+    both = sides()
+    both[side] = [both[side]["images"], both[side]["targets"]]
+    name = ("queries", "gallery")[side]
+    with pytest.raises(InputError, match=f"{name}: found list; expected a mapping with images, "):
+        robustness_report(stripes, *both)
+
+
+@pytest.mark.parametrize("change", [lambda each: each + 0j, lambda each: each > 0])
+def test_features_that_are_no_real_numbers_are_told(change):
+    with pytest.raises(InputError, match=r"the model returned features of torch\.(complex64|bool)"):
+        robustness_report(lambda images: change(stripes(images)), *sides())
 
 
 @pytest.mark.parametrize(

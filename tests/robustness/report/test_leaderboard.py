@@ -43,6 +43,54 @@ def test_only_what_can_be_compared_stands_in_one_table():
     }
 
 
+PROTOCOL = {"queries_of_set": 20, "gallery": 205, "metric": "cosine", "junk": "camera",
+            "cmc": "item", "attacked_side": "query"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "title"),
+    [
+        ("data", {"queries_of_set": 21}, "21 queries in the set"),
+        ("data", {"gallery": 100}, "100 gallery items"),
+        ("data", {"metric": "euclidean"}, "metric euclidean"),
+        ("data", {"junk": "none"}, "junk rule none"),
+        ("data", {"cmc": "identity"}, "CMC by identity"),
+        ("data", {"attacked_side": "gallery"}, "gallery attacked"),
+        ("data", {"guides": "training set"}, "guides from training set"),
+        ("threat", {"frames": "shared"}, "frames shared"),
+    ],
+)
+def test_cards_of_another_protocol_stand_apart_and_the_titles_say_why(section, change, title):
+    one, other = entry("a", data=PROTOCOL), entry("b", data=PROTOCOL)
+    other.card[section].update(change)
+    first, second = group_entries([one, other])
+    assert second == f"Market1501 Q2G, linf eps 8, {title}"
+    assert first.startswith("Market1501 Q2G, linf eps 8") and first != second
+    alone = "Market1501 Q2G, linf eps 8"
+    assert [*group_entries([one])] == [*group_entries([one, one._replace(name="c")])] == [alone]
+
+
+@pytest.mark.parametrize(("tau", "titles"), [(2.0, 1), (4.0, 2)])
+def test_smooth_attacks_differ_by_their_bound(tau, titles):
+    cards = [entry(f"{each}", threat={"frames": "smooth", "smooth_tau": each}) for each in (1, 2.0)]
+    cards[0].card["threat"]["smooth_tau"] = tau
+    assert len(group_entries(cards)) == titles
+    dense = [entry("a", threat={"smooth_tau": 1.0}), entry("b", threat={"smooth_tau": tau})]
+    assert len(group_entries(dense)) == 1
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_refused_by_the_name_of_its_card(number):
+    faulty = entry("theirs")
+    faulty.card["worst"]["mAP"]["interval_over_queries"] = [0.0, number]
+    with pytest.raises(InputError, match=r"^theirs: worst: mAP: interval_over_queries: entry 2"):
+        as_json([entry("ours"), faulty])
+
+
+def test_a_name_with_dollars_is_no_formula():
+    assert plot_curves([entry(r"$\frac$")]) != plot_curves([entry("a")])
+
+
 def test_the_page_shows_every_number_and_the_color_of_each_status():
     entries = [entry("a <b>", worst=33.3), entry("c", "provisional", worst=11.1)]
     page = leaderboard_page(entries)
