@@ -21,7 +21,7 @@ if not __package__:  # run as a file: the folder above comes first, before a for
 from .head import command, new_parser, parse
 from .trained import add_run, add_run_options, open_run
 
-KEPT = "what was computed is kept; the same command goes on"
+KEPT = "parts that were written are kept; the same command goes on"
 
 
 def parse_arguments() -> argparse.Namespace:

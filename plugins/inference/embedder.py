@@ -6,7 +6,8 @@ Legend: N items, M clips, D feature length, B items of a batch.
 import contextlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,10 +29,11 @@ from plugins.evaluation.views import item_features, viewed
 from plugins.inference import sources
 from plugins.inference.features import Features
 from plugins.inference.items import Clip, Labels
-from plugins.inference.parts import Parts, items_digest, joined, shard_rows
+from plugins.inference.parts import Parts, items_digest, joined, labels_digest, shard_rows
 from plugins.inference.readers import VideoReader, array_clips, is_video
 from plugins.inference.run import describe_network, input_size, open_run
-from plugins.inference.store import FeatureStore, written_rows
+from plugins.inference.store import FeatureStore, holds_store, written_rows
+from plugins.interrupts import Interrupted
 from plugins.utils.locks import hold
 
 logger = logging.getLogger(__name__)
@@ -225,9 +227,13 @@ class Embedder:
         task = f"shard-{shard[0]}-of-{shard[1]}"
         with hold(folder, "the folder of the store", task):
             store = None
-            if (done := written_rows(folder, shard)) < last - first:
-                batches = row_batches(first + done, last, self._batch)
-                for features, rows in self._parts(source.dataset, batches):
+            if holds_store(folder):  # compared before anything is computed
+                length = FeatureStore(folder).length
+                store = FeatureStore.create(folder, source.names, length, dtype, about)
+            done = written_rows(folder, shard)
+            batches = row_batches(first + done, last, self._batch)
+            with tells_kept(lambda: written_rows(folder, shard), last - first, folder):
+                for features, rows in self._parts(source.dataset, batches) if batches else ():
                     start = first + written_rows(folder, shard)
                     assert rows.tolist() == list(range(start, start + len(rows))), "order"
                     features = unit(features) if self.cfg.TEST.METRIC == "cosine" else features
@@ -235,8 +241,7 @@ class Embedder:
                         length = features.shape[1]
                         store = FeatureStore.create(folder, source.names, length, dtype, about)
                     store.write(shard, first, features)
-            store = store or FeatureStore(folder)
-            return FeatureStore.create(folder, source.names, store.length, dtype, about)
+            return store or FeatureStore(folder)
 
     def _dataset(self, name: str, split: str) -> Source:
         choices = (*SPLITS, TEST)
@@ -320,6 +325,7 @@ class Embedder:
                 identity = {
                     "network": self.network,
                     "items": items_digest(names["name"], source.files),
+                    "labels": labels_digest(names),
                     "shard": list(shard),
                     "batch": self._batch,
                 }
@@ -346,12 +352,19 @@ class Embedder:
         batches = [
             clips[start : start + self._batch] for start in range(0, len(clips), self._batch)
         ]
+        needed = Counter(dataset.clip_rows[clip] for clip in clips)
         done = parts.read() if parts else []
         left = batches[len(done) * PART :]
-        for number, part in enumerate(self._parts(dataset, left), start=len(done)):
-            if parts:
-                parts.write(number, *part)
-            done.append(part)
+
+        def kept() -> int:
+            written = Counter(row for _, rows in done for row in rows.tolist())
+            return sum(written[row] == number for row, number in needed.items())
+
+        with tells_kept(kept, last - first, parts.folder) if parts else contextlib.nullcontext():
+            for number, part in enumerate(self._parts(dataset, left), start=len(done)):
+                if parts:
+                    parts.write(number, *part)
+                done.append(part)
         features, rows = joined(done)
         rows = rows - first
         counts = rows.bincount(minlength=last - first)
@@ -372,6 +385,22 @@ class Embedder:
                 if len(features) == PART or number == len(batches):
                     yield torch.cat(features), torch.cat(rows)
                     features, rows = [], []
+
+
+@contextlib.contextmanager
+def tells_kept(kept: Callable[[], int], number: int, folder: str | os.PathLike) -> Iterator[None]:
+    """Let a signal inside the block say how many items are kept.
+
+    Args:
+        kept: counts the items whose features are written.
+        number: N.
+        folder: where they are written.
+    """
+    try:
+        yield
+    except Interrupted as stop:
+        stop.kept = f"{kept()} of {number} items are kept in {folder}; the same command goes on"
+        raise
 
 
 def unit(features: Tensor) -> Tensor:

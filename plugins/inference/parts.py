@@ -5,10 +5,11 @@ Legend: N items, B items of a batch, M clips of a part, D feature length.
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from plugins.utils.digests import file_state
 from plugins.utils.io import read_mapping, read_tensors, write_json, write_tensors
 
 IDENTITY = "extraction.json"
+LABELS = ("person", "camera", "modality")
 
 
 class Parts:
@@ -27,7 +29,7 @@ class Parts:
     """
 
     def __init__(self, folder: Path, identity: dict) -> None:
-        """Go on with the extraction in the folder, or begin.
+        """Go on with the extraction in the folder, or begin where it holds no part.
 
         Args:
             folder: must exist.
@@ -38,15 +40,16 @@ class Parts:
         """
         self.folder = folder
         about = folder / IDENTITY
+        found = None
         if about.is_file():
             found = read_mapping(about, "what an extraction was started with")
-            if found != identity:
-                keys = [key for key in identity if found.get(key) != identity[key]]
-                raise InputError(
-                    f"{folder}: holds parts of another extraction ({', '.join(keys)} differ); "
-                    "remove it to begin anew"
-                )
-        else:
+        if found is not None and found != identity and self._file(0).is_file():
+            keys = [key for key in identity if found.get(key) != identity[key]]
+            raise InputError(
+                f"{folder}: holds parts of another extraction ({', '.join(keys)} differ); "
+                "remove it to begin anew"
+            )
+        if found != identity:
             write_json(about, identity)
 
     def read(self) -> list[tuple[Tensor, Tensor]]:
@@ -79,6 +82,18 @@ def items_digest(names: Iterable[str], files: Iterable[str]) -> str:
     for file in sorted(files):
         size, changed = file_state(file)
         digest.update(f"{file}\0{size}\0{changed}\0".encode())
+    return digest.hexdigest()
+
+
+def labels_digest(columns: Mapping[str, np.ndarray]) -> str:
+    """Digest what items are labeled with; the modality decides a feature, too.
+
+    Args:
+        columns: person, camera and modality, each (N,) str, and others.
+    """
+    digest = blake2b(digest_size=8)
+    for labels in zip(*(columns[name].tolist() for name in LABELS), strict=True):
+        digest.update("\0".join((*labels, "")).encode())
     return digest.hexdigest()
 
 

@@ -23,8 +23,8 @@ from torch import Tensor
 from plugins.errors import InputError
 from plugins.evaluation import RankingResult, Side, evaluate_ranking
 from plugins.inference.features import NAMES, Features, join
+from plugins.inference.parts import LABELS
 from plugins.utils.io import (
-    read_json,
     require_fields,
     require_file,
     write_atomically,
@@ -107,24 +107,36 @@ class FeatureStore:
         shape = {"number": number, "length": length, "dtype": dtype}
         whole = {"schema": SCHEMA, "version": VERSION, **shape, "about": dict(about)}
         whole = json.loads(json.dumps(whole))
-        if (folder / ABOUT).is_file():
-            found = read_json(folder / ABOUT, "a store of features")
-            if found != whole:
-                keys = ", ".join(key for key in whole if found.get(key) != whole[key])
+        if holds_store(folder):
+            store = cls(folder)
+            if changed := store._changed({**shape, **whole["about"]}, names):
                 raise InputError(
-                    f"{folder}: holds other features ({keys} differ); remove it to begin anew"
+                    f"{folder}: holds other features ({', '.join(changed)} differ); remove it to "
+                    "begin anew"
                 )
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            with write_errors(folder / FEATURES), open(folder / FEATURES, "ab") as file:
-                file.truncate(number * length * DTYPES[dtype].itemsize)
-            columns: dict[str, Any] = {name: np.asarray(names[name]) for name in NAMES}
-            write_atomically(folder / ITEMS, lambda file: np.savez(file, **columns))
-            write_json(folder / ABOUT, whole)
+            return store
+        folder.mkdir(parents=True, exist_ok=True)
+        with write_errors(folder / FEATURES), open(folder / FEATURES, "ab") as file:
+            file.truncate(number * length * DTYPES[dtype].itemsize)
+        columns: dict[str, Any] = {name: np.asarray(names[name]) for name in NAMES}
+        write_atomically(folder / ITEMS, lambda file: np.savez(file, **columns))
+        write_json(folder / ABOUT, whole)
         return cls(folder)
 
     def __len__(self) -> int:
         return self.number
+
+    def _changed(self, about: Mapping[str, Any], names: Mapping[str, np.ndarray]) -> list[str]:
+        """Name what other features with these names differ in; empty for those of this store."""
+        shape = {"number": self.number, "length": self.length, "dtype": self.dtype}
+        ours = {**shape, **self.about}
+        changed = [key for key in {**about, **ours} if about.get(key) != ours.get(key)]
+        if len(names["name"]) == self.number:
+            for what, columns in (("items", ("name", "path")), ("labels", LABELS)):
+                same = all(np.array_equal(self.column(name), names[name]) for name in columns)
+                if not same and what not in changed:
+                    changed.append(what)
+        return changed
 
     @property
     def features(self) -> Tensor:
@@ -252,6 +264,11 @@ class Written:
             InputError: it is damaged.
         """
         return cls(**require_fields(file, first=int, rows=int, crc32=int))
+
+
+def holds_store(folder: str | os.PathLike) -> bool:
+    """Tell whether a store was begun in a folder."""
+    return Path(folder, ABOUT).is_file()
 
 
 def load_items(*paths: str | os.PathLike) -> Features:

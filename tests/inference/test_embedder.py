@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from plugins.inference import Embedder, Features, Labels
 from plugins.inference.embedder import PART
 from plugins.inference.parts import remove_parts, shard_rows
 from plugins.inference.store import written_rows
+from plugins.interrupts import Interrupted
 from plugins.utils.images import read_image
 from tests.helpers.run_folders import clip_run, evaluated_features, stock_run
 
@@ -60,10 +62,10 @@ def test_names_and_splits_are_those_of_the_set(embedder, datasets):
     data = HITSZVCM(root=str(datasets))
     features = embedder.dataset("HITSZVCM")
     items = [*data.query, *data.gallery]
-    assert features.person.tolist() == [str(item.pid) for item in items]
+    assert features.person.tolist() == [f"{item.pid:04d}" for item in items]  # as folders have it
     assert features.path.tolist() == [item.img_paths[0] for item in items]
     assert features.name[0] == os.path.relpath(items[0].img_paths[0], datasets)
-    assert set(features.of("infrared").camera) == {str(item.camid) for item in data.query}
+    assert set(features.of("infrared").camera) == {f"D{item.camid}" for item in data.query}
     query = embedder.dataset("HITSZVCM", "query")
     np.testing.assert_allclose(query.features, features.features[: len(query)], **CLOSE)
     assert len(embedder.dataset("HITSZVCM", "train")) == len(data.train)
@@ -76,11 +78,11 @@ def test_clips_pictures_files_and_arrays_have_the_features_of_the_set(embedder, 
     data = HITSZVCM(root=str(datasets))
     expected = embedder.dataset("HITSZVCM", "gallery")
     for number, item in enumerate(data.gallery):
-        folder = tmp_path / f"{item.pid}/D{item.camid}_{number}"
+        folder = tmp_path / f"{item.pid:04d}/D{item.camid}_{number}"
         folder.mkdir(parents=True)
         for frame, path in enumerate(item.img_paths, start=1):
             shutil.copy(path, folder / f"{frame}.jpg")  # 10 sorts after 9
-    labels = Labels(pattern="(?P<person>[^/]+)/D(?P<camera>[^_]+)_")
+    labels = Labels(pattern="(?P<person>[^/]+)/(?P<camera>[^_]+)_")
     clips = embedder.clips(tmp_path, labels)
     order = [int(name.rpartition("_")[2]) for name in clips.name]
     np.testing.assert_allclose(clips.features, expected.features[order], **CLOSE)
@@ -188,7 +190,9 @@ def test_shards_and_an_interrupted_extraction_are_the_whole(run, clips, tmp_path
     calls.clear()
     embedder.dataset("HITSZVCM", resume=kept)
     assert not calls
-    with pytest.raises(InputError, match=r"holds parts of another extraction \(items differ\)"):
+    with pytest.raises(
+        InputError, match=r"holds parts of another extraction \(items, labels differ\)"
+    ):
         embedder.dataset("HITSZVCM", "gallery", resume=kept)
     with pytest.raises(InputError, match=r"\(network, items differ\)"):
         Embedder(run, opts=["TEST.IMS_PER_BATCH", "4", "TEST.CLIPS", "0"]).dataset(
@@ -197,6 +201,53 @@ def test_shards_and_an_interrupted_extraction_are_the_whole(run, clips, tmp_path
     remove_parts(kept)
     assert not kept.exists()
     assert PART > 1
+
+
+@pytest.fixture
+def stopped_after_two(run, monkeypatch) -> Embedder:
+    """An embedder of single items that a signal stops after two of them, the first time."""
+    monkeypatch.setattr("plugins.inference.embedder.PART", 1)
+    embedder = Embedder(run, opts=["TEST.IMS_PER_BATCH", "1"])
+    read, calls = embedder.model.forward, itertools.count()
+
+    def forward(batch):
+        if next(calls) == 2:
+            raise Interrupted(signal.SIGINT)
+        return read(batch)
+
+    monkeypatch.setattr(embedder.model, "forward", forward)
+    return embedder
+
+
+def three_pictures(folder) -> Path:
+    folder.mkdir()
+    for number, color in enumerate(("red", "green", "blue")):
+        Image.new("RGB", (16, 32), color).save(folder / f"{number}_1.png")
+    return folder
+
+
+def test_an_extraction_of_other_labels_does_not_go_on(stopped_after_two, tmp_path):
+    pictures, parts = three_pictures(tmp_path / "pictures"), tmp_path / "parts"
+    with pytest.raises(Interrupted) as stop:
+        stopped_after_two.pictures(pictures, resume=parts)
+    assert stop.value.kept == f"2 of 3 items are kept in {parts}; the same command goes on"
+    for labels in (Labels(modality="infrared"), Labels("(?P<camera>1)"), Labels("(?P<person>.)_")):
+        with pytest.raises(InputError, match=r"another extraction \(labels differ\); remove it"):
+            stopped_after_two.pictures(pictures, labels, resume=parts)
+    assert set(stopped_after_two.pictures(pictures, resume=parts).modality) == {"visible"}
+
+
+def test_a_store_of_other_labels_does_not_go_on(stopped_after_two, tmp_path, monkeypatch):
+    pictures, folder = three_pictures(tmp_path / "pictures"), tmp_path / "store"
+    with pytest.raises(Interrupted) as stop:
+        stopped_after_two.store(folder, pictures=pictures)
+    assert stop.value.kept == f"2 of 3 items are kept in {folder}; the same command goes on"
+    with monkeypatch.context() as patch:
+        patch.setattr(Embedder, "_parts", lambda *_: pytest.fail("computed before the check"))
+        for labels in (Labels(modality="infrared"), Labels("(?P<camera>1)")):
+            with pytest.raises(InputError, match=r"holds other features \(labels differ\)"):
+                stopped_after_two.store(folder, pictures=pictures, labels=labels)
+    assert set(stopped_after_two.store(folder, pictures=pictures).column("modality")) == {"visible"}
 
 
 def test_shards_are_cut_between_batches():

@@ -79,11 +79,26 @@ def test_a_store_of_other_features_is_refused(tmp_path):
     stored(tmp_path / "store", features, pids, camids)
     with pytest.raises(InputError, match=r"holds other features \(dtype differ\)"):
         stored(tmp_path / "store", features, pids, camids, "float16")
+    with pytest.raises(InputError, match=r"holds other features \(network differ\)"):
+        stored(tmp_path / "store", features, pids, camids, about={"network": {"weights": "b"}})
     with pytest.raises(InputError, match="type float8: expected float16 or float32"):
         stored(tmp_path / "other", features, pids, camids, "float8")
     other = stored(tmp_path / "other", features, pids, camids, about={"network": {"weights": "b"}})
     with pytest.raises(InputError, match="expected features of one network"):
         score_stores(FeatureStore(tmp_path / "store"), other)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("person", "labels"), ("camera", "labels"), ("modality", "labels"), ("path", "items")],
+)
+def test_a_store_of_other_labels_is_refused(tmp_path, name, what):
+    names = names_of(*drawn(9, 0)[1:])
+    other = {**names, name: np.array([*names[name][:-1], "another"])}
+    FeatureStore.create(tmp_path, names, 6, "float32", NETWORK)
+    with pytest.raises(InputError, match=rf"holds other features \({what} differ\); remove it"):
+        FeatureStore.create(tmp_path, other, 6, "float32", NETWORK)
+    assert FeatureStore.create(tmp_path, names, 6, "float32", NETWORK).number == 9
 
 
 def test_what_does_not_fit_the_type_or_the_file_is_told(tmp_path):
