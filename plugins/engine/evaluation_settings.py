@@ -27,6 +27,15 @@ OTHERS = (
     *("TEST.RANK_PICTURE", "TEST.SELECT", "DATASETS.NAMES", "DATASETS.COMBINEALL"),
     "ATTACK.SAVE_IMAGES",
 )
+# What decides a feature of given weights, beside what decides an evaluation.
+NETWORK_SECTIONS = ("MODEL.", "INPUT.CROP.ENABLED", "INPUT.CROP.SIZE")
+# Of these sections, what only training reads or what only ranks features.
+OTHERS_OF_NETWORK = (
+    *("MODEL.WEIGHTS", "MODEL.DEVICE", "MODEL.BACKBONE.PRETRAIN", "MODEL.FREEZE_LAYERS"),
+    *("MODEL.LOSSES.", "MODEL.QUEUE_SIZE", "MODEL.SELF_ATTACK.", "MODEL.HEADS.NUM_CLASSES"),
+    *("MODEL.HEADS.CLS_LAYER", "MODEL.HEADS.MARGIN", "MODEL.HEADS.SCALE"),
+    *("TEST.AQE.", "TEST.ATTACKS", "TEST.EVALUATOR", "TEST.RERANK.", "TEST.ROC."),
+)
 SETTINGS, WEIGHTS, DIGEST = "settings", "weights", "weights_digest"
 
 
@@ -40,6 +49,16 @@ def evaluation_settings(cfg: CfgNode) -> dict[str, Any]:
         if not key.startswith(OTHERS)
         if key.startswith(SECTIONS)
         or (key.startswith(OPTIONAL_SECTIONS) and value != plain(defaults.get(key)))
+    }
+
+
+def feature_settings(cfg: CfgNode) -> dict[str, Any]:
+    """List the settings that decide a feature of given weights, as JSON holds them."""
+    return {
+        key: value
+        for key, value in sorted(flatten(yaml.safe_load(cfg.dump())))
+        if key.startswith((*SECTIONS, *NETWORK_SECTIONS))
+        if not key.startswith((*OTHERS, *OTHERS_OF_NETWORK))
     }
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from plugins.engine.evaluation_settings import SETTINGS, changed_settings
 from plugins.errors import InputError
 from plugins.utils.io import read_bytes, write_atomically
 from plugins.utils.names import list_names
@@ -145,12 +146,29 @@ def require_same_network(first: Features, other: Features, name: str, other_name
             f"{first.features.shape[1]}, as in {name}"
         )
     ours, theirs = first.about.get("network", {}), other.about.get("network", {})
-    for key in ours.keys() & theirs.keys():
-        if ours[key] != theirs[key]:
-            raise InputError(
-                f"{other_name}: its network has {key} {theirs[key]}, that of {name} {ours[key]}; "
-                "expected features of one network, tested in one way"
-            )
+    for key, (mine, yours) in network_differences(ours, theirs).items():
+        raise InputError(
+            f"{other_name}: its network has {key} {yours}, that of {name} {mine}; expected "
+            "features of one network, tested in one way"
+        )
+
+
+def network_differences(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any]
+) -> dict[str, tuple[Any, Any]]:
+    """Return what two descriptions of networks differ in: (ours, theirs) by entry or config key.
+
+    What only one of them tells is no difference: older files tell less.
+
+    Args:
+        ours: from ``plugins.inference.run.describe_network``.
+        theirs: likewise.
+    """
+    both = sorted((ours.keys() & theirs.keys()) - {SETTINGS})
+    found = {key: (ours[key], theirs[key]) for key in both if ours[key] != theirs[key]}
+    if SETTINGS in ours and SETTINGS in theirs:
+        found |= changed_settings(ours[SETTINGS], theirs[SETTINGS])
+    return found
 
 
 def to_npz(items: Features) -> bytes:

@@ -11,6 +11,7 @@ from torch import nn
 from plugins.config import setup_cfg
 from plugins.engine.checkpoint import Checkpointer
 from plugins.engine.defaults import take_available_device
+from plugins.engine.evaluation_settings import SETTINGS, feature_settings
 from plugins.errors import InputError
 from plugins.evaluation.views import options_suffix
 from plugins.utils.io import file_digest, require_file
@@ -79,6 +80,7 @@ def describe_network(cfg: CfgNode) -> dict[str, Any]:
     """Describe what decides a feature: the weights, the input and the options of the test.
 
     Features of two networks do not compare, nor do those of one network tested in two ways.
+    "settings" holds each key of the config that decides a feature of these weights.
     """
     return {
         "architecture": cfg.MODEL.META_ARCHITECTURE,
@@ -91,6 +93,7 @@ def describe_network(cfg: CfgNode) -> dict[str, Any]:
         "order": cfg.INPUT.CLIP.ORDER,
         "options": options_suffix(cfg),
         "metric": cfg.TEST.METRIC,
+        SETTINGS: feature_settings(cfg),
     }
 
 

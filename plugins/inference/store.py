@@ -22,7 +22,7 @@ from torch import Tensor
 
 from plugins.errors import InputError
 from plugins.evaluation import RankingResult, Side, evaluate_ranking
-from plugins.inference.features import NAMES, Features, join
+from plugins.inference.features import NAMES, Features, join, network_differences
 from plugins.inference.parts import LABELS
 from plugins.utils.io import (
     require_fields,
@@ -328,8 +328,11 @@ def score_stores(
             ``evaluate_ranking``.
     """
     networks = [each.about.get("network", {}) for each in (query, gallery)]
-    if networks[0] != networks[1]:
-        raise InputError(f"{query.folder} and {gallery.folder}: expected features of one network")
+    for key, (ours, theirs) in network_differences(*networks).items():
+        raise InputError(
+            f"{query.folder} and {gallery.folder}: {key} is {ours} and {theirs}; expected features "
+            "of one network, tested in one way"
+        )
     if junk == "sysu":
         for camera in np.unique(np.concatenate([query.column("camera"), gallery.column("camera")])):
             if not camera.isdecimal():

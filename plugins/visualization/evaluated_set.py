@@ -19,6 +19,7 @@ from plugins.data.datasets.tracklet import Tracklet, as_tracklet
 from plugins.errors import InputError
 from plugins.evaluation import Side
 from plugins.inference import Embedder, Features
+from plugins.inference.features import network_differences
 from plugins.protocol import Direction
 from plugins.utils.names import closest_names, join_choices
 
@@ -151,7 +152,9 @@ def evaluate_set(
     for item in items:
         find_row(name, names, paths, item)
     found = Features.load(features) if features else embedder.dataset(name)
-    if found.about.get("network") != embedder.network or not np.array_equal(found.name, names):
+    network = found.about.get("network")
+    other = not network or network_differences(network, embedder.network)
+    if other or not np.array_equal(found.name, names):
         raise InputError(
             f"{features}: features of other items or of another network; expected those of "
             f"query + gallery of {name}, extracted with this run"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from plugins.data.datasets.tracklet import MODALITIES
+from plugins.engine.evaluation_settings import SETTINGS
 from plugins.engine.logs import own_version
 from plugins.errors import InputError
 from plugins.inference.embedder import Embedder
@@ -46,10 +47,12 @@ def describe_export(
     """
     cfg, clips = embedder.cfg, embedder.takes_clips
     crop = list(embedder.size) if cfg.INPUT.CROP.ENABLED else None
+    network = describe_network(cfg)
+    del network[SETTINGS]  # the file holds what they decide
     return {
         "schema": SCHEMA,
         "version": VERSION,
-        **describe_network(cfg),
+        **network,
         "color": color,
         "dtype": dtype,
         "range": [0, 255],
