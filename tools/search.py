@@ -98,6 +98,7 @@ def main(args: argparse.Namespace) -> None:
     from plugins.errors import InputError, require_output
     from plugins.inference import Gallery, compare
     from plugins.inference.features import ending_of
+    from plugins.inference.junk import warn_without_camera
     from plugins.inference.lists import write_lists
     from plugins.inference.recall import SAMPLE, measure_recall
     from plugins.inference.store import load_items
@@ -134,6 +135,7 @@ def main(args: argparse.Namespace) -> None:
     items = gallery.items
     itself = bool(args.query)
     queries = load_items(*args.query) if args.query else items
+    warn_without_camera(queries.camera, items.camera, args.junk)
     lists = []
     for direction in ("I2V", "V2I") if args.direction == "both" else (args.direction,):
         query, side = sides(queries, items, direction)

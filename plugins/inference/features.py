@@ -21,6 +21,7 @@ from plugins.engine.evaluation_settings import SETTINGS, changed_settings
 from plugins.errors import InputError
 from plugins.utils.io import read_bytes, write_atomically
 from plugins.utils.names import list_names
+from plugins.utils.values import json_value
 
 SCHEMA, VERSION = "fastreid-plugins/features", 1
 NAMES = ("name", "path", "person", "camera", "modality")
@@ -219,23 +220,43 @@ def read(path: Path) -> Features:
             f"{path}: expected features, found a damaged file or one of another kind "
             f"({type(error).__name__})"
         ) from error
+    require_about(path, about)
     kind, version = about.pop("schema", None), about.pop("version", None)
     if (kind, version) != (SCHEMA, VERSION):
         raise InputError(
             f"{path}: schema {kind!r}, version {version!r}; expected {SCHEMA!r}, {VERSION}"
         )
+    require_columns(path, columns)
+    if not np.isfinite(columns["features"]).all():
+        raise InputError(f"{path}: a feature is NaN or infinite")
+    return Features(**columns, about=about)
+
+
+def require_about(path: Path, about: object) -> None:
+    """Raise InputError unless what a file tells of its features is as ``Features.about`` is."""
+    value = about
+    for name, inside in (("about", "network"), ("network", SETTINGS), (SETTINGS, "")):
+        if not isinstance(value, dict):
+            raise InputError(f"{path}: {name}: found {json_value(value)}; expected a mapping")
+        value = value.get(inside, {})
+
+
+def require_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Raise InputError unless the columns of a file are those of :class:`Features`."""
     if columns.keys() != {"features", *NAMES}:
         raise InputError(f"{path}: has the columns {sorted(columns)}; expected features, {NAMES}")
     features = columns["features"]
-    lengths = {len(column) for column in columns.values()}
-    if features.dtype != np.float32 or features.ndim != 2 or len(lengths) != 1:
+    if features.dtype != np.float32 or features.ndim != 2:
         raise InputError(
             f"{path}: features of type {features.dtype} and shape {features.shape}; expected "
             "float32 of N rows, and N names"
         )
-    if not np.isfinite(features).all():
-        raise InputError(f"{path}: a feature is NaN or infinite")
-    return Features(**columns, about=about)
+    for name in NAMES:
+        if columns[name].dtype.kind != "U" or columns[name].shape != (len(features),):
+            raise InputError(
+                f"{path}: {name} of type {columns[name].dtype} and shape {columns[name].shape}; "
+                f"expected text of {len(features)} items"
+            )
 
 
 def from_npz(contents: bytes) -> tuple[dict[str, np.ndarray], dict]:

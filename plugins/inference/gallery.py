@@ -254,6 +254,9 @@ class Gallery:
     def _search_reranked(
         self, query: Features, top: int, unseen: "Junk", parameters: Mapping[str, float]
     ) -> tuple[np.ndarray, np.ndarray]:
+        if not (len(query) and len(self)):
+            shape = (len(query), min(top, len(self)))
+            return np.full(shape, -1, dtype=np.int64), np.full(shape, np.inf, dtype=np.float32)
         everything = np.arange(len(self))
         near = reranked(
             torch.from_numpy(query.features),

@@ -84,12 +84,25 @@ def write_lists(
     path: str | Path, lists: Sequence[RankedLists], threshold: float | None = None
 ) -> None:
     """Write the lists of one or more directions as CSV in UTF-8, with a header, in one file."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    text = _Lines()
+    table = csv.DictWriter(text, COLUMNS, lineterminator=_Lines.END)
     table.writeheader()
     for each in lists:
         table.writerows(each.entries(threshold))
     write_text(path, text.getvalue())
+
+
+class _Lines(io.StringIO):
+    r"""Ends lines in "\n", and lets ``csv`` quote each name that holds a character of END.
+
+    ``csv`` quotes the characters of the line end that it writes; a reader takes "\r" for one, too.
+    """
+
+    END = "\r\n"
+
+    def write(self, row: str) -> int:
+        """Write a row, which ends in END."""
+        return super().write(row.removesuffix(self.END) + "\n")
 
 
 def yes(fact: object) -> str:

@@ -23,7 +23,7 @@ def find_pictures(folder: str | os.PathLike) -> list[Clip]:
     """List each picture below a folder as an item, whose name is its path from there.
 
     Raises:
-        InputError: no such folder, or no picture in it.
+        InputError: no such folder, or no picture in it, or one whose path is not UTF-8.
     """
     root = require_folder(folder)
     clips = [Clip(_name(path, root), path, (path,)) for path in pictures_below(root)]
@@ -38,16 +38,17 @@ def find_clips(folder: str | os.PathLike) -> list[Clip]:
     Frames stand in the order of their names, in which 2.jpg comes before 10.jpg.
 
     Raises:
-        InputError: no such folder, no picture and no video below it, or from :func:`open_video`.
+        InputError: no such folder, no picture and no video below it, one whose path is not UTF-8,
+            or from :func:`open_video`.
     """
     root = require_folder(folder)
+    videos = [path for path in files_below(root) if is_video(path)]
+    require_text(videos)
     clips: dict[str, list[str]] = {}
     for path in pictures_below(root):
         clips.setdefault(os.path.dirname(path), []).append(path)
     found = [Clip(_name(path, root), path, tuple(frames)) for path, frames in clips.items()]
-    for path in files_below(root):
-        if is_video(path):
-            found.append(open_video(path, _name(path, root)))
+    found += [open_video(path, _name(path, root)) for path in videos]
     if not found:
         raise InputError(f"{root}: no folders of frames and no videos there{_others(root)}")
     return sorted(found, key=lambda clip: natural_order(clip.name))
@@ -57,7 +58,8 @@ def find_files(paths: Iterable[str | os.PathLike]) -> list[Clip]:
     """List files: a picture is an item of one frame, a folder of pictures or a video a clip.
 
     Raises:
-        InputError: a path leads nowhere, to no picture or video, or comes twice; or there is none.
+        InputError: a path leads nowhere, to no picture or video, is not UTF-8, or comes twice; or
+            there is none.
     """
     clips = [find_file(os.fspath(path)) for path in paths]
     if not clips:
@@ -72,11 +74,13 @@ def find_files(paths: Iterable[str | os.PathLike]) -> list[Clip]:
 
 def find_file(path: str) -> Clip:
     """List one file, see :func:`find_files`."""
+    require_text([path])
     if os.path.isdir(path):
         frames = [os.path.join(path, name) for name in names_in(path)]
         frames = sorted((f for f in frames if f.lower().endswith(ENDINGS)), key=natural_order)
         if not frames:
             raise InputError(f"{path}: no pictures in that folder{_others(path)}")
+        require_text(frames)
         return Clip(path, path, tuple(frames))
     if not os.path.exists(path):
         raise InputError(f"{path}: no such file")
@@ -85,6 +89,24 @@ def find_file(path: str) -> Clip:
     if not path.lower().endswith(ENDINGS):
         raise InputError(f"{path}: expected a picture, a folder of frames or a video")
     return Clip(path, path, (path,))
+
+
+def require_text(paths: Iterable[str]) -> None:
+    """Raise InputError for a path that is not UTF-8, which features could not name."""
+    for path in paths:
+        if not is_text(path):
+            raise InputError(
+                f"{path!r}: its name is not UTF-8, so that features cannot name it; rename it"
+            )
+
+
+def is_text(path: str) -> bool:
+    """Tell whether a path is Unicode: bytes of a name that are no UTF-8 become surrogates."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_list(path: str | os.PathLike) -> list[str]:
@@ -107,8 +129,14 @@ def require_folder(folder: str | os.PathLike) -> str:
 
 
 def pictures_below(root: str) -> list[str]:
-    """List the pictures below a folder, in the order of their names."""
-    return [path for path in files_below(root) if path.lower().endswith(ENDINGS)]
+    """List the pictures below a folder, in the order of their names.
+
+    Raises:
+        InputError: a folder cannot be read, or the path of a picture is not UTF-8.
+    """
+    found = [path for path in files_below(root) if path.lower().endswith(ENDINGS)]
+    require_text(found)
+    return found
 
 
 def files_below(root: str) -> list[str]:

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from plugins.errors import InputError
 from plugins.evaluation import RankingResult, Side, evaluate_ranking
-from plugins.inference.features import NAMES, Features, join, network_differences
+from plugins.inference.features import NAMES, Features, join, network_differences, require_about
+from plugins.inference.junk import number_cameras, number_names, warn_without_camera
 from plugins.inference.parts import LABELS
 from plugins.utils.io import (
     require_fields,
@@ -73,6 +74,7 @@ class FeatureStore:
             )
         self.number, self.length = found["number"], found["length"]
         self.dtype, self.about = found["dtype"], found["about"]
+        require_about(self.folder / ABOUT, self.about)
         self._verified = False
         file = self.folder / FEATURES
         require_file(file, "features")
@@ -333,32 +335,13 @@ def score_stores(
             f"{query.folder} and {gallery.folder}: {key} is {ours} and {theirs}; expected features "
             "of one network, tested in one way"
         )
-    if junk == "sysu":
-        for camera in np.unique(np.concatenate([query.column("camera"), gallery.column("camera")])):
-            if not camera.isdecimal():
-                raise InputError(f"junk rule sysu: camera {str(camera)!r}; expected 1 to 6")
     metric = metric or networks[0].get("metric", "cosine")
-    people, cameras = (numbered(query, gallery, column) for column in ("person", "camera"))
+    pids = number_names(query.column("person"), gallery.column("person"))
+    seen_by, others_seen_by = query.column("camera"), gallery.column("camera")
+    camids = number_cameras(seen_by, others_seen_by, junk)
+    warn_without_camera(seen_by, others_seen_by, junk)
     sides = [
-        Side(each.features, pids, camids)
-        for each, pids, camids in zip((query, gallery), people, cameras, strict=True)
+        Side(each.features, torch.from_numpy(people), torch.from_numpy(cameras))
+        for each, people, cameras in zip((query, gallery), pids, camids, strict=True)
     ]
     return evaluate_ranking(*sides, metric=metric, junk=junk, cmc=cmc, max_rank=max_rank)
-
-
-def numbered(query: FeatureStore, gallery: FeatureStore, column: str) -> tuple[Tensor, Tensor]:
-    """Number the persons or cameras of two stores together.
-
-    Returns:
-        (Q,) and (G,) int64; -1 and -2 for the unknown, who are nobody's match. Cameras that are
-        all numbers keep them.
-    """
-    texts = [each.column(column) for each in (query, gallery)]
-    together = np.concatenate(texts)
-    names, numbers = np.unique(together, return_inverse=True)
-    if column == "camera" and all(name.isdecimal() for name in names.tolist()):
-        numbers = names.astype(np.int64)[numbers]
-    sides = np.split(numbers.astype(np.int64), [len(texts[0])])
-    for side, text, unknown in zip(sides, texts, (-1, -2), strict=True):
-        side[text == ""] = unknown
-    return torch.from_numpy(sides[0].copy()), torch.from_numpy(sides[1].copy())

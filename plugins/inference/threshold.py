@@ -10,6 +10,7 @@ from plugins.evaluation.side import Side
 from plugins.evaluation.verification import Verification
 from plugins.evaluation.verification import find_threshold as find
 from plugins.inference.features import Features, require_same_network
+from plugins.inference.junk import number_cameras, number_names, warn_without_camera
 
 # Directions: modality of the queries and of the gallery; empty for both.
 DIRECTIONS: Mapping[str, tuple[str, str]] = {
@@ -64,32 +65,31 @@ def find_threshold(
         seed: of the draws.
 
     Raises:
-        InputError: an item's person is not known; or from
+        InputError: there is no item, or its person is not known; from ``number_cameras``; or from
             ``plugins.evaluation.verification.find_threshold``.
     """
     require_same_network(gallery, query, "the gallery", "the queries")
-    for items in (query, gallery):
+    for what, items in (("queries", query), ("gallery", gallery)):
+        if not len(items):
+            raise InputError(f"the {what}: no items; expected items of known people")
         if len(unknown := np.flatnonzero(items.person == "")):
             raise InputError(
                 f"{items.name[unknown[0]]}: its person is not known, nor is that of "
                 f"{len(unknown) - 1} others; expected items of known people"
             )
-    one, other = as_sides(query, gallery)
+    one, other = as_sides(query, gallery, junk)
+    warn_without_camera(query.camera, gallery.camera, junk)
     same = np.array_equal(query.name, gallery.name) and np.array_equal(query.path, gallery.path)
     metric = metric or query.metric
     return find(one, other, rate, metric=metric, junk=junk, same=same, seed=seed)
 
 
-def as_sides(query: Features, gallery: Features) -> tuple[Side, Side]:
-    """Number the people and cameras of both; cameras that are numbers keep them."""
-    numbers = []
-    for name in ("person", "camera"):
-        both = np.concatenate([getattr(query, name), getattr(gallery, name)])
-        plain = name == "camera" and all(each.isdecimal() for each in both.tolist())
-        coded = both.astype(np.int64) if plain else np.unique(both, return_inverse=True)[1]
-        numbers.append(torch.from_numpy(coded.astype(np.int64)).split([len(query), len(gallery)]))
-    (people, others), (cameras, seen) = numbers
-    return (
-        Side(torch.from_numpy(query.features), people, cameras),
-        Side(torch.from_numpy(gallery.features), others, seen),
+def as_sides(query: Features, gallery: Features, junk: str) -> tuple[Side, Side]:
+    """Number the people and the cameras of both, as a junk rule takes them."""
+    pids = number_names(query.person, gallery.person)
+    camids = number_cameras(query.camera, gallery.camera, junk)
+    first, second = (
+        Side(*(torch.from_numpy(each) for each in (items.features, people, cameras)))
+        for items, people, cameras in zip((query, gallery), pids, camids, strict=True)
     )
+    return first, second

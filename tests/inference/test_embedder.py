@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -280,6 +281,25 @@ def test_mistakes_are_one_line(run, embedder, tmp_path):
         with pytest.raises(InputError) as caught:
             call()
         assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["picture", "folder", "video", "root"])
+def test_a_file_name_that_is_not_utf_8_is_told(embedder, place, tmp_path):
+    bad = os.fsencode(tmp_path) + b"/items/caf\xe9"
+    try:
+        os.makedirs(bad if place in ("folder", "root") else os.path.dirname(bad))
+    except OSError:
+        pytest.skip("the file system takes UTF-8 alone")
+    file = bad + {"folder": b"/1.png", "root": b"/1.png", "video": b".mp4"}.get(place, b".png")
+    with open(file, "wb") as out:
+        Image.new("RGB", (16, 32)).save(out, "png")
+    path, root = os.fsdecode(file), os.fsdecode(bad) if place == "root" else tmp_path / "items"
+    told = re.escape(f"{path!r}: its name is not UTF-8, so that features cannot name it; rename it")
+    calls = [lambda: embedder.files([path]), lambda: embedder.clips(root)]
+    calls += [lambda: embedder.pictures(root)] if place != "video" else []
+    for call in calls:
+        with pytest.raises(InputError, match=f"^{told}$"):
+            call()
 
 
 def test_pictures_of_other_formats_are_told(embedder, tmp_path, caplog):

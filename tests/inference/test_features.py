@@ -1,12 +1,14 @@
 """Files of features: which go together, and what a damaged one is told."""
 
+import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from plugins.errors import InputError
-from plugins.inference import Gallery
-from plugins.inference.features import network_differences
+from plugins.inference import Features, Gallery
+from plugins.inference.features import NAMES, SCHEMA, network_differences
 from plugins.inference.run import describe_network, open_run
 from tests.helpers.lots import lot
 from tests.helpers.run_folders import clip_run
@@ -46,3 +48,49 @@ def test_a_setting_that_changes_no_feature_leaves_the_network(run):
     assert describe_network(open_run(run, opts=opts)) == ours
     older = {key: value for key, value in ours.items() if key != "settings"}
     assert network_differences(older, ours) == {} == network_differences(ours, older)
+
+
+HEAD = {"schema": SCHEMA, "version": 1}
+
+
+def written(folder, about=HEAD, **changed):
+    """A file of four items with another ``about`` or other columns."""
+    items = lot(4, 0, "g")
+    columns = {name: getattr(items, name) for name in ("features", *NAMES)} | changed
+    text = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    np.savez(folder / "g.npz", about=text, **columns)
+    return folder / "g.npz"
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ([1, 2], r"about: found \[1, 2\]; expected a mapping"),
+        (None, "about: found null; expected a mapping"),
+        ("text", "about: found 'text'; expected a mapping"),
+        ({**HEAD, "network": 3}, "network: found 3; expected a mapping"),
+        ({**HEAD, "network": {"settings": []}}, r"settings: found \[\]; expected a mapping"),
+        ({}, "schema None, version None; expected"),
+    ],
+)
+def test_what_a_file_tells_of_its_features_is_a_mapping(about, message, tmp_path):
+    file = written(tmp_path, about)
+    with pytest.raises(InputError, match=f"^{file}: {message}"):
+        Features.load(file)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"features": np.float32(1)}, r"features of type float32 and shape \(\); expected"),
+        ({"name": np.array("g0")}, r"name of type <U2 and shape \(\); expected text of 4 items"),
+        ({"camera": np.arange(4)}, r"camera of type int64 and shape \(4,\); expected text of 4"),
+        ({"person": np.array(["a"])}, r"person of type <U1 and shape \(1,\); expected text of 4"),
+        ({"other": np.arange(4)}, r"has the columns \['camera', .*'other'"),
+    ],
+)
+def test_columns_of_another_kind_are_one_line(changed, message, tmp_path):
+    assert len(Features.load(written(tmp_path))) == 4
+    file = written(tmp_path, **changed)
+    with pytest.raises(InputError, match=f"^{file}: {message}"):
+        Features.load(file)

@@ -1,6 +1,7 @@
 """A search equals brute force, ties included, whatever was added, removed, saved and loaded."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from plugins.errors import InputError
 from plugins.evaluation import Side, ranked_lists
 from plugins.evaluation.rerank import rerank
-from plugins.inference import Features, Gallery, compare
+from plugins.inference import Features, Gallery, compare, find_threshold
 from plugins.inference.lists import COLUMNS
 from tests.helpers.lots import lot
 
@@ -183,10 +184,54 @@ def test_mistakes_are_named(tmp_path):
         Features.load(tmp_path / "g.csv")
 
 
+RERANK = {"k1": 8, "k2": 3, "lambda_value": 0.3}
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("rerank", [None, RERANK], ids=["plain", "reranked"])
+@pytest.mark.parametrize(("queries", "number"), [(0, 6), (2, 0), (0, 0)])
+def test_a_search_without_items_has_empty_lists(queries, number, rerank, metric):
+    query, items = lot(2, 0, "q").select(range(queries)), lot(6, 1, "g").select(range(number))
+    found = Gallery(items, metric).search(query, 4, rerank=rerank)
+    assert found.rows.shape == found.distances.shape == (queries, min(4, number))
+    assert [found.names(row) for row in range(queries)] == [[]] * queries
+
+
+def test_a_threshold_needs_items():
+    items, none = lot(6, 1, "g"), lot(2, 0, "q").select([])
+    for query, gallery, what in ((none, items, "queries"), (items, none, "gallery")):
+        with pytest.raises(InputError, match=f"the {what}: no items; expected items of known"):
+            find_threshold(query, gallery, 0.1)
+
+
+NASTY = ["a\rb", "a\nb", "a\r\nb", 'a"b', "a,b", " a", "a'", "", "\r", "\n", "a\u2028b"]
+
+
+def test_every_name_is_read_back_from_the_lists(tmp_path):
+    names = np.array(NASTY)
+    query = replace(lot(2, 0, "q"), name=np.array(["q\r1", "q,2"]))
+    items = replace(lot(len(names), 1, "g"), name=names, person=names[::-1], camera=names)
+    lists = Gallery(items).search(query, len(names))
+    lists.write_csv(tmp_path / "lists.csv")
+    with open(tmp_path / "lists.csv", newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == 2 * len(names)
+    for number, row in enumerate(lists.rows.reshape(-1)):
+        entry = table[number]
+        assert entry["query"] == ("q\r1" if number < len(names) else "q,2")
+        for column in ("name", "person", "camera"):
+            assert entry[column] == getattr(items, column)[row]
+
+
+def test_lists_of_plain_names_are_not_quoted(tmp_path):
+    lists = Gallery(lot(3, 1, "g")).search(lot(1, 0, "q"), 2)
+    lists.write_csv(tmp_path / "lists.csv")
+    content = (tmp_path / "lists.csv").read_bytes()
+    assert content.count(b"\n") == 3 and b"\r" not in content and b'"' not in content
+
+
 def test_an_empty_gallery_and_unknown_people():
-    query, items = lot(2, 0, "q"), lot(6, 1, "g")
-    empty = Gallery(items.select([]))
-    assert empty.search(query).names(0) == []
+    items = lot(6, 1, "g")
     unknown = Features(
         **{**vars(items), "person": np.full(6, ""), "camera": np.full(6, "1"), "about": {}}
     )

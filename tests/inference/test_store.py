@@ -140,6 +140,8 @@ DAMAGED = {
     "store.json": {
         b"[]": r"found \[\]; expected a mapping, with schema",
         b'{"schema": "x"}': "version: found null",
+        b'{"schema": "fastreid-plugins/feature-store", "version": 1, "number": 9, "length": 6, '
+        b'"dtype": "float32", "about": {"network": 3}}': "network: found 3; expected a mapping",
         b"{": ":1: Expecting property name",
     },
     "shard_0-of-1.json": {b"{}": "first: found null", b'{"first": 0, "rows": "9"}': "rows: found"},
