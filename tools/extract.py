@@ -12,7 +12,9 @@ With --store they write to one folder as they go, and nothing is kept in memory:
 import argparse
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if not __package__:  # run as a file: the folder above comes first, before a foreign `plugins`
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -21,6 +23,10 @@ if not __package__:  # run as a file: the folder above comes first, before a for
 from .head import command, new_parser, parse
 from .trained import add_run, add_run_options, open_run
 
+if TYPE_CHECKING:
+    from plugins.inference import Labels
+
+MODALITY = "visible"
 KEPT = "parts that were written are kept; the same command goes on"
 
 
@@ -54,7 +60,7 @@ def parse_arguments() -> argparse.Namespace:
         help="regular expression with groups person, camera or modality, found in an item's name",
     )
     parser.add_argument(
-        "--modality", default="visible", help="modality of items whose names tell none"
+        "--modality", help="modality of items whose names tell none: visible (default) or infrared"
     )
     parser.add_argument(
         "--shard", default="", metavar="I/N", help="extract part I of N, from 0, alone"
@@ -83,10 +89,25 @@ def shard_of(text: str) -> tuple[int, int]:
     return int(index), int(shards)
 
 
+def labels_of(args: argparse.Namespace) -> "Labels":
+    """Return what tells person, camera and modality."""
+    from plugins.inference import Labels
+
+    return Labels(args.names, args.modality or MODALITY)
+
+
+def by_default(args: argparse.Namespace, names: Iterable[str]) -> str:
+    """Say how many items neither their names nor --modality give a modality; empty for none."""
+    labels = labels_of(args)
+    if args.dataset or args.modality:
+        return ""
+    number = sum(not labels.tells_modality(name) for name in names)
+    return f"; {number} of them {MODALITY} by default, see --modality" if number else ""
+
+
 def write_store(args: argparse.Namespace, shard: tuple[int, int]) -> None:
     """Load the model, and write features to a folder as they are computed."""
     from plugins.errors import InputError
-    from plugins.inference import Labels
     from plugins.inference.sources import read_list
     from plugins.inference.store import DTYPES
 
@@ -102,19 +123,19 @@ def write_store(args: argparse.Namespace, shard: tuple[int, int]) -> None:
         pictures=args.pictures or "",
         clips=args.clips or "",
         files=read_list(args.list) if args.list else args.file or (),
-        labels=None if args.dataset else Labels(args.names, args.modality),
+        labels=None if args.dataset else labels_of(args),
         dtype=args.dtype,
         shard=shard,
     )
     part = f", shard {shard[0]}/{shard[1]}" if shard[1] > 1 else ""
-    print(f"{args.store}: {len(store)} items, features of length {store.length}{part}")
+    default = by_default(args, store.column("name").tolist())
+    print(f"{args.store}: {len(store)} items, features of length {store.length}{part}{default}")
 
 
 @command(parse_arguments, kept=KEPT)
 def main(args: argparse.Namespace) -> None:
     """Load the model, compute, save."""
     from plugins.errors import InputError, require_output
-    from plugins.inference import Labels
     from plugins.inference.features import ending_of
     from plugins.inference.parts import remove_parts
     from plugins.inference.sources import read_list
@@ -124,6 +145,8 @@ def main(args: argparse.Namespace) -> None:
         raise InputError(f"--split {args.split}: expected it with --dataset alone")
     if args.dataset and args.names:
         raise InputError(f"--names {args.names}: a data set has names of its own")
+    if args.dataset and args.modality:
+        raise InputError(f"--modality {args.modality}: a data set has modalities of its own")
     if args.store:
         return write_store(args, shard)
     index, shards = shard
@@ -133,7 +156,7 @@ def main(args: argparse.Namespace) -> None:
         out = out.with_name(f"{out.stem}.{index}-of-{shards}{out.suffix}")
     if out.exists() and not args.overwrite:
         raise InputError(f"--out {out}: it is there already; expected --overwrite or another name")
-    labels = Labels(args.names, args.modality)
+    labels = labels_of(args)
     out.parent.mkdir(parents=True, exist_ok=True)
     parts = out.with_name(f"{out.name}.parts")
     embedder = open_run(args)
@@ -149,7 +172,8 @@ def main(args: argparse.Namespace) -> None:
         features = embedder.files(files, labels, **more)
     features.save(out)
     remove_parts(parts)
-    print(f"{out}: {len(features)} items, features of length {features.features.shape[1]}")
+    length, default = features.features.shape[1], by_default(args, features.name.tolist())
+    print(f"{out}: {len(features)} items, features of length {length}{default}")
 
 
 if __name__ == "__main__":

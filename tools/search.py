@@ -21,9 +21,10 @@ if not __package__:  # run as a file: the folder above comes first, before a for
 from .head import add_overrides, command, new_parser, parse
 
 if TYPE_CHECKING:
-    from plugins.inference import RankedLists
+    from plugins.inference import Gallery, RankedLists
 
 SHOWN = 10  # queries
+BOTH = "both"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -86,6 +87,9 @@ def parse_arguments() -> argparse.Namespace:
         "beside it",
     )
     parser.add_argument(
+        "--overwrite", action="store_true", help="replace what is at --save-gallery"
+    )
+    parser.add_argument(
         "--compare", nargs=2, metavar="NAME", help="print the distance of two items of the gallery"
     )
     parser.add_argument("--out", type=Path, help="write the ranked lists to this .csv file")
@@ -95,49 +99,83 @@ def parse_arguments() -> argparse.Namespace:
 @command(parse_arguments, kept="nothing was written; the same command starts anew")
 def main(args: argparse.Namespace) -> None:
     """Build the gallery, search, write, show."""
-    from plugins.errors import InputError, require_output
     from plugins.inference import Gallery, compare
-    from plugins.inference.features import ending_of
-    from plugins.inference.junk import warn_without_camera
-    from plugins.inference.lists import write_lists
-    from plugins.inference.recall import SAMPLE, measure_recall
-    from plugins.inference.store import load_items
-    from plugins.inference.threshold import sides
 
     rerank = read_rerank(args.opts)
+    check_arguments(args, rerank)
+    settings = {"kind": args.index, "probes": args.probes}
+    gallery = Gallery.load(*args.gallery, metric=args.metric, **settings)
+    for person in args.remove:
+        print(f"removed {gallery.remove(person=person)} items of {person}")
+    if args.compare:
+        one, other = (gallery.items.select([gallery.items.row_of(n)]) for n in args.compare)
+        distance = compare(one, other, gallery.metric)
+        print(f"{' and '.join(args.compare)}: distance {distance:.6f}")
+    lists = search(args, gallery, rerank) if args.out else []
+    if args.save_gallery:
+        args.save_gallery.parent.mkdir(parents=True, exist_ok=True)
+        gallery.save(args.save_gallery)
+        print(f"{args.save_gallery}: {len(gallery)} items")
+    if args.out:
+        write(args, lists)
+
+
+def check_arguments(args: argparse.Namespace, rerank: dict | None) -> None:
+    """Check what can be checked before anything is read; nothing is written yet."""
+    from plugins.config import check_value
+    from plugins.errors import InputError, require_output
+    from plugins.inference.features import ending_of
+    from plugins.inference.gallery import index_file
+    from plugins.inference.index import check_kind
+    from plugins.inference.threshold import DIRECTIONS
+    from plugins.protocol import junk_rule
+    from plugins.utils.names import join_choices
+
+    if not (args.out or args.compare or args.save_gallery):
+        raise InputError("nothing to do: expected --out, --save-gallery or --compare")
     if args.out:
         require_output("--out", args.out, ".csv")
-    if args.save_gallery:
-        require_output(
-            "--save-gallery", args.save_gallery, ending_of(args.save_gallery, "--save-gallery")
-        )
+    if save := args.save_gallery:
+        require_output("--save-gallery", save, ending_of(save, "--save-gallery"))
+        for file in (save, index_file(save)):
+            if file.exists() and not args.overwrite:
+                raise InputError(
+                    f"--save-gallery {save}: {file} is there already; expected --overwrite or "
+                    "another name"
+                )
     if rerank and args.threshold is not None:
         raise InputError(
             f"--threshold {args.threshold:g}: expected none with TEST.RERANK.ENABLED True, since "
             "re-ranking gives distances of another scale"
         )
-    if not (args.out or args.compare or args.save_gallery):
-        raise InputError("nothing to do: expected --out, --save-gallery or --compare")
-    settings = {"kind": args.index, "probes": args.probes}
-    gallery = Gallery.load(*args.gallery, metric=args.metric, **settings)
-    for person in args.remove:
-        print(f"removed {gallery.remove(person=person)} items of {person}")
-    if args.save_gallery:
-        args.save_gallery.parent.mkdir(parents=True, exist_ok=True)
-        gallery.save(args.save_gallery)
-        print(f"{args.save_gallery}: {len(gallery)} items")
-    if args.compare:
-        one, other = (gallery.items.select([gallery.items.row_of(n)]) for n in args.compare)
-        distance = compare(one, other, gallery.metric)
-        print(f"{' and '.join(args.compare)}: distance {distance:.6f}")
-    if not args.out:
-        return
+    if args.direction not in (choices := (*DIRECTIONS, BOTH)):
+        raise InputError(f"--direction {args.direction}: expected {join_choices(choices)}")
+    for option, number in (("--top", args.top), ("--probes", args.probes)):
+        if number < 1:
+            raise InputError(f"{option} {number}: expected 1 or more")
+    junk_rule(args.junk)
+    if args.metric:
+        check_value("TEST.METRIC", args.metric)
+    if args.index:
+        check_kind(args.index)
+
+
+def search(
+    args: argparse.Namespace, gallery: "Gallery", rerank: dict | None
+) -> "list[RankedLists]":
+    """Search the gallery in each direction."""
+    from plugins.inference import Gallery
+    from plugins.inference.junk import warn_without_camera
+    from plugins.inference.recall import SAMPLE, measure_recall
+    from plugins.inference.store import load_items
+    from plugins.inference.threshold import sides
+
     items = gallery.items
     itself = bool(args.query)
     queries = load_items(*args.query) if args.query else items
     warn_without_camera(queries.camera, items.camera, args.junk)
     lists = []
-    for direction in ("I2V", "V2I") if args.direction == "both" else (args.direction,):
+    for direction in ("I2V", "V2I") if args.direction == BOTH else (args.direction,):
         query, side = sides(queries, items, direction)
         searched = gallery
         if len(side) != len(items):
@@ -150,6 +188,13 @@ def main(args: argparse.Namespace) -> None:
                 f"{direction}: recall@{args.top} of the index {gallery.kind} beside brute force: "
                 f"{100 * share:.1f} % ({min(len(query), SAMPLE)} queries)"
             )
+    return lists
+
+
+def write(args: argparse.Namespace, lists: "list[RankedLists]") -> None:
+    """Write the lists, and show the first ones."""
+    from plugins.inference.lists import write_lists
+
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_lists(args.out, lists, args.threshold)
     for found in lists:

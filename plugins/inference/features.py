@@ -133,7 +133,8 @@ def join(parts: Sequence[Features], names: Sequence[str]) -> Features:
     if len(double := values[counts > 1]):
         raise InputError(
             f"{', '.join(names)}: {len(double)} names come twice, the first {double[0]}; expected "
-            "each item once"
+            "each item once, or names that differ: extract both from a folder above them, or with "
+            "--list, which names items by their paths"
         )
     about = {key: value for key, value in first.about.items() if key != "shard"}
     return Features(**columns, about=about if len(parts) > 1 else first.about)

@@ -66,12 +66,7 @@ class Labels:
         Raises:
             InputError: the item's name does not fit the pattern.
         """
-        found: dict[str, str | None] = {}
-        if self.pattern:
-            match = re.search(self.pattern, clip.name)
-            if match is None:
-                raise InputError(f"{clip.name}: does not fit the pattern {self.pattern!r} of names")
-            found = match.groupdict()
+        found = self._groups(clip.name)
         word = (found.get("modality") or self.modality).lower()
         if word not in WORDS:
             raise InputError(
@@ -79,3 +74,19 @@ class Labels:
             )
         person, camera = found.get("person") or "", found.get("camera") or ""
         return Tracklet(clip.frames, person, camera, WORDS[word])
+
+    def tells_modality(self, name: str) -> bool:
+        """Tell whether the name of an item says its modality.
+
+        Raises:
+            InputError: the name does not fit the pattern.
+        """
+        return bool(self._groups(name).get("modality"))
+
+    def _groups(self, name: str) -> dict[str, str | None]:
+        if not self.pattern:
+            return {}
+        match = re.search(self.pattern, name)
+        if match is None:
+            raise InputError(f"{name}: does not fit the pattern {self.pattern!r} of names")
+        return match.groupdict()

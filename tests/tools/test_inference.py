@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from plugins.data.datasets import HITSZVCM
 from plugins.evaluation import Side, evaluate_ranking
 from plugins.inference import Features, FeatureStore, Gallery
 from tests.helpers import commands
+from tests.helpers.lots import lot
 from tests.helpers.run_folders import clip_run
 from tests.helpers.small_runs import ROOT, environment
 
@@ -157,6 +159,14 @@ def test_shards_are_searched_both_ways_reranked_and_thresholded(
                     "TEST.RERANK.ENABLED", "True"], "--threshold 0.1: expected none with TEST.RE"),
         ("search", ["--gallery", "g.npz", "--out", "l.csv"], "g.npz: no such file"),
         ("search", ["--gallery", "g.npz", "--out", "l.csv", "SEED", "1"], "SEED: expected keys of"),
+        ("search", ["--gallery", "g.npz", "--out", "l.csv", "--top", "0"], "--top 0: expected 1"),
+        ("search", ["--gallery", "g.npz", "--out", "l.csv", "--direction", "VI"],
+         "--direction VI: expected I2V, V2I, Q2G or both"),
+        ("search", ["--gallery", "g.npz", "--out", "l.csv", "--junk", "c"], "no junk rule 'c'"),
+        ("search", ["--gallery", "g.npz", "--out", "l.csv", "--metric", "l1"], "TEST.METRIC: 'l1'"),
+        ("search", ["--gallery", "g.npz", "--out", "l.csv", "--index", "x"], "index 'x': expec"),
+        ("extract", ["none", "--dataset", "X", "--modality", "infrared", "--out", "a.npz"],
+         "--modality infrared: a data set has modalities of its own"),
         ("threshold", ["a.npz", "--gallery", "b.npz", "--query", "c.npz"], "expected files of"),
         ("threshold", ["a.npz"], "a.npz: no such file"),
     ],
@@ -211,3 +221,65 @@ def extracted(run, datasets, folder):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return folder / "all.npz"
+
+
+def test_a_saved_gallery_is_replaced_when_all_is_checked_and_asked_for(tmp_path, run_tool):
+    source, saved, index = (tmp_path / name for name in ("s.npz", "g.npz", "g.index"))
+    lot(5, 0, "s").save(source)
+
+    def search(*words):
+        words = ("--gallery", source, "--save-gallery", saved, *words)
+        return run_tool(ROOT / "tools/search.py", *map(str, words))
+
+    assert search()[1] == f"{saved}: 5 items\n"
+    older = saved.read_bytes()
+    lot(3, 1, "s").save(source)
+    there = "is there already; expected --overwrite or another name"
+    assert search() == (2, "", f"error: --save-gallery {saved}: {saved} {there}\n")
+    for wrong in (["--top", "0"], ["--direction", "X"], ["--compare", "s0", "none"]):
+        status, _, told = search("--overwrite", "--out", tmp_path / "l.csv", *wrong)
+        assert status == 2 and told.startswith("error: ")
+        assert saved.read_bytes() == older, wrong
+    assert search("--overwrite")[1] == f"{saved}: 3 items\n"
+    saved.unlink()
+    index.write_text("somebody's")
+    assert search() == (2, "", f"error: --save-gallery {saved}: {index} {there}\n")
+    assert index.read_text() == "somebody's"
+
+
+def test_items_of_one_name_and_a_modality_by_default_are_told(run, tmp_path, run_tool):
+    for light in ("day", "night"):
+        (tmp_path / light).mkdir()
+        for name in ("ann_rgb.png", "bob.png"):
+            Image.new("RGB", (16, 32)).save(tmp_path / light / name)
+        lines = [f"{light}/ann_rgb.png", f"{light}/bob.png"]
+        (tmp_path / f"{light}.txt").write_text("\n".join(lines))
+
+    def extract(name, *words):
+        words = (run, "--out", tmp_path / f"{name}.npz", "--overwrite", *words)
+        status, printed, told = run_tool(ROOT / "tools/extract.py", *map(str, words))
+        assert not status, told
+        return printed.removeprefix(f"{tmp_path / name}.npz: 2 items, features of length 768")
+
+    assert extract("day", "--pictures", tmp_path / "day") == (
+        "; 2 of them visible by default, see --modality\n"
+    )
+    assert extract("day", "--pictures", tmp_path / "day", "--modality", "visible") == "\n"
+    pattern = ("--names", "(?P<person>ann|bob)(_(?P<modality>rgb|ir))?")
+    assert extract("night", "--pictures", tmp_path / "night", *pattern) == (
+        "; 1 of them visible by default, see --modality\n"
+    )
+    store = (run, "--store", tmp_path / "store", "--pictures", tmp_path / "day")
+    _, printed, _ = run_tool(ROOT / "tools/extract.py", *map(str, store))
+    assert printed.endswith("length 768; 2 of them visible by default, see --modality\n")
+
+    galleries = [w for light in ("day", "night") for w in ("--gallery", tmp_path / f"{light}.npz")]
+    words = [*map(str, galleries), "--out", str(tmp_path / "lists.csv")]
+    status, _, told = run_tool(ROOT / "tools/search.py", *words)
+    assert status == 2 and "2 names come twice, the first ann_rgb.png; expected each item" in told
+    assert told.endswith("or with --list, which names items by their paths\n")
+    for light in ("day", "night"):
+        extract(light, "--list", tmp_path / f"{light}.txt")
+    status, _, told = run_tool(ROOT / "tools/search.py", *words)
+    assert not status, told
+    assert len({entry["query"] for entry in read_csv(tmp_path / "lists.csv")}) == 4

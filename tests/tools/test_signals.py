@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.balance_configs import CONFIG as BALANCE
+from tests.helpers.run_folders import clip_run
 from tests.helpers.small_market import MARKET, save_weights
 from tests.helpers.small_models import small_cfg
 from tests.helpers.small_runs import CONFIG, ROOT, environment, options
@@ -211,6 +212,16 @@ def test_extract_frames(tmp_path):
     (said,) = run_signalled("extract_frames", place, "SIGINT", *words, datasets=tmp_path)
     assert said == "interrupted by SIGINT: nothing was written; the same command starts anew"
     assert sorted(os.listdir(tmp_path)) == ["a.mkv", "videos.csv"]
+
+
+@pytest.mark.parametrize("option", ["--out", "--store"])
+def test_extract(datasets, tmp_path, option):
+    run, out = clip_run(tmp_path / "run"), tmp_path / "features.npz"
+    words = [run, "--dataset", "HITSZVCM", option, out, "TEST.IMS_PER_BATCH", 4]
+    (said,) = run_signalled("extract", PROGRESS, "SIGINT", *words, datasets=datasets)
+    folder = out if option == "--store" else f"{out}.parts"
+    told = re.fullmatch(r"interrupted by SIGINT: 0 of (\d+) items are kept in (.*); the .*", said)
+    assert told and int(told[1]) > 8 and told[2] == str(folder), said
 
 
 def test_make_synthetic(tmp_path):
