@@ -174,7 +174,7 @@ class VVIEvaluator(DatasetEvaluator):
                 blocks = [scores(ranking) for ranking in rankings]
                 if self.cfg.TEST.ROC.ENABLED and not suffix:
                     for block, trial in zip(blocks, direction.trials, strict=True):
-                        block |= self.verify(direction, trial, name)
+                        block |= self.verify(direction, trial)
                 block = mean_scores(blocks)
                 self.rankings[name + suffix] = rankings[0]
                 row = name + self.options + suffix
@@ -253,10 +253,11 @@ class VVIEvaluator(DatasetEvaluator):
         ranks = self._ranked.get(id(trial)) or self._rank_share(direction, trial, trial.query)
         return RankingResult.of_queries(*ranks, max_rank=max(RANKS))
 
-    def verify(self, direction: Direction, trial: Trial, name: str = "") -> dict[str, float]:
-        """Compute the true accept rates of one trial (TEST.ROC); a warning bears the name."""
+    def verify(self, direction: Direction, trial: Trial) -> dict[str, float]:
+        """Compute the true accept rates of one trial (TEST.ROC)."""
+        names = (name for name, each in self.directions.items() if each is direction)
         sides, junk = self.sides(trial), direction.junk
-        return accept_rates(*sides, metric=self.metric, junk=junk, name=name)
+        return accept_rates(*sides, metric=self.metric, junk=junk, name=next(names, ""))
 
     def rerank(self, direction: Direction, trial: Trial) -> RankingResult:
         """Score one trial of a direction after k-reciprocal re-ranking (TEST.RERANK)."""
