@@ -45,8 +45,8 @@ setup(
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
     # Tested on 3.11. On 3.12.1 and 3.13.0 the tests of the wheel ran (tests/test_wheel.py), with
-    # torch 2.13.0, torchvision 0.28.0, numpy 2.5.5 and scipy 1.18.1; on 3.13.0 the tests that are not
-    # slow ran as well. The requirements do not install on 3.10.
+    # torch 2.13.0, torchvision 0.28.0, numpy 2.5.5 and scipy 1.18.1; on 3.13.0 the tests that are
+    # not slow ran as well. The requirements do not install on 3.10.
     python_requires=">=3.11",
     # `python tools/train_net.py` and `fastreid-plugins train` are one file; so are the configs.
     packages=[*find_packages(include=["plugins", "plugins.*"]), "fastreid_plugins", *CONFIGS],
