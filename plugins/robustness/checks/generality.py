@@ -136,8 +136,8 @@ def illumination(runner: AttackRunner) -> Verdict:
     attacked = rank_1(runner.run_on_subset(REFERENCE_ATTACK))
     lower = max(attacked - shifted, 0.0)
     explanation = (
-        f"Illumination alone leaves Rank-1 {lower:.1f} points below the attack: {shifted:.1f} % in "
-        f"the worst of the measured illumination and {samples} others, channel factors up to "
+        f"Illumination lowers Rank-1 by {lower:.1f} points more than the attack: {shifted:.1f} % "
+        f"in the worst of the measured illumination and {samples} others, channel factors up to "
         f"{MAX_FACTOR:.2f}; {attacked:.1f} % under the attack."
     )
     return Verdict(PASS if lower <= UNEVEN else WARN, explanation, lower, "points")

@@ -35,7 +35,7 @@ COLUMNS = {
     "queries": "attacked queries and their people",
     "checks": "passed, warned, skipped, failed",
 }
-EXPECTED = "the numbers are written there; expected another name"
+EXPECTED = "the page and its numbers, *.json, are written; expected another name"
 WIDER = "body { max-width: 72rem; }"
 ORDER = list(reversed(COLORS))  # upper bound first
 # Distinct also in gray and for color-blind readers, with the markers beside them.
