@@ -69,7 +69,7 @@ HEADS = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
         ("tsne", ".svg", ["--people", 2, "--seed", 3], "t-SNE of the features of HITSZVCM"),
         ("cameras", ".pdf", [], "Confusion between cameras: HITSZVCM V2I"),
         ("weights", ".png", ["--pick", "best"], "Weights of STIG over frames and cells"),
-        ("gradcam", ".png", ["--pick", "random"], "Grad-CAM: where a query looks like"),
+        ("gradcam", ".png", ["--pick", "random"], "Grad-CAM: the places that make a query similar"),
         (
             "attack",
             ".png",
