@@ -23,6 +23,7 @@ LONGEST, LONGEST_WORD = 3000, 500
 # What a disk answers to any write: it is full, or a quota or a limit is reached; it is read-only.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 READ_ONLY = (errno.EROFS,)
+ENDING = threading.Event()  # a command is about to say why it ends
 KEPT = "what was saved before is kept; the same command starts anew"
 
 
@@ -127,6 +128,7 @@ def user_errors(main: Callable | None = None, *, kept: str = KEPT) -> Callable:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(128 + signal.SIGPIPE)
         except Exception as caught:
+            ENDING.set()
             error = worker_failure(caught) or caught
             if number := StopSignals.received():  # the signal broke something, such as a queue
                 sys.exit(tell_interrupted(Interrupted(number), kept))
@@ -156,10 +158,13 @@ def quiet_threads() -> Iterator[None]:
     def hook(ended: threading.ExceptHookArgs) -> None:
         error = ended.exc_value
         if isinstance(error, OSError) and error.errno in DISK_FULL:
+            if ENDING.is_set():  # the command has said so already
+                return
             sys.stderr.write(f"a thread that writes files has ended: {error.strerror}\n")
         else:
             before(ended)
 
+    ENDING.clear()
     before, threading.excepthook = threading.excepthook, hook
     try:
         yield

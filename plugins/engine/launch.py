@@ -130,6 +130,7 @@ def _gloo_worker(
         _set_local_group(num_processes, machine_rank)
         try:
             main(*args)
+            dist.barrier()  # gloo aborts a process whose peer leaves while it still speaks
         finally:
             dist.destroy_process_group()
 
