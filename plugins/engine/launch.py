@@ -60,6 +60,8 @@ def launch(
         try:
             with StopSignals(raising=True):
                 main(*args)
+            if not cuda:
+                dist.barrier()  # gloo aborts a process whose peer leaves while it still speaks
         except Exception as error:
             if not lost_rank(error):
                 raise
