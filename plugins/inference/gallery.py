@@ -33,6 +33,7 @@ from plugins.inference.index import (
     candidates,
     check_kind,
     comparable,
+    is_index,
     read_index,
     set_probes,
     write_index,
@@ -171,12 +172,18 @@ class Gallery:
 
         An index "flat" is built again by :meth:`load`. A faiss file has no checksum and no names,
         and reading a damaged one may end the process.
+
+        Raises:
+            InputError: nothing can be written, or the index would replace a file that is none.
         """
-        self.items.save(path)
         beside = index_file(path)
-        if self.kind == FLAT:
-            beside.unlink(missing_ok=True)  # of an earlier gallery of that name
-        else:
+        earlier = is_index(beside)  # of a gallery of that name; what else lies there stays
+        if self.kind != FLAT and beside.exists() and not earlier:
+            raise InputError(f"{beside}: would be replaced, but is no index; expected another name")
+        self.items.save(path)
+        if self.kind == FLAT and earlier:
+            beside.unlink()
+        elif self.kind != FLAT:
             write_index(beside, self.index, self.metric, digest_of(self.items))
 
     def save_index(self, path: str | Path) -> None:

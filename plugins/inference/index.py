@@ -149,6 +149,15 @@ def write_index(path: str | Path, index: faiss.Index, metric: str, of: str) -> N
     write_atomically(path, lambda out: out.write(file.getvalue()))
 
 
+def is_index(path: str | Path) -> bool:
+    """Tell whether a file is one that ``write_index`` wrote."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return bool(json.loads(file["about"].tobytes())["schema"] == SCHEMA)
+    except Exception:  # numpy and zipfile raise nearly anything for another file
+        return False
+
+
 def read_index(path: str | Path, metric: str, of: str) -> faiss.Index:
     """Read what ``write_index`` wrote.
 

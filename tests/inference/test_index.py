@@ -106,6 +106,17 @@ def test_ivfpq_is_saved_loaded_and_changed_with_its_gallery(sides, tmp_path):
     assert Gallery.load(tmp_path / "gallery.npz").kind == "flat"
 
 
+def test_a_file_of_that_name_that_is_no_index_stays(sides, tmp_path):
+    _, items = sides
+    flat = Gallery(items)
+    flat.save_index(tmp_path / "gallery.index")  # as a user names it for another program
+    before = (tmp_path / "gallery.index").read_bytes()
+    flat.save(tmp_path / "gallery.npz")
+    with pytest.raises(InputError, match=r"gallery\.index: would be replaced, but is no index"):
+        Gallery(items, kind="ivfpq").save(tmp_path / "gallery.npz")
+    assert (tmp_path / "gallery.index").read_bytes() == before
+
+
 @pytest.mark.parametrize("place", [60, 3000, -3000])
 def test_a_damaged_index_is_refused(sides, tmp_path, place):
     gallery = Gallery(sides[1], kind="ivfpq")
