@@ -23,7 +23,6 @@ LONGEST, LONGEST_WORD = 3000, 500
 # What a disk answers to any write: it is full, or a quota or a limit is reached; it is read-only.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 READ_ONLY = (errno.EROFS,)
-ENDING = threading.Event()  # a command is about to say why it ends
 KEPT = "what was saved before is kept; the same command starts anew"
 
 
@@ -116,10 +115,11 @@ def user_errors(main: Callable | None = None, *, kept: str = KEPT) -> Callable:
     if main is None:
         return functools.partial(user_errors, kept=kept)
 
+    @quiet_threads()
     @functools.wraps(main)
     def reporting(*args: Any, **kwargs: Any) -> Any:
         try:
-            with StopSignals(raising=True), quiet_threads():
+            with StopSignals(raising=True):
                 return main(*args, **kwargs)
         except KeyboardInterrupt as stop:
             sys.exit(tell_interrupted(stop, kept))
@@ -128,7 +128,6 @@ def user_errors(main: Callable | None = None, *, kept: str = KEPT) -> Callable:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(128 + signal.SIGPIPE)
         except Exception as caught:
-            ENDING.set()
             error = worker_failure(caught) or caught
             if number := StopSignals.received():  # the signal broke something, such as a queue
                 sys.exit(tell_interrupted(Interrupted(number), kept))
@@ -150,26 +149,27 @@ def user_errors(main: Callable | None = None, *, kept: str = KEPT) -> Callable:
 
 @contextlib.contextmanager
 def quiet_threads() -> Iterator[None]:
-    """Let a thread that a full disk ends inside this block say so in one line.
+    """Tell in one line, after this block, of each thread of it that a full disk ended.
 
-    The main thread, which writes by it, gets the error too: TensorBoard has such a thread.
+    A block that raises has its own last line, so no thread is told of: whoever writes by such a
+    thread, as TensorBoard does, gets its error.
     """
 
     def hook(ended: threading.ExceptHookArgs) -> None:
         error = ended.exc_value
         if isinstance(error, OSError) and error.errno in DISK_FULL:
-            if ENDING.is_set():  # the command has said so already
-                return
-            sys.stderr.write(f"a thread that writes files has ended: {error.strerror}\n")
+            errors.append(error)
         else:
             before(ended)
 
-    ENDING.clear()
+    errors: list[OSError] = []
     before, threading.excepthook = threading.excepthook, hook
     try:
         yield
     finally:
         threading.excepthook = before
+    for error in errors:
+        sys.stderr.write(f"a thread that writes files has ended: {error.strerror}\n")
 
 
 def worker_failure(error: BaseException | None) -> RunFailed | None:

@@ -74,11 +74,17 @@ def test_a_thread_that_a_full_disk_ends_is_one_line(capsys):
         raise error
 
     @user_errors
-    def main(error):
+    def main(error, fails):
         thread = threading.Thread(target=write, args=(error,))
         thread.start()
         thread.join()
+        if fails:
+            raise error
 
-    main(OSError(errno.ENOSPC, "No space left on device"))
+    full = OSError(errno.ENOSPC, "No space left on device")
+    main(full, fails=False)
     told = "a thread that writes files has ended: No space left on device\n"
     assert capsys.readouterr().err == told
+    with pytest.raises(SystemExit):
+        main(full, fails=True)
+    assert capsys.readouterr().err.startswith("error: cannot be written: No space left on device; ")
