@@ -20,7 +20,8 @@ logger = logging.getLogger(__name__)
 
 SECTIONS = ("INPUT.SIZE_TEST", "INPUT.CLIP.", "TEST.")
 # Recorded where they are not the defaults: most runs need none of them.
-OPTIONAL_SECTIONS = ("DATASETS.", "ATTACK.")
+PREPROCESSING = ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "INPUT.CROP.ENABLED", "INPUT.CROP.SIZE")
+OPTIONAL_SECTIONS = ("DATASETS.", "ATTACK.", *PREPROCESSING)
 # What only training reads, or what changes no number.
 OTHERS = (
     *("TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS", "TEST.IMS_PER_BATCH", "TEST.PRECISE_BN."),
@@ -28,7 +29,7 @@ OTHERS = (
     "ATTACK.SAVE_IMAGES",
 )
 # What decides a feature of given weights, beside what decides an evaluation.
-NETWORK_SECTIONS = ("MODEL.", "INPUT.CROP.ENABLED", "INPUT.CROP.SIZE")
+NETWORK_SECTIONS = ("MODEL.", *PREPROCESSING)
 # Of these sections, what only training reads or what only ranks features.
 OTHERS_OF_NETWORK = (
     *("MODEL.WEIGHTS", "MODEL.DEVICE", "MODEL.BACKBONE.PRETRAIN", "MODEL.FREEZE_LAYERS"),

@@ -50,6 +50,7 @@ def written(folder, record):
         ({"INPUT__CLIP__LENGTH": 6}, "INPUT.CLIP.LENGTH was 2, is 6"),
         ({"TEST__FLIP__ENABLED": True}, "TEST.FLIP.ENABLED was False, is True"),
         ({"DATASETS__SYSU__MODE": "indoor"}, "DATASETS.SYSU.MODE was all, is indoor"),
+        ({"MODEL__PIXEL_MEAN": "[0.0,0.0,0.0]"}, "MODEL.PIXEL_MEAN was [123.675, "),
         ({"weights": b"others"}, "MODEL.WEIGHTS was "),
     ],
 )
