@@ -24,6 +24,8 @@ from plugins.robustness.task import RetrievalTask
 
 # Rows of the batch on which the harness is tried.
 SAMPLE = 4
+# Relative difference of two forward passes that is rounding.
+DETERMINISTIC = 1e-5
 
 
 class AttackRunner:
@@ -104,6 +106,23 @@ class AttackRunner:
         stats = self._stats.get(self._key(name, attack, self.rows, self.direction))
         return stats.select(self.subset) if stats else self.run(name, attack)
 
+    def breaking(self, name: str, **changes: Any) -> Attack:
+        """Build the attack of ``make_attack`` so that it leaves a query as soon as Rank-1 fails.
+
+        It suits checks that compare Rank-1 alone. Of a random model a query may fail by luck, so
+        that its attack goes on.
+        """
+        attack = self.make_attack(name, **changes)
+        recipe = replace(attack.recipe, skip_successful=self.deterministic)
+        return type(attack)(attack.threat, recipe, attack.seed)
+
+    def break_subset(self, name: str, **changes: Any) -> AttackStats:
+        """Run an attack of ``breaking`` on the subset; a run on all queries is not repeated."""
+        attack = self.make_attack(name, **changes)
+        if stats := self._stats.get(self._key(name, attack, self.rows, self.direction)):
+            return stats.select(self.subset)
+        return self.run(name, self.breaking(name, **changes))
+
     def run(
         self,
         name: str,
@@ -178,6 +197,12 @@ class AttackRunner:
         """Return the data set's own name of a camera."""
         return self.direction.camera_name(label)
 
+    @property
+    def deterministic(self) -> bool:
+        """Whether two forward passes agree up to rounding."""
+        return self.forward_change <= DETERMINISTIC
+
+    @cached_property
     def forward_change(self) -> float:
         """Compare two forward passes of one batch; return 0 for a deterministic model."""
         batch, _ = self.sample

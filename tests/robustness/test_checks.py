@@ -96,6 +96,16 @@ HARNESS = {
 }  # fmt: skip
 
 
+def test_queries_that_are_left_once_they_fail_change_no_verdict(tmp_path, monkeypatch):
+    short = runner_of(Undefended(), tmp_path / "short")
+    verdicts = dict(run_checks(short))
+    monkeypatch.setattr(AttackRunner, "breaking", AttackRunner.make_attack)
+    long = runner_of(Undefended(), tmp_path / "long")
+    assert dict(run_checks(long)) == verdicts
+    gradients = [sum(stats.backwards for stats in runner.all_stats()) for runner in (short, long)]
+    assert gradients[0] < 0.5 * gradients[1]
+
+
 def test_a_quantised_input_is_called_masked(tmp_path):
     verdicts = judge(Quantized(), tmp_path)
     masked = {"right_gradient", "zero_gradients", "stronger_than_noise", "stronger_than_square"}

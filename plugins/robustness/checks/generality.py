@@ -36,7 +36,7 @@ def mirrored_images(runner: AttackRunner) -> Verdict:
     clean = clean_rank_1(other, runner.subset)
     if clean == clean_rank_1(runner.direction, runner.subset) == 0:
         return nothing_to_lower("with and without mirrored images")
-    attacked = runner.run(REFERENCE_ATTACK, runner.make_attack(REFERENCE_ATTACK), direction=other)
+    attacked = runner.run(REFERENCE_ATTACK, runner.breaking(REFERENCE_ATTACK), direction=other)
     words = "without" if runner.cfg.TEST.FLIP.ENABLED else "with"
     return compare(runner, rank_1(attacked), f"{words} mirrored images (clean {clean:.1f} %)")
 
@@ -68,7 +68,7 @@ def gallery_size(runner: AttackRunner) -> Verdict:
     """Leave out gallery items of other people, and attack anew."""
     guides, values, words = runner.task.guides(runner.subset), [], []
     for share in SHARES:
-        attack = SmallGallery(runner.make_attack(REFERENCE_ATTACK), share)
+        attack = SmallGallery(runner.breaking(REFERENCE_ATTACK), share)
         margins = runner.run(f"{REFERENCE_ATTACK} in {share:g} of the gallery", attack).margin
         clean = rank_margin(guides.clean, attack.set_target(guides, runner.subset))
         values.append(rank_1_of_margins(margins))
@@ -95,7 +95,7 @@ def training_people(runner: AttackRunner) -> Verdict:
     clean = clean_rank_1(direction, rows)
     if clean == 0:
         return nothing_to_lower(f"for the {len(rows)} queries of people seen in training")
-    attack = runner.make_attack(REFERENCE_ATTACK)
+    attack = runner.breaking(REFERENCE_ATTACK)
     attacked = runner.run(REFERENCE_ATTACK, attack, rows, direction)
     return compare(runner, rank_1(attacked), f"for people seen in training (clean {clean:.1f} %)")
 
@@ -110,7 +110,7 @@ def other_norm(runner: AttackRunner) -> Verdict:
     norm, eps = "l2", runner.threat.eps * radius
     if runner.threat.norm == "l2":
         norm, eps = "linf", runner.threat.eps / radius
-    attacked = runner.run_on_subset(REFERENCE_ATTACK, norm=norm, eps=eps)
+    attacked = runner.break_subset(REFERENCE_ATTACK, norm=norm, eps=eps)
     return compare(runner, rank_1(attacked), f"within {norm} eps {eps:.4g}, a ball of equal volume")
 
 
@@ -118,7 +118,7 @@ def other_norm(runner: AttackRunner) -> Verdict:
 @needs_clean("subset")
 def patch(runner: AttackRunner) -> Verdict:
     """Attack with any pixels inside a square."""
-    recipe = runner.make_attack(REFERENCE_ATTACK).recipe
+    recipe = runner.breaking(REFERENCE_ATTACK).recipe
     attack = Patch(recipe, runner.cfg.ATTACK.SEED, runner.threat.infrared)
     attacked = runner.run("Patch", attack)
     return compare(
@@ -155,7 +155,7 @@ def training_seeds(runner: AttackRunner) -> Verdict:
     directions = (runner.direction, *runner.other_seeds)
     if not any(clean_rank_1(direction, runner.subset) for direction in directions):
         return nothing_to_lower("for all training seeds")
-    attack = runner.make_attack(REFERENCE_ATTACK)
+    attack = runner.breaking(REFERENCE_ATTACK)
     values = [
         rank_1(runner.run(REFERENCE_ATTACK, attack, direction=direction))
         for direction in directions

@@ -34,8 +34,6 @@ USED, UNUSED = 0.5, 0.1
 # that starts there must add ADDED.
 NOISE, ADDED, NOT_ADDED = 0.5, 0.1, 0.02
 RISES, HARDLY_RISES = 0.95, 0.5
-# Largest change of a feature that is rounding and no random draw.
-DETERMINISTIC = 1e-5
 RANDOM = "The forward pass is random; see the check 'deterministic'."
 
 
@@ -72,7 +70,7 @@ def within_budget(runner: AttackRunner) -> Verdict:
 @check("same_features", "A", "Is the attacked model the evaluated one?")
 def same_features(runner: AttackRunner) -> Verdict:
     """Compare the attacked forward pass with the features that the evaluator ranked."""
-    if runner.forward_change() > DETERMINISTIC:
+    if not runner.deterministic:
         return skipped(RANDOM)
     batch, guides = runner.sample
     with torch.no_grad():
@@ -113,7 +111,7 @@ def right_gradient(runner: AttackRunner) -> Verdict:
     A model that rounds or otherwise prepares its input has another gradient than its finite
     differences.
     """
-    if runner.forward_change() > DETERMINISTIC:
+    if not runner.deterministic:
         return skipped(RANDOM)
     expected, measured = directional_derivatives(runner)
     if not expected.any() and not measured.any():

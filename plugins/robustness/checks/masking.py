@@ -10,7 +10,6 @@ from torch import Tensor
 
 from plugins.robustness.checks.check import FEW, check
 from plugins.robustness.checks.clean import needs_clean
-from plugins.robustness.checks.harness import DETERMINISTIC
 from plugins.robustness.checks.strength import TOO_MUCH, gain, tolerance
 from plugins.robustness.checks.verdict import FAIL, PASS, WARN, Verdict, at_least, at_most, skipped
 from plugins.robustness.levels import REFERENCE_ATTACK
@@ -138,7 +137,7 @@ def leads(runner: AttackRunner, margins: Tensor, words: str, rows: Tensor | None
 def chance_at_large_budget(runner: AttackRunner) -> Verdict:
     """Compare Rank-1 within a very large budget with that of a random list."""
     eps = large_budget(runner)
-    stats = runner.run_on_subset(REFERENCE_ATTACK, eps=eps)
+    stats = runner.break_subset(REFERENCE_ATTACK, eps=eps)
     chance = 100 * chance_of_rank_1(runner.guides.positives, runner.guides.valid)
     points = max(rank_1(stats) - chance, 0.0)
     passes = tolerance(stats)
@@ -150,7 +149,7 @@ def chance_at_large_budget(runner: AttackRunner) -> Verdict:
 @needs_clean("subset")
 def falls_with_eps(runner: AttackRunner) -> Verdict:
     """Judge the largest rise of Rank-1 from a budget of the curve to the next larger one."""
-    stats = [runner.run_on_subset(REFERENCE_ATTACK, eps=eps) for eps in curve_budgets(runner)]
+    stats = [runner.break_subset(REFERENCE_ATTACK, eps=eps) for eps in curve_budgets(runner)]
     smaller, larger = max(
         itertools.pairwise(stats), key=lambda pair: max(rank_1(pair[1]) - rank_1(pair[0]), 0.0)
     )
@@ -160,9 +159,9 @@ def falls_with_eps(runner: AttackRunner) -> Verdict:
 @check("deterministic", "C", "Is the forward pass deterministic?")
 def deterministic(runner: AttackRunner) -> Verdict:
     """Compare two forward passes of one batch."""
-    change, eot = runner.forward_change(), runner.make_attack(REFERENCE_ATTACK).recipe.eot
+    change, eot = runner.forward_change, runner.make_attack(REFERENCE_ATTACK).recipe.eot
     explanation = f"Relative difference of two forward passes: {change:.2g}."
-    if change <= DETERMINISTIC:
+    if runner.deterministic:
         return Verdict(PASS, explanation, change, "relative")
     if eot >= EOT:
         explanation += f" The pass is random; gradients are averaged over {eot} passes."

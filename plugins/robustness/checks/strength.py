@@ -20,7 +20,7 @@ STEP_SIZES = (0.1, 0.25, 0.5)
 def single_step(runner: AttackRunner) -> Verdict:
     """Compare one step of eps with many steps, both along the sign of the gradient."""
     eps = runner.threat.eps
-    single = runner.run_on_subset(
+    single = runner.break_subset(
         REFERENCE_ATTACK, optimizer="sign", steps=1, step_size=eps, restarts=1
     )
     return gain(
@@ -33,7 +33,7 @@ def single_step(runner: AttackRunner) -> Verdict:
 def more_steps(runner: AttackRunner) -> Verdict:
     """Double the steps."""
     steps = 2 * runner.make_attack(REFERENCE_ATTACK).recipe.steps
-    longer = runner.run_on_subset(REFERENCE_ATTACK, steps=steps)
+    longer = runner.break_subset(REFERENCE_ATTACK, steps=steps)
     words = f"Doubling the steps to {steps} lowers Rank-1 by {{}} points"
     return gain(longer, runner.run_on_subset(REFERENCE_ATTACK), words)
 
@@ -44,7 +44,7 @@ def more_restarts(runner: AttackRunner) -> Verdict:
     """Start from more random points."""
     restarts = runner.make_attack(REFERENCE_ATTACK).recipe.restarts
     number = max(runner.level.more_restarts, 2 * restarts)
-    more = runner.run_on_subset(REFERENCE_ATTACK, restarts=number)
+    more = runner.break_subset(REFERENCE_ATTACK, restarts=number)
     words = f"Raising the random starts from {restarts} to {number} lowers Rank-1 by {{}} points"
     return gain(more, runner.run_on_subset(REFERENCE_ATTACK), words)
 
@@ -53,7 +53,7 @@ def more_restarts(runner: AttackRunner) -> Verdict:
 @needs_clean("subset")
 def other_seeds(runner: AttackRunner) -> Verdict:
     """Repeat the reference attack with random starts of other seeds."""
-    attack, reference = runner.make_attack(REFERENCE_ATTACK), runner.run_on_subset(REFERENCE_ATTACK)
+    attack, reference = runner.breaking(REFERENCE_ATTACK), runner.run_on_subset(REFERENCE_ATTACK)
     values = [rank_1(reference)]
     for offset in range(1, runner.level.seeds + 1):
         other = type(attack)(attack.threat, attack.recipe, (attack.seed + offset) % SEEDS)
@@ -104,7 +104,7 @@ def single_attack(runner: AttackRunner) -> Verdict:
 def plain_ascent(runner: AttackRunner, step_size: float) -> AttackStats:
     """Run the reference attack on the subset with steps of one length, in eps."""
     length = step_size * runner.threat.eps
-    return runner.run_on_subset(REFERENCE_ATTACK, optimizer="sign", step_size=length, restarts=1)
+    return runner.break_subset(REFERENCE_ATTACK, optimizer="sign", step_size=length, restarts=1)
 
 
 def gain(stronger: AttackStats, reference: AttackStats, words: str) -> Verdict:

@@ -178,7 +178,7 @@ def make_curve(runner: AttackRunner) -> dict:
     subset = torch.isin(runner.rows, runner.subset).cpu()
     points = [(0.0, 100 * float(runner.clean_scores.hit[subset].double().mean()))]
     for eps in curve_budgets(runner):
-        points.append((eps, rank_1(runner.run_on_subset(REFERENCE_ATTACK, eps=eps))))
+        points.append((eps, rank_1(runner.break_subset(REFERENCE_ATTACK, eps=eps))))
     return {
         "attack": REFERENCE_ATTACK,
         "queries": int(subset.sum()),
