@@ -23,7 +23,7 @@ from plugins.synthetic.frame import render_walk
 from plugins.synthetic.plan import MODALITIES, Walk
 from plugins.synthetic.scene import draw_camera
 from plugins.synthetic.settings import SyntheticSettings
-from plugins.utils.io import read_json, write_errors, write_json
+from plugins.utils.io import read_mapping, write_errors, write_json
 from plugins.utils.locks import hold
 from plugins.utils.processes import worker_processes
 from plugins.utils.values import shortened
@@ -131,7 +131,7 @@ def render_layout(
 
 @contextlib.contextmanager
 def _alone_in(root: Path) -> Iterator[None]:
-    with hold(root, "--out", TASK):
+    with hold(root, "the data set", TASK):
         try:
             yield
         finally:  # the lock is no part of the data set
@@ -227,10 +227,7 @@ def _read_record(root: Path) -> dict | None:
             f"{root}: found {name} and no {RECORD}, so this was not rendered and stays as it is; "
             "expected a new or empty folder"
         )
-    expected = "the record of a rendered data set"
-    record = read_json(file, expected)
-    if not isinstance(record, dict):
-        raise InputError(f"{file}: found {shortened(record)}; expected {expected}, a mapping")
+    record = read_mapping(file, "the record of a rendered data set")
     settings = record.get("settings", {})
     if not isinstance(settings, dict):
         raise InputError(f"{file}: settings: found {shortened(settings)}; expected a mapping")

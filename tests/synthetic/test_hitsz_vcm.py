@@ -166,8 +166,8 @@ def test_a_rendering_killed_while_it_removes_the_old_one_is_not_finished(tmp_pat
 
 def test_two_renderings_do_not_fill_one_folder_at_once(tmp_path):
     with (
-        hold(tmp_path, "--out", "rendering"),
-        pytest.raises(InputError, match=f"^--out {tmp_path}: in use by another rendering, process"),
+        hold(tmp_path, "the data set", "rendering"),
+        pytest.raises(InputError, match=f"^the data set {tmp_path}: in use by another "),
     ):
         render_hitsz_vcm(tmp_path, TINY)
     assert (tmp_path / ".rendering.lock").is_file(), "as a killed process leaves it"
@@ -189,8 +189,8 @@ def test_a_foreign_folder_is_refused_even_with_overwrite(tmp_path, overwrite):
     ("content", "message"),
     [
         (b"{", r":1: Expecting property name"),
-        (b"[]", r": found \[\]; expected the record of a rendered data set, a mapping"),
-        (b'"x"', r": found 'x'; expected the record"),
+        (b"[]", r": found \[\]; expected a mapping, the record of a rendered data set"),
+        (b'"x"', r": found 'x'; expected a mapping"),
         (b'{"caf\xe9": 1}', r":1: byte 6 of the line, 0xe9, is not UTF-8"),
         (b'{"finished": true, "settings": [1]}', r": settings: found \[1\]; expected a mapping"),
         (b'{"settings": {}}', r": finished: found None; expected true or false"),
