@@ -34,7 +34,8 @@ class Part(nn.Module):
     def __init__(self, name: str) -> None:
         super().__init__()
         small = ["MODEL.BACKBONE.FEAT_DIM", CHANNELS, "MODEL.BACKBONE.DEPTH", "18x"]
-        stig = ["MODEL.TEMPORAL.STIG.STRIPES", 3, "MODEL.TEMPORAL.STIG.SOURCE", "layer4"]
+        # 4: one of STIG's LSTMs runs over stripes, another over T + 2, and T is 2 once.
+        stig = ["MODEL.TEMPORAL.STIG.STRIPES", 4, "MODEL.TEMPORAL.STIG.SOURCE", "layer4"]
         transformer = ["MODEL.TEMPORAL.TRANSFORMER.DIM", 8, "MODEL.TEMPORAL.TRANSFORMER.HEADS", 2]
         self.part = awaken(TEMPORAL.get(name)(setup_cfg(opts=[*small, *stig, *transformer])))
         self.widen = nn.Conv2d(3, CHANNELS, 1)
@@ -105,7 +106,7 @@ def test_every_temporal_part_takes_clips_of_any_length(name):
 
 @torch.no_grad()
 def test_a_program_does_not_depend_on_an_earlier_one():
-    """Dynamo keeps the code that it made for STIG; its guards would hold the LSTM to 3 frames."""
+    """Dynamo keeps the code of each scan; its guards would hold the LSTM to 3 frames."""
     for name, frames in (("STIG", 4), ("TemporalLSTM", 3)):
         module = whole(Part(name))
         program = trace(module, images_of(2, frames), free_frames=True).module()

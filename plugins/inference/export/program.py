@@ -68,8 +68,6 @@ def trace(module: nn.Module, inputs: Sequence[Tensor], free_frames: bool) -> Exp
     dims: list[dict[int, Any]] = [{0: items, 1: Dim("frames")} if free_frames else {0: items}]
     dims += [{0: items} for _ in inputs[1:]]
     with torch.no_grad(), quiet(), running_parts(module) as running:
-        # Dynamo keeps the code of an earlier scan, whose guards would limit the sizes of this one.
-        torch._dynamo.reset()
         try:
             return torch.export.export(
                 module,

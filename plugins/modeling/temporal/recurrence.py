@@ -53,6 +53,8 @@ def _scan(lstm: nn.LSTM, sequences: Tensor, suffix: str) -> Tensor:
         hidden = leave.sigmoid() * cell.tanh()
         return (hidden, cell), hidden.clone()  # an output must not be the state itself
 
+    # Dynamo keeps the code of an earlier scan, whose guards would limit the sizes of this one.
+    torch._dynamo.reset()
     start = sequences.new_zeros(sequences.shape[0], lstm.hidden_size)
     _, states = scan(step, (start, start.clone()), inputs, dim=1)
     return states
