@@ -2,7 +2,7 @@
 # CUDA: docker build -t fastreid-plugins --build-arg INDEX=https://pypi.org/simple .
 #       The wheels there bring the CUDA libraries; the driver is the host's: docker run --gpus all.
 # BASE may name another image that has Python 3.11 to 3.13 and pip, such as one made from nvidia/cuda.
-# Run:  docker run --rm -v "$PWD:/work" fastreid-plugins demo
+# Run:  docker run --rm --shm-size 2g -v "$PWD:/work" fastreid-plugins demo
 # Nobody has built this image yet: no Docker daemon ran where it was written.
 ARG BASE=python:3.11-slim
 FROM ${BASE}

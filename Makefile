@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 DATA   ?= datasets
-RUN    ?= logs/VVI/synthetic/sadstrm
-# More config keys and values for the demo.
+RUN    ?= logs/demo
+# More options of tools/demo.py, and config keys and values.
 OPTIONS ?=
 
 INSTALLED := $(VENV)/installed
@@ -15,9 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo check test lint docs soak setup
 
 demo: setup
-	$(VENV)/bin/python tools/make_synthetic.py --preset demo --out $(DATA)/HITSZ-VCM
-	FASTREID_DATASETS=$(DATA) $(VENV)/bin/python tools/train_net.py \
-		--config-file configs/VVI/synthetic/sadstrm.yml --overwrite OUTPUT_DIR $(RUN) $(OPTIONS)
+	FASTREID_DATASETS=$(DATA) $(VENV)/bin/python tools/demo.py --out $(RUN) $(OPTIONS)
 
 # Style, imports, types, and the tests that are not marked slow or gpu.
 check: lint
@@ -43,6 +41,8 @@ soak: setup
 setup: $(INSTALLED)
 
 $(INSTALLED): requirements.txt requirements-test.txt requirements-fastreid.txt setup.py
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; \
+		sys.version_info >= (3, 11) or sys.exit(f"$(PYTHON) is {v}: expected 3.11 or newer, as in make demo PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -r requirements.txt -r requirements-test.txt
 	$(VENV)/bin/pip install --no-deps --require-hashes -r requirements-fastreid.txt

@@ -18,6 +18,8 @@ from plugins.interrupts import Interrupted, StopSignals, tell_interrupted
 
 # What torch says when a process of a DataLoader has gone.
 LOADER_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? (\d+(?:, \d+)*)\)")
+# What torch says when a process of a DataLoader finds no room for a batch in /dev/shm.
+SHARED_MEMORY = re.compile(r"unable to .{1,40}<(/torch_[^>]*)>.*No space left on device")
 # Characters of a message; those of a word leave a path of a usual length whole.
 LONGEST, LONGEST_WORD = 3000, 500
 # What a disk answers to any write: it is full, or a quota or a limit is reached; it is read-only.
@@ -173,11 +175,17 @@ def quiet_threads() -> Iterator[None]:
 
 
 def worker_failure(error: BaseException | None) -> RunFailed | None:
-    """Return the one line on a DataLoader worker that was killed; None for any other error.
+    """Return the one line on a DataLoader worker without memory; None for any other error.
 
     torch raises that error wherever the process is, so it may lie below others.
     """
     while error is not None:
+        if isinstance(error, RuntimeError) and SHARED_MEMORY.search(str(error)):
+            return RunFailed(
+                "a loader worker found no room for a batch in the shared memory /dev/shm; give it "
+                "more, as docker run --shm-size 2g does, or set DATALOADER.NUM_WORKERS 0; what was "
+                "saved before is kept; a training goes on with --resume"
+            )
         if isinstance(error, RuntimeError) and (worker := LOADER_WORKER.search(str(error))):
             return RunFailed(
                 f"a loader worker (process {worker[1]}) was killed from outside; out of memory or "

@@ -57,6 +57,23 @@ def test_a_defect_keeps_its_traceback():
 
 
 @pytest.mark.slow
+def test_a_full_shared_memory_is_told_with_its_cure(capsys):
+    """What a worker of a DataLoader sends, with 64 KB of /dev/shm."""
+
+    @user_errors
+    def main():
+        raise RuntimeError(
+            "Caught RuntimeError in DataLoader worker process 0.\nRuntimeError: unable to allocate "
+            "shared memory(shm) for file </torch_15413_2469373803_0>: No space left on device (28)"
+        )
+
+    with pytest.raises(SystemExit) as stop:
+        main()
+    told = capsys.readouterr().err
+    assert stop.value.code == 1 and told.count("\n") == 1
+    assert "--shm-size" in told and "DATALOADER.NUM_WORKERS 0" in told
+
+
 def test_a_reader_that_has_enough_ends_a_command_without_a_word():
     code = "from plugins.errors import user_errors\n@user_errors\ndef main():\n"
     code += "    while True:\n        print('x' * 9999)\nmain()"

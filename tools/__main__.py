@@ -47,14 +47,10 @@ exit status:
 def main() -> int | None:
     """Run the command that the command line names; return its exit status."""
     name, words = (sys.argv[1:2] or ["--help"])[0], sys.argv[2:]
-    if name in ("-h", "--help"):
-        print(overview())
-        return 0
-    if name == "--version":
-        from .head import versions
+    if name in ("-h", "--help", "help", "--version"):
+        from .head import show, versions
 
-        print(versions())
-        return 0
+        return show(versions() if name == "--version" else overview())
     if name not in COMMANDS:
         return refuse(name)
     command = COMMANDS[name]
@@ -74,9 +70,8 @@ def overview() -> str:
 
 def refuse(name: str) -> int:
     """Tell that there is no such command, with the nearest one; return the exit status."""
-    known = {file: name for name, (file, *_) in reversed(COMMANDS.items())} | {
-        n: n for n in COMMANDS
-    }
+    known = {file: name for name, (file, *_) in reversed(COMMANDS.items())}
+    known |= {name: name for name in (*COMMANDS, "--help", "--version")}
     close = difflib.get_close_matches(name.lower()[:60], known, n=1, cutoff=0.5)
     nearest = f"did you mean {known[close[0]]}? " if close else ""
     line = " ".join(name[:60].split())
@@ -89,8 +84,11 @@ def require_own_folder() -> None:
 
     A folder named ``plugins`` there must not stand in for the package that lies beside this one.
     """
-    first = os.path.realpath(sys.path[0] or os.getcwd())
-    if INSTALLED and first == os.path.realpath(os.getcwd()) != str(HERE.parent):
+    try:
+        here = os.path.realpath(os.getcwd())
+    except FileNotFoundError:
+        sys.exit("error: the working folder was removed; change to one that is there")
+    if INSTALLED and os.path.realpath(sys.path[0] or here) == here != str(HERE.parent):
         del sys.path[0]
 
 

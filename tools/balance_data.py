@@ -7,7 +7,7 @@ python tools/balance_data.py generate --config-file configs/Defense/synthetic/ba
 python tools/balance_data.py inspect --config-file configs/Defense/synthetic/balance.yml
 
 plan: which images are missing. train: the generator. measure: how often it shows the person and the
-camera asked for. generate: make the images, keep what a teacher and a camera classifier recognise.
+camera asked for. generate: make the images, keep what a teacher and a camera classifier recognize.
 inspect: a sheet of real beside generated images, and the counts before and after. train and
 generate go on where they were stopped. To train on the result: DATASETS.NAMES
 "('BalancedDataset',)" DATALOADER.SAMPLER_TRAIN CappedIdentitySampler.

@@ -1,4 +1,4 @@
-"""Put the cards of several reports side by side on one page: a leaderboard.
+r"""Put the cards of several reports side by side on one page: a leaderboard.
 
 python tools/compare_cards.py report/*.json --out leaderboard.html
 python tools/compare_cards.py baseline=a/HITSZVCM_I2V.json ours=b/HITSZVCM_I2V.json \

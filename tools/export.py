@@ -6,7 +6,7 @@ python tools/export.py logs/run --out logs/run/model.onnx --out logs/run/model.p
 An .onnx file runs with onnxruntime and numpy alone, a .pt2 file with torch alone (torch.export). It
 takes uint8 pixels at the model's size, (batch, frames, 3, height, width), or (batch, 3, height,
 width) of a model of images, and modalities, 0 visible and 1 infrared. It gives the features of
-`extract`. Normalization, and what is to know of the model, are in the file.
+`extract`. The file holds the normalization, too, and says what the model takes.
 """
 
 import argparse

@@ -18,7 +18,7 @@ import textwrap
 import types
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .commands import as_called
 
@@ -228,10 +228,8 @@ def _explain_first(words: Sequence[str]) -> None:
         from plugins.config.reference import explain
         from plugins.errors import user_errors
 
-        # A reader that has seen enough, such as head, ends the process without a word.
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        print(*user_errors(explain)(names, asked.plugins, asked.config_file), sep="\n")
-    sys.exit(0)
+        lines = user_errors(explain)(names, asked.plugins, asked.config_file)
+    sys.exit(show("\n".join(lines)))
 
 
 @contextlib.contextmanager
@@ -257,6 +255,18 @@ def without_torch(*rooms: str) -> Iterator[None]:
             del sys.modules[name]
 
 
+def show(text: str) -> int:
+    """Print a text, and return the exit status; a reader that has enough ends it without a word."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        print(f"error: standard output: cannot be written: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is buffered
+        return 1
+    return 0
+
+
 class _Parser(argparse.ArgumentParser):
     """Report a wrong command line as every other mistake: one line, exit status 2.
 
@@ -265,6 +275,11 @@ class _Parser(argparse.ArgumentParser):
     """
 
     words: Sequence[str] = ()
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help, and end the process with status 1 where it cannot be written."""
+        if status := show(self.format_help().removesuffix("\n")):
+            self.exit(status)
 
     def error(self, message: str) -> NoReturn:
         """Print the line, with the nearest flag for one that does not exist."""
@@ -296,8 +311,7 @@ class _ShowVersion(argparse.Action):
     """Print the versions that decide a result, and exit."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(versions())
-        parser.exit()
+        parser.exit(show(versions()))
 
 
 def versions() -> str:

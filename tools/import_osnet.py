@@ -40,7 +40,7 @@ def parse_arguments() -> argparse.Namespace:
         nargs=2,
         default=[256, 128],
         metavar=("H", "W"),
-        help="of the images, pixels",
+        help="height and width of the images, pixels",
     )
     return parser.parse_args()
 

@@ -36,7 +36,10 @@ def parse_arguments() -> argparse.Namespace:
         from plugins.synthetic.settings import PRESETS, SyntheticSettings, kind_of
     parser = new_parser(__doc__)
     parser.add_argument(
-        "--preset", choices=PRESETS, default="quick", help="values of all settings below"
+        "--preset",
+        choices=PRESETS,
+        default="quick",
+        help="values of all settings below; quick by default",
     )
     parser.add_argument("--layout", choices=LAYOUTS, default="hitsz-vcm", help="on disk")
     parser.add_argument("--out", type=Path, required=True, help="folder of the data set")

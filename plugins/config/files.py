@@ -28,7 +28,8 @@ def find_config(name: str) -> str:
             nearest configs.
     """
     if os.path.exists(name) or not _may_be_shipped(name):
-        require_file(name, OPTION)
+        _suggest_ending(name, f"{OPTION} {name}: no such file")
+        require_file(name, OPTION, "*.y*ml")
         return name
     place = _place(name)
     for folder in (Path(CONFIGS), SHIPPED):
@@ -51,11 +52,13 @@ def find_base(name: str, config: str) -> str:
         return path
     what = "is a folder" if os.path.isdir(path) else "does not exist"
     expected = "expected a file"
+    _suggest_ending(name, f"{config}: its _BASE_ {path} {what}")
     if _may_be_shipped(name):
-        place = _place(name)
-        if (SHIPPED / place).is_file():
-            return str(SHIPPED / place)
-        expected += f" or a config of the package; nearest there: {_nearest(place)}"
+        # A copy of a config at the same place here has its base in the package.
+        for place in (_place(name), _place(os.path.normpath(path))):
+            if (SHIPPED / place).is_file():
+                return str(SHIPPED / place)
+        expected += f" or a config of the package; nearest there: {_nearest(_place(name))}"
     raise InputError(f"{config}: its _BASE_ {path} {what}; {expected}")
 
 
@@ -71,6 +74,13 @@ def _place(name: str) -> Path:
 
 def _nearest(place: Path) -> str:
     return ", ".join(closest_names(place.as_posix(), shipped_configs())[:3])
+
+
+def _suggest_ending(name: str, problem: str) -> None:
+    """Raise InputError for the place of a config without its ".yml", as in "VVI/sadstrm"."""
+    full = f"{name}.yml"
+    if not os.path.exists(name) and _may_be_shipped(full) and (SHIPPED / _place(full)).is_file():
+        raise InputError(f"{problem}; did you mean {full}?")
 
 
 def _may_be_shipped(name: str) -> bool:

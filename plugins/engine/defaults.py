@@ -60,7 +60,10 @@ def read_cfg(args: argparse.Namespace) -> CfgNode:
             that takes no file or holds another training.
     """
     if not args.config_file:
-        raise InputError("--config-file: expected one, such as configs/VVI/synthetic/sadstrm.yml")
+        stray = (
+            f"{args.opts[0]}: " if args.opts and str(args.opts[0]).endswith(("yml", "yaml")) else ""
+        )
+        raise InputError(f"{stray}expected --config-file FILE, such as VVI/synthetic/sadstrm.yml")
     if args.overwrite and (args.eval_only or args.resume):
         other = "--eval-only" if args.eval_only else "--resume"
         raise InputError(f"--overwrite: with {other}; expected it with a new training alone")

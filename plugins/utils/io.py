@@ -191,18 +191,19 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def require_file(path: str | os.PathLike, option: str = "") -> None:
-    """Raise InputError unless ``path`` is a regular file; a folder's checkpoints are offered.
+def require_file(path: str | os.PathLike, option: str = "", pattern: str = "*.pth") -> None:
+    """Raise InputError unless ``path`` is a regular file; files in a folder are offered.
 
     Args:
         path: of the file.
         option: what names the file, such as "MODEL.WEIGHTS", for the message.
+        pattern: names of the files that are offered; checkpoints by default.
     """
     file, said = Path(path), f"{option} {path}".strip()
     if file.is_dir():
-        inside = sorted(file.glob("*.pth"), key=lambda each: each.stat().st_mtime, reverse=True)
-        checkpoints = f", such as {', '.join(map(str, inside[:3]))}" if inside else ""
-        raise InputError(f"{said}: a folder; expected a file{checkpoints}")
+        inside = sorted(file.glob(pattern), key=lambda each: each.stat().st_mtime, reverse=True)
+        offered = f", such as {', '.join(map(str, inside[:3]))}" if inside else ""
+        raise InputError(f"{said}: a folder; expected a file{offered}")
     if not file.is_file():
         raise InputError(f"{said}: {'not a regular file' if file.exists() else 'no such file'}")
 

@@ -65,6 +65,32 @@ def test_what_no_shipped_config_can_be_is_only_looked_for_here(here, name):
     assert str(raised.value) == f"--config-file {name}: no such file"
 
 
+def test_a_forgotten_ending_is_told(here):
+    with pytest.raises(
+        InputError, match=r"VVI/sadstrm: no such file; did you mean VVI/sadstrm.yml"
+    ):
+        find_config("VVI/sadstrm")
+    Path("mine.yml").write_text("_BASE_: VVI/sadstrm\n")
+    with pytest.raises(
+        InputError, match=r"VVI/sadstrm does not exist; did you mean VVI/sadstrm.yml"
+    ):
+        read_config("mine.yml")
+
+
+def test_the_folder_of_a_run_offers_its_config(here):
+    Path("run").mkdir()
+    for name in ("config.yaml", "model_final.pth"):
+        Path("run", name).touch()
+    with pytest.raises(InputError, match=r"a folder; expected a file, such as run/config.yaml$"):
+        find_config("run")
+
+
+def test_a_copied_config_has_its_base_in_the_package(here):
+    Path(NAME).parent.mkdir(parents=True)
+    shutil.copy(SHIPPED / NAME, NAME)
+    assert read_config(NAME) == read_config(str(SHIPPED / NAME))
+
+
 @pytest.mark.parametrize("name", ["VVI", "VVI/sadstrm.yml"])
 def test_a_folder_is_no_config(here, name):
     os.makedirs(name)

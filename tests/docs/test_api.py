@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.docs.snapshot import (
     registered_parts,
     snapshot,
 )
+from tools.commands import COMMANDS
 
 NAMES = public_names()
 NO_COMMANDS = ("tools/commands.py", "tools/head.py", "tools/trained.py")
@@ -48,8 +50,10 @@ def test_the_page_says_identifier_and_version_of_each_file():
 
 def test_the_page_lists_all_commands():
     rows = table_rows(section(page("api.md"), "Commands"))
-    told = [row[0].strip("`") for row in rows if row[0].startswith("`tools/")]
+    told = {row[1].strip("`"): row[0] for row in rows if row[1].startswith("`tools/")}
     assert sorted(told) == [name for name in command_options() if name not in NO_COMMANDS]
+    named = {name: file for file, names in told.items() for name in re.findall(r"`(.+?)`", names)}
+    assert named == {name: f"tools/{command.file}.py" for name, command in COMMANDS.items()}
 
 
 @pytest.mark.parametrize(

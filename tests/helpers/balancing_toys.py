@@ -1,4 +1,4 @@
-"""Photographs whose person is a colour of the lower half and whose camera is that of the upper."""
+"""Photographs whose person is a color of the lower half and whose camera is that of the upper."""
 
 import torch
 from PIL import Image

@@ -11,7 +11,7 @@ SHADES = (20, 80, 140, 200, 240)
 
 
 def write_video(path, shades=SHADES):
-    """A grey video without loss, a frame for each shade."""
+    """A gray video without loss, a frame for each shade."""
     with av.open(path, "w") as container:
         stream = container.add_stream("ffv1", rate=5)
         stream.width, stream.height, stream.pix_fmt = 32, 64, "bgr0"

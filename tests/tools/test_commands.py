@@ -2,8 +2,10 @@
 
 import argparse
 import importlib
+import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -42,9 +44,30 @@ def test_the_list_names_every_command_with_what_it_does():
     assert "plugins" not in {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
 
 
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["train", "--help"]])
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_a_text_that_cannot_be_written_is_one_line(words, buffered):
+    line = " ".join([sys.executable, "-m", "tools", *words])
+    env = os.environ | {"PYTHONUNBUFFERED": buffered}
+    shell = partial(subprocess.run, shell=True, cwd=ROOT, env=env, capture_output=True, text=True)
+    full = shell(f"{line} > /dev/full")
+    assert full.returncode == 1
+    assert full.stderr == "error: standard output: cannot be written: No space left on device\n"
+    assert shell(f"{line} | true").stderr == ""
+
+
+def test_a_working_folder_that_was_removed_is_one_line(tmp_path):
+    code = (
+        f"cd {tmp_path} && rmdir {tmp_path} && exec {sys.executable} {ROOT}/tools/__main__.py demo"
+    )
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True)
+    assert done.returncode != 0 and done.stderr.startswith("error: the working folder was removed")
+
+
 @pytest.mark.parametrize(
     ("name", "nearest"),
     [
+        ("--verson", "did you mean --version? "),
         ("trian", "did you mean train? "),
         ("train_net", "did you mean train? "),
         ("robust_report", "did you mean report? "),

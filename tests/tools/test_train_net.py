@@ -169,7 +169,7 @@ def test_wrong_weights(datasets, tmp_path):
 def test_without_a_config():
     tool = [sys.executable, str(ROOT / "tools/train_net.py")]
     done = subprocess.run([*tool, "SOLVER.MAX_EPOCH", "1"], capture_output=True, text=True)
-    assert message(done).startswith("error: --config-file: expected one, such as configs/")
+    assert message(done).startswith("error: expected --config-file FILE, such as VVI/")
 
 
 def test_eval_only_without_weights(datasets, tmp_path):
