@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -224,3 +227,17 @@ def test_what_is_drawn_moves_the_features(clips):
     features = [expected_features(clips, draw_inputs(clips, 3, 2, seed=seed)) for seed in (0, 1)]
     assert (features[0] - features[1]).abs().max() > 1e-3
     assert (features[0][0] - features[0][1]).abs().max() > 1e-3
+
+
+def test_the_runtime_reports_its_use_to_nobody(tmp_path):
+    """An official build makes an identifier of the machine below HOME when it is imported."""
+    code = "from plugins.inference.export.onnx_file import onnx_runner\nonnx_runner(b'')"
+    env = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=env | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert "onnxruntime" in done.stderr, "it refuses an empty file"
+    assert not list(tmp_path.rglob("*onnxruntime*"))

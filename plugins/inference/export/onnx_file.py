@@ -1,6 +1,7 @@
 """Turn a traced model into the bytes of an ONNX file, and run such a file."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -84,6 +85,8 @@ def onnx_runner(content: bytes) -> Callable[..., np.ndarray]:
 
     Its arguments are the arrays of the file's inputs, in their order.
     """
+    # Its official builds tell Microsoft of their use, unless this is set before the import.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime  # of the extra "onnx"
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
