@@ -38,6 +38,8 @@ def install() -> None:
     """
     require_fastreid()
     import_torchvision()
+    # fastreid/utils/comm.py:106 gathers by torch.ByteStorage, in each process of a run.
+    warnings.filterwarnings("ignore", "TypedStorage is deprecated", module=r"fastreid\.utils\.comm")
     # fastreid/evaluation/reid_evaluation.py:15 imports sklearn, 1.5 s, for its ROC alone.
     with lent_names(), imported_late("sklearn", "sklearn.metrics"), warnings.catch_warnings():
         # fastreid/evaluation/rank.py:14 recommends its Cython ranking, which plugins.evaluation
