@@ -10,7 +10,7 @@ from fastreid.config import CfgNode, get_cfg
 
 from plugins.config.files import find_base, find_config
 from plugins.config.keys import KEYS
-from plugins.config.tree import add_keys, check_values, merge, set_value
+from plugins.config.tree import BASE, add_keys, check_values, merge, set_value
 from plugins.config.user_code import (
     GROUP,
     add_user_keys,
@@ -26,7 +26,6 @@ from plugins.errors import InputError
 from plugins.utils.values import shortened
 from plugins.utils.yaml_files import read_yaml
 
-BASE = "_BASE_"
 PLUGINS = "PLUGINS"
 NAME = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*(=|$)")  # of a key
 ASSIGNMENT = re.compile(r"([A-Za-z_][\w.]*)=")

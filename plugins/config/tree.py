@@ -19,6 +19,7 @@ from plugins.utils.values import as_type_of, shortened
 
 # Every key that is described, by its name; ``add_keys`` adds those of a user.
 SPECS: dict[str, Key] = {**FASTREID_KEYS, **KEYS}
+BASE = "_BASE_"  # in a file, the config that it changes
 
 
 def add_keys(cfg: CfgNode, keys: Mapping[str, Key]) -> None:
@@ -98,7 +99,7 @@ def check_key(cfg: CfgNode, key: str, source: str) -> None:
         raise InputError(f"{source}: {key} was renamed to {new}; expected that name")
     if is_section(cfg, key):
         raise InputError(f"{source}: {key} is a section, not a key; expected {key}.NAME VALUE")
-    close = ", ".join(closest_names(key[:60], leaves)[:3])
+    close = ", ".join(closest_names(key[:60], [*leaves, BASE])[:3])
     raise InputError(f"{source}: no config key {shortened(key)}; nearest: {close}")
 
 
