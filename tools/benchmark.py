@@ -26,7 +26,7 @@ def parse_arguments() -> argparse.Namespace:
         "subjects",
         nargs="+",
         metavar="SUBJECT",
-        help="ranking, rerank, loader, step, attack, features, startup, report, or all",
+        help="ranking, rerank, loader, step, attack, features, evaluation, startup, report, or all",
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, for a first look")
     parser.add_argument("--out", type=Path, help="write machine and rows to this .json file")

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from plugins.benchmarks.attack import attack
 from plugins.benchmarks.comparison import Comparison, measure, runs
+from plugins.benchmarks.evaluation import evaluation
 from plugins.benchmarks.features import features
 from plugins.benchmarks.loader import loader
 from plugins.benchmarks.report import report
@@ -27,6 +28,7 @@ SUBJECTS: dict[str, Callable[[Settings], list[Comparison]]] = {
     "step": step,
     "attack": attack,
     "features": features,
+    "evaluation": evaluation,
     "startup": startup,
     "report": report,
 }

@@ -12,6 +12,7 @@ import torch
 from plugins.benchmarks import Settings, benchmark, benchmark_table
 from plugins.benchmarks.attack import attack_work
 from plugins.benchmarks.comparison import MIB, Comparison, Work, measure, peak_memory
+from plugins.benchmarks.evaluation import check_equal
 from plugins.benchmarks.loader import check_pixels, loader_work
 from plugins.benchmarks.search import check_distances, check_scores, ranking_work, rerank_work
 from plugins.errors import RunFailed
@@ -103,6 +104,14 @@ def test_both_ways_run_in_turn_and_the_fastest_counts(monkeypatch):
 def thirty_and_ninety():
     """Work that takes 30 MiB, and 90 MiB for the other way."""
     return Work(lambda: bytearray(30 * MIB), lambda: bytearray(90 * MIB), lambda *_: None)
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_to_the_same_scores():
+    (row,) = benchmark(["evaluation"], TINY)["rows"]
+    assert row["name"] == "evaluation of 40x60x16, 2 processes" and row["unit"] == "s"
+    with pytest.raises(AssertionError, match="'mAP': 1"):
+        check_equal({"mAP": 1.0}, {"mAP": 2.0})
 
 
 @pytest.mark.slow
