@@ -26,6 +26,8 @@ LONGEST, LONGEST_WORD = 3000, 500
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 READ_ONLY = (errno.EROFS,)
 KEPT = "what was saved before is kept; the same command starts anew"
+# Functions that tell an exception of code outside this package in one line, or return None.
+EXPLAINERS: list[Callable[[BaseException], "InputError | None"]] = []
 
 
 class InputError(ValueError):
@@ -58,6 +60,11 @@ def readable(text: str) -> str:
 def one_line(error: BaseException) -> str:
     """Write the message of an exception without its line breaks."""
     return " ".join(str(error).split())
+
+
+def explained(error: BaseException) -> "InputError | None":
+    """Return the one line on an exception that is no defect of this package; None for others."""
+    return next(filter(None, (explain(error) for explain in EXPLAINERS)), None)
 
 
 def require_output(option: str, path: Path, ending: str = "") -> None:
@@ -107,8 +114,9 @@ class RunFailed(RuntimeError):
 def user_errors(main: Callable | None = None, *, kept: str = KEPT) -> Callable:
     """Decorate a command's ``main``, so that an error or a signal becomes one line on stderr.
 
-    An InputError gives exit status 2, as does a read-only disk; a RunFailed gives its own, a full
-    disk 1, SIGINT 130 and SIGTERM 143.
+    An InputError gives exit status 2, as do an exception of code outside this package, see
+    ``EXPLAINERS``, and a read-only disk; a RunFailed gives its own, a full disk 1, SIGINT 130 and
+    SIGTERM 143.
 
     Args:
         main: function of the command; a SystemExit that it raises passes.
@@ -144,6 +152,9 @@ def user_errors(main: Callable | None = None, *, kept: str = KEPT) -> Callable:
                 file = f"{error.filename}: " if error.filename else ""
                 sys.stderr.write(f"error: {file}cannot be written: {error.strerror}; {kept}\n")
                 sys.exit(1 if error.errno in DISK_FULL else 2)
+            if fault := explained(error):
+                sys.stderr.write(f"error: {fault}\n")
+                sys.exit(2)
             raise
 
     return reporting

@@ -228,14 +228,14 @@ class Attack:
             guides: what the objective may know, for the same R rows in the same order.
 
         Raises:
-            InputError: images are not in [0, 255], they have no gradient, or the objective is not
-                finite.
+            InputError: images are not in [0, 255], they have no gradient, the objective is not
+                finite, or ``perturbation_set`` returns none.
         """
         batch = float_images(batch)
         with undisturbed(features_of):
             seed_all_rng(self.seed)
             score = self.score_function(features_of, batch, guides)
-            allowed = self.perturbation_set(batch)
+            allowed = require_set(self.perturbation_set(batch), type(self).__name__)
             tracker = BestTracker(score, allowed, self.recipe, self.seed, self.success_first)
             for restart in range(self.recipe.restarts):
                 score.begin(restart)
@@ -370,6 +370,20 @@ def value_mistake(value: object, rows: int) -> str:
         return ""
     found = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else shortened(value)
     return f"returned {found}; expected a tensor ({rows},), one value for each row"
+
+
+def require_set(allowed: object, label: str) -> PerturbationSet:
+    """Return what ``perturbation_set`` returned; raise InputError if it is no set.
+
+    Args:
+        allowed: what it returned.
+        label: names the attack, for the message.
+    """
+    if not isinstance(allowed, PerturbationSet):
+        raise InputError(
+            f"{label}: perturbation_set returned {shortened(allowed)}; expected a PerturbationSet"
+        )
+    return allowed
 
 
 def build_attack(name: str, cfg: CfgNode, key: str) -> Attack:

@@ -17,7 +17,9 @@ from torch.optim import Optimizer
 from plugins.attacks import Attack
 from plugins.attacks.guides import compared
 from plugins.attacks.own_objective import try_own_objective
+from plugins.attacks.own_set import try_own_set
 from plugins.defense.inner_attack import BatchCrafter, Crafter, build_inner_attack, strength
+from plugins.defense.own_step import check_crafted, check_methods
 from plugins.defense.triplet_attacks import (
     TRIPLET_ATTACKS,
     HardnessManipulation,
@@ -96,15 +98,17 @@ class AdversarialStep(Step):
         """Check as ``Step`` does, and the weights and the inner attack of DEFENSE.
 
         Raises:
-            InputError: from ``build_inner_attack``; all weights are 0; or the weights ask for
-                triplets that the attack does not make.
+            InputError: from ``build_inner_attack``; all weights are 0; the weights ask for triplets
+                that the attack does not make; or a subclass's method takes other arguments.
         """
         super().check_config(cfg)
+        check_methods(cls)
         loss_weights(cfg)
         attack = cls.inner_attack(cfg)
         check_attack(cfg, attack)
         if attack is not None:
-            try_own_objective(attack, cfg.DEFENSE.INNER, "DEFENSE.INNER", cfg)
+            for attempt in (try_own_objective, try_own_set):
+                attempt(attack, cfg.DEFENSE.INNER, "DEFENSE.INNER", cfg)
 
     @classmethod
     def inner_attack(cls, cfg: CfgNode) -> Attack | None:
@@ -126,12 +130,19 @@ class AdversarialStep(Step):
         return {**super().checkpointables(), **more}
 
     def run_step(self) -> None:
-        """Craft, then forward, backward and update."""
+        """Craft, then forward, backward and update.
+
+        Raises:
+            InputError: a subclass's ``craft`` returns no batch with such images.
+        """
         batches, data_time = self.next_batches()
         pairs = [
             {"clean": batch, "attacked": self.craft(batch, index)}
             for index, batch in enumerate(batches)
         ]
+        of_triplets = ["triplets"] if self.triplet_weight or self.ics_weight else []
+        for pair in pairs:
+            check_crafted(self, pair["clean"], pair["attacked"], of_triplets)
         losses = self.backward(pairs, self.optimizer)
         self.write_metrics(losses, data_time)
         self.update()

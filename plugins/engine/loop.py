@@ -30,7 +30,14 @@ from plugins.engine.interruption import (
     restore_meters,
 )
 from plugins.engine.steps import Step
-from plugins.errors import DISK_FULL, IN_FILE, InputError, message_of, worker_failure
+from plugins.errors import (
+    DISK_FULL,
+    IN_FILE,
+    InputError,
+    explained,
+    message_of,
+    worker_failure,
+)
 from plugins.interrupts import Interrupted, StopSignals
 
 # As fastreid's own loop, whose lines these are.
@@ -103,6 +110,8 @@ class StoppableLoop(TrainerBase):
                     logger.error("Another rank has ended, or the connection to it: %s", error)
                 elif isinstance(error, OSError) and error.errno in DISK_FULL:
                     logger.error("The disk is full: %s", error, extra=IN_FILE)
+                elif fault := explained(error):
+                    logger.error("%s", fault, exc_info=True, extra=IN_FILE)
                 else:
                     logger.exception("Exception during training:")
                 raise

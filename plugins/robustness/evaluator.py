@@ -21,6 +21,7 @@ from plugins.attacks import Adapter, Attack, build_attack
 from plugins.attacks.attack import read_attack
 from plugins.attacks.budget import check_reach
 from plugins.attacks.own_objective import try_own_objective
+from plugins.attacks.own_set import try_own_set
 from plugins.data import build_test_loader
 from plugins.data.build import build_test_clips
 from plugins.data.clips import ClipDataset
@@ -123,6 +124,7 @@ class RobustEvaluator(VVIEvaluator):
             attack = read_attack(name, cfg, "TEST.ATTACKS")
             check_reach(name, attack.threat, attack.recipe)
             try_own_objective(attack, name, "TEST.ATTACKS", cfg)
+            try_own_set(attack, name, "TEST.ATTACKS", cfg)
 
     def reset(self) -> None:
         """Forget what was collected."""

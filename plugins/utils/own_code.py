@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from plugins.errors import InputError, one_line
+from plugins.errors import EXPLAINERS, InputError, one_line
 
 OWN = ("plugins", "fastreid", "torch")  # packages whose parts are no user's
 # Modules that --plugins, PLUGINS and entry points named in this process.
@@ -27,10 +27,15 @@ def file_of(part: object) -> str:
     """Return the file of a class, a function or an object, from here if it lies below; or ""."""
     code = part if inspect.isclass(part) or inspect.isroutine(part) else type(part)
     try:
-        file = Path(inspect.getfile(code))
+        return from_here(inspect.getfile(code))
     except (TypeError, OSError):  # made in a shell
         return ""
-    return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
+
+
+def from_here(file: str) -> str:
+    """Write a path from the working directory if it lies below."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def described(name: str, part: object) -> str:
@@ -51,7 +56,43 @@ def fault(error: BaseException, file: str = "") -> str:
     named = isinstance(error, SyntaxError | ImportError) or not frames  # its message has the place
     frame = None if named else (own or frames)[-1]
     place = f" in {(own and file) or frame.filename}:{frame.lineno}" if frame else ""
-    return f"{type(error).__name__}{place}: {one_line(error)}"
+    return f"{type(error).__name__}{place}: {one_line(error)}".removesuffix(": ")
+
+
+def users_fault(error: BaseException) -> InputError | None:
+    """Tell an exception of a user's code in one line, with its place; return None for any other.
+
+    The exception is the user's if no call leads from the user's code back into this package: the
+    innermost frame, other libraries left aside, lies in a module of ``IMPORTED`` or beside one.
+    """
+    innermost = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        module = frame.f_globals.get("__name__", "")
+        if module.partition(".")[0] == OWN[0]:
+            innermost = None
+        elif _is_imported(module, frame.f_code.co_filename):
+            innermost = frame.f_code
+    if innermost is None:
+        return None
+    return InputError(f"{innermost.co_qualname}: {fault(error, from_here(innermost.co_filename))}")
+
+
+EXPLAINERS.append(users_fault)
+
+
+def _is_imported(module: str, file: str) -> bool:
+    """Tell whether a module, or a file beside it, is among ``IMPORTED``."""
+    packages = {each.__name__.partition(".")[0] for each in IMPORTED}
+    files = [each.__file__ for each in IMPORTED if each.__file__]
+    beside = Path(file).parent in {Path(each).parent for each in files}
+    return module.partition(".")[0] in packages or (beside and "site-packages" not in file)
+
+
+def place_in(error: BaseException, file: str) -> str:
+    """Write the innermost line of a file that an exception passed, such as "mine.py:5"; or ""."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if same_path(frame.filename, file)]
+    return f"{file}:{lines[-1]}" if lines else ""
 
 
 def same_path(one: str, other: str) -> bool:
