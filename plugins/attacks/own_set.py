@@ -6,6 +6,7 @@ Legend: B clips of T frames of 3 x H x W, pixels in gray levels.
 import inspect
 import logging
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from fastreid.config import CfgNode
@@ -21,6 +22,7 @@ from plugins.utils.values import shortened
 logger = logging.getLogger(__name__)
 
 CLIPS = 2
+Result = TypeVar("Result")
 
 
 def try_own_set(attack: Attack, name: str, key: str, cfg: CfgNode) -> None:
@@ -109,7 +111,9 @@ def try_methods(allowed: PerturbationSet, label: str) -> None:
                 )
 
 
-def attempt(label: str, allowed: PerturbationSet, method: str, call: Callable) -> Tensor:
+def attempt(
+    label: str, allowed: PerturbationSet, method: str, call: Callable[[], Result]
+) -> Result:
     """Call a method of a set; an exception of the user's code becomes an InputError."""
     name = described(type(allowed).__name__, allowed)
     with users_errors(f"{label}: {name}: {method}", file_of(allowed)):

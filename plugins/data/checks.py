@@ -10,12 +10,12 @@ from tqdm import tqdm
 
 from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.splits import LineOf, Splits, find_shared_files, no_line, place
-from plugins.data.datasets.tracklet import MODALITIES, Tracklet
+from plugins.data.datasets.tracklet import MODALITIES, Tracklet, as_tracklet
 from plugins.data.datasets.unlisted import describe_unlisted, find_unlisted
 from plugins.data.datasets.wrapped import innermost
 from plugins.data.frames import read_frame
 from plugins.errors import InputError
-from plugins.protocol import SEARCHABLE, can_search, without_answer
+from plugins.protocol import SEARCHABLE, can_search, junk_rule, without_answer
 from plugins.utils.names import natural_order
 from plugins.utils.processes import worker_processes
 
@@ -132,15 +132,40 @@ def check_unlisted(data: ReidDataset) -> list[Complaint]:
 def check_searches(data: ReidDataset) -> list[Complaint]:
     """Check that every direction of the set can be searched.
 
-    Fatal: there are test items, but no direction has queries and a gallery, or one has no answer.
-    Worth knowing: there are no test items, so that the set only trains.
+    Fatal: there are test items, but no direction has queries and a gallery, or one has no answer; a
+    query sees itself in the gallery, or a gallery of a set of both modalities is the query set.
+    Worth knowing: there are no test items, so that the set only trains; the gallery is the query
+    set, but no query sees itself.
     """
     if can_search(data.directions()):
         text = "no query sees its own person in the gallery"
         names = without_answer(data.directions(), [*data.query, *data.gallery])
-        return [Complaint(True, name, text) for name in names]
+        complaints = [Complaint(True, name, text) for name in names]
+        return [*complaints, *_found_by_themselves(data)]
     text = f"nothing can be searched; expected {SEARCHABLE}"
     return [Complaint(bool(data.query or data.gallery), "query and gallery", text)]
+
+
+def _found_by_themselves(data: ReidDataset) -> Iterator[Complaint]:
+    """Find directions in which queries are gallery items as well."""
+    items = [as_tracklet(item) for item in (*data.query, *data.gallery)]
+    both = len({item.modality for item in (*map(as_tracklet, data.train), *items)}) > 1
+    for name, direction in data.directions().items():
+        rule = junk_rule(direction.junk)
+        for trial in direction.trials:
+            cameras = {items[row].img_paths: items[row].camid for row in trial.gallery}
+            again = [items[row] for row in trial.query if items[row].img_paths in cameras]
+            seen = [q for q in again if not rule(True, q.camid, cameras[q.img_paths])]
+            equal = len(again) == len(trial.query) and {q.img_paths for q in again} == {*cameras}
+            if seen:
+                number = f"{len(seen)} of {len(trial.query)} queries"
+                text = f"{number} see their own files in the gallery"
+            elif again and equal:
+                text = "the gallery is the query set"
+            else:
+                continue
+            yield Complaint(bool(seen) or both, name, f"{text}; expected other items")
+            break
 
 
 def _where(split: str, row: int, file: str, line_of: LineOf) -> str:

@@ -10,6 +10,7 @@ from fastreid.utils import comm
 from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.fastreid_sets import check_names, fixed_draws, missing_part
 from plugins.data.datasets.image_set import ImageSet
+from plugins.data.datasets.own_reader import check_arguments, check_lists
 from plugins.data.datasets.presence import require_frames
 from plugins.data.datasets.reader_errors import explain
 from plugins.data.datasets.splits import warn_of_faults
@@ -52,8 +53,8 @@ def build_dataset(
             defaults.
 
     Raises:
-        InputError: no such name, sets are inside each other, or files are missing or have other
-            names than the set's.
+        InputError: no such name, sets are inside each other, files are missing or have other names
+            than the set's, or a user's reader takes other arguments or lists no tracklets.
     """
     reader = lookup(DATASET, name, key)
     if cfg is not None:
@@ -64,8 +65,11 @@ def build_dataset(
     options = reader.options(cfg) if cfg is not None and hasattr(reader, "options") else {}
     if combineall:
         options["combineall"] = True
+    check_arguments(reader, f"{key} {name}", options)
     if hasattr(reader, "directions"):
-        return reader(root=root, **options)
+        data = reader(root=root, **options)
+        check_lists(data, f"{key} {name}")
+        return data
     try:
         with fixed_draws(reader), warnings.catch_warnings():
             # fastreid's reader says so of a missing folder, too; this layout is read as any other.
