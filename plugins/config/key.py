@@ -7,10 +7,13 @@ import sys
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, cast
 
+from plugins.errors import InputError
 from plugins.utils.names import closest_names, join_choices
+from plugins.utils.values import shortened
 
 Scalar = bool | int | float | str
 Value = Scalar | list | tuple
+KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,24 @@ class Key:
     names: bool = False
 
     def __post_init__(self) -> None:
-        """Check the description itself: the default is a value of the key."""
-        assert not self.mistake(self.default), f"{self.default!r}; {self.mistake(self.default)}"
+        """Check the description itself.
+
+        Raises:
+            InputError: the default is no value of the key, or of a type that no key has.
+        """
+        kinds = (*KINDS, list, tuple)
+        if type(self.default) not in kinds:
+            found = shortened(self.default)
+            raise InputError(
+                f"Key: default {found}; expected True or False, a number, a text or a list"
+            )
+        if isinstance(self.default, bool | str) and self.limits:
+            raise InputError(
+                f"Key: default {shortened(self.default)}, {self.limits}; expected a number where "
+                "there are limits"
+            )
+        if mistake := self.mistake(self.default):
+            raise InputError(f"Key: default {shortened(self.default)}; {mistake}")
 
     @property
     def limits(self) -> str:
@@ -95,8 +114,7 @@ class Key:
             return self.pattern[1]
         if isinstance(self.default, list | tuple):
             return self._expected_list
-        kind = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
-        return ", ".join(filter(None, (kind[type(self.default)], self.limits)))
+        return ", ".join(filter(None, (KINDS[type(self.default)], self.limits)))
 
     @property
     def _expected_list(self) -> str:

@@ -20,6 +20,8 @@ from plugins.utils.values import as_type_of, shortened
 # Every key that is described, by its name; ``add_keys`` adds those of a user.
 SPECS: dict[str, Key] = {**FASTREID_KEYS, **KEYS}
 BASE = "_BASE_"  # in a file, the config that it changes
+# Files of a user by the keys that they added.
+ADDED_BY: dict[str, str] = {}
 
 
 def add_keys(cfg: CfgNode, keys: Mapping[str, Key]) -> None:
@@ -30,19 +32,34 @@ def add_keys(cfg: CfgNode, keys: Mapping[str, Key]) -> None:
         keys: a Key for each name, such as "MODEL.LOSSES.MINE.WEIGHT"; sections are made.
 
     Raises:
-        InputError: a name is a key or a section already, or lies below a key.
+        InputError: a name is a key or a section already, or lies below a key; or something else is
+            given than keys by name.
     """
+    if not isinstance(keys, Mapping):
+        raise InputError(f"add_keys: {shortened(keys)}; expected {{name: Key(...), ...}}")
     for name, key in keys.items():
+        if not isinstance(key, Key):
+            raise InputError(
+                f"{name}: {shortened(key)}; expected a Key with a default and a meaning, such as "
+                "Key(0.5, 'Weight of the loss.', least=0)"
+            )
         *sections, last = name.split(".")
         node = cfg
-        for section in sections:
+        for depth, section in enumerate(sections, start=1):
             node = node.setdefault(section, CfgNode())
             if not isinstance(node, CfgNode):
-                raise InputError(f"{name}: {section} is a key already; expected a section")
+                owner = _owner(".".join(sections[:depth]))
+                raise InputError(f"{name}: {section} is a key already{owner}; expected a section")
         if last in node:
-            raise InputError(f"{name}: there is such a key already; expected another name")
+            owner = _owner(name)
+            raise InputError(f"{name}: there is such a key already{owner}; expected another name")
         node[last] = copy.deepcopy(key.default)
         SPECS[name] = key
+
+
+def _owner(name: str) -> str:
+    """Write who added a key, for a message; empty for a key of fastreid or of this package."""
+    return f", of {ADDED_BY[name]}" if name in ADDED_BY else ""
 
 
 def flatten(tree: Mapping, prefix: str = "") -> list[tuple[str, Any]]:

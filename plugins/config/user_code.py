@@ -8,6 +8,7 @@ user's own, or by installing a distribution with an entry point in the group ``f
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import logging
 import os
 import re
@@ -18,11 +19,18 @@ from types import ModuleType
 
 from fastreid.config import CfgNode
 
-from plugins.config.tree import flatten
+from plugins.config.tree import ADDED_BY, flatten
 from plugins.errors import InputError
 from plugins.utils.names import closest_names
-from plugins.utils.own_code import IMPORTED, adds_nothing, registered_by, users_errors
-from plugins.utils.values import as_type_of
+from plugins.utils.own_code import (
+    IMPORTED,
+    adds_nothing,
+    from_here,
+    placed,
+    registered_by,
+    users_errors,
+)
+from plugins.utils.values import as_type_of, shortened
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +79,8 @@ def import_plugins(sources: Mapping[str, str] | Iterable[str]) -> list[ModuleTyp
         The modules, in the order of the names.
 
     Raises:
-        InputError: there is no such file or module, another module has the file's name, or the
-            code raises an exception or ends the process.
+        InputError: there is no such file or module, the name is none of a module, another module
+            has the file's name, or the code raises an exception or ends the process.
     """
     if not isinstance(sources, Mapping):
         sources = dict.fromkeys(sources, "--plugins")
@@ -83,14 +91,14 @@ def add_user_keys(cfg: CfgNode, modules: Iterable[ModuleType]) -> None:
     """Let each module add its keys by ``add_config(cfg)``.
 
     Raises:
-        InputError: ``add_config`` fails, or takes away or changes a key that was there.
+        InputError: ``add_config`` takes other arguments, fails, or takes away or changes a key that
+            was there.
     """
     for module in modules:
         if not hasattr(module, "add_config"):
             continue
         before = dict(flatten(cfg))
-        with users_errors(f"{module.__name__}: add_config"):
-            module.add_config(cfg)
+        _call_add_config(module, cfg)
         after = dict(flatten(cfg))
         changed = [key for key, value in before.items() if key not in after or after[key] != value]
         if changed:
@@ -98,6 +106,24 @@ def add_user_keys(cfg: CfgNode, modules: Iterable[ModuleType]) -> None:
                 f"{module.__name__}: add_config changes {changed[0]}, which is not its own; "
                 "expected new keys alone"
             )
+        ADDED_BY.update(dict.fromkeys(after.keys() - before.keys(), _file_of(module)))
+
+
+def _call_add_config(module: ModuleType, cfg: CfgNode) -> None:
+    label, file = f"{module.__name__}: add_config", _file_of(module)
+    if not callable(module.add_config):
+        found = shortened(module.add_config)
+        raise InputError(f"{label} ({file}) is {found}; expected a function add_config(cfg)")
+    try:
+        inspect.signature(module.add_config).bind(cfg)
+    except TypeError as error:
+        raise InputError(f"{label} ({file}): {error}; expected add_config(cfg)") from None
+    with users_errors(label, file), placed(label, file):
+        module.add_config(cfg)
+
+
+def _file_of(module: ModuleType) -> str:
+    return from_here(module.__file__) if module.__file__ else module.__name__
 
 
 def recorded_only(file: str) -> bool:
@@ -142,10 +168,13 @@ def _import(name: str, label: str) -> ModuleType:
     with users_errors(label):
         if name.endswith(".py"):
             _make_importable(Path(name), label)
-        elif top not in sys.modules and importlib.util.find_spec(top) is None:
-            _append_path(os.getcwd())
+        else:
+            _require_module_name(name, label)
+            if top not in sys.modules and importlib.util.find_spec(top) is None:
+                _append_path(os.getcwd())
         try:
-            imported = importlib.import_module(module)
+            with placed(label, name):
+                imported = importlib.import_module(module)
         except AssertionError as error:  # of fastreid's registry
             if not (taken := TAKEN.search(str(error))):
                 raise
@@ -162,6 +191,15 @@ def _import(name: str, label: str) -> ModuleType:
                 label,
             )
     return imported
+
+
+def _require_module_name(name: str, label: str) -> None:
+    """Raise InputError for the path of a folder or of a file that does not end in .py."""
+    what = "a folder" if Path(name).is_dir() else "a file" if Path(name).is_file() else ""
+    is_name = all(part.isidentifier() for part in name.split("."))
+    if (what == "a file" and "." in name) or not is_name:
+        found = what or "no such file, and no module has such a name"
+        raise InputError(f"{label}: {found}; expected a file (.py) or the name of a module")
 
 
 def _make_importable(file: Path, label: str) -> None:

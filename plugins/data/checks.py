@@ -153,14 +153,14 @@ def _found_by_themselves(data: ReidDataset) -> Iterator[Complaint]:
     for name, direction in data.directions().items():
         rule = junk_rule(direction.junk)
         for trial in direction.trials:
-            cameras = {items[row].img_paths: items[row].camid for row in trial.gallery}
-            again = [items[row] for row in trial.query if items[row].img_paths in cameras]
-            seen = [q for q in again if not rule(True, q.camid, cameras[q.img_paths])]
-            equal = len(again) == len(trial.query) and {q.img_paths for q in again} == {*cameras}
+            cameras = {tuple(items[row].img_paths): items[row].camid for row in trial.gallery}
+            queries = [(tuple(items[row].img_paths), items[row].camid) for row in trial.query]
+            again = [(files, camid) for files, camid in queries if files in cameras]
+            seen = [files for files, camid in again if not rule(True, camid, cameras[files])]
             if seen:
                 number = f"{len(seen)} of {len(trial.query)} queries"
                 text = f"{number} see their own files in the gallery"
-            elif again and equal:
+            elif again and {files for files, _ in queries} == {*cameras}:
                 text = "the gallery is the query set"
             else:
                 continue

@@ -88,11 +88,21 @@ def _is_imported(module: str, file: str) -> bool:
     return module.partition(".")[0] in packages or (beside and "site-packages" not in file)
 
 
-def place_in(error: BaseException, file: str) -> str:
-    """Write the innermost line of a file that an exception passed, such as "mine.py:5"; or ""."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if same_path(frame.filename, file)]
-    return f"{file}:{lines[-1]}" if lines else ""
+@contextmanager
+def placed(label: str, file: str) -> Iterator[None]:
+    """Name the line of a user's file that called what raises an InputError in this block.
+
+    Args:
+        label: what the code is; begins the message.
+        file: of the code.
+    """
+    try:
+        yield
+    except InputError as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if same_path(frame.filename, file)]
+        place = f"in {file}:{lines[-1]}: " if lines else ""
+        raise InputError(f"{label}: {place}{error}") from error
 
 
 def same_path(one: str, other: str) -> bool:

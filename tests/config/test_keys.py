@@ -218,7 +218,7 @@ def test_a_key_takes_its_values_and_says_what_it_expects_of_others(kind, monkeyp
 
 
 def test_a_default_that_its_own_key_refuses_is_a_defect():
-    with pytest.raises(AssertionError, match="expected 0 or more"):
+    with pytest.raises(InputError, match="expected 0 or more"):
         Key(-1, "A number.", least=0)
 
 

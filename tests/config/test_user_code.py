@@ -111,6 +111,22 @@ def test_a_run_is_told_from_a_config_of_ones_own(tmp_path):
         ("bad_d.py", "def add_config(cfg): cfg.NO.SUCH", r"bad_d: add_config: AttributeError in "),
         ("bad_e.py", "def add_config(cfg): cfg.SEED = 3", r"bad_e: add_config changes SEED, which"),
         ("bad_f.py", "def add_config(cfg): del cfg['TEST']", r"bad_f: add_config changes TEST\."),
+        ("bad_j.py", "def add_config(): pass", r"bad_j: add_config \(bad_j\.py\): too many positi"
+         r"onal arguments; expected add_config\(cfg\)$"),
+        ("bad_k.py", "add_config = 3", r"bad_k: add_config \(bad_k\.py\) is 3; expected a functi"),
+        ("bad_l.py", KEY.replace('Key(0.5, "Weight of mine.", least=0)', "0.5"),
+         r"^bad_l: add_config: in bad_l\.py:5: MINE\.WEIGHT: 0\.5; expected a Key with a default"),
+        ("bad_m.py", KEY.replace("0.5", "'a'"), r"^bad_m: add_config: in bad_m\.py:5: Key: defau"
+         r"lt 'a', 0 or more; expected a number where there are limits$"),
+        ("bad_n.py", KEY.replace("0.5", "-1.0"), r"bad_n\.py:5: Key: default -1\.0; expected 0 o"),
+        ("bad_o.py", KEY.replace("0.5", "None"), r"bad_o\.py:5: Key: default None; expected True"),
+        ("bad_p.py", KEY.replace("{", "[").replace("}", "]").replace(": Key", ", Key"),
+         r"bad_p\.py:5: add_keys: \['MINE\.WEIGHT', .*; expected {name: Key\(\.\.\.\), \.\.\.}$"),
+        ("bad_q.py", KEY.replace("MINE.W", "TEST.METRIC.W"),
+         r"bad_q\.py:5: TEST\.METRIC\.WEIGHT: METRIC is a key already"),
+        (".", None, r"^--plugins \.: a folder; expected a file \(\.py\) or the name of a module$"),
+        ("README.md", "", r"^--plugins README\.md: a file; expected a file \(\.py\) or the name o"),
+        ("no-such", None, r"^--plugins no-such: no such file, and no module has such a name; exp"),
         (
             "bad_g.py",
             "from plugins.registry import LOSS\n@LOSS.register()\nclass CrossModalTriplet: pass",
@@ -126,6 +142,49 @@ def test_what_cannot_be_imported_is_one_line(name, text, message, tmp_path, monk
     with pytest.raises(InputError, match=message) as caught:
         setup_cfg(plugins=[name])
     assert "\n" not in str(caught.value)
+
+
+def test_two_files_with_one_key_are_both_named(mine):
+    Path("other_of_a_user.py").write_text(KEY)
+    with pytest.raises(InputError) as caught:
+        setup_cfg(plugins=[mine, "other_of_a_user.py"])
+    assert str(caught.value) == (
+        "other_of_a_user: add_config: in other_of_a_user.py:5: MINE.WEIGHT: there is such a key "
+        "already, of mine_of_a_user.py; expected another name"
+    )
+    assert setup_cfg(plugins=[mine]).MINE.WEIGHT == 0.5
+
+
+CHECK = """
+from plugins.robustness.checks import check
+
+@check("enough", "B", "Are there queries?", queries=2)
+def enough(runner):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("2", "'2'", "check enough: queries='2'; expected a whole number, 1 or more"),
+        ("2", "0", "check enough: queries=0; expected a whole number, 1 or more"),
+        ("2", "True", "check enough: queries=True; expected a whole number, 1 or more"),
+        ('"B"', "3", "check enough: no group 3; known: A, B, C, D"),
+        ("", "", "check enough: there is one of this id, enough (first_of_a_user.py); expected an"),
+    ],
+)
+def test_a_faulty_registration_of_a_check_names_check_and_file(
+    old, new, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    names = ["checks_of_a_user.py"] if old else ["first_of_a_user.py", "checks_of_a_user.py"]
+    for name in names:
+        Path(name).write_text(CHECK.replace(old, new) if old else CHECK)
+    with pytest.raises(InputError) as caught:
+        setup_cfg(plugins=names)
+    start = "--plugins checks_of_a_user.py: in checks_of_a_user.py:4: "
+    assert str(caught.value).startswith(start + message), caught.value
 
 
 def test_a_misspelled_file_names_the_nearest(mine):

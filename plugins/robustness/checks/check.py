@@ -8,7 +8,8 @@ from plugins.errors import InputError
 from plugins.registry import check_call
 from plugins.robustness.checks.verdict import Verdict
 from plugins.robustness.runner import AttackRunner
-from plugins.utils.own_code import PARTS
+from plugins.utils.own_code import PARTS, described
+from plugins.utils.values import shortened
 
 Answer = TypeVar("Answer", bound=Callable[[AttackRunner], Verdict])
 
@@ -45,13 +46,18 @@ def check(id: str, group: str, question: str, queries: int = 1) -> Callable[[Ans
     """Add the decorated function to the checks of every report; see ``Check``.
 
     Raises:
-        InputError: there is no such group, another check has the id, or the function takes other
-            arguments than the runner.
+        InputError: there is no such group, another check has the id, ``queries`` is no number, or
+            the function takes other arguments than the runner.
     """
     if group not in GROUPS:
-        raise InputError(f"check {id}: no group '{group}'; known: {', '.join(GROUPS)}")
-    if id in [each.id for each in CHECKS]:
-        raise InputError(f"check {id}: there is one of this id; expected another id")
+        raise InputError(f"check {id}: no group {shortened(group)}; known: {', '.join(GROUPS)}")
+    for each in CHECKS:
+        if each.id == id:
+            other = described(getattr(each.answer, "__name__", id), each.answer)
+            raise InputError(f"check {id}: there is one of this id, {other}; expected another id")
+    if not isinstance(queries, int) or isinstance(queries, bool) or queries < 1:
+        found = shortened(queries)
+        raise InputError(f"check {id}: queries={found}; expected a whole number, 1 or more")
 
     def add(answer: Answer) -> Answer:
         check_call(answer, getattr(answer, "__name__", id), f"check {id}", ("runner",))
