@@ -5,7 +5,6 @@ clean-up. Here both become ``Interrupted``, which unwinds to the command; or a l
 ends itself where its state is whole.
 """
 
-import atexit
 import contextlib
 import functools
 import multiprocessing
@@ -220,7 +219,8 @@ def shield_loader_worker(worker: int = 0) -> None:
 def kill_workers_at_exit() -> None:
     """Kill the loader workers that are left when this process ends.
 
-    ``multiprocessing`` sends them one SIGTERM, which they ignore, and would wait forever.
+    ``multiprocessing`` sends them one SIGTERM, which they ignore, and would wait forever. A rank
+    runs its finalizers at the end, and no function of ``atexit``.
     """
 
     def kill() -> None:
@@ -229,7 +229,7 @@ def kill_workers_at_exit() -> None:
             if child.daemon:
                 child.kill()
 
-    atexit.register(kill)  # after, so before, the one of multiprocessing.util
+    multiprocessing.util.Finalize(None, kill, exitpriority=100)  # before others
 
 
 def tell_interrupted(stop: KeyboardInterrupt, kept: str) -> int:

@@ -368,3 +368,27 @@ main()
         r"shared memory\? .*; a training goes on with --resume\n",
         done.stderr,
     )
+
+
+def test_a_rank_that_exits_inside_its_loop_waits_for_no_loader_worker():
+    done = run("""
+import multiprocessing
+import torch
+from torch.utils.data import DataLoader
+from plugins import interrupts
+
+def rank():
+    items = DataLoader(range(99), 2, num_workers=1, worker_init_fn=interrupts.shield_loader_worker)
+    batches.append(interrupts.start_workers(items))
+    next(batches[0])
+    sys.exit(2)
+
+batches = []  # which a traceback keeps alive, too
+process = multiprocessing.get_context("fork").Process(target=rank)
+process.start()
+process.join(20)
+print(process.exitcode)
+if process.exitcode is None:
+    process.kill()
+""")
+    assert done.stdout == "2\n", done.stderr
