@@ -10,8 +10,9 @@ from tests.helpers.user_code import nothing_left_behind
 FAULTY = """
 from torch import nn
 from plugins.attacks.per_query import FNA
+from plugins.defense.adversarial_step import AdversarialStep
 from plugins.modeling.losses import Loss
-from plugins.registry import ATTACK, LOSS, TEMPORAL
+from plugins.registry import ATTACK, LOSS, STEP, TEMPORAL
 
 @LOSS.register()
 class Vector(Loss):
@@ -34,6 +35,21 @@ class Scalar(FNA):
 
 class Forgotten(Loss):
     key = "loss_forgotten"
+
+@STEP.register()
+class WithoutIndex(AdversarialStep):
+    def craft(self, batch):
+        return batch
+
+@STEP.register()
+class WithoutKey(AdversarialStep):
+    def craft(self, batch, index=0):
+        return {**batch, "images": batch["images"] + self.cfg.DEFENSE.EPSILON}
+
+@ATTACK.register()
+class WithoutSet(FNA):
+    def perturbation_set(self, batch):
+        pass
 """
 PLAIN = {
     "MODEL__META_ARCHITECTURE": "VVIBaseline",
@@ -55,8 +71,12 @@ ATTACKED = ["TEST.EVALUATOR", "RobustEvaluator", "TEST.ATTACKS", "Scalar"]
          "tensor (5,), one value for each row"),
         (["MODEL.LOSSES.NAME", "Forgotten"], "MODEL.LOSSES.NAME: no LOSS is named 'Forgotten'; "
          "known: "),
+        (["SOLVER.STEP", "WithoutIndex"], "SOLVER.STEP: WithoutIndex (faulty.py): craft(self, batch)"
+         ": too many positional arguments; expected craft(self, batch, index)"),
+        ([*ATTACKED[:3], "WithoutSet"], "TEST.ATTACKS: WithoutSet (faulty.py): perturbation_set "
+         "returned None; expected a PerturbationSet"),
     ],
-    ids=["loss", "temporal part", "objective", "decorator"],
+    ids=["loss", "temporal part", "objective", "decorator", "step", "set"],
 )  # fmt: skip
 def test_a_faulty_part_is_one_line_before_data_and_folder(
     words, told, run_tool, tmp_path, monkeypatch
@@ -70,3 +90,20 @@ def test_a_faulty_part_is_one_line_before_data_and_folder(
     assert (status, line.count("\n")) == (2, 1), line
     assert line.startswith(f"error: {told}")
     assert not Path("run").exists()
+
+
+def test_an_exception_in_a_training_is_one_line_and_the_log_has_its_traceback(
+    run_tool, tmp_path, monkeypatch, datasets
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
+    Path("faulty.py").write_text(FAULTY)
+    words = ["--config-file", str(CONFIG), *options(Path("run"), **PLAIN)]
+    words += ["SOLVER.STEP", "WithoutKey", "--plugins", "faulty.py"]
+    with nothing_left_behind():
+        status, printed, told = run_tool(ROOT / "tools/train_net.py", *words)
+    line = "WithoutKey.craft: AttributeError in faulty.py:38: EPSILON"
+    assert (status, told.splitlines()[-1]) == (2, f"error: {line}")
+    assert "Traceback" not in printed + told
+    log = Path("run/log.txt").read_text()
+    assert f"ERROR: {line}\nTraceback (most recent call last):" in log
