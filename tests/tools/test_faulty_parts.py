@@ -71,8 +71,8 @@ ATTACKED = ["TEST.EVALUATOR", "RobustEvaluator", "TEST.ATTACKS", "Scalar"]
          "tensor (5,), one value for each row"),
         (["MODEL.LOSSES.NAME", "Forgotten"], "MODEL.LOSSES.NAME: no LOSS is named 'Forgotten'; "
          "known: "),
-        (["SOLVER.STEP", "WithoutIndex"], "SOLVER.STEP: WithoutIndex (faulty.py): craft(self, batch)"
-         ": too many positional arguments; expected craft(self, batch, index)"),
+        (["SOLVER.STEP", "WithoutIndex"], "SOLVER.STEP: WithoutIndex (faulty.py): craft(self, batch"
+         "): too many positional arguments; expected craft(self, batch, index)"),
         ([*ATTACKED[:3], "WithoutSet"], "TEST.ATTACKS: WithoutSet (faulty.py): perturbation_set "
          "returned None; expected a PerturbationSet"),
     ],
