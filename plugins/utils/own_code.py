@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from plugins.errors import EXPLAINERS, InputError, one_line
+from plugins.utils.names import closest_names
 
 OWN = ("plugins", "fastreid", "torch")  # packages whose parts are no user's
 # Modules that --plugins, PLUGINS and entry points named in this process.
@@ -56,7 +57,16 @@ def fault(error: BaseException, file: str = "") -> str:
     named = isinstance(error, SyntaxError | ImportError) or not frames  # its message has the place
     frame = None if named else (own or frames)[-1]
     place = f" in {(own and file) or frame.filename}:{frame.lineno}" if frame else ""
-    return f"{type(error).__name__}{place}: {one_line(error)}".removesuffix(": ")
+    return f"{type(error).__name__}{place}: {_message(error)}".removesuffix(": ")
+
+
+def _message(error: BaseException) -> str:
+    """Write the message of an exception; of a missing config key, which is its name alone, more."""
+    name, frames = str(error), list(traceback.walk_tb(error.__traceback__))
+    section = frames[-1][0].f_locals.get("self") if frames else None
+    if isinstance(error, AttributeError) and isinstance(section, dict) and name.isidentifier():
+        return f"no config key {name}; nearest: {', '.join(closest_names(name, section)[:3])}"
+    return one_line(error)
 
 
 def users_fault(error: BaseException) -> InputError | None:

@@ -47,7 +47,11 @@ def part(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("method", "told"),
     [
-        ("missing_key", "Part.missing_key: AttributeError in part_of_a_user.py:12: EPSILON"),
+        (
+            "missing_key",
+            "Part.missing_key: AttributeError in part_of_a_user.py:12: no config key EPSILON; "
+            "nearest: EPS, ",
+        ),
         ("shape", "Part.shape: RuntimeError in part_of_a_user.py:15: inconsistent tensor size"),
         ("without_words", "Part.without_words: AssertionError in part_of_a_user.py:18\n"),
         ("helped", "divide: ZeroDivisionError in helper_of_a_user.py:2: division by zero"),
