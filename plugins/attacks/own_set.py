@@ -5,7 +5,7 @@ Legend: B clips of T frames of 3 x H x W, pixels in gray levels.
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -28,14 +28,14 @@ Result = TypeVar("Result")
 def try_own_set(attack: Attack, name: str, key: str, cfg: CfgNode) -> None:
     """Build the perturbation set of an attack, if it is a user's, and move random images into it.
 
-    A set may read what random images lack, such as a mask beside a file; then the first real batch
-    tells its faults.
+    A set may read what random images lack, such as a mask beside a file or what ``prepare`` learns;
+    then the first real batch tells its faults.
 
     Args:
         attack: as the config describes it.
         name: its registered name.
         key: config key that names it.
-        cfg: config of the run; it tells T, H and W.
+        cfg: config of the run; it tells T, H and W, in training if ``key`` is one of DEFENSE.
 
     Raises:
         InputError: ``perturbation_set`` takes other arguments or returns no set; or a method of the
@@ -52,21 +52,24 @@ def try_own_set(attack: Attack, name: str, key: str, cfg: CfgNode) -> None:
         raise InputError(
             f"{label}: perturbation_set: {error}; expected perturbation_set(self, batch)"
         ) from None
+    size = cfg.INPUT.SIZE_TRAIN if key.startswith("DEFENSE.") else cfg.INPUT.SIZE_TEST
+    learns = type(attack).prepare is not Attack.prepare
+    lacking = (OSError, LookupError, *([AttributeError] if learns else []))
     with preserved_random_state():
         torch.manual_seed(0)
         try:
             with users_errors(f"{label}: perturbation_set", file_of(function)):
-                allowed = require_set(attack.perturbation_set(random_batch(cfg)), label)
+                batch = random_batch(cfg.INPUT.CLIP.LENGTH, size)
+                allowed = require_set(attack.perturbation_set(batch), label)
             try_methods(allowed, label)
         except InputError as error:
-            if not isinstance(error.__cause__, OSError | LookupError):
+            if not isinstance(error.__cause__, lacking):
                 raise
             logger.debug("no set for random images: %s", error)
 
 
-def random_batch(cfg: CfgNode) -> dict:
+def random_batch(frames: int, size: Sequence[int]) -> dict:
     """Make a batch with the entries of a test batch; no file has the names in ``img_paths``."""
-    frames, size = cfg.INPUT.CLIP.LENGTH, cfg.INPUT.SIZE_TEST
     numbers = torch.arange(CLIPS)
     return {
         "images": 255 * torch.rand(CLIPS, frames, 3, *size),

@@ -1,8 +1,12 @@
 """The perturbation set of a user's attack: its faults are told before data, by name and file."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from plugins.attacks.attack import read_attack
+from plugins.attacks.own_set import try_own_set
 from plugins.attacks.per_query import FNA
 from plugins.config import setup_cfg
 from plugins.errors import InputError
@@ -36,10 +40,10 @@ def _forget(tmp_path, monkeypatch):
         yield
 
 
-def check(folder, old="", new="", *words):
+def check(folder, old="", new="", *words, after=""):
     text = OWN.replace(old, new) if old else OWN
     assert not old or text != OWN
-    (folder / "set_of_a_user.py").write_text(text)
+    (folder / "set_of_a_user.py").write_text(text + after)
     words = ["MODEL.DEVICE", "cpu", "TEST.EVALUATOR", "RobustEvaluator", *words]
     words += ["TEST.ATTACKS", "TrousersFNA"]
     cfg = setup_cfg(str(CONFIG), words, ["set_of_a_user.py"])
@@ -62,6 +66,8 @@ def test_one_that_fits_passes_and_draws_nothing(words, tmp_path):
          "perturbation_set: too many positional arguments; expected perturbation_set(self, batch)"),
         ("return clips", "return clips.mean(dim=1)", SET + "average_tied returned a tensor (2, "),
         ("        return clips\n", "", SET + "average_tied returned None, called with clips (2, "),
+        ("return Low", "self.learned\n        return Low", "TEST.ATTACKS: TrousersFNA (set_of_a_us"
+         "er.py): perturbation_set: AttributeError in set_of_a_user.py:15: 'TrousersFNA' object"),
         (".clone()", ".klone()", SET + "average_tied: AttributeError in set_of_a_user.py:8: 'Tens"),
     ],
 )  # fmt: skip
@@ -78,12 +84,37 @@ def test_images_outside_the_range_are_told(tmp_path):
     assert str(caught.value).startswith(SET + "project returned images in [3")
 
 
-def test_a_set_that_reads_files_is_left_to_the_first_batch(tmp_path):
-    check(tmp_path, "return LowerHalf", "open(batch['img_paths'][0][0])\n        return LowerHalf")
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("return LowerHalf", "open(batch['img_paths'][0][0])\n        return LowerHalf"),
+        ("return LowerHalf", "self.learned\n        return LowerHalf"),
+    ],
+)
+def test_a_set_that_needs_real_data_is_left_to_the_first_batch(old, new, tmp_path):
+    prepare = "\n\n    def prepare(self, features_of, batches):\n        return self\n"
+    check(tmp_path, old, new, after=prepare)
+
+
+def test_a_defense_is_tried_on_images_of_training(monkeypatch):
+    Path("set_of_a_user.py").write_text(OWN)
+    words = ["INPUT.SIZE_TRAIN", "[24,12]", "DEFENSE.INNER", "TrousersFNA"]
+    cfg = setup_cfg(str(CONFIG), words, ["set_of_a_user.py"])
+    attack = read_attack("TrousersFNA", cfg, "DEFENSE.INNER")
+    sizes = []
+    kept = type(attack).perturbation_set
+    monkeypatch.setattr(
+        type(attack),
+        "perturbation_set",
+        lambda self, batch: sizes.append(batch["images"].shape[-2:]) or kept(self, batch),
+    )
+    try_own_set(attack, "TrousersFNA", "DEFENSE.INNER", cfg)
+    try_own_set(attack, "TrousersFNA", "TEST.ATTACKS", cfg)
+    assert sizes == [(24, 12), tuple(cfg.INPUT.SIZE_TEST)]
 
 
 def test_no_set_of_the_package_is_tried(monkeypatch):
-    monkeypatch.setattr("plugins.attacks.own_set.random_batch", lambda cfg: 1 / 0)
+    monkeypatch.setattr("plugins.attacks.own_set.random_batch", lambda frames, size: 1 / 0)
     RobustEvaluator.check_config(setup_cfg(str(CONFIG), ["TEST.ATTACKS", "FNA,SMA,ODFA"]))
 
 
