@@ -12,6 +12,7 @@ import inspect
 import logging
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -156,9 +157,10 @@ def require_asked(names: Sequence[str], given: Sequence[str], source: str) -> No
     """
     ready = {*map(module_name, given), *sys.modules}
     if missing := [name for name in names if module_name(name) not in ready]:
+        words = shlex.quote(",".join(missing))
         raise InputError(
             f"{source}: its run had parts of {', '.join(missing)}; code that the folder of a run "
-            f"names is imported only where you ask for it: add --plugins {','.join(missing)}"
+            f"names is imported only where you ask for it: add --plugins {words}"
         )
 
 
