@@ -33,6 +33,7 @@ from plugins.registry import EVALUATOR
 logger = logging.getLogger(__name__)
 
 UNSUPPORTED = ("AQE",)
+Shard = tuple[Tensor, ...]  # features, persons, cameras and rows of the clips of a process
 
 
 class SearchedTrial(NamedTuple):
@@ -61,9 +62,9 @@ class EvaluatedSet(Protocol):
 class VVIEvaluator(DatasetEvaluator):
     """Visible-infrared evaluator: CMC, mAP and mINP of each direction.
 
-    The processes share the clips of ``query + gallery`` in any way; the main process puts them
-    together by their ``rows``. Each process then ranks a share of the queries. Plain and re-ranked
-    scores come from the same features.
+    The processes share the clips of ``query + gallery`` in any way; each puts them together by
+    their ``rows`` and ranks a share of the queries. Plain and re-ranked scores come from the same
+    features.
 
     Attributes:
         collected: after ``evaluate``, on the main process, all items of ``query + gallery``.
@@ -153,10 +154,9 @@ class VVIEvaluator(DatasetEvaluator):
         """
         shard = concatenate(self._batches) if self._batches else None
         self._batches = []
-        shards = [shard for shard in comm.gather(shard) if shard is not None]
-        if comm.is_main_process():
-            assert shards, f"expected {self.num_items} items, found none: process() was not called"
-            self.gather_items(*concatenate(shards))
+        shards = [shard for shard in shards_of_all(shard) if shard is not None]
+        assert shards, f"expected {self.num_items} items, found none: process() was not called"
+        self.gather_items(*concatenate(shards))
         self._rank_trials()
         if not comm.is_main_process():
             self.collected = None
@@ -189,13 +189,17 @@ class VVIEvaluator(DatasetEvaluator):
         return results
 
     def gather_items(self, features: Tensor, pids: Tensor, camids: Tensor, rows: Tensor) -> None:
-        """Set ``collected`` from the features, persons, cameras and rows of the clips."""
+        """Set ``collected`` from the features, persons, cameras and rows of all clips.
+
+        Every process calls this; the main one refuses features that are not finite.
+        """
         counts = rows.bincount(minlength=self.num_items)
         number = int((counts > 0).sum()) if self.several_clips else len(rows)
         assert number == self.num_items, f"expected {self.num_items} items, found {number}"
         assert len(counts) == self.num_items and counts.all(), "an item is missing"
         features = item_features(features, rows, counts, self.cfg)
-        check_finite(features)
+        if comm.is_main_process():  # one line for all processes
+            check_finite(features)
         labels = [ids.new_empty(self.num_items).index_copy_(0, rows, ids) for ids in (pids, camids)]
         self.collected = Side(features, *labels)
 
@@ -224,7 +228,6 @@ class VVIEvaluator(DatasetEvaluator):
         """
         if comm.get_world_size() == 1:
             return
-        self.collected = from_main(self.collected)
         trials = [(each, trial) for each in self.directions.values() for trial in each.trials]
         ranked = []
         for direction, trial in trials:
@@ -281,22 +284,30 @@ def rerank_parameters(cfg: CfgNode) -> dict[str, Any]:
     return {"k1": settings.K1, "k2": settings.K2, "lambda_value": settings.LAMBDA}
 
 
-def from_main(side: Side | None) -> Side:
-    """Give every process the items of the main process; every process must call this."""
+def shards_of_all(shard: Shard | None) -> list[Shard | None]:
+    """Give every process the tensors of each process, in their order; all must call this.
+
+    fastreid's ``gather`` pickles what it sends, which takes several times as long.
+    """
+    if comm.get_world_size() == 1:
+        return [shard]
     group = comm._get_global_gloo_group()
-    about: list[Any] = [None]
-    if side is not None and comm.is_main_process():
-        columns = [side.features, side.pids, side.camids]
-        about = [[(column.shape, column.dtype) for column in columns]]
-    dist.broadcast_object_list(about, src=0, group=group)
-    if not comm.is_main_process():
-        columns = [torch.empty(shape, dtype=dtype) for shape, dtype in about[0]]
-    for column in columns:
-        dist.broadcast(column.contiguous(), src=0, group=group)
-    return Side(*columns)
+    about = [(tensor.shape, tensor.dtype) for tensor in shard] if shard else None
+    everyone: list[Any] = [None] * comm.get_world_size()
+    dist.all_gather_object(everyone, about, group=group)
+    shards: list[Shard | None] = []
+    for rank, tensors in enumerate(everyone):
+        if tensors is None:
+            shards.append(None)
+            continue
+        own = shard if rank == comm.get_rank() else None
+        shards.append(own or tuple(torch.empty(shape, dtype=dtype) for shape, dtype in tensors))
+        for tensor in shards[-1] or ():
+            dist.broadcast(tensor, src=rank, group=group)
+    return shards
 
 
-def concatenate(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+def concatenate(parts: Sequence[Shard]) -> Shard:
     """Join a list of tuples of tensors along the first dimension of each."""
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
