@@ -103,8 +103,7 @@ class AttackRunner:
     def run_on_subset(self, name: str, **changes: Any) -> AttackStats:
         """Run an attack on the subset; a run on all queries is not repeated."""
         attack = self.make_attack(name, **changes)
-        stats = self._stats.get(self._key(name, attack, self.rows, self.direction))
-        return stats.select(self.subset) if stats else self.run(name, attack)
+        return self._select_subset(name, attack) or self.run(name, attack)
 
     def breaking(self, name: str, **changes: Any) -> Attack:
         """Build the attack of ``make_attack`` so that it leaves a query as soon as Rank-1 fails.
@@ -112,16 +111,17 @@ class AttackRunner:
         It suits checks that compare Rank-1 alone. Of a random model a query may fail by luck, so
         that its attack goes on.
         """
-        attack = self.make_attack(name, **changes)
-        recipe = replace(attack.recipe, skip_successful=self.deterministic)
-        return type(attack)(attack.threat, recipe, attack.seed)
+        return self.make_attack(name, skip_successful=self.deterministic, **changes)
 
     def break_subset(self, name: str, **changes: Any) -> AttackStats:
         """Run an attack of ``breaking`` on the subset; a run on all queries is not repeated."""
-        attack = self.make_attack(name, **changes)
-        if stats := self._stats.get(self._key(name, attack, self.rows, self.direction)):
-            return stats.select(self.subset)
-        return self.run(name, self.breaking(name, **changes))
+        whole = self._select_subset(name, self.make_attack(name, **changes))
+        return whole or self.run(name, self.breaking(name, **changes))
+
+    def _select_subset(self, name: str, attack: Attack) -> AttackStats | None:
+        """Return the subset's part of a run on all queries; None if there was no such run."""
+        stats = self._stats.get(self._key(name, attack, self.rows, self.direction))
+        return stats.select(self.subset) if stats else None
 
     def run(
         self,
