@@ -56,7 +56,7 @@ from plugins.evaluation import Evaluation, VVIEvaluator, check_expected, results
 from plugins.evaluation.views import viewed
 from plugins.modeling.backbones.pretrained import build_pretrained
 from plugins.modeling.dual_norm import add_dual_norm, check_branches
-from plugins.modeling.precision import widen_convolutions
+from plugins.modeling.precision import compute_small_convolutions
 from plugins.modeling.recomputation import recompute_blocks
 from plugins.modeling.stock import check_stock_parts
 from plugins.registry import BACKBONE, EVALUATOR, HEADS, META_ARCH, STEP, lookup
@@ -270,7 +270,7 @@ class Trainer(StoppableLoop, DefaultTrainer):
         if cfg.SOLVER.CHANNELS_LAST:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if cfg.SOLVER.AMP.ENABLED:
-            widen_convolutions(model)
+            compute_small_convolutions(model)
         return protect_input(model)
 
     @classmethod

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from plugins.config import setup_cfg
 from plugins.engine import Trainer
-from plugins.modeling.precision import WidenedConv2d, widen_convolutions
+from plugins.modeling.precision import SmallConv2d, compute_small_convolutions
 
 ROUNDING = 0.02  # bfloat16 keeps 8 bits; the rest is the sum over a window
 
@@ -42,8 +42,9 @@ def errors(conv: nn.Conv2d, images: Tensor, generator: torch.Generator) -> list[
     return [error(found, expected) for expected, found in zip(*results, strict=True)]
 
 
+@pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_convolutions_with_a_stride_are_right_at_every_width(layout):
+def test_convolutions_are_right_at_every_size_of_the_output(layout, groups):
     generator = torch.Generator().manual_seed(0)
     wrong = {}
     sizes = itertools.product((4, 16), range(1, 11), (3, 7), (1, 2, 3), (False, True))
@@ -51,9 +52,9 @@ def test_convolutions_with_a_stride_are_right_at_every_width(layout):
         padding = kernel // 2 if padded else 0
         if min(height, width) + 2 * padding < kernel:
             continue
-        conv = nn.Conv2d(64, 64, kernel, stride, padding, bias=False)
+        conv = nn.Conv2d(64, 64, kernel, stride, padding, groups=groups, bias=False)
         conv.weight.data = torch.randn(conv.weight.shape, generator=generator).bfloat16().float()
-        widen_convolutions(conv)
+        compute_small_convolutions(conv)
         conv.to(memory_format=layout)
         shape = (16, 64, height, width)
         images = torch.randn(shape, generator=generator).relu().bfloat16().float()
@@ -63,17 +64,27 @@ def test_convolutions_with_a_stride_are_right_at_every_width(layout):
     assert not wrong
 
 
-def test_a_widened_convolution_is_the_same_convolution():
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kernel_size": 3, "stride": 2, "padding": 1},
+        {"kernel_size": (3, 1), "padding": (1, 0), "bias": False},
+        {"kernel_size": (1, 2), "stride": (2, 1)},
+        {"kernel_size": 3, "padding": 2, "dilation": (2, 3)},
+        {"kernel_size": 2, "stride": (2, 3), "padding": 1, "groups": 2},
+    ],
+)
+def test_a_small_convolution_has_all_settings(settings):
     generator = torch.Generator().manual_seed(0)
-    conv = nn.Conv2d(8, 4, 3, stride=2, padding=1)
-    images = torch.randn(5, 8, 4, 2, generator=generator)
+    conv = nn.Conv2d(8, 4, **settings)
+    images = torch.randn(5, 8, 4, 3, generator=generator)
     expected = conv(images)
-    widen_convolutions(conv)
-    assert type(conv) is WidenedConv2d
+    compute_small_convolutions(conv)
+    assert type(conv) is SmallConv2d
     assert torch.equal(conv(images).detach(), expected.detach())  # in float32 nothing changes
     with torch.autocast("cpu", torch.bfloat16):
         found = conv(images)
-    assert found.shape == expected.shape == (5, 4, 2, 1)
+    assert found.shape == expected.shape
     assert found.dtype == torch.bfloat16
     assert error(found.detach(), expected.detach()) < ROUNDING
 
