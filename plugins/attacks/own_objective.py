@@ -4,6 +4,7 @@ Legend: R attacked rows, G gallery items, D feature length.
 """
 
 import inspect
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -16,7 +17,7 @@ from plugins.attacks.guides import Guides
 from plugins.attacks.optimizers import GRADIENT_FREE
 from plugins.errors import InputError
 from plugins.modeling.dry_build import dry_feature_length
-from plugins.utils.own_code import described, file_of, is_users, users_errors
+from plugins.utils.own_code import call_mistake, described, file_of, is_users, users_errors
 
 # Numbers of rows and items that differ from each other, so that a mix-up shows.
 ROWS, ITEMS = 5, 7
@@ -62,31 +63,18 @@ def try_own_objective(attack: Attack, name: str, key: str, cfg: CfgNode) -> None
             check_gradient(value, images, label)
 
 
-def check_arguments(attack: Attack, function: object, label: str) -> None:
+def check_arguments(attack: Attack, function: Callable, label: str) -> None:
     """Raise InputError unless the attack's objective takes features and guides."""
-    try:
-        inspect.signature(attack.objective).bind("features", "guides")
-    except TypeError as error:
-        assert callable(function)
-        if attack.objective is not function and takes_two(function):
-            called = getattr(function, "__name__", "objective")
-            raise InputError(
-                f"{label}: objective is a plain function, which Python calls with the attack as "
-                f"its first argument; expected objective = staticmethod({called})"
-            ) from None
-        raise InputError(f"{label}: objective: {error}; expected {ARGUMENTS}") from None
-    except ValueError:  # a built-in function tells no signature
+    mistake = call_mistake(attack.objective, "features", "guides")
+    if not mistake:
         return
-
-
-def takes_two(function: object) -> bool:
-    """Tell whether a function can be called with two arguments."""
-    assert callable(function)
-    try:
-        inspect.signature(function).bind("features", "guides")
-    except TypeError:
-        return False
-    return True
+    if attack.objective is not function and not call_mistake(function, "features", "guides"):
+        called = getattr(function, "__name__", "objective")
+        raise InputError(
+            f"{label}: objective is a plain function, which Python calls with the attack as "
+            f"its first argument; expected objective = staticmethod({called})"
+        )
+    raise InputError(f"{label}: objective: {mistake}; expected {ARGUMENTS}")
 
 
 def random_guides(length: int, metric: str) -> Guides:

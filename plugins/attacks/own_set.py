@@ -16,7 +16,7 @@ from plugins.attacks.attack import Attack, require_set
 from plugins.attacks.features import preserved_random_state
 from plugins.attacks.threat_model import PerturbationSet
 from plugins.errors import InputError
-from plugins.utils.own_code import described, file_of, is_users, users_errors
+from plugins.utils.own_code import call_mistake, described, file_of, is_users, users_errors
 from plugins.utils.values import shortened
 
 logger = logging.getLogger(__name__)
@@ -46,12 +46,10 @@ def try_own_set(attack: Attack, name: str, key: str, cfg: CfgNode) -> None:
     if not is_users(function):
         return
     label = f"{key}: {described(name, attack)}"
-    try:
-        inspect.signature(attack.perturbation_set).bind("batch")
-    except TypeError as error:
+    if mistake := call_mistake(attack.perturbation_set, "batch"):
         raise InputError(
-            f"{label}: perturbation_set: {error}; expected perturbation_set(self, batch)"
-        ) from None
+            f"{label}: perturbation_set: {mistake}; expected perturbation_set(self, batch)"
+        )
     size = cfg.INPUT.SIZE_TRAIN if key.startswith("DEFENSE.") else cfg.INPUT.SIZE_TEST
     learns = type(attack).prepare is not Attack.prepare
     lacking = (OSError, LookupError, *([AttributeError] if learns else []))

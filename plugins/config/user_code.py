@@ -8,7 +8,6 @@ user's own, or by installing a distribution with an entry point in the group ``f
 import importlib
 import importlib.metadata
 import importlib.util
-import inspect
 import logging
 import os
 import re
@@ -26,6 +25,7 @@ from plugins.utils.names import closest_names
 from plugins.utils.own_code import (
     IMPORTED,
     adds_nothing,
+    call_mistake,
     from_here,
     placed,
     registered_by,
@@ -115,10 +115,8 @@ def _call_add_config(module: ModuleType, cfg: CfgNode) -> None:
     if not callable(module.add_config):
         found = shortened(module.add_config)
         raise InputError(f"{label} ({file}) is {found}; expected a function add_config(cfg)")
-    try:
-        inspect.signature(module.add_config).bind(cfg)
-    except TypeError as error:
-        raise InputError(f"{label} ({file}): {error}; expected add_config(cfg)") from None
+    if mistake := call_mistake(module.add_config, cfg):
+        raise InputError(f"{label} ({file}): {mistake}; expected add_config(cfg)")
     with users_errors(label, file), placed(label, file):
         module.add_config(cfg)
 

@@ -45,6 +45,17 @@ def described(name: str, part: object) -> str:
     return f"{name} ({file})" if file else name
 
 
+def call_mistake(function: Callable, *arguments: object, **named: object) -> str:
+    """Say why a function cannot be called with these arguments; "" where it can."""
+    try:
+        inspect.signature(function).bind(*arguments, **named)
+    except TypeError as error:
+        return str(error)
+    except ValueError:  # a built-in function tells no signature
+        pass
+    return ""
+
+
 def fault(error: BaseException, file: str = "") -> str:
     """Write an exception of a user's code in one line: its kind, its place and its message.
 

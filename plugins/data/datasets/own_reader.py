@@ -1,6 +1,5 @@
 """A user's reader of a data set: its arguments and its lists, before anything works with them."""
 
-import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral
@@ -10,7 +9,7 @@ from plugins.data.datasets.base import ReidDataset
 from plugins.data.datasets.tracklet import MODALITIES, SPLITS, Tracklet, is_image
 from plugins.errors import InputError
 from plugins.protocol import Direction
-from plugins.utils.own_code import described, is_users
+from plugins.utils.own_code import call_mistake, described, is_users
 from plugins.utils.values import shortened
 
 
@@ -25,13 +24,11 @@ def check_arguments(reader: Callable, label: str, options: Iterable[str]) -> Non
     if not is_users(reader):
         return
     named = ["root", *options]
-    try:
-        inspect.signature(reader).bind(**dict.fromkeys(named))
-    except TypeError as error:
+    if mistake := call_mistake(reader, **dict.fromkeys(named)):
         raise InputError(
-            f"{described(label, reader)}: {error}; expected "
+            f"{described(label, reader)}: {mistake}; expected "
             f"__init__(self, {', '.join(f'{name}=...' for name in named)})"
-        ) from None
+        )
 
 
 def check_lists(data: Any, label: str) -> None:
