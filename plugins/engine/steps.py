@@ -25,6 +25,7 @@ from plugins.engine.optimizer import clip_gradients, make_optimizer
 from plugins.errors import InputError
 from plugins.modeling.losses.base import check_scalar
 from plugins.registry import STEP
+from plugins.utils.own_code import described
 
 logger = logging.getLogger(__name__)
 
@@ -81,8 +82,14 @@ class Step:
         """Check the config without a model and data; called before any data is read.
 
         Raises:
-            InputError: a part of DEFENSE is enabled that this step ignores.
+            InputError: a part of DEFENSE is enabled that this step ignores, or the step has no
+                ``run_step``.
         """
+        if cls.run_step is Step.run_step:
+            raise InputError(
+                f"SOLVER.STEP: {described(cls.__name__, cls)} has no run_step; expected "
+                "run_step(self), or a subclass of SimpleStep or AdversarialStep"
+            )
         for part, settings in cfg.DEFENSE.items():
             if isinstance(settings, CfgNode) and settings.get("ENABLED") and part not in cls.parts:
                 raise InputError(

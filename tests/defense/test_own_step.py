@@ -7,6 +7,7 @@ import torch
 
 from plugins.defense.adversarial_step import AdversarialStep
 from plugins.engine.checks import check_part
+from plugins.engine.steps import Step
 from plugins.errors import InputError
 from plugins.registry import STEP
 from tests.helpers.defense_toys import run, step_of, tiny_cfg
@@ -82,3 +83,16 @@ def test_arguments_are_checked_with_the_config(methods, message, monkeypatch):
     expected = re.escape(f"SOLVER.STEP: NoiseStep (tests/defense/test_own_step.py): {message}")
     with pytest.raises(InputError, match=f"^{expected}"):
         check_part(STEP, "NoiseStep", "SOLVER.STEP", cfg)
+
+
+def test_a_step_without_run_step_is_told_before_any_data_is_read(monkeypatch):
+    class LazyStep(Step):
+        pass
+
+    monkeypatch.setitem(STEP._obj_map, "LazyStep", LazyStep)
+    with pytest.raises(InputError) as caught:
+        check_part(STEP, "LazyStep", "SOLVER.STEP", tiny_cfg("SOLVER.STEP", "LazyStep"))
+    assert str(caught.value) == (
+        "SOLVER.STEP: LazyStep (tests/defense/test_own_step.py) has no run_step; expected "
+        "run_step(self), or a subclass of SimpleStep or AdversarialStep"
+    )
