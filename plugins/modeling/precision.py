@@ -41,20 +41,18 @@ class SmallConv2d(nn.Conv2d):
         if self.groups > 1:
             with no_autocast(input.device):
                 return super().forward(input.float()).to(kind)
-        down, right = (
-            self._taps(axis, input.shape[axis - 2], outputs)
+        (down, met), (right, met_right) = (
+            self._meetings(axis, input.shape[axis - 2], outputs)
             for axis, outputs in ((0, rows), (1, columns))
         )
-        vertical, horizontal = cast(tuple[int, int], self.padding)
-        cells = input.to(kind).permute(0, 2, 3, 1)
-        padded = nn.functional.pad(cells, (0, 0, horizontal, horizontal, vertical, vertical))
-        shifted = [
-            padded[:, self._cells(0, tap, rows), self._cells(1, other, columns)]
-            for tap in range(*down)
-            for other in range(*right)
-        ]
-        windows = torch.cat(shifted, dim=-1)  # (N, h', w', taps * C)
-        weight = self.weight[:, :, slice(*down), slice(*right)].permute(0, 2, 3, 1)
+        height, width = input.shape[2:]
+        places = down[:, None, :, None] * width + right[None, :, None, :]  # (h', w', k, k)
+        outside = (down < 0)[:, None, :, None] | (right < 0)[None, :, None, :]
+        places = places.masked_fill(outside, height * width)[:, :, met][:, :, :, met_right]
+        cells = input.to(kind).flatten(2).transpose(1, 2)
+        cells = nn.functional.pad(cells, (0, 0, 0, 1))  # (N, h * w + 1, C), at last the padding
+        windows = cells.index_select(1, places.flatten()).view(len(input), rows, columns, -1)
+        weight = self.weight[:, :, met][:, :, :, met_right].permute(0, 2, 3, 1)
         return nn.functional.linear(windows, weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
     def _outputs(self, axis: int, size: int) -> int:
@@ -63,21 +61,19 @@ class SmallConv2d(nn.Conv2d):
         reach = dilation * (self.kernel_size[axis] - 1) + 1
         return (size + 2 * padding - reach) // self.stride[axis] + 1
 
-    def _taps(self, axis: int, size: int, outputs: int) -> tuple[int, int]:
-        """Find the first tap that meets a cell, not padding alone, and one past the last."""
-        padding, dilation = cast(tuple[int, int], self.padding)[axis], self.dilation[axis]
-        places = [number * self.stride[axis] - padding for number in range(outputs)]
-        met = [
-            tap
-            for tap in range(self.kernel_size[axis])
-            if any(0 <= place + tap * dilation < size for place in places)
-        ]
-        return (met[0], met[-1] + 1) if met else (0, 1)
+    def _meetings(self, axis: int, size: int, outputs: int) -> tuple[Tensor, slice]:
+        """Find the cell that each tap meets for each output, -1 for padding, (outputs, k).
 
-    def _cells(self, axis: int, tap: int, outputs: int) -> slice:
-        """Select the padded cells that a tap meets, one for each output."""
-        first = tap * self.dilation[axis]
-        return slice(first, first + self.stride[axis] * (outputs - 1) + 1, self.stride[axis])
+        Returns:
+            (cells, the taps that meet more than padding)
+        """
+        padding, dilation = cast(tuple[int, int], self.padding)[axis], self.dilation[axis]
+        starts = self.stride[axis] * torch.arange(outputs, device=self.weight.device) - padding
+        taps = torch.arange(self.kernel_size[axis], device=starts.device)
+        cells = starts[:, None] + dilation * taps
+        cells = cells.masked_fill((cells < 0) | (cells >= size), -1)
+        met = (cells >= 0).any(dim=0).nonzero().flatten().tolist() or [0]
+        return cells, slice(met[0], met[-1] + 1)
 
 
 def compute_small_convolutions(model: nn.Module) -> None:

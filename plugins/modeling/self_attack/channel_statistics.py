@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from plugins.modeling.batch_statistics import mean_and_variance
+
 # Added to a variance: the deviation of a channel that is 0 in a whole clip is 0.003.
 TINY_VARIANCE = 1e-5
 
@@ -49,7 +51,7 @@ def clips_of(maps: Tensor, frames: int) -> Tensor:
 
 def clip_statistics(maps: Tensor, frames: int) -> ChannelStatistics:
     """Measure each clip of maps (N, C, h, w) over all its frames and cells."""
-    variance, mean = torch.var_mean(clips_of(maps, frames), dim=(1, 3), correction=0)
+    mean, variance = mean_and_variance(clips_of(maps, frames), (1, 3))
     return ChannelStatistics(mean, (variance + TINY_VARIANCE).log() / 2)
 
 
