@@ -152,6 +152,7 @@ def slow_if_deep(name: str) -> object:
     return pytest.param(name, marks=pytest.mark.slow) if deep else name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", map(slow_if_deep, RUNS))
 def test_every_config_trains_a_batch_and_will_print_the_results_that_it_expects(
     name, root, tmp_path, monkeypatch
@@ -170,6 +171,7 @@ def test_every_config_trains_a_batch_and_will_print_the_results_that_it_expects(
         assert 0 < tolerance < expected <= 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["VVI/bupt_campus.yml", "VVI/images/sysu_mm01.yml"])
 def test_sadstrm_trains_where_its_page_says_so(name, root, tmp_path, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", str(root))
@@ -186,6 +188,7 @@ def measured_rows() -> dict[str, Row]:
     return read_ablation(Path("projects/dddefense/ablation.yml")).rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "row"),
     [
@@ -248,6 +251,7 @@ def test_the_table_of_sets_has_every_reader_of_ours():
     assert ours <= {check.split()[0] for check, _, _ in TABLE_ROWS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IMAGE_SETS)
 def test_fastreids_image_sets_train_with_the_config_of_market(name, root, tmp_path, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", str(root))

@@ -74,6 +74,7 @@ def test_a_full_shared_memory_is_told_with_its_cure(capsys):
     assert "--shm-size" in told and "DATALOADER.NUM_WORKERS 0" in told
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_enough_ends_a_command_without_a_word():
     code = "from plugins.errors import user_errors\n@user_errors\ndef main():\n"
     code += "    while True:\n        print('x' * 9999)\nmain()"
@@ -86,6 +87,7 @@ def test_a_reader_that_has_enough_ends_a_command_without_a_word():
         assert process.wait(timeout=60) == 141
 
 
+@pytest.mark.slow
 def test_a_thread_that_a_full_disk_ends_is_one_line(capsys):
     def write(error):
         raise error

@@ -45,6 +45,7 @@ def test_what_is_named_alike_elsewhere_may_be_imported():
     assert imports_of_tests(source, "a.py") == []
 
 
+@pytest.mark.slow
 def test_no_module_imports_from_a_test_module():
     found = [
         line

@@ -1,6 +1,7 @@
 """Protocols as data."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +30,7 @@ def test_an_answer_is_what_the_evaluation_counts_as_a_positive(query, gallery, j
     assert without_answer({"Q2G": Direction((whole,), junk)}, items) == ["Q2G"] * (not answered)
 
 
+@pytest.mark.slow
 def test_every_trial_needs_an_answer():
     items = [("a.jpg", 1, 1), ("b.jpg", 1, 2), ("c.jpg", 2, 2)]
     good, bad = (Trial(np.array([0]), np.array([row])) for row in (1, 2))

@@ -1,6 +1,6 @@
 """Run an ablation: every row of a YAML file with every seed, recorded as each run ends.
 
-python tools/ablate.py projects/sadstrm/ablation.yml
+python tools/ablate.py projects/sadstrm/grid.yml
 
 It runs what is not recorded yet and goes on with what was interrupted; --dry-run says what that is,
 --table rewrites the table. Results: results/ablation.json and ablation.md beside the file, and what
@@ -40,7 +40,7 @@ LOGS = Path("logs/ablation")
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line; options that choose runs default to all."""
     parser = new_parser(__doc__, failed="a run failed; its log says why")
-    parser.add_argument("file", type=Path, help="such as projects/sadstrm/ablation.yml")
+    parser.add_argument("file", type=Path, help="such as projects/sadstrm/grid.yml")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: those of the file")
     parser.add_argument("--rows", nargs="+", help="names of rows; default: all")
     parser.add_argument("--name", help="name of logs and results; default: the file's")

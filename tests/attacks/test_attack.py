@@ -253,6 +253,7 @@ def test_published_recipes_are_those_of_the_papers():
     assert SMA.published(8.0).random_start
 
 
+@pytest.mark.slow
 def test_a_budget_of_0_changes_nothing():
     batch = clips(people=3)
     guides = guides_of(batch)
@@ -285,6 +286,7 @@ def test_an_unknown_attack_names_the_key_and_the_nearest():
         attack_named("SMAA-strong")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["VVIBaseline", "Baseline"])
 def test_a_network_is_attacked_and_left_as_it_was(name):
     model, cfg = built(name)

@@ -147,6 +147,7 @@ def test_a_transferred_attack_is_prepared_on_the_surrogate():
     assert not torch.equal(found, attack.prepare(features_of, [(batch, guides)]).delta)
 
 
+@pytest.mark.slow
 def test_a_transferred_attack_is_made_on_the_surrogate_and_scored_on_the_model():
     batch = clips(people=8)
     guides, clean = guides_of(batch), other_model(batch)

@@ -142,6 +142,7 @@ def test_a_region_of_any_numbers_has_room_on_both_sides(dtype):
     assert torch.equal(found, expected)
 
 
+@pytest.mark.slow
 def test_a_transferred_attack_and_hop_skip_jump_take_bytes():
     attack = build_attack("LTA", setup_cfg(opts=["ATTACK.STEPS", "2"]), "KEY")
     batch = clips()

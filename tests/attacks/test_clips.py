@@ -60,6 +60,7 @@ def attacked(clips):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("infrared", [False, True], ids=["V2I", "I2V"])
 @pytest.mark.parametrize("mode", MODES)
 def test_each_mode_changes_what_it_may_and_misleads_the_search(clips, attacked, mode, infrared):

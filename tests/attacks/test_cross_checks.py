@@ -108,6 +108,7 @@ def search(market):
     return network, {"images": images[query]}, guides
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eps", [4.0, 8.0])
 def test_squares_succeed_as_often_as_those_of_their_authors(search, eps):
     """Through identity logits, at equal queries, with other draws: within 3 of 20 queries."""
@@ -130,6 +131,7 @@ def test_squares_succeed_as_often_as_those_of_their_authors(search, eps):
     assert abs(sum(found) - int(own.sum())) <= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 2.0), ("linf", 4.0), ("l2", 40.0)])
 @pytest.mark.parametrize("kind", [RankMargin, FNA])
 def test_apgd_needs_no_step_size_to_reach_pgd_at_equal_gradient_calls(search, kind, norm, eps):

@@ -41,6 +41,7 @@ def ranked(model, cfg, batch):
     return evaluator.collected.features
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "flip", "clips", "metric"),
     [
@@ -72,6 +73,7 @@ def test_features_are_those_that_the_evaluator_ranks(name, flip, clips, metric):
 
 # The temporal parts compute in float32, where a small step drowns in rounding; the features of an
 # image bend within a large one.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "dtype", "reach"),
     [(name, torch.float32, 0.5) for name in QUICK if name != "Baseline"]
@@ -143,6 +145,7 @@ def test_statistics_of_the_batch_are_not_used_while_the_images_are_made():
     torch.testing.assert_close(Adapter(model.train(), cfg)(alone), together, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_no_gradient_of_a_parameter_is_allocated_or_followed():
     model, cfg = built("VVIBaseline")
     batch = batch_for("VVIBaseline")

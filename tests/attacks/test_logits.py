@@ -20,6 +20,7 @@ from tests.helpers.retrieval_toys import METRICS, guides_of, search_of, seeds
 from tests.helpers.sides import sides_of
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     seed=seeds,
@@ -160,6 +161,7 @@ def test_a_suite_for_classifiers_breaks_rank_1():
     assert batch["images"].max() <= 255 and torch.equal(batch["images"], 255 * images)
 
 
+@pytest.mark.slow
 def test_a_row_alone_takes_any_number_of_images():
     """A suite drops solved images from its batch; the junk rule and the modality stay the row's."""
     images, features_of, batch, guides = classifier_of(6)

@@ -263,6 +263,7 @@ def test_a_row_without_its_guides_is_worth_zero_with_a_graph(name, missing):
     assert features.grad.isfinite().all() and features.grad.abs().sum() > 0
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(
     seed=seeds,
@@ -424,6 +425,7 @@ def test_a_query_attack_moves_its_chosen_item_to_the_end_it_wants(name, promote)
     assert (success == 1).all()
 
 
+@pytest.mark.slow
 def test_the_margin_breaks_rank_1_more_often_than_the_farthest_negative():
     """What the field's attack overlooks: at the same small step the nearest other is enough."""
     search = search_of(0, rows=200, items=300, length=16, people=20)

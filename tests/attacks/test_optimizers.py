@@ -209,6 +209,7 @@ def test_averaging_over_a_models_draws_finds_the_direction_that_one_draw_hides()
     assert agreement(200) == 1
 
 
+@pytest.mark.slow
 def test_sparse_frames_are_selected_where_the_restart_begins():
     images = clips(people=1)["images"]
     slopes = torch.tensor([1.0, 5.0, 3.0]).view(1, 3, 1, 1, 1)

@@ -181,6 +181,7 @@ def test_an_attack_that_was_not_prepared_says_so():
             attack(kind).run(features_of, batch, guides_of(batch))
 
 
+@pytest.mark.slow
 def test_published_recipes():
     recipe = QAPlus.published(8.0)
     assert (recipe.steps, recipe.step_size) == (32, 3.0) == (CAMinus.published(8.0).steps, 3.0)

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,6 +52,7 @@ def problem(frames, seed):
     return clips, low, high
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(bounds)
 def test_smooth_clips_lie_within_the_bounds_and_close_to_each_other(drawn):
@@ -84,6 +86,7 @@ def test_smooth_clips_are_close_to_the_nearest_ones_of_a_general_solver():
         assert ours <= 1.02 * np.sqrt(nearest.fun) + 1e-4
 
 
+@pytest.mark.slow
 def test_rounding_to_bytes_takes_no_pixel_further_away():
     generator = torch.Generator().manual_seed(0)
     clean = torch.randint(256, (1000,), generator=generator).float()

@@ -53,6 +53,7 @@ values = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(values, st.booleans(), st.booleans(), st.booleans())
 def test_it_keeps_what_a_loop_over_rows_keeps(table, early_stop, skip, success_first):

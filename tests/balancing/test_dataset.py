@@ -56,6 +56,7 @@ def cfg(root, monkeypatch):
     return cfg
 
 
+@pytest.mark.slow
 def test_fastreids_market_gets_the_filled_slots_and_keeps_its_test_set(cfg, root):
     plain = build_dataset("Market1501")
     data = build_dataset("BalancedDataset", cfg=cfg)
@@ -128,6 +129,7 @@ def items_of(real, pseudo):
     ]
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(1, 6), st.integers(0, 12)), min_size=2, max_size=5),
     st.integers(1, 5),

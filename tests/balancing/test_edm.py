@@ -151,6 +151,7 @@ def test_an_unknown_scheduler_is_named():
         sample(Gaussian(0, 1), torch.zeros(SHAPE), None, None, scheduler="eular")
 
 
+@pytest.mark.slow
 def test_pixels_survive_the_way_there_and_back():
     pixels = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(to_pixels(to_unit(pixels)), pixels)

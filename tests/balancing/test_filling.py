@@ -142,6 +142,7 @@ def test_an_empty_plan_has_an_empty_manifest(judges, tmp_path):
     assert fill([], judges, tmp_path) == read_table(tmp_path / MANIFEST, Outcome) == []
 
 
+@pytest.mark.slow
 def test_the_pictures_show_what_the_manifest_lists(judges, tmp_path):
     photographs = write_photographs(tmp_path / "real", [("ann", "1"), ("bob", "2"), ("cid", "1")])
     outcomes = fill(SLOTS, judges, tmp_path)

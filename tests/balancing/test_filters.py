@@ -140,6 +140,7 @@ def test_a_limit_that_decides_nothing_is_refused(top):
         CandidateFilter(None, None, list("abc"), None, [], top)
 
 
+@pytest.mark.slow
 def test_the_camera_classifier_knows_cameras_by_people_it_has_not_seen_there():
     pairs = [(person, camera) for person in PEOPLE for camera in CAMERAS] * 4
     images = torch.stack([picture(*pair, shade=row // 6) for row, pair in enumerate(pairs)])
@@ -152,6 +153,7 @@ def test_the_camera_classifier_knows_cameras_by_people_it_has_not_seen_there():
     assert [list(CAMERAS)[place] for place in found.argmax(dim=1)] == [c for _, c in pairs]
 
 
+@pytest.mark.slow
 @given(st.sets(st.tuples(st.integers(0, 9), st.integers(0, 3)), min_size=1), st.integers(0, 99))
 def test_each_camera_keeps_a_pair(pairs, seed):
     held = hold_out(sorted(pairs), seed)

@@ -34,6 +34,7 @@ def generator(tmp_path_factory):
     return EDMGenerator(folder / CHECKPOINT, "cpu", seed=0, scheduler="dpm")
 
 
+@pytest.mark.slow
 def test_nine_of_ten_images_of_pairs_seen_in_training_are_right(generator):
     right = []
     for pair in [(p, c) for p in PEOPLE for c in CAMERAS if (p, c) != UNSEEN]:

@@ -1,5 +1,6 @@
 """How many generated images are right, against counts made by hand."""
 
+import pytest
 import torch
 
 from plugins.balancing.filters import Verdict
@@ -33,6 +34,7 @@ class AcceptsTheFirst:
         return Verdict(torch.ones(len(images)), torch.ones(len(images)), first)
 
 
+@pytest.mark.slow
 def test_a_judge_that_learns_from_real_images_knows_others(tmp_path):
     photographs = write_photographs(tmp_path / "photographs", PAIRS, number=5)
     images = read_photographs(photographs, (HEIGHT, WIDTH))
@@ -58,6 +60,7 @@ def test_counts_are_those_made_by_hand():
     assert table[3].count("| - ") == 5
 
 
+@pytest.mark.slow
 def test_pairs_are_spread_over_all():
     photographs = [Photograph("", str(p), str(c)) for p in range(10) for c in range(p % 3 + 1)]
     everything = choose_pairs(photographs, 100)

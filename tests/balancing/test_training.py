@@ -49,6 +49,7 @@ def same_bits(one, two):
     )
 
 
+@pytest.mark.slow
 def test_a_resumed_training_has_the_bits_of_an_uninterrupted_one(photographs, trained, tmp_path):
     for steps in (2, 3, 6):  # a new process each time, as far as the training knows
         torch.manual_seed(steps)
@@ -122,6 +123,7 @@ def test_a_checkpoint_of_other_layers_is_refused(photographs, trained, tmp_path)
         GeneratorTraining(photographs, SETTINGS, "cpu").run(tmp_path, steps=9, period=1)
 
 
+@pytest.mark.slow
 def test_a_gradient_that_overflows_spoils_nothing(photographs, trained, tmp_path):
     training = GeneratorTraining(photographs, SETTINGS, "cpu")
     handle = training._network.person.weight.register_hook(
@@ -169,6 +171,7 @@ def test_a_network_on_patches_keeps_pixels_at_their_place():
     assert torch.equal(network.unet.seen[:, 1], images[:, 0, ::2, 1::2])
 
 
+@pytest.mark.slow
 def test_what_attention_adds_does_not_grow_with_its_input():
     network = ConditionalUNet(2, 2, (8, 4), (8, 16), 1)
     attentions = [part for part in network.modules() if isinstance(part, Attention)]

@@ -21,6 +21,7 @@ from tests.helpers.pages import ROOT
 TINY = Settings(tiny=True, threads=(1,))
 
 
+@pytest.mark.slow
 def test_a_row_says_what_was_measured():
     results = benchmark(["ranking", "rerank"], TINY)
     assert [row["name"] for row in results["rows"]] == [

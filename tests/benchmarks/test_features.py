@@ -9,6 +9,8 @@ from plugins.benchmarks import Settings, benchmark
 from plugins.benchmarks.comparison import Comparison, Work, measure
 from plugins.benchmarks.features import check_features, features_work
 
+pytestmark = pytest.mark.slow
+
 TINY = Settings(tiny=True, threads=(1,))
 
 

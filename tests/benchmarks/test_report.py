@@ -42,6 +42,7 @@ def versions(folder, worst=(10.0, 12.0)):
     return Settings(tiny=True, against=folder / "before", program=program), log
 
 
+@pytest.mark.slow
 def test_both_versions_report_on_the_same_weights(tmp_path):
     settings, log = versions(tmp_path)
     (row,) = benchmark(["report"], settings)["rows"]
@@ -56,6 +57,7 @@ def test_both_versions_report_on_the_same_weights(tmp_path):
     assert ours[4:out] + ours[out + 1 :] == theirs[3 : out - 1] + theirs[out:]
 
 
+@pytest.mark.slow
 def test_different_cards_end_the_benchmark(tmp_path):
     settings, _ = versions(tmp_path, worst=(10.0, 25.0))
     with pytest.raises(RunFailed, match=r"worst Rank-1 10\.0 and 25\.0"):
@@ -64,6 +66,7 @@ def test_different_cards_end_the_benchmark(tmp_path):
         check_cards((80.0, 10.0), (81.0, 10.0))
 
 
+@pytest.mark.slow
 def test_a_version_that_cannot_run_is_named(tmp_path):
     settings, _ = versions(tmp_path)
     (tmp_path / "before" / "tools" / "robust_report.py").write_text("import no_such_module")

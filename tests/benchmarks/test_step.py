@@ -23,6 +23,8 @@ from plugins.benchmarks.step import (
     size,
 )
 
+pytestmark = pytest.mark.slow
+
 TINY = Settings(tiny=True, threads=(1,))
 SMALL = size(TINY)
 

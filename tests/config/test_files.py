@@ -127,6 +127,7 @@ def test_a_missing_base_names_the_config_and_the_nearest(here, name, expected):
     assert str(raised.value).startswith(f"own.yml: its _BASE_ {name} does not exist; {expected}")
 
 
+@pytest.mark.slow
 def test_without_shipped_configs_only_the_working_folder_counts(here, monkeypatch):
     monkeypatch.setattr(files, "SHIPPED", here / "nowhere")
     with pytest.raises(InputError, match=f"--config-file {NAME}: no such file$"):

@@ -67,6 +67,7 @@ def test_a_key_that_there_is_not_is_told_with_the_closest():
         explain(["ATACK.EPS"])
 
 
+@pytest.mark.slow
 def test_a_long_default_is_rounded_and_an_empty_one_shown():
     assert describe("A", Key(2 / 3, "Share.")) == "A: 0.666667 by default; a number. Share."
     assert describe("A", Key("", "Folder.")) == "A: '' by default; text. Folder."

@@ -222,6 +222,7 @@ def test_a_value_of_plugins_that_is_no_name_is_told(tmp_path, monkeypatch):
         setup_cfg("c.yml")
 
 
+@pytest.mark.slow
 def test_an_installed_distribution_announces_its_modules(tmp_path, monkeypatch):
     (tmp_path / "parts_of_a_package.py").write_text(KEY)
     about = tmp_path / "mine-1.0.dist-info"

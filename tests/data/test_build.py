@@ -80,12 +80,14 @@ def test_workers_carry_bytes_and_the_loader_makes_floats_of_them(cfg):
     assert (expected != torch.stack([sample["images"] for sample in samples])).any()
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(cfg):
     alone = take(build_train_loader(cfg), 5)
     cfg.DATALOADER.NUM_WORKERS = 2
     assert_equal_batches(alone, take(build_train_loader(cfg), 5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_loader_gives_the_batches_that_were_to_come(cfg, workers):
     whole = take(build_train_loader(cfg), 7)
@@ -172,6 +174,7 @@ def test_testing_reads_the_same_twice(cfg):
     assert_equal_batches(list(loader), list(loader))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_missing_frame_stops_the_loader_and_is_named(cfg, tmp_path, monkeypatch, workers):
     folder = write_tree(tmp_path)
@@ -361,6 +364,7 @@ def one_of_three(rank, cfg, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_three_processes_share_training_people_and_test_items(cfg, tmp_path, monkeypatch):
     """Four test items make shares of 2, 2 and 0."""
     write_tree(tmp_path, test=[walk for walk in TEST if walk != Walk(502, 2, 2, 12)])
@@ -398,6 +402,7 @@ def test_a_gpu_gets_the_batches_of_the_cpu(cfg, workers):
     assert_equal_batches(expected, [to_device(batch, "cpu") for batch in found])
 
 
+@pytest.mark.slow
 def test_workers_are_no_more_than_the_cpus_and_that_is_said_once(cfg, caplog, monkeypatch):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3}, raising=False)

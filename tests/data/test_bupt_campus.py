@@ -178,6 +178,7 @@ def test_a_missing_set_says_where_to_get_it_and_how_to_render_one(tmp_path):
         BUPTCampus(root=str(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_rendered_set_is_read_trained_on_and_tested(tmp_path, monkeypatch):
     settings = SyntheticSettings(train_ids=4, test_ids=4, height=32, width=16, max_frames=12)
     counts = render_layout(BUPT_CAMPUS, tmp_path / "BUPTCampus", settings)
@@ -251,6 +252,7 @@ def test_rendered_queries_are_one_a_person_of_both_modalities_and_many_cameras()
     assert len({row.camera for row in queries}) >= 4
 
 
+@pytest.mark.slow
 def test_rendered_twins_are_aligned_to_the_pixel():
     """Edges of the two pictures coincide, which those of two walks of a person do not."""
     settings = SyntheticSettings(height=96, width=48, difficulty=0.3, max_frames=12)

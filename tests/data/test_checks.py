@@ -197,6 +197,7 @@ def test_a_sheet_shows_an_image_once_and_a_clip_by_three_frames(tmp_path, frames
     assert counts[200, 0, 0] == shown * 48 * 96
 
 
+@pytest.mark.slow
 def test_the_command_passes_a_whole_set_and_fails_a_damaged_one(
     tree, tmp_path, monkeypatch, capsys
 ):
@@ -292,6 +293,7 @@ def test_the_last_line_says_what_a_set_is_fit_for(
     assert capsys.readouterr().out.splitlines()[-1] == f"ManifestDataset: {words}"
 
 
+@pytest.mark.slow
 def test_the_limit_on_pixels_is_that_of_the_config(tmp_path, monkeypatch, capsys):
     write_images(tmp_path, [("ann", "train"), ("bob", "train")])
     for name in ("ann", "bob"):

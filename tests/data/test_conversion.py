@@ -124,6 +124,7 @@ def assert_same(old, new):
     assert [old[key][2] for key in old] == [new[key][2] for key in old]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("through", TARGETS)
 def test_a_round_trip_is_an_identity(base, tmp_path, monkeypatch, target, through):
@@ -246,6 +247,7 @@ def test_held_out_people_are_refused(tree, tmp_path, monkeypatch):
         convert_to(monkeypatch, tree, "HeldOutPeople", "manifest", tmp_path, *options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_generated_tracklets_are_left_out_and_told(rendered, tmp_path, monkeypatch, target):
     fake = ("DATASETS.BUPT.FAKE_IR", "True")
@@ -257,6 +259,7 @@ def test_generated_tracklets_are_left_out_and_told(rendered, tmp_path, monkeypat
     assert done.losses == [*plain.losses, f"{number} generated tracklets are left out"]
 
 
+@pytest.mark.slow
 def test_what_hitsz_vcm_cannot_hold_is_told_and_left_out(rendered, tmp_path, monkeypatch):
     done = convert_to(monkeypatch, rendered, "BUPTCampus", "hitsz-vcm", tmp_path)
     old = read(monkeypatch, rendered, "BUPTCampus")
@@ -308,6 +311,7 @@ def write_manifest(root, people, cameras, frames=12, extension=".jpg"):
     manifest.write_index(root / "mine", items)
 
 
+@pytest.mark.slow
 def test_names_become_numbers_where_a_layout_wants_them(tmp_path, monkeypatch):
     write_manifest(tmp_path, ["ann", "bob", "cid"], ["south", "north"])
     for target in ("hitsz-vcm", "bupt-campus"):
@@ -320,6 +324,7 @@ def test_names_become_numbers_where_a_layout_wants_them(tmp_path, monkeypatch):
         assert_same(content(old), content(read(monkeypatch, tmp_path, READERS[target])))
 
 
+@pytest.mark.slow
 def test_bupt_campus_has_six_cameras(tmp_path, monkeypatch):
     write_manifest(tmp_path, ["1", "2"], [str(n) for n in range(3, 9)])
     convert_to(monkeypatch, tmp_path, "ManifestDataset", "bupt-campus", tmp_path)
@@ -355,6 +360,7 @@ NAMES = (
 )
 
 
+@pytest.mark.slow
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -435,6 +441,7 @@ def test_nothing_is_overwritten(base, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+@pytest.mark.slow
 def test_a_missing_frame_is_named_and_nothing_stays(tmp_path, monkeypatch):
     folder = write_tree(tmp_path)
     lost = folder / "Test" / "0502" / "ir" / "D1" / "24.jpg"
@@ -466,6 +473,7 @@ def convert_and_die(out):
     convert("HITSZVCM", "manifest", out, config())
 
 
+@pytest.mark.slow
 def test_a_killed_conversion_leaves_nothing_that_looks_finished(tree, tmp_path, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", str(tree))
     process = multiprocessing.get_context("fork").Process(

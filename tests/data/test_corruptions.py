@@ -138,6 +138,7 @@ def test_training_and_the_default_see_clean_frames(cfg):
         assert torch.equal(before, after)
 
 
+@pytest.mark.slow
 def test_workers_batches_clips_and_a_frame_cache_change_nothing(cfg, tmp_path):
     alone = samples_of(asked(cfg))
     cfg.DATALOADER.NUM_WORKERS, cfg.TEST.IMS_PER_BATCH = 2, 3
@@ -191,6 +192,7 @@ def test_attacked_images_of_corrupted_ones_are_not_saved(cfg):
         build_test_loader(cfg, "HITSZVCM")
 
 
+@pytest.mark.slow
 def test_the_name_of_a_result_says_what_was_corrupted(cfg):
     options = ["TEST.CORRUPTION.KIND", "blur", "TEST.CORRUPTION.SEVERITY", "2", "TEST.CLIPS", "3"]
     assert options_suffix(setup_cfg("", options)) == "+clips=3+blur=2"

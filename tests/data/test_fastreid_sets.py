@@ -263,6 +263,7 @@ class TestText:
         assert ImageSet(data).train == sorted(Worded(root).train)
 
 
+@pytest.mark.slow
 def test_every_tree_is_read(root):
     for name in TREES:
         write_fastreid(root, name)

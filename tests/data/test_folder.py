@@ -156,6 +156,7 @@ def test_a_folder_of_the_wrong_level_is_asked_about_by_where_its_pictures_lie(
     assert "no pictures there" in str(caught.value) and str(caught.value).endswith(told)
 
 
+@pytest.mark.slow
 def test_one_person_alone_hints_at_the_wrong_folder(tmp_path):
     (tmp_path / "people" / "0001").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "people" / "0001" / "1_a.jpg")

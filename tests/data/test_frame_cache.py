@@ -92,6 +92,7 @@ def refusal(store, action=opened):
 # ---- the same frames ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(24, 12), (16, 8), (33, 20)], ids=["as on disk", "less", "more"])
 def test_batches_are_the_same_to_the_bit(cfg, size):
     """With every random part; the files are 24 x 12."""
@@ -103,6 +104,7 @@ def test_batches_are_the_same_to_the_bit(cfg, size):
     assert_cache_changes_nothing(cfg)
 
 
+@pytest.mark.slow
 def test_batches_are_the_same_with_padding_and_forked_workers(cfg):
     cfg.DATALOADER.NUM_WORKERS = 2
     assert_cache_changes_nothing(cfg)
@@ -147,6 +149,7 @@ def test_a_store_is_what_the_transforms_make_of_its_files(cfg, tree):
     assert json.loads((store / "header.json").read_text())["frames"] == len(wanted)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     names=st.sets(
@@ -300,6 +303,7 @@ def test_a_frame_that_was_not_packed_is_named(store, frames):
         assert message.startswith(f"{path}: not among the 3 frames of {store}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_loader_names_the_frame_that_changed(cfg, tmp_path, monkeypatch, workers):
     folder = write_tree(tmp_path)

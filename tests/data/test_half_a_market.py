@@ -27,6 +27,7 @@ def test_what_is_missing_is_named_with_the_renderer(folders, message, tmp_path, 
     assert "tools/make_synthetic.py --layout market1501 --out " in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_root_that_is_not_there_is_told_before_the_set(tmp_path, monkeypatch):
     shutil.rmtree(tmp_path)
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))

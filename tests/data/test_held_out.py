@@ -274,6 +274,7 @@ def test_searchable_is_whoever_has_a_query_that_sees_a_match(sightings, junk, ca
     assert searchable_people(items, rules) == expected
 
 
+@pytest.mark.slow
 @given(ITEMS, st.integers(0, 99))
 def test_of_each_group_of_several_one_is_a_query(sightings, seed):
     items = [(str(row), pid, camid) for row, (pid, camid, _) in enumerate(sightings)]

@@ -170,6 +170,7 @@ def test_a_missing_set_tells_where_to_get_one(tmp_path):
         assert part in message
 
 
+@pytest.mark.slow
 def test_missing_frame_folders_are_listed(tmp_path):
     folder = write_tree(tmp_path)
     (folder / "Train").rename(folder / "Training")
@@ -179,6 +180,7 @@ def test_missing_frame_folders_are_listed(tmp_path):
         assert str(place) in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "line", "text", "expected"),
     [

@@ -40,6 +40,7 @@ def named_in(line: str, file: str, name: str) -> bool:
     return file.endswith(f"/{path}")
 
 
+@pytest.mark.slow
 def test_a_set_without_lists_names_no_line(tmp_path, monkeypatch):
     SETS["SYSUMM01"][0](tmp_path)
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))

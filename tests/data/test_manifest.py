@@ -363,6 +363,7 @@ def test_the_file_comes_from_the_config(tmp_path):
     assert len(build_dataset("ManifestDataset", cfg=cfg).train) == 2
 
 
+@pytest.mark.slow
 def test_parquet_says_the_same_as_csv(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet

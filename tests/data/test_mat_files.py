@@ -81,6 +81,7 @@ print("refused", refused)
     assert int(done.stdout.split()[1]) > 150
 
 
+@pytest.mark.slow
 def test_a_bomb_and_another_version_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(mat_files, "LARGEST", 1 << 20)
     path = tmp_path / "a.mat"

@@ -92,5 +92,6 @@ def test_fastreids_cameras_have_the_numbers_of_their_files(market, monkeypatch):
     assert read_splits(thinned)["query"] == read_splits(data)["query"]
 
 
+@pytest.mark.slow
 def test_a_user_s_reader_without_names_keeps_its_labels():
     assert named(object(), ("a.jpg", 7, 3))[1:3] == ("7", "3")

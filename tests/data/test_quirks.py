@@ -105,6 +105,7 @@ def test_windows_text_with_blank_lines_changes_nothing(tmp_path, reader, write):
     assert (after.train, after.query, after.gallery) == (before.train, before.query, before.gallery)
 
 
+@pytest.mark.slow
 def test_a_gallery_of_five_and_a_query_without_positives():
     """Peers take CMC[19] of it, or count a lonely query as a miss; worked out by hand.
 

@@ -138,6 +138,7 @@ def test_there_are_ten_splits(root, trial):
     assert f"DATASETS.REGDB.TRIAL: {trial}; expected 1 to 10" in refusal(root, trial=trial)
 
 
+@pytest.mark.slow
 def test_a_missing_split_and_a_missing_set_are_named(root, tmp_path):
     assert "train_visible_3.txt: no such file" in refusal(root, trial=3)
     message = refusal(tmp_path)

@@ -291,6 +291,7 @@ def test_the_config_reaches_the_data_set_and_other_sets_get_nothing(root, monkey
     assert list(build_dataset("SYSUMM01").directions()) == ["I2V all 1-shot official-draw"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_images_train_and_test_as_clips_of_one_frame(cfg, tmp_path, monkeypatch, batch_size):
     write_sysu(tmp_path, pictures=True)

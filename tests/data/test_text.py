@@ -151,6 +151,7 @@ def test_a_person_that_an_index_lists_twice_is_named(tmp_path):
         BUPTCampus(root=str(folder.parent), dataset_dir=folder.name)
 
 
+@pytest.mark.slow
 def test_an_index_that_is_nested_without_end_is_one_line(tmp_path):
     folder = SETS["BUPTCampus"][0](tmp_path)
     (folder / "data_paths.json").write_text('{"1":' * 200_000)

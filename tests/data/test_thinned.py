@@ -13,6 +13,7 @@ from plugins.data.datasets.thinned import kept_rows
 from plugins.errors import InputError
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.integers(0, 5), min_size=1, max_size=40),
     st.sampled_from([0.0, 0.3, 1.0]),

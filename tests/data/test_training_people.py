@@ -72,6 +72,7 @@ def test_who_is_seen_by_one_camera_cannot_be_searched_for_under_the_camera_rule(
         assert TrainingPeople("Q2G", rules, items, {VISIBLE}, {VISIBLE}, 9, 0).searchable == found
 
 
+@pytest.mark.slow
 def test_texts_are_numbered_and_numbers_stay():
     assert number_texts({"b", "a", "c"}) == {"a": 0, "b": 1, "c": 2}
     assert number_texts([7, 3]) == {3: 3, 7: 7}

@@ -172,6 +172,7 @@ def test_a_set_that_says_nothing_is_searched_around_its_files(root):
 
 
 class TestFind:
+    @pytest.mark.slow
     @given(
         st.dictionaries(st.sampled_from(["a", "b", "a/c"]), st.sets(st.sampled_from("12345"))),
         st.sets(st.sampled_from(["a/1", "a/2", "b/3", "a/c/4"])),
@@ -348,6 +349,7 @@ class TestFolderDataset:
         (folder / "bob" / "notes.txt").touch()
         assert unlisted("FolderDataset") == [str(folder / name) for name in lost]
 
+    @pytest.mark.slow
     def test_a_folder_of_nothing_else_says_what_is_there(self, root):
         touch(root / "people" / "ann" / "01" / "deep" / "1.jpg")
         with pytest.raises(

@@ -16,6 +16,7 @@ from tests.helpers.defense_toys import pair_of, run, step_of, tiny, tiny_batch, 
 from tests.helpers.small_models import copied, differing, state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Baseline", "VVIBaseline", "SADSTRM"])
 def test_everything_but_an_adversary_moves_on_every_meta_architecture(name):
     model, cfg = built(name, "DEFENSE.STEPS", 1, "DEFENSE.DISTANCE_WEIGHT", 1.0)
@@ -52,6 +53,7 @@ def test_the_branches_that_it_names_are_those_that_see_its_batches(opts):
     assert step.branches() == seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 def test_the_accuracy_in_the_log_is_that_of_one_pass(weight):
     model, cfg = built("Baseline", "DEFENSE.STEPS", 1, "DEFENSE.CLEAN_WEIGHT", weight)
@@ -201,6 +203,7 @@ def test_mixed_precision_trains_on_images_crafted_in_float32():
     assert differing(before, state(amp.model))
 
 
+@pytest.mark.slow
 def test_training_against_fna_hardens_a_network():
     """After equally many steps the same attack moves the features of the trained one less."""
     moved = []

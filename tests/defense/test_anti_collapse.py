@@ -167,6 +167,7 @@ def test_the_step_trains_on_clean_anchors_and_attacked_others(metric):
     torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_training_holds_the_pairs_apart():
     """After equally many steps the same attack brings positives and negatives less together."""
     gaps = []

@@ -54,6 +54,7 @@ def test_with_every_part_off_it_is_adversarial_training_to_the_bit():
     assert ours.checkpointables() == {}
 
 
+@pytest.mark.slow
 def test_degenerate_softening_is_metric_adversarial_training_with_smoothed_labels_to_the_bit():
     attacked_alone = ("DEFENSE.STEPS", 1, "DEFENSE.CLEAN_WEIGHT", 0.0)
     batch, models = halved(batch_for("Baseline")), []
@@ -87,6 +88,7 @@ def test_each_part_changes_training_and_says_so_in_the_log(opts, logged):
     assert found["total_loss"] == pytest.approx(total)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Baseline", "VVIBaseline", "SADSTRM"])
 def test_everything_but_an_adversary_moves_on_every_meta_architecture(name):
     model, cfg = built(name, "DEFENSE.STEPS", 1, "MODEL.TEMPORAL.STIG.STRIPES", 2, *ALL, *BANK)
@@ -104,6 +106,7 @@ def test_everything_but_an_adversary_moves_on_every_meta_architecture(name):
     assert step.bank.seen.tolist() == [True, True, False, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 def test_passes_for_the_discriminator_and_at_theta_temp_log_nothing(weight):
     opts = ("DEFENSE.STEPS", 1, "DEFENSE.CLEAN_WEIGHT", weight)

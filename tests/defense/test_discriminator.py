@@ -149,6 +149,7 @@ def test_a_resumed_discriminator_is_bit_identical():
     assert all(torch.equal(p, q) for p, q in zip(weights(whole), weights(resumed), strict=True))
 
 
+@pytest.mark.slow
 def test_mixed_precision_changes_no_bit():
     one = discriminator()
     clean, attacked = features_of(0)

@@ -181,6 +181,7 @@ def test_a_setting_out_of_range_is_named(changes, message):
         Softening.from_config(setup_cfg("", [*opts[0]]))
 
 
+@pytest.mark.slow
 def test_settings_come_from_the_config():
     fnes = {key.upper(): value for key, value in PAPER.items()} | {"MIX": [0.0, 1.0]}
     assert Softening.from_config(CfgNode({"DEFENSE": {"FNES": fnes}})) == softening()

@@ -108,6 +108,7 @@ def test_equals_a_slow_loop_over_the_triplets(loss):
     assert ((attacked["images"] - expected).abs() < 1e-3).float().mean() > 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [0.2, 0.1, 0.0])
 def test_hardness_rises_to_the_destination_and_not_beyond(loss):
     """A triplet that is hard enough stays as it is, another stops within one small step of it."""

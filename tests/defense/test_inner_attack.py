@@ -29,6 +29,7 @@ def test_within_the_budget_and_nothing_but_the_images_is_another(inner):
     assert_only_images_change(crafter_of("DEFENSE.INNER", inner), tiny_batch())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Baseline", "VVIBaseline", "SADSTRM"])
 def test_on_every_meta_architecture(name):
     model, cfg = built(name, "DEFENSE.STEPS", 1, "DEFENSE.STEP_SIZE", 16.0)
@@ -295,6 +296,7 @@ def test_normalized_images_are_refused():
         crafter({**batch, "images": (batch["images"] - 120) / 60}, 0, 1)
 
 
+@pytest.mark.slow
 def test_features_are_those_of_the_evaluator_without_mirror_images():
     crafter = crafter_of("TEST.FLIP.ENABLED", True, "TEST.CLIPS", 4)
     batch = tiny_batch()

@@ -85,6 +85,7 @@ def test_arguments_are_checked_with_the_config(methods, message, monkeypatch):
         check_part(STEP, "NoiseStep", "SOLVER.STEP", cfg)
 
 
+@pytest.mark.slow
 def test_a_step_without_run_step_is_told_before_any_data_is_read(monkeypatch):
     class LazyStep(Step):
         pass

@@ -98,6 +98,7 @@ def largest_error(gradients: dict[str, torch.Tensor]) -> float:
     return max(errors)
 
 
+@pytest.mark.slow
 def test_second_order_equals_central_differences_and_first_order_does_not():
     second, _ = meta_gradients(Toy(), losses_of, TRAIN, TEST, ALPHA, second_order=True)
     first, _ = meta_gradients(Toy(), losses_of, TRAIN, TEST, ALPHA, second_order=False)
@@ -227,6 +228,7 @@ def images_batch(seed: int) -> dict:
     return {**batch, "images": batch["images"][:, 0, :, ::2, ::2]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [stock, vvi])
 def test_any_meta_architecture_is_left_as_found_but_for_one_pass_of_statistics(build):
     torch.manual_seed(0)
@@ -288,6 +290,7 @@ def test_every_person_is_in_either_half_at_times():
         assert {pid for halved in halves for pid in targets[halved[half]].tolist()} == {7, 8, 9}
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_person_cannot_be_halved():
     with pytest.raises(InputError, match=r"^SOLVER.IMS_PER_BATCH: .* found 1 person"):
         split_identities(torch.tensor([3, 3]), torch.Generator())

@@ -129,6 +129,7 @@ def test_on_a_network_that_does_not_learn_it_harms_more_than_noise():
     assert losses[2] > max(1.1 * losses[0], losses[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("frames", "shape"), [("dense", (2, 3, 64, 32)), ("shared", (3, 64, 32))])
 def test_a_clips_frames_have_one_each_or_share_one(frames, shape):
     options = [str(opt) for opt in PLAIN]

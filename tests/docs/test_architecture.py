@@ -107,6 +107,7 @@ def test_every_room_is_on_a_floor():
     assert sorted(drawn) == sorted(modules | packages)
 
 
+@pytest.mark.slow
 def test_the_tree_of_the_page_names_what_is_there_and_every_room():
     (tree,) = [block.text for block in blocks("docs/architecture.md") if block.kind == "text"]
     folder, named = ROOT, set()

@@ -3,6 +3,7 @@
 import ast
 import re
 
+import pytest
 import yaml
 
 from tests.helpers.pages import ROOT
@@ -66,6 +67,7 @@ def test_what_the_dockerfile_copies_is_there_and_enough_to_build():
     assert {*needed, "configs", "plugins", "tools"} <= set(copied)
 
 
+@pytest.mark.slow
 def test_hooks_and_forms_are_yaml_that_their_readers_take():
     (repository,) = yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]
     pinned = read("requirements-test.txt")

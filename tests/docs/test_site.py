@@ -95,6 +95,7 @@ def test_tables_of_results_are_those_of_the_projects(project):
     assert not [row for row in rows if row not in record]
 
 
+@pytest.mark.slow
 def test_the_scores_of_the_demo_are_those_that_its_config_expects():
     expected = setup_cfg("VVI/synthetic/sadstrm.yml").TEST.EXPECTED_RESULTS
     row = next(row for row in table_rows(page("results.md")) if row[0] == "synthetic/sadstrm.yml")

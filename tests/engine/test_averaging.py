@@ -125,6 +125,7 @@ def averaged(tmp_path_factory) -> tuple[Path, list[dict], dict]:
     return output, record.history, trainer.train()
 
 
+@pytest.mark.slow
 def test_the_checkpoints_model_is_the_average_of_every_update(averaged):
     output, history, _ = averaged
     saved = checkpoint(output)
@@ -132,6 +133,7 @@ def test_the_checkpoints_model_is_the_average_of_every_update(averaged):
     assert_averaged(saved["model"], history, DECAY)
 
 
+@pytest.mark.slow
 def test_averaging_changes_nothing_but_what_is_saved_as_the_model(plain, averaged):
     expected, found = checkpoint(plain), checkpoint(averaged[0])
     assert found.keys() - expected.keys() == {"live"}
@@ -140,6 +142,7 @@ def test_averaging_changes_nothing_but_what_is_saved_as_the_model(plain, average
         assert_same(expected[key], found[key])
 
 
+@pytest.mark.slow
 def test_the_averaged_network_is_what_was_evaluated_and_what_any_reader_gets(averaged):
     output, _, results = averaged
     cfg = setup_cfg(str(output / "config.yaml"))
@@ -161,6 +164,7 @@ def test_killed_and_resumed_is_bit_identical(averaged, datasets, tmp_path):
         assert_same(expected[key], found[key])
 
 
+@pytest.mark.slow
 def test_a_run_with_an_average_is_not_resumed_without_one_nor_the_other_way_round(plain, averaged):
     with pytest.raises(InputError, match=r"with averaged weights; .*EMA_DECAY above 0"):
         start(averaged[0], resume=True, **SHORT)
@@ -168,6 +172,7 @@ def test_a_run_with_an_average_is_not_resumed_without_one_nor_the_other_way_roun
         start(plain, resume=True, **AVERAGED)
 
 
+@pytest.mark.slow
 def test_training_can_start_from_averaged_weights_with_and_without_an_average(averaged, tmp_path):
     weights = averaged[0] / "model_final.pth"
     for changes in (SHORT, AVERAGED):
@@ -175,6 +180,7 @@ def test_training_can_start_from_averaged_weights_with_and_without_an_average(av
         assert_same(checkpoint(averaged[0])["model"], dict(trainer.model.state_dict()))
 
 
+@pytest.mark.slow
 def test_precise_statistics_are_those_of_the_deployed_network(tmp_path):
     changes = {
         "TEST__PRECISE_BN__ENABLED": True,

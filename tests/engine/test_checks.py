@@ -24,6 +24,7 @@ def _nothing_to_read(monkeypatch, tmp_path):
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "no data set is here"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -105,6 +106,7 @@ def test_what_is_wrong_is_told_in_one_line_before_data_is_read(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "opts", "message"),
     [
@@ -189,6 +191,7 @@ def test_an_evaluation_is_not_asked_what_only_training_needs():
     check_evaluation(setup_cfg(str(STOCK), opts))
 
 
+@pytest.mark.slow
 def test_a_loss_that_fastreids_own_architecture_would_pass_over_is_refused():
     losses = ["MODEL.LOSSES.NAME", "CrossEntropyLoss,CrossModalTriplet"]
     with pytest.raises(InputError, match="Baseline of fastreid does not know CrossModalTriplet"):
@@ -196,6 +199,7 @@ def test_a_loss_that_fastreids_own_architecture_would_pass_over_is_refused():
     check_run(setup_cfg(str(CONFIG), losses), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (2, 9), (3, 2), (3, 3)])
 @pytest.mark.parametrize(
     "backbone",
@@ -226,6 +230,7 @@ def test_a_size_is_refused_if_and_only_if_the_real_network_cannot_take_it(backbo
             check_model(cfg, {"INPUT.SIZE_TEST": size}, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("side", [4, 33])
 @pytest.mark.parametrize(
@@ -296,6 +301,7 @@ def test_the_frame_that_reaches_the_network_is_measured():
         check_run(cfg, 1)
 
 
+@pytest.mark.slow
 def test_checking_draws_nothing_and_makes_nothing_real():
     torch.manual_seed(5)
     before = torch.get_rng_state()
@@ -305,6 +311,7 @@ def test_checking_draws_nothing_and_makes_nothing_real():
     assert {parameter.device.type for parameter in model.backbone.parameters()} == {"meta"}
 
 
+@pytest.mark.slow
 def test_a_folder_of_all_data_sets_that_is_not_there_is_told_before_the_log(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "nowhere"))
     words = ["--config-file", str(CONFIG), *options(tmp_path / "run")]
@@ -313,6 +320,7 @@ def test_a_folder_of_all_data_sets_that_is_not_there_is_told_before_the_log(tmp_
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_checkpoints_of_a_folder_are_offered(tmp_path):
     (tmp_path / "model_0001.pth").touch()
     words = ["--config-file", str(CONFIG), *options(tmp_path / "run", MODEL__WEIGHTS=tmp_path)]

@@ -73,6 +73,7 @@ def test_a_checkpoint_with_weights_that_are_not_finite_is_not_good(tmp_path):
     assert last_good_checkpoint(tmp_path) is None
 
 
+@pytest.mark.slow
 def test_a_large_batch_is_saved_without_its_images(datasets, tmp_path, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
     monkeypatch.setattr("plugins.engine.divergence.LARGEST_BATCH", 1000)

@@ -15,6 +15,7 @@ from plugins.engine import doctor, trial_step
 from tests.helpers.small_runs import ROOT
 
 
+@pytest.mark.slow
 def test_one_step_moves_every_weight_and_leaves_the_random_state():
     before = torch.random.get_rng_state()
     moved, total = trial_step.moved_weights("cpu")
@@ -22,6 +23,7 @@ def test_one_step_moves_every_weight_and_leaves_the_random_state():
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+@pytest.mark.slow
 def test_an_optimizer_that_moves_nothing_is_told(monkeypatch):
     class Still(torch.optim.SGD):
         def step(self, closure=None):

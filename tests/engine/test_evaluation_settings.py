@@ -74,6 +74,7 @@ def test_an_evaluation_of_other_settings_is_kept_beside(tmp_path, caplog, change
     assert told in line and "kept as evaluation_1.json, evaluation_queries_1.npz, eval" in line
 
 
+@pytest.mark.slow
 def test_evaluations_of_earlier_versions_and_damaged_ones_are_kept_too(tmp_path, caplog):
     folder = tmp_path / "run"
     new = about(folder)

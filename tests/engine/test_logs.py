@@ -128,6 +128,7 @@ def test_a_log_on_a_full_disk_says_so_once(capsys, monkeypatch):
         full.close()
 
 
+@pytest.mark.slow
 def test_a_log_starts_beside_a_handler_whose_stream_has_no_name(tmp_path, monkeypatch):
     """Another run in this process may have logged to a terminal that is none any more."""
     kept = {name: logging.Logger(name) for name in ("fastreid", "plugins")}

@@ -128,6 +128,7 @@ def test_a_milestone_within_the_warm_up_is_refused():
     assert rates(f"{options} [10,12]", 14, 5)[10:] == pytest.approx([0.1, 0.1, 0.01, 0.01])
 
 
+@pytest.mark.slow
 def test_a_cosine_without_an_epoch_is_refused():
     options = "SOLVER.SCHED CosineAnnealingLR SOLVER.WARMUP_EPOCHS 2 SOLVER.MAX_EPOCH"
     with pytest.raises(InputError, match=r"after 2 epochs.*expected SOLVER\.MAX_EPOCH above 2"):

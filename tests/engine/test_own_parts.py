@@ -13,6 +13,8 @@ from tests.helpers.small_runs import CONFIG, options
 from tests.helpers.two_processes import in_two_processes
 from tests.helpers.user_code import OWN_PARTS, nothing_left_behind
 
+pytestmark = pytest.mark.slow
+
 OWN = {
     "MODEL__LOSSES__NAME": "('CrossEntropyLoss','OwnCenterLoss','OwnPlainLoss')",
     "MODEL__TEMPORAL__NAME": "OwnTemporal",
@@ -72,7 +74,6 @@ def whole(datasets, tmp_path_factory):
     return folder, before, own(trainer.model)
 
 
-@pytest.mark.slow
 def test_they_move_are_saved_and_resumed_to_the_bit(whole, tmp_path):
     folder, before, after = whole
     assert same(before, after) == []
@@ -85,7 +86,6 @@ def test_they_move_are_saved_and_resumed_to_the_bit(whole, tmp_path):
     assert same(after, own(resumed.model)) == list(PARTS)
 
 
-@pytest.mark.slow
 def test_they_are_averaged_as_the_other_weights_are(tmp_path):
     trainer = start(tmp_path, SOLVER__EMA_DECAY=0.9)
     before = own(trainer.model)
@@ -141,7 +141,6 @@ def train_and_save(folder: Path, datasets: str) -> None:
     torch.save((before, own(trainer.model)), folder / f"rank{comm.get_rank()}.pth")
 
 
-@pytest.mark.slow
 def test_two_processes_train_one_model_of_them(tmp_path, datasets):
     in_two_processes(train_and_save, tmp_path, str(datasets))
     ranks = [torch.load(tmp_path / f"rank{rank}.pth") for rank in (0, 1)]

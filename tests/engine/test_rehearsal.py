@@ -80,6 +80,7 @@ def test_a_fault_is_told_before_the_first_epoch(evaluator, message, tmp_path, mo
         Trainer(cfg)
 
 
+@pytest.mark.slow
 def test_one_that_fits_sees_all_items_and_leaves_nothing_behind(tmp_path, monkeypatch):
     cfg = small(tmp_path, monkeypatch, Fits)
     Fits.seen.clear()

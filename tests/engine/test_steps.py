@@ -43,6 +43,7 @@ def trainable(model: nn.Module) -> set[str]:
     return {name for name, p in model.named_parameters() if p.requires_grad}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam", "AdamW", "RMSprop"])
 def test_one_step_moves_every_trainable_tensor(datasets, tmp_path, monkeypatch, optimizer):
     one = trainer(
@@ -56,11 +57,13 @@ def test_one_step_moves_every_trainable_tensor(datasets, tmp_path, monkeypatch, 
     assert step(one) == trainable(one.model)
 
 
+@pytest.mark.slow
 def test_alternating_step_moves_both_players(datasets, tmp_path, monkeypatch):
     one = trainer(datasets, tmp_path, monkeypatch)
     assert step(one, epoch=1) == trainable(one.model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["style", "style_worst", "statistics", "background"])
 def test_an_attack_with_nothing_to_learn_is_defended_against(datasets, tmp_path, monkeypatch, kind):
     one = trainer(datasets, tmp_path, monkeypatch, MODEL__SELF_ATTACK__KIND=kind)
@@ -75,6 +78,7 @@ def test_an_attack_with_nothing_to_learn_is_defended_against(datasets, tmp_path,
     assert turns == [None, "defense"]
 
 
+@pytest.mark.slow
 def test_before_its_start_epoch_the_adversary_rests(datasets, tmp_path, monkeypatch):
     one = trainer(datasets, tmp_path, monkeypatch)
     adversary = {name for name in trainable(one.model) if name.startswith("attack.")}
@@ -82,6 +86,7 @@ def test_before_its_start_epoch_the_adversary_rests(datasets, tmp_path, monkeypa
     assert step(one, epoch=0) == trainable(one.model) - adversary
 
 
+@pytest.mark.slow
 def test_attack_turn_moves_only_the_adversary(datasets, tmp_path, monkeypatch):
     one = trainer(datasets, tmp_path, monkeypatch)
     monkeypatch.setattr(one._trainer, "update", lambda: None)
@@ -89,6 +94,7 @@ def test_attack_turn_moves_only_the_adversary(datasets, tmp_path, monkeypatch):
     assert moved == {name for name in trainable(one.model) if name.startswith("attack.")}
 
 
+@pytest.mark.slow
 def test_defense_turn_moves_none_of_the_adversary(datasets, tmp_path, monkeypatch):
     one = trainer(datasets, tmp_path, monkeypatch)
     monkeypatch.setattr(one._trainer, "_attack", lambda batches: {})
@@ -96,6 +102,7 @@ def test_defense_turn_moves_none_of_the_adversary(datasets, tmp_path, monkeypatc
     assert moved == {name for name in trainable(one.model) if not name.startswith("attack.")}
 
 
+@pytest.mark.slow
 def test_accumulated_gradient_is_the_mean_of_the_batches_gradients(datasets, tmp_path, monkeypatch):
     one = trainer(
         datasets,
@@ -136,6 +143,7 @@ def test_a_part_of_the_defense_that_the_step_ignores_is_refused(
         trainer(datasets, tmp_path, monkeypatch, **changes)
 
 
+@pytest.mark.slow
 def test_frozen_layers_keep_their_weights_until_freeze_iters(datasets, tmp_path, monkeypatch):
     one = trainer(datasets, tmp_path, monkeypatch, **FROZEN, SOLVER__FREEZE_ITERS=1)
     frozen = {name for name in trainable(one.model) if name.startswith("backbone")}
@@ -167,6 +175,7 @@ def test_a_layer_to_freeze_that_does_not_exist_is_refused(datasets, tmp_path, mo
         )
 
 
+@pytest.mark.slow
 def test_clipping_bounds_each_gradient(datasets, tmp_path, monkeypatch):
     one = trainer(
         datasets,
@@ -181,6 +190,7 @@ def test_clipping_bounds_each_gradient(datasets, tmp_path, monkeypatch):
     assert max(norms) > 1e-4
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_before_the_update(datasets, tmp_path, monkeypatch):
     one = trainer(datasets, tmp_path, monkeypatch)
     with torch.no_grad():
@@ -237,6 +247,7 @@ class TestMixedPrecision:
                 setup_cfg("", ["SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "float8"])
             )
 
+    @pytest.mark.slow
     def test_a_step_in_mixed_precision_moves_every_tensor(self, datasets, tmp_path, monkeypatch):
         one = trainer(datasets, tmp_path, monkeypatch, SOLVER__AMP__ENABLED=True)
         assert step(one, epoch=1) == trainable(one.model)
@@ -266,6 +277,7 @@ def test_a_detached_loss_is_warned_of_once(caplog):
     assert told.startswith("loss_own: the loss has no gradient, so it trains nothing")
 
 
+@pytest.mark.slow
 def test_the_value_of_a_loss_is_checked_before_it_is_weighted():
     class Nothing(Loss):
         key = "loss_nothing"

@@ -31,6 +31,7 @@ def test_output_folder_is_made_without_any_set_up(in_datasets, tmp_path, people)
     assert saved.MODEL.SELF_ATTACK.NUM_CAMERAS == cameras > 0
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_batches(in_datasets, tmp_path):
     def start(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         cfg = setup_cfg(str(CONFIG), options(tmp_path, SEED=seed))
@@ -44,6 +45,7 @@ def test_the_same_seed_gives_the_same_weights_and_batches(in_datasets, tmp_path)
     assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
+@pytest.mark.slow
 def test_a_seed_of_its_own_is_drawn_and_kept_in_the_config():
     arguments = ["--config-file", str(CONFIG), "SEED", "-1"]
     first, second = (read_cfg(parse_arguments(arguments)).SEED for _ in range(2))
@@ -179,6 +181,7 @@ def test_a_config_of_fewer_cameras_is_refused_where_they_are_told_apart(in_datas
         Trainer(setup_cfg(str(CONFIG), options(tmp_path, **fewer)))
 
 
+@pytest.mark.slow
 def test_an_evaluation_needs_no_number_of_cameras(in_datasets, tmp_path):
     weights = tmp_path / "model_final.pth"
     weights.touch()
@@ -198,6 +201,7 @@ def test_a_data_set_that_is_tested_twice_is_refused():
         read_cfg(parse_arguments(["--config-file", str(CONFIG), *twice]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "length", [{"WARMUP_EPOCHS": 2}, {"WARMUP_EPOCHS": 0, "WARMUP_ITERS": 100}]
 )
@@ -220,6 +224,7 @@ def test_a_run_is_not_resumed_in_its_warm_up_with_epochs_of_another_length(
     start(ACCUMULATION=2).resume_or_load()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["before_train", "before_step"])
 def test_an_error_ends_a_training_without_an_evaluation(in_datasets, tmp_path, monkeypatch, place):
     def fail():

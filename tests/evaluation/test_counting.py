@@ -35,6 +35,7 @@ def same(result, expected):
         np.testing.assert_array_equal(getattr(result, field.name), getattr(expected, field.name))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
@@ -69,6 +70,7 @@ def test_tiles_give_the_ranks_of_the_whole_matrix(
         same(evaluate_ranking(query, gallery, metric=metric, chunk=chunk, **rules), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("threads", [1, 3])
 def test_many_items_give_the_ranks_of_the_whole_matrix(metric, threads):
@@ -111,6 +113,7 @@ def test_a_grid_holds_whole_multiples_of_its_step(kind):
     assert torch.equal(grid.rows(features, some), rows[some])
 
 
+@pytest.mark.slow
 def test_a_nan_in_a_tile_that_holds_no_positive_is_an_error():
     query, gallery = problem(0, 5, 40, 4, 3, ties=False)
     gallery.pids[-1] = 99

@@ -52,6 +52,7 @@ def evaluated(seed: int, directions: dict, rerank: bool = False, stranger: bool 
     return results, rows
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     seed=st.integers(0, 99),
@@ -196,6 +197,7 @@ def packed_once() -> bytes:
     return pack_queries(Evaluation(some_rows()[:1]))
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_bit_that_is_turned_is_an_input_error_or_changes_nothing(tmp_path_factory, where, bit):

@@ -61,6 +61,7 @@ def has_a_valid_query(labels):
     return bool((same_person & ~same_person_and_camera(labels)).any())
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(
     problem=problems(),
@@ -99,6 +100,7 @@ def test_scores_follow_the_definition_with_ties_in_gallery_order(
     assert result.mean_average_precision == pytest.approx(np.mean(kept), rel=1e-13)
 
 
+@pytest.mark.slow
 @settings(max_examples=250, deadline=None)
 @given(problem=problems(levels=None))
 def test_scores_are_fastreids_without_ties(problem):

@@ -59,6 +59,7 @@ def close(found, expected):
     torch.testing.assert_close(found.double(), torch.as_tensor(expected), atol=2e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
@@ -176,6 +177,7 @@ def test_a_parameter_out_of_range_is_named(change, message):
         rerank(features[:2], features[2:], **parameters)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**31),

@@ -105,6 +105,7 @@ def test_of_items_with_themselves_each_pair_counts_once_and_none_with_itself(jun
         assert len(genuine) + len(impostor) == 30 * 29 / 2
 
 
+@pytest.mark.slow
 def test_the_curve_is_scikit_learns():
     query, gallery = two_sides(0, 40, 60, people=8)
     genuine, impostor = by_hand(query, gallery, "camera")
@@ -154,6 +155,7 @@ def test_what_cannot_be_shown_is_refused():
         find_threshold(alone, gallery, 0.1, metric="cosine", junk="camera")
 
 
+@pytest.mark.slow
 def test_test_roc_adds_the_rates_to_the_rows_that_are_not_reranked(caplog):
     query, gallery = two_sides(0, 40, 60, people=8)
     rows = np.arange(100)

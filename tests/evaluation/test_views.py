@@ -19,6 +19,7 @@ def test_clips_are_averaged_item_by_item(monkeypatch, part):
         torch.testing.assert_close(mean, features[rows == row].mean(dim=0))
 
 
+@pytest.mark.slow
 def test_a_single_clip_keeps_its_feature_to_the_last_bit():
     features = torch.randn(50, 7, generator=torch.Generator().manual_seed(0)) * 1e3
     rows = torch.randperm(50, generator=torch.Generator().manual_seed(1))

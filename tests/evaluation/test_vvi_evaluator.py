@@ -366,6 +366,7 @@ def rank_on_rank(rank, world_size, folder):
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_each_process_ranks_its_share_of_the_queries(tmp_path):
     torch.multiprocessing.spawn(rank_on_rank, args=(2, str(tmp_path)), nprocs=2)
 

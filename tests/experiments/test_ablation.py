@@ -41,6 +41,7 @@ def cells(text: str, row: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
+@pytest.mark.slow
 def test_table_has_mean_spread_number_and_difference_to_the_first_row(tmp_path):
     ablation = read_ablation(write(tmp_path))
     baseline, margin = [(50.0, 20.0), (52.0, 26.0), (57.0, 20.0)], [(60.0, 19.0), (61.0, 18.0)]
@@ -60,6 +61,7 @@ def test_table_has_mean_spread_number_and_difference_to_the_first_row(tmp_path):
     assert statistics.stdev([-1.0, -8.0]) == pytest.approx(24.5**0.5)
 
 
+@pytest.mark.slow
 def test_a_table_waits_for_the_process_that_is_recording(tmp_path):
     ablation = read_ablation(write(tmp_path))
     record_result(ablation, result(ablation, "margin", 0, 60.0, 19.0))
@@ -88,6 +90,7 @@ def test_rows_and_columns_stand_in_the_order_of_the_file(tmp_path):
     assert text.index("V2I mAP") < text.index("I2V mINP")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
@@ -116,6 +119,7 @@ def test_a_result_of_other_settings_is_stale_by_name_and_not_in_the_table(tmp_pa
     assert "margin/seed1" in text
 
 
+@pytest.mark.slow
 def test_two_files_of_a_project_share_no_folder_of_a_run(tmp_path):
     first = write(tmp_path)
     second = first.with_name("other.yml")
@@ -128,6 +132,7 @@ def test_two_files_of_a_project_share_no_folder_of_a_run(tmp_path):
     assert len(folders) == 2 * len(TREE["rows"])
 
 
+@pytest.mark.slow
 def test_a_set_of_another_layout_is_rendered_where_its_reader_looks(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
     small = {"preset": "quick", "train_ids": 2, "test_ids": 2, "height": 32, "width": 16}
@@ -140,6 +145,7 @@ def test_a_set_of_another_layout_is_rendered_where_its_reader_looks(tmp_path, mo
         read_ablation(write(tmp_path, dataset={"name": "x", "render": {"layout": "market"}}))
 
 
+@pytest.mark.slow
 def test_a_changed_base_config_makes_results_stale(tmp_path):
     base = tmp_path / "base.yml"
     base.write_text(f"_BASE_: {CONFIG}\nSOLVER:\n  BASE_LR: 0.1\n")
@@ -150,6 +156,7 @@ def test_a_changed_base_config_makes_results_stale(tmp_path):
     assert difference(found, now.wanted(now.rows["margin"])) == ["SOLVER.BASE_LR 0.1 (now 0.2)"]
 
 
+@pytest.mark.slow
 def test_other_weights_at_the_start_make_results_stale_and_missing_ones_do_not(tmp_path):
     weights = tmp_path / "trunk.pth"
     weights.write_bytes(b"first")
@@ -172,6 +179,7 @@ def test_other_weights_at_the_start_make_results_stale_and_missing_ones_do_not(t
     assert differences() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
     [
@@ -200,6 +208,7 @@ def test_other_generated_images_make_results_of_their_rows_stale(tmp_path, monke
     assert difference(found["balanced"], ablation.wanted(ablation.rows["balanced"])) == []
 
 
+@pytest.mark.slow
 def test_equal_settings_survive_json_and_another_spelling(tmp_path):
     ablation = read_ablation(write(tmp_path, options={"SOLVER": {"BASE_LR": 1e-4, "STEPS": [5]}}))
     found = json.loads(json.dumps(result(ablation, "margin", 0, 60.0, 19.0)))
@@ -485,6 +494,7 @@ def test_a_damaged_line_of_metrics_is_named(tmp_path, line, message):
         gather_signs(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "names"),
     [({}, ["Q2G", "Q2G+rerank"]), ({"TEST.ATTACKS": ["FNA"]}, ["clean", "rerank"])],
@@ -506,6 +516,7 @@ def test_a_run_that_shuns_the_gpu_is_of_a_cpu():
     assert device_name({}) == device_name({"MODEL.DEVICE": "cuda:0"}) == found
 
 
+@pytest.mark.slow
 def test_a_folder_in_use_is_refused_and_a_replaced_run_keeps_nothing(tmp_path):
     sleeper = tmp_path / "sleep.py"
     sleeper.write_text("import time\ntime.sleep(60)\n")
@@ -522,6 +533,7 @@ def test_a_folder_in_use_is_refused_and_a_replaced_run_keeps_nothing(tmp_path):
     assert {path.name for path in again.run.folder.iterdir()} == {LOG, MARKER}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_failing_runs_stop_no_other_and_are_told_with_their_errors_and_logs(tmp_path, jobs, capsys):
     tool = tmp_path / "train.py"
@@ -540,6 +552,7 @@ def test_failing_runs_stop_no_other_and_are_told_with_their_errors_and_logs(tmp_
     assert len(failures) == 2
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_in_its_folder_and_names_both_commits_and_machines(tmp_path):
     sleeper, tool = tmp_path / "sleep.py", tmp_path / "train.py"
     sleeper.write_text("import time\ntime.sleep(60)\n")
@@ -612,7 +625,9 @@ def test_the_commit_is_the_checkout_s():
 @pytest.mark.parametrize(
     ("file", "first"),
     [
-        ("sadstrm/ablation.yml", "baseline stig self_attack full"),
+        ("sadstrm/grid.yml", "baseline stig stig_shuffled full"),
+        ("sadstrm/screen.yml", "stig rate_0.00035 rate_0.001 style_same_0.5"),
+        ("sadstrm/gait.yml", "baseline stig stig_shuffled"),
         (
             "dddefense/ablation.yml",
             "vanilla vanilla_robust_start adv_train metric_at metric_at_balance",

@@ -21,6 +21,8 @@ from plugins.experiments.results import read_results, recorded_queries
 from tests.helpers.ablation_files import SEVERAL, write
 from tests.helpers.query_rows import rows_of
 
+pytestmark = pytest.mark.slow
+
 SEEDS = range(6)
 GAIN = 0.08  # of the row "margin" in average precision, everywhere
 KEYS = {"row", "against", "dataset", "metric", "difference", "low", "high", "queries", "people"}
@@ -57,7 +59,6 @@ def found(run, gain: float, dataset: str) -> list:
     return rows
 
 
-@pytest.mark.slow
 def test_every_row_is_compared_with_the_first_on_every_data_set(tmp_path):
     ablation = recorded(tmp_path)
     entries = write_differences(ablation)
@@ -97,7 +98,6 @@ def test_every_row_is_compared_with_the_first_on_every_data_set(tmp_path):
     assert primary["resampled_low"] == pytest.approx(primary["low"], abs=0.5)
 
 
-@pytest.mark.slow
 def test_differences_come_again_from_the_record_alone_and_are_those_of_the_runs(tmp_path):
     ablation = recorded(tmp_path)
     entries = write_differences(ablation)
@@ -130,7 +130,6 @@ def test_primary_comparisons_are_corrected_for_their_number(tmp_path):
     assert all(entry["holm"] >= entry["p"] for entry in named)
 
 
-@pytest.mark.slow
 def test_a_primary_comparison_that_is_not_recorded_counts_in_the_correction(tmp_path):
     primary = [
         {"row": row, "dataset": "tiny", "metric": "mAP"} for row in ("margin", "missing", "absent")
@@ -147,7 +146,6 @@ def test_a_primary_comparison_that_is_not_recorded_counts_in_the_correction(tmp_
     assert entry["holm"] == pytest.approx(min(1, 3 * entry["p"]), abs=2e-4)
 
 
-@pytest.mark.slow
 def test_other_ablations_of_the_project_keep_their_differences(tmp_path):
     ablation = recorded(tmp_path)
     file = ablation.results.with_name("differences.json")

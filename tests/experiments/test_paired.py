@@ -138,6 +138,7 @@ def test_one_seed_is_students_test_over_people():
     assert math.isnan(found.seed_part)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("setting", "seeds"), [("even", 5), ("even", 8), ("seeds", 8)])
 def test_the_detectable_difference_is_shown_4_times_in_5(setting, seeds):
     people = SETTINGS[setting][3]
@@ -177,6 +178,7 @@ def test_the_second_road_draws_the_same_each_time():
     assert resampled_error(values, weights) == resampled_error(values, weights)
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0, 1), max_size=6))
 def test_holm_rejects_what_the_step_down_procedure_rejects(values):
     corrected = holm(values)

@@ -157,6 +157,7 @@ def test_a_metric_that_is_not_there_is_named(metric, message):
         compare([results(rows_of(1))], [results(rows_of(2))], metric)
 
 
+@pytest.mark.slow
 def test_people_who_were_numbers_before_are_the_same_people():
     """So results from before and after a set kept its own names can be paired, seed by seed."""
     ours, theirs = (rows_of(seed) for seed in (1, 2))

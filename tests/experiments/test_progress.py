@@ -93,6 +93,7 @@ def planned(folder: Path, **changes) -> list:
     return plan_runs(ablation, ablation.choose(["margin"]), None, folder / "logs")
 
 
+@pytest.mark.slow
 def test_a_run_is_its_epochs_and_tests_and_the_bar_is_full_at_the_end(tmp_path, screen):
     lines = screen().lines
     first, second = planned(tmp_path)
@@ -119,6 +120,7 @@ def test_a_run_is_its_epochs_and_tests_and_the_bar_is_full_at_the_end(tmp_path, 
     assert lines[-1].startswith("2 of 2 runs: 100%|")
 
 
+@pytest.mark.slow
 def test_one_bar_is_shown_for_all_runs_with_the_time_left(tmp_path, screen):
     lines, tool = screen().lines, tmp_path / "train.py"
     tool.write_text(STAND_IN)
@@ -131,6 +133,7 @@ def test_one_bar_is_shown_for_all_runs_with_the_time_left(tmp_path, screen):
     assert lines[-1].startswith("3 of 3 runs: 100%|")
 
 
+@pytest.mark.slow
 def test_one_bar_is_shown_for_all_sets_that_are_to_be_rendered(tmp_path, screen, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
     tests = {"other-sites": TESTS["other-sites"]}

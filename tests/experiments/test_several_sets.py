@@ -73,6 +73,7 @@ def test_the_seed_stands_in_values(value, expected):
     assert at_seed(value, 3) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -214,6 +215,7 @@ def test_every_run_is_trained_and_then_tested_on_every_set(tmp_path, tool):
     assert "other-sites/V2I mAP" in text and "tiny, same-site, other-sites, noisy, last" in text
 
 
+@pytest.mark.slow
 def test_a_test_that_fails_or_changes_is_made_again_and_the_training_is_not(tmp_path, tool):
     ablation = read_ablation(
         write(tmp_path, **{**SEVERAL, "rows": {"margin": {"seeds": [0]}}, "primary": []})
@@ -253,6 +255,7 @@ def test_a_test_that_fails_or_changes_is_made_again_and_the_training_is_not(tmp_
     assert "more/I2V" in result["metrics"]
 
 
+@pytest.mark.slow
 def test_a_file_of_queries_that_is_not_the_recorded_one_is_refused(tmp_path, tool):
     ablation = read_ablation(write(tmp_path, rows={"margin": {}}, metrics=["I2V/mAP"], seeds=[0]))
     assert execute_all(ablation, tool, tmp_path)[0] == {}
@@ -267,6 +270,7 @@ def test_a_file_of_queries_that_is_not_the_recorded_one_is_refused(tmp_path, too
         recorded_queries(ablation, result)
 
 
+@pytest.mark.slow
 def test_a_run_of_several_data_sets_of_its_config_tells_them_apart(tmp_path, tool):
     options = {"SOLVER.MAX_EPOCH": 2, "DATASETS.TESTS": ["HITSZVCM", "BUPTCampus"]}
     ablation = read_ablation(
@@ -309,6 +313,7 @@ def test_rows_under_attack_are_named_by_attack_where_there_is_one_direction():
     assert attack_names(["I2V", "I2V+FNA", "V2I"])["I2V+FNA"] == "I2V+FNA"
 
 
+@pytest.mark.slow
 def test_the_same_people_at_another_site_are_the_same_queries(tmp_path):
     """So a test whose site follows the seed is crossed with people: see ``Difference.crossed``."""
     found = []

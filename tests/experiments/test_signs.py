@@ -34,6 +34,7 @@ def test_a_damaged_line_is_named(tmp_path):
         gather_signs(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_table_averages_the_seeds_of_a_row_and_leaves_out_rows_without_signs(tmp_path):
     ablation = read_ablation(write(tmp_path))
     results = [

@@ -95,6 +95,7 @@ def frozen(cfg, folder):
     return frozen_maps(cfg, list_sequences(folder), ("layer3", "layer4"))
 
 
+@pytest.mark.slow
 def test_sequences_are_listed_by_person_camera_and_frame(folder):
     found = list_sequences(folder)
     assert [(each.person, each.camera, len(each.frames)) for each in found[:4]] == [
@@ -114,6 +115,7 @@ def test_a_folder_of_something_else_is_refused(folder, tmp_path):
         list_sequences(tmp_path)
 
 
+@pytest.mark.slow
 def test_maps_are_those_of_the_trunk_for_each_frame_and_its_mirror_image(cfg, folder, frozen):
     """The slow road: one frame alone through the whole network."""
     torch.manual_seed(0)
@@ -132,6 +134,7 @@ def test_maps_are_those_of_the_trunk_for_each_frame_and_its_mirror_image(cfg, fo
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["TemporalMean", "TemporalLSTM", "STIG"])
 def test_a_part_on_maps_embeds_as_the_whole_network_does(folder, name):
     cfg = small_cfg(*SMALL, "MODEL.TEMPORAL.NAME", name)
@@ -166,6 +169,7 @@ def test_the_rate_warms_up_and_falls():
     assert found == pytest.approx([0.25, 1, 1, 0.1, 0.01])
 
 
+@pytest.mark.slow
 def test_every_person_is_tested_once_with_each_camera_as_query(cfg, frozen):
     found = cross_tested(cfg, frozen, "walks", seed=0)
     assert sorted(found.path) == sorted(f"{s.person}/{s.camera}" for s in frozen.sequences)
@@ -179,6 +183,7 @@ def test_every_person_is_tested_once_with_each_camera_as_query(cfg, frozen):
     assert not np.array_equal(found.average_precision, other.average_precision)
 
 
+@pytest.mark.slow
 def test_training_sees_nobody_of_the_test_and_learns(cfg, frozen):
     """The sequences of the others may be anything."""
     people = ["01", "03"]
@@ -236,6 +241,7 @@ def test_the_command_writes_and_prints_what_it_found(folder, tmp_path):
         assert (each["people"], each["seeds"], each["crossed"]) == (4, 2, True)
 
 
+@pytest.mark.slow
 def test_the_file_of_ward_is_right():
     grid = read_grid(ROOT / "projects" / "sadstrm" / "ward.yml")
     assert next(iter(grid.cfgs)) == "mean" and grid.against["stig_shuffled"] == "stig"

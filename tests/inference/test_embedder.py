@@ -41,6 +41,7 @@ def _root(datasets, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -59,6 +60,7 @@ def test_a_data_set_has_the_features_of_its_evaluation_to_the_bit(run, options):
     assert options == [] or np.abs(plain - features.features).max() > 1e-4  # the option is heeded
 
 
+@pytest.mark.slow
 def test_names_and_splits_are_those_of_the_set(embedder, datasets):
     data = HITSZVCM(root=str(datasets))
     features = embedder.dataset("HITSZVCM")
@@ -125,6 +127,7 @@ def test_a_video_has_the_features_of_its_frames(embedder, datasets, tmp_path):
     assert np.array_equal(below.features, found.features) and below.name.tolist() == ["walk.mkv"]
 
 
+@pytest.mark.slow
 def test_stock_runs_load_and_give_the_features_of_their_evaluation(market, tmp_path, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", str(market))
     run = stock_run(tmp_path / "stock")
@@ -159,6 +162,7 @@ def test_stock_runs_load_and_give_the_features_of_their_evaluation(market, tmp_p
         embedder.clips(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clips", [1, 2])
 def test_shards_and_an_interrupted_extraction_are_the_whole(run, clips, tmp_path, monkeypatch):
     monkeypatch.setattr("plugins.inference.embedder.PART", 1)
@@ -227,6 +231,7 @@ def three_pictures(folder) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_extraction_of_other_labels_does_not_go_on(stopped_after_two, tmp_path):
     pictures, parts = three_pictures(tmp_path / "pictures"), tmp_path / "parts"
     with pytest.raises(Interrupted) as stop:
@@ -238,6 +243,7 @@ def test_an_extraction_of_other_labels_does_not_go_on(stopped_after_two, tmp_pat
     assert set(stopped_after_two.pictures(pictures, resume=parts).modality) == {"visible"}
 
 
+@pytest.mark.slow
 def test_a_store_of_other_labels_does_not_go_on(stopped_after_two, tmp_path, monkeypatch):
     pictures, folder = three_pictures(tmp_path / "pictures"), tmp_path / "store"
     with pytest.raises(Interrupted) as stop:
@@ -309,6 +315,7 @@ def test_pictures_of_other_formats_are_told(embedder, tmp_path, caplog):
     assert "no list holds 1 of the pictures" in caplog.text
 
 
+@pytest.mark.slow
 def test_code_that_a_folder_names_runs_only_where_it_is_asked_for(run, tmp_path):
     own = tmp_path / "own_part_of_a_run.py"
     own.write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
@@ -323,6 +330,7 @@ def test_code_that_a_folder_names_runs_only_where_it_is_asked_for(run, tmp_path)
     assert (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_the_newest_checkpoint_is_taken_and_model_best_where_there_is_no_other(run, tmp_path):
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
     (copy / "model_final.pth").rename(copy / "model_best.pth")
@@ -332,6 +340,7 @@ def test_the_newest_checkpoint_is_taken_and_model_best_where_there_is_no_other(r
     assert isinstance(Embedder(copy).arrays([np.zeros((8, 4, 3), np.uint8)]), Features)
 
 
+@pytest.mark.slow
 def test_a_store_has_the_features_of_the_set_and_goes_on_after_a_stop(run, embedder, tmp_path):
     expected = embedder.dataset("HITSZVCM")
     parts, shards = Embedder._parts, [(0, 2), (1, 2)]
@@ -363,6 +372,7 @@ def test_a_store_has_the_features_of_the_set_and_goes_on_after_a_stop(run, embed
     torch.testing.assert_close(found, torch.from_numpy(expected.features), atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_store_takes_one_clip_of_each_item(run, tmp_path):
     with pytest.raises(InputError, match=r"TEST\.CLIPS: 2; expected 1 for a store"):
         Embedder(run, opts=["TEST.CLIPS", "2"]).store(tmp_path / "s", dataset="HITSZVCM")

@@ -107,6 +107,7 @@ def test_every_temporal_part_takes_clips_of_any_length(name):
                 torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_program_does_not_depend_on_an_earlier_one():
     """Dynamo keeps the code of each scan; its guards would hold the LSTM to 3 frames."""
@@ -160,6 +161,7 @@ def test_a_part_that_fixes_the_number_of_frames_is_exported_with_that_number(cli
     assert "clips of 2 frames alone" in exported.summary()
 
 
+@pytest.mark.slow
 def test_a_part_that_cannot_be_traced_is_named(clips, monkeypatch):
     monkeypatch.setitem(clips.model._modules, "temporal", Branching())
     with pytest.raises(InputError, match=r"^Branching \(temporal\): torch.export cannot tra"):
@@ -173,6 +175,7 @@ def test_a_part_without_operators_in_onnx_is_named():
         onnx_bytes(program, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [1e-3, float("nan")])
 def test_a_file_with_other_features_than_the_model_is_refused(clips, monkeypatch, fault):
     monkeypatch.setattr(
@@ -229,6 +232,7 @@ def test_what_is_drawn_moves_the_features(clips):
     assert (features[0][0] - features[0][1]).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_runtime_reports_its_use_to_nobody(tmp_path):
     """An official build makes an identifier of the machine below HOME when it is imported."""
     code = "from plugins.inference.export.onnx_file import onnx_runner\nonnx_runner(b'')"

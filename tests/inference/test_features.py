@@ -19,6 +19,7 @@ def run(tmp_path_factory):
     return clip_run(tmp_path_factory.mktemp("run"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value"),
     [

@@ -230,6 +230,7 @@ def test_lists_of_plain_names_are_not_quoted(tmp_path):
     assert content.count(b"\n") == 3 and b"\r" not in content and b'"' not in content
 
 
+@pytest.mark.slow
 def test_an_empty_gallery_and_unknown_people():
     items = lot(6, 1, "g")
     unknown = Features(

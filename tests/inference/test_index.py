@@ -41,6 +41,7 @@ def sides():
     return crowd(40, 0, "q"), crowd(2000, 1, "g")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("junk", ["none", "camera"])
 def test_flat_has_recall_1_and_ivfpq_that_of_its_lists(sides, metric, junk, monkeypatch):
@@ -58,6 +59,7 @@ def test_flat_has_recall_1_and_ivfpq_that_of_its_lists(sides, metric, junk, monk
     assert shares[0] < 0.7 < 0.9 < shares[2] and shares == sorted(shares)
 
 
+@pytest.mark.slow
 def test_recall_is_of_a_sample_of_the_queries(sides):
     query, items = sides
     gallery = Gallery(items, kind="ivfpq", probes=1)
@@ -68,6 +70,7 @@ def test_recall_is_of_a_sample_of_the_queries(sides):
     assert np.isnan(measure_recall(Gallery(nobody), query))
 
 
+@pytest.mark.slow
 def test_lists_of_ivfpq_are_whole_and_have_exact_distances(sides):
     query, items = sides
     exact = Gallery(items).search(query, len(items))
@@ -80,6 +83,7 @@ def test_lists_of_ivfpq_are_whole_and_have_exact_distances(sides):
         assert np.array_equal(np.sort(expected, axis=1), expected)
 
 
+@pytest.mark.slow
 def test_ivfpq_is_saved_loaded_and_changed_with_its_gallery(sides, tmp_path):
     query, items = sides
     gallery = Gallery(items.select(range(1500)), kind="ivfpq", probes=3)
@@ -106,6 +110,7 @@ def test_ivfpq_is_saved_loaded_and_changed_with_its_gallery(sides, tmp_path):
     assert Gallery.load(tmp_path / "gallery.npz").kind == "flat"
 
 
+@pytest.mark.slow
 def test_a_file_of_that_name_that_is_no_index_stays(sides, tmp_path):
     _, items = sides
     flat = Gallery(items)
@@ -117,6 +122,7 @@ def test_a_file_of_that_name_that_is_no_index_stays(sides, tmp_path):
     assert (tmp_path / "gallery.index").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [60, 3000, -3000])
 def test_a_damaged_index_is_refused(sides, tmp_path, place):
     gallery = Gallery(sides[1], kind="ivfpq")

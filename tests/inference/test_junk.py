@@ -80,6 +80,7 @@ def test_a_rule_of_numbers_refuses_what_is_none(camera, tmp_path):
         score_stores(stored(tmp_path / "q", query), stored(tmp_path / "g", gallery), junk="sysu")
 
 
+@pytest.mark.slow
 def test_a_rule_of_numbers_reads_them():
     query, gallery = number_cameras(np.array(["03", "2"]), np.array(["3", "002"]), "sysu")
     assert query.tolist() == [3, 2] and gallery.tolist() == [3, 2]

@@ -158,6 +158,7 @@ def test_a_damaged_file_of_a_store_is_named(tmp_path, name):
             score_stores(FeatureStore(tmp_path), FeatureStore(tmp_path))
 
 
+@pytest.mark.slow
 def test_shards_of_another_number_are_not_mixed(tmp_path):
     stored(tmp_path, *drawn(9, 0))
     told = "shard_0-of-1.json: a shard of another number than 2; go on with that number"

@@ -85,12 +85,14 @@ def test_it_is_off_by_default():
     assert not any("cross_modal" in name for name in state(built(VVIBaseline)))
 
 
+@pytest.mark.slow
 def test_switching_it_on_changes_no_loss_of_the_first_step():
     plain, related = built(VVIBaseline), built(VVIBaseline, *ENABLED)
     before, after = plain(small_batch()), related(small_batch())
     assert differing(before, after) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turn", [None, "attack", "defense"])
 def test_switching_it_on_changes_no_loss_of_sadstrm_s_first_step(turn):
     plain, related = built(SADSTRM), built(SADSTRM, *ENABLED)
@@ -112,6 +114,7 @@ def test_evaluation_never_uses_it():
     assert torch.equal(without(small_batch()), before)
 
 
+@pytest.mark.slow
 def test_it_belongs_to_the_defender():
     model = built(SADSTRM, *ENABLED)
     own = {id(parameter) for parameter in model.cross_modal.parameters()}

@@ -53,6 +53,7 @@ def test_nothing_that_only_training_needs_is_left():
     assert [name for name in gone if name.startswith("heads")] == classifiers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("join", ["concatenate", "add"])
 @pytest.mark.parametrize("feature", ["fused", "appearance", "relation"])
 @pytest.mark.parametrize("source", ["layer2", "layer4"])

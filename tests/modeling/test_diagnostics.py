@@ -71,6 +71,7 @@ def test_baseline_logs_the_distances_of_what_it_trains_on():
         assert logged[f"distance/{kind}"][0] == pytest.approx(distance.item(), rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ATTACKERS)
 def test_defense_logs_the_attack_s_norm_and_success_for_all_kinds(kind):
     torch.manual_seed(0)
@@ -92,6 +93,7 @@ def test_defense_logs_the_attack_s_norm_and_success_for_all_kinds(kind):
     assert {f"distance/{pair}" for pair in ("visible", "infrared", "cross", "other")} <= set(logged)
 
 
+@pytest.mark.slow
 def test_an_attack_that_takes_every_right_answer_has_success_1():
     torch.manual_seed(0)
     model, batch = SADSTRM(small_cfg()), small_batch()

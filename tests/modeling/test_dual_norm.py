@@ -164,6 +164,7 @@ def test_without_the_key_or_without_norms_nothing_happens():
         pass
 
 
+@pytest.mark.slow
 def test_a_branch_that_does_not_exist_is_refused():
     with pytest.raises(InputError, match=r"MODEL\.DUAL_NORM\.DEPLOYED: 'dirty'; expected clean or"):
         add_dual_norm(nn.Sequential(), dual_cfg("dirty"))

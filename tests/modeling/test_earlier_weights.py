@@ -53,6 +53,7 @@ def test_weights_of_an_earlier_part_are_refused_by_name(name, resumed, tmp_path)
     assert "\n" not in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["STIG", "TemporalLSTM"])
 def test_this_version_s_weights_load_with_another_number_of_people(name, tmp_path):
     trained = VVIBaseline(small_cfg("MODEL.TEMPORAL.NAME", name, "MODEL.HEADS.NUM_CLASSES", 7))
@@ -64,6 +65,7 @@ def test_this_version_s_weights_load_with_another_number_of_people(name, tmp_pat
             assert torch.equal(value, trained.state_dict()[key]), key
 
 
+@pytest.mark.slow
 def test_weights_of_another_part_are_not_called_earlier_ones(tmp_path):
     mean = VVIBaseline(small_cfg("MODEL.TEMPORAL.NAME", "TemporalMean"))
     Checkpointer(mean, str(tmp_path)).save("model_final")

@@ -28,6 +28,7 @@ def exported(module: nn.Module) -> nn.Module:
     return trace(module, [torch.rand(2, 4, 5)], free_frames=True).module()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [Recurrence(), Changes()], ids=["lstm", "changes"])
 @torch.no_grad()
 def test_a_program_takes_sequences_of_any_length(module):

@@ -81,6 +81,7 @@ def file(trained, tmp_path_factory):
     return write(tmp_path_factory.mktemp("onnx") / "osnet.onnx", folded(trained))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_network_of_the_file_is_the_trained_one(trained, file):
     torch.testing.assert_close(read_osnet(file)(images()), trained(images()), rtol=1e-4, atol=1e-5)
@@ -147,6 +148,7 @@ def test_a_file_that_is_no_regular_file_is_not_waited_for(tmp_path):
         read_osnet(tmp_path / "pipe.onnx")
 
 
+@pytest.mark.slow
 def test_damaged_contents_are_one_line_that_names_the_file(file, tmp_path):
     whole, damaged = file.read_bytes(), tmp_path / "damaged.onnx"
     draw = random.Random(0)

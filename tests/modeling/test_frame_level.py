@@ -125,6 +125,7 @@ def test_margin_classifiers_mark_the_target_of_every_frame():
     torch.testing.assert_close(margins, marks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", [VVIBaseline, SADSTRM])
 @pytest.mark.parametrize("temporal", MEANS)
 def test_losses_of_clips_and_of_frames_reach_every_parameter(architecture, temporal):
@@ -185,6 +186,7 @@ def test_a_self_attack_moves_clips_not_frames_apart():
     assert feature_distances(clean, swapped).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_both_turns_of_sadstrm_take_frames():
     model, batch = model_of(*RECIPE, architecture=SADSTRM, temporal="STIG"), small_batch()
     with EventStorage():
@@ -240,6 +242,7 @@ def eval_features(model, batch):
         return model.eval()(batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gem", "max"])
 @pytest.mark.parametrize("temporal", known(TEMPORAL))
 def test_every_temporal_part_gets_what_the_pooling_makes_of_a_frame(temporal, kind):
@@ -265,6 +268,7 @@ def test_every_temporal_part_gets_what_the_pooling_makes_of_a_frame(temporal, ki
     assert not torch.allclose(found, eval_features(model_of(temporal=temporal), batch), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_gem_learns_its_p_and_the_mean_has_nothing_to_learn():
     model = model_of("MODEL.SPATIAL_POOLING.KIND", "gem")
     sum(model(small_batch()).values()).backward()
@@ -273,6 +277,7 @@ def test_gem_learns_its_p_and_the_mean_has_nothing_to_learn():
     assert model_of().pooling is None
 
 
+@pytest.mark.slow
 def test_style_variation_acts_behind_the_normalization_in_training_alone():
     model, batch = model_of("INPUT.STYLE_VARIATION.ENABLED", True), small_batch()
     seen = []

@@ -170,6 +170,7 @@ def test_two_losses_under_one_name_are_refused_as_one_would_be_lost():
         build_losses(cfg)
 
 
+@pytest.mark.slow
 def test_self_meta_moves_what_a_loss_learned(register):
     class Own(Loss):
         key = "loss_own"
@@ -194,6 +195,7 @@ def test_self_meta_moves_what_a_loss_learned(register):
     assert not torch.equal(seen[1], seen[0]), "theta_temp has other centers"
 
 
+@pytest.mark.slow
 def test_all_losses_mix_in_one_config_and_reach_the_network():
     names = known(LOSS)
     model = VVIBaseline(small_cfg("MODEL.LOSSES.NAME", names, "MODEL.HEADS.NECK_LEVEL", "frame"))
@@ -551,6 +553,7 @@ def test_both_derivatives_are_finite_at_distance_zero():
     assert second.isfinite().all()
 
 
+@pytest.mark.slow
 def test_half_precision_features_have_float32_distances():
     rows = torch.randn(3, 4).bfloat16().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):

@@ -43,6 +43,7 @@ def build():
     return ModalityConfusion(small_cfg("MODEL.BACKBONE.FEAT_DIM", DIM))
 
 
+@pytest.mark.slow
 def test_features_that_learn_to_confuse_no_longer_tell_the_modality():
     accuracies = {}
     for weight in (0.0, 1.0):

@@ -114,6 +114,7 @@ def test_the_shapes_are_those_of_the_real_model():
     assert all(modalities[targets == person].unique().tolist() == [0, 1] for person in people)
 
 
+@pytest.mark.slow
 def test_no_part_of_the_package_is_tried(monkeypatch):
     def refuse(*arguments, **more):
         raise AssertionError("a part of the package was tried")

@@ -73,6 +73,7 @@ def test_p_outside_its_range_is_refused(p):
         build("gem", "MODEL.SPATIAL_POOLING.P", p)
 
 
+@pytest.mark.slow
 def test_an_unknown_kind_is_refused_with_the_known_ones():
     with pytest.raises(InputError, match=r"POOLING\.KIND: 'avg'; expected mean, gem or max"):
         build("avg")

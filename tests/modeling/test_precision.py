@@ -42,6 +42,7 @@ def errors(conv: nn.Conv2d, images: Tensor, generator: torch.Generator) -> list[
     return [error(found, expected) for expected, found in zip(*results, strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_convolutions_are_right_at_every_size_of_the_output(layout, groups):
@@ -89,6 +90,7 @@ def test_a_small_convolution_has_all_settings(settings):
     assert error(found.detach(), expected.detach()) < ROUNDING
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last_stride", [1, 2])
 def test_every_convolution_of_a_training_in_bfloat16_is_right(last_stride):
     options = ["MODEL.BACKBONE.LAST_STRIDE", last_stride, "MODEL.BACKBONE.PRETRAIN", False]

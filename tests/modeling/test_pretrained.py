@@ -56,6 +56,7 @@ def test_weights_reach_both_stems_and_the_trunk(weights, tmp_path, wrap):
         assert torch.equal(value, weights[name]), name
 
 
+@pytest.mark.slow
 def test_files_without_counters_and_networks_with_non_local_blocks_load(tmp_path):
     from fastreid.modeling.backbones import build_backbone
 
@@ -136,6 +137,7 @@ def stock(monkeypatch):
     return build_stock
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [None, "state_dict"])
 def test_fastreids_own_models_take_the_same_files(stock, weights, tmp_path, wrap):
     model = stock(save(weights if wrap is None else {wrap: weights}, tmp_path))
@@ -197,6 +199,7 @@ def test_weights_are_fetched_into_the_cache(weights, tmp_path, monkeypatch):
     assert path.read_bytes() == source.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_network_without_published_weights_names_those_that_have_some():
     cfg = small_cfg("MODEL.BACKBONE.WITH_SE", True)
     with pytest.raises(InputError, match=r"no weights for se_18x, only for 18x, .*PRETRAIN_PATH"):

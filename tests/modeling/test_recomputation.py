@@ -66,6 +66,7 @@ def assert_equal(plain, recomputed):
         assert expected and differing(expected, found) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 def test_losses_gradients_and_statistics_are_equal_to_the_bit(kind):
     plain, recomputed, batch = pair(kind)
@@ -76,6 +77,7 @@ def freeze_half(model):
     return frozen_parameters(list(model.parameters())[::2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "during", [evaluation_mode, frozen_statistics, freeze_half], ids=lambda part: part.__name__
 )
@@ -85,6 +87,7 @@ def test_what_held_in_the_forward_pass_holds_again(during):
     assert_equal(trained(plain, batch, during), trained(recomputed, batch, during))
 
 
+@pytest.mark.slow
 def test_each_batch_keeps_its_branch():
     plain, recomputed, batch = pair("ResNet", change=lambda model: add_dual_norm(model, dual_cfg()))
     attacked = trained(plain, batch, attacked_branch), trained(recomputed, batch, attacked_branch)
@@ -93,6 +96,7 @@ def test_each_batch_keeps_its_branch():
     assert {part.batch for part in recomputed.modules() if hasattr(part, "batch")} == {"clean"}
 
 
+@pytest.mark.slow
 def test_lent_weights_are_those_of_the_pass():
     plain, recomputed, batch = pair("ResNet")
     factor = torch.ones((), requires_grad=True)
@@ -121,17 +125,20 @@ def kept_bytes(model, batch):
     return sum(kept.values())
 
 
+@pytest.mark.slow
 def test_the_graph_keeps_less_than_a_third():
     plain, recomputed, batch = pair("ResNet")
     assert kept_bytes(recomputed, batch) < kept_bytes(plain, batch) / 3
 
 
+@pytest.mark.slow
 def test_evaluation_is_as_it_was():
     plain, recomputed, batch = pair("ResNet")
     with torch.no_grad():
         assert torch.equal(recomputed.eval()(batch), plain.eval()(batch))
 
 
+@pytest.mark.slow
 def test_a_copy_uses_its_own_weights():
     _, recomputed, batch = pair("ResNet")
     other = copy.deepcopy(recomputed).eval()
@@ -147,6 +154,7 @@ def test_a_model_without_a_known_trunk_is_refused():
         recompute_blocks(nn.Linear(2, 2), small_cfg(*ON))
 
 
+@pytest.mark.slow
 def test_without_the_key_nothing_changes():
     model, cfg = built("VVIBaseline")
     assert recompute_blocks(model, cfg) is model

@@ -66,6 +66,7 @@ def test_attack_turn_changes_no_statistic_and_leaves_everything_trainable(model)
     assert "backbone.trunk.layer4.1.bn2.num_batches_tracked" in differing(before, state(model))
 
 
+@pytest.mark.slow
 def test_defense_turn_trains_everybody_but_the_adversary(model):
     losses = model(small_batch(), turn="defense")
     sum(losses.values()).backward()
@@ -106,6 +107,7 @@ def test_defense_losses_are_those_of_clean_and_attacked_clips(model):
         torch.testing.assert_close(losses[name], loss, msg=name, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_attack_losses_improve_when_the_adversary_follows_them(model):
     batch = small_batch()
     optimizer = torch.optim.SGD(model.adversary_parameters(), lr=0.05, momentum=0.9)
@@ -126,6 +128,7 @@ def test_every_parameter_belongs_to_one_player(model):
     assert adversary | defender == {id(p) for p in model.parameters()}
 
 
+@pytest.mark.slow
 def test_random_delta_has_no_attack_turn_and_defends_within_its_norm():
     model = built("MODEL.SELF_ATTACK.KIND", "random", "MODEL.SELF_ATTACK.EPS", 0.2)
     assert list(model.adversary_parameters()) == []
@@ -141,6 +144,7 @@ def gradient():
     return built("MODEL.SELF_ATTACK.KIND", "gradient", "MODEL.SELF_ATTACK.EPS", 0.05)
 
 
+@pytest.mark.slow
 def test_gradient_delta_lowers_the_attackers_losses_more_than_noise_of_its_norm(gradient):
     batch = small_batch()
     images, labels = gradient.unpack_labeled(batch)
@@ -168,6 +172,7 @@ def test_gradient_attack_s_turn_trains_its_classifiers_on_clean_maps(gradient):
     assert with_gradient(gradient.named_parameters()) == trained(gradient, adversary=True)
 
 
+@pytest.mark.slow
 def test_gradient_attack_s_defense_trains_everybody_else_and_records_clean_statistics(gradient):
     plain = copy.deepcopy(gradient)
     plain(small_batch())
@@ -180,6 +185,7 @@ def test_gradient_attack_s_defense_trains_everybody_else_and_records_clean_stati
     assert all(p.grad is None for p in gradient.parameters())
 
 
+@pytest.mark.slow
 def test_camera_loss_joins_when_it_is_weighted():
     model = built("MODEL.SELF_ATTACK.CAM_WEIGHT", 0.1, "MODEL.SELF_ATTACK.NUM_CAMERAS", 3)
     losses = model(small_batch(), turn="attack")
@@ -187,6 +193,7 @@ def test_camera_loss_joins_when_it_is_weighted():
     assert list(losses) == ["loss_conf", "loss_rev", *pulls, *classifiers]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_evaluation_does_not_touch_the_attacker(model):
     model(small_batch())
@@ -196,6 +203,7 @@ def test_evaluation_does_not_touch_the_attacker(model):
     assert torch.equal(model(small_batch()), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["learned", "gradient"])
 @pytest.mark.parametrize("turn", ["attack", "defense"])
 def test_turns_leave_the_batch_as_it_was(kind, turn):
@@ -207,6 +215,7 @@ def test_turns_leave_the_batch_as_it_was(kind, turn):
     assert differing(before, {key: batch[key] for key in before}) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["learned", "gradient"])
 @pytest.mark.parametrize("turn", ["attack", "defense"])
 def test_turns_work_with_images_and_with_one_modality(kind, turn):
@@ -219,6 +228,7 @@ def test_turns_work_with_images_and_with_one_modality(kind, turn):
     assert all(loss.isfinite() for loss in losses.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["learned", "gradient"])
 @pytest.mark.parametrize("turn", ["attack", "defense"])
 def test_turns_are_float32_and_finite_under_autocast(kind, turn):

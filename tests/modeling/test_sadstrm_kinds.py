@@ -24,6 +24,8 @@ from tests.helpers.small_models import (
     state,
 )
 
+pytestmark = pytest.mark.slow
+
 OURS = ["style", "style_worst", "statistics", "background"]
 PREFIX = "self_attack/"
 
@@ -97,7 +99,6 @@ def keep_input_statistics(norm, inputs):
     norm.running_var.copy_(values.var(dim=1, correction=0))
 
 
-@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("after", ["layer1", "layer3"])
 def test_defense_losses_are_those_of_clean_and_attacked_clips(after):
@@ -247,7 +248,6 @@ def test_the_measurement_in_evaluation_mode_comes_every_period_and_only_then():
     assert PREFIX + "feature_distance" in logged
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("after", ["layer1", "layer2", "layer3"])
 @pytest.mark.parametrize("partner", ["same_person", "other_person"])
 def test_the_worst_partner_is_that_of_the_exhaustive_choice_on_8_clips(after, partner):

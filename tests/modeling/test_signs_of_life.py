@@ -101,12 +101,14 @@ def share_right(name, kept=slice(None), opts=(), updates=60, seed=0):
     return (answers == targets).float().mean().item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLAIM_ORDER)
 def test_a_part_that_claims_order_tells_sequences_that_only_order_tells_apart(name):
     updates = 200 if name == "TemporalTransformer" else 60
     assert share_right(name, kept=slice(0, CHANNELS), updates=updates) >= 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reads", ["cells", "changes"])
 def test_the_relation_alone_tells_them_apart(reads):
     opts = "MODEL.TEMPORAL.STIG.RELATION.READS", reads
@@ -118,6 +120,7 @@ def test_where_order_is_not_claimed_it_stays_at_chance(name):
     assert share_right(name) < 0.4
 
 
+@pytest.mark.slow
 def test_stig_without_its_relation_of_frames_stays_at_chance():
     assert share_right("STIG", opts=("MODEL.TEMPORAL.STIG.TEMPORAL", False)) < 0.4
 
@@ -155,6 +158,7 @@ def gates_of_people(*opts, updates=50):
     return [gate.mean(dim=1).unflatten(0, (2, PEOPLE)) for gate in gates]  # (modality, person, C)
 
 
+@pytest.mark.slow
 def test_the_gate_differs_between_people_after_50_updates():
     gates, again = gates_of_people()
     assert gates.std(dim=1).mean() > 0.01  # 0.0002 with descriptors that are not centered

@@ -195,6 +195,7 @@ def test_dropout_works_in_training_alone():
     assert not torch.equal(stig(maps, MODALITIES), stig(maps, MODALITIES))
 
 
+@pytest.mark.slow
 def test_no_gate_drifts_for_all_clips_alike():
     stig, maps = small_stig(), 20 + maps_of(clips=16)
     modalities = torch.arange(16) % 2

@@ -153,6 +153,7 @@ class TestSharedStem:
         assert two.keys() - one.keys() == {name for name in two if name.startswith("stems.1.")}
         assert all(torch.equal(one[name], two[name]) for name in one)
 
+    @pytest.mark.slow
     def test_a_file_with_two_stems_is_refused_by_its_name(self):
         one = build(RESNET, "18x", "MODEL.BACKBONE.SHARED_STEM", True)
         with pytest.raises(InputError, match=r"^a\.pth: it holds a stem for each modality, .*True"):
@@ -293,6 +294,7 @@ def test_the_published_mobilenet_comes_from_the_cache(published, tmp_path, monke
     assert torch.equal(stem[0].weight, published.features[0][0].weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attack", "temporal"),
     [("learned", "STIG"), ("gradient", "STIG"), ("random", "STIG"), ("style", "TemporalMean")],
@@ -314,6 +316,7 @@ def test_sadstrm_trains_on_every_trunk(kind, depth, attack, temporal):
     torch.testing.assert_close(features.norm(dim=1), torch.ones(8))
 
 
+@pytest.mark.slow
 def test_non_local_blocks_start_as_the_identity_and_learn():
     backbone = build(RESNET, "50x", "MODEL.BACKBONE.WITH_NL", True)
     block = backbone.trunk.NL_3[0]

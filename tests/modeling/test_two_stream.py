@@ -30,6 +30,7 @@ def test_stem_at_the_published_size_has_the_published_shape(backbone):
     assert backbone.stem(images(1, 288, 144), torch.tensor([1])).shape == (1, 64, 72, 36)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_bottleneck_depth_with_every_option_runs():
     # NL, SE and IBN are fastreid's: what is promised is that its forward is still in charge.
@@ -120,6 +121,7 @@ def test_feat_dim_that_does_not_fit_names_the_right_number(depth, right):
         build_two_stream_backbone(cfg)
 
 
+@pytest.mark.slow
 def test_unknown_depth_and_trunk_list_what_is_known():
     with pytest.raises(InputError, match=r"DEPTH: no depth '20x'; known: 18x, 34x, 50x, 101x"):
         build_two_stream_backbone(small_cfg("MODEL.BACKBONE.DEPTH", "20x"))

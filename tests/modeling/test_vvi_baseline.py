@@ -72,6 +72,7 @@ def test_a_clip_s_feature_depends_on_nothing_else_in_the_batch(model):
         )
 
 
+@pytest.mark.slow
 def test_without_modalities_all_is_visible(model):
     batch = small_batch()
     untold = {"images": batch["images"]}
@@ -149,6 +150,7 @@ def test_checkpoints_hold_weights_but_not_the_pixel_statistics(model):
     assert torch.equal(features_of(other, batch), features_of(model, batch))
 
 
+@pytest.mark.slow
 def test_parts_that_do_not_fit_clips_of_two_modalities_are_refused():
     with pytest.raises(InputError, match=r"BACKBONE.NAME: VVIBaseline needs a stem per modality"):
         VVIBaseline(small_cfg("MODEL.BACKBONE.NAME", "build_resnet_backbone"))
@@ -166,6 +168,7 @@ def source_model(name="STIG", source="layer3", *opts):
     )
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("source", ["layer2", "layer3", "layer4"])
 @pytest.mark.parametrize("name", ["STIG", "TemporalMean", "TemporalLSTM"])
@@ -197,6 +200,7 @@ def test_a_part_that_normalizes_by_modality_asks_for_the_modalities(model):
     assert averaging.extract(maps, frames=2).shape == (2, 512)
 
 
+@pytest.mark.slow
 def test_losses_of_the_relation_have_their_weight_and_train_it():
     losses = []
     for weight in (1.0, 0.25):
@@ -226,6 +230,7 @@ def test_the_relation_s_accuracy_is_logged(model):
     assert accuracy * 8 == pytest.approx(round(accuracy * 8))
 
 
+@pytest.mark.slow
 def test_cross_modal_attention_leaves_the_relation_alone():
     model = source_model("STIG", "layer4", "MODEL.CROSS_MODAL_ATTENTION.ENABLED", True)
     torch.nn.init.normal_(model.cross_modal.residual.weight)

@@ -65,6 +65,7 @@ def warnings_of(caplog, quantities, over="clips"):
     return [record.getMessage() for record in caplog.records]
 
 
+@pytest.mark.slow
 def test_one_warning_names_the_part_that_is_constant_for_200_iterations(caplog):
     constant = torch.ones(5, 4, 3) + 1e-4 * values_of()
     (message,) = warnings_of(caplog, [constant] * (3 * PATIENCE))
@@ -92,6 +93,7 @@ SCALARS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCALARS)
 def test_training_logs_the_deviations_of_the_clean_pass_alone(name):
     model, batch = SADSTRM(small_cfg("MODEL.TEMPORAL.NAME", name)), small_batch()

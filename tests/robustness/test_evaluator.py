@@ -51,6 +51,7 @@ def outcomes(folder: Path, name: str) -> dict:
     return torch.load(folder / "robustness" / f"HITSZVCM_{name}.pt", weights_only=True)["stats"]
 
 
+@pytest.mark.slow
 def test_rows_come_clean_first_and_worst_last(evaluate, tmp_path):
     results = evaluate(tmp_path)
 
@@ -74,6 +75,7 @@ def test_rows_come_clean_first_and_worst_last(evaluate, tmp_path):
         assert summary["threat"]["eps"] == 8.0 and summary["recipe"]["steps"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["", "+worst"])
 def test_the_metric_is_clean_or_of_the_worst_case(evaluate, tmp_path, suffix):
     select = "worst" if suffix else "clean"
@@ -87,6 +89,7 @@ def test_the_metric_is_clean_or_of_the_worst_case(evaluate, tmp_path, suffix):
     assert results["metric"] != pytest.approx(sum(others) / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "side"), [("QAPlus", "query"), ("CAMinus", "gallery")])
 def test_an_attack_that_aims_says_how_often_it_succeeds(evaluate, tmp_path, caplog, name, side):
     caplog.set_level(logging.INFO, "plugins.robustness")
@@ -115,6 +118,7 @@ class Trials:
         return {"I2V": Direction(trials, junk="none", cmc="identity")}
 
 
+@pytest.mark.slow
 def test_of_several_trials_the_first_is_attacked_and_clean_is_their_mean(
     datasets, weights, monkeypatch, tmp_path
 ):
@@ -151,6 +155,7 @@ def test_of_several_trials_the_first_is_attacked_and_clean_is_their_mean(
     assert summary["trial"] == "1 of 2"
 
 
+@pytest.mark.slow
 def test_no_budget_changes_nothing(evaluate, tmp_path):
     results = evaluate(tmp_path, ATTACK__EPS=0.0, ATTACK__STEPS=1)
 
@@ -159,6 +164,7 @@ def test_no_budget_changes_nothing(evaluate, tmp_path):
         assert outcomes(tmp_path, name)["max_perturbation"].max() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm, eps", [("linf", 4.0), ("l2", 60.0)])
 def test_the_budget_is_kept_and_used(evaluate, tmp_path, norm, eps):
     changes = {"ATTACK__NORM": norm, "ATTACK__EPS": eps, "ATTACK__STEP_SIZE": eps}
@@ -186,6 +192,7 @@ def test_a_seed_decides_all_draws(evaluate, tmp_path):
     assert not torch.equal(tensors["features"], others["features"])
 
 
+@pytest.mark.slow
 def test_the_size_of_a_batch_changes_rounding_only(evaluate, tmp_path):
     changes = {"TEST__ATTACKS": "['SMA']", "ATTACK__QUERIES": 3}
     for size in (2, 16):
@@ -198,6 +205,7 @@ def test_the_size_of_a_batch_changes_rounding_only(evaluate, tmp_path):
     assert (gaps / expected["features"].norm(dim=1)).max() < 1e-2
 
 
+@pytest.mark.slow
 def test_the_gallery_can_be_attacked(evaluate, tmp_path):
     results = evaluate(tmp_path, TEST__ATTACKS="['FNA']", ATTACK__SIDE="gallery")
 
@@ -209,6 +217,7 @@ def test_the_gallery_can_be_attacked(evaluate, tmp_path):
     assert outcomes(tmp_path, "I2V+gallery_FNA")["rows"].tolist() == list(range(12, 24))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "side"),
     [("UAP", "query"), ("CAPlus", "gallery"), ("CMPS", "query"), ("CMPS", "gallery")],
@@ -222,6 +231,7 @@ def test_an_attack_that_must_know_all_rows_first_is_prepared(evaluate, tmp_path,
     assert found["max_perturbation"].max() <= 8 + 1e-4
 
 
+@pytest.mark.slow
 def test_cmps_learns_from_both_sides_of_a_direction(evaluate, tmp_path, monkeypatch):
     seen, prepare = [], CMPS.prepare
 
@@ -238,6 +248,7 @@ def test_cmps_learns_from_both_sides_of_a_direction(evaluate, tmp_path, monkeypa
     assert seen == [*i2v, *v2i]
 
 
+@pytest.mark.slow
 def test_several_clips_and_mirror_images_are_attacked_as_they_are_ranked(evaluate, tmp_path):
     changes = {"TEST__CLIPS": 2, "TEST__FLIP__ENABLED": True, "ATTACK__EPS": 0.0}
     changes |= {"TEST__ATTACKS": "['FNA']", "ATTACK__STEPS": 1, "ATTACK__QUERIES": 3}
@@ -310,6 +321,7 @@ def test_saved_images_that_are_gone_are_missed(evaluate, tmp_path):
         evaluate(tmp_path, **few)
 
 
+@pytest.mark.slow
 def test_saved_images_of_another_attack_are_not_taken_for_this_ones(evaluate, tmp_path):
     few = {"TEST__ATTACKS": "['FNA']", "ATTACK__QUERIES": 2, "ATTACK__STEPS": 1}
     few["ATTACK__SAVE_IMAGES"] = tmp_path / "sets"
@@ -323,6 +335,7 @@ def test_saved_images_of_another_attack_are_not_taken_for_this_ones(evaluate, tm
     assert evaluate(tmp_path / "a", **few) == first
 
 
+@pytest.mark.slow
 def test_an_attack_that_was_stopped_does_not_go_on_with_the_images_of_another(evaluate, tmp_path):
     few = {"TEST__ATTACKS": "['FNA']", "ATTACK__QUERIES": 2, "ATTACK__STEPS": 1}
     few |= {"ATTACK__BATCH": 1, "ATTACK__SAVE_IMAGES": tmp_path / "sets"}
@@ -335,6 +348,7 @@ def test_an_attack_that_was_stopped_does_not_go_on_with_the_images_of_another(ev
     assert evaluate(tmp_path / "a", **few) == first
 
 
+@pytest.mark.slow
 def test_two_attacks_do_not_save_images_in_one_folder_at_once(evaluate, tmp_path):
     few = {"TEST__ATTACKS": "['FNA']", "ATTACK__SAVE_IMAGES": tmp_path / "sets"}
     with (
@@ -344,6 +358,7 @@ def test_two_attacks_do_not_save_images_in_one_folder_at_once(evaluate, tmp_path
         evaluate(tmp_path, **few)
 
 
+@pytest.mark.slow
 def test_a_damaged_record_is_named(evaluate, tmp_path):
     few = {"TEST__ATTACKS": "['FNA']", "ATTACK__QUERIES": 2, "ATTACK__STEPS": 1}
     evaluate(tmp_path, **few)
@@ -371,6 +386,7 @@ def test_wrong_settings_are_named(evaluate, tmp_path, changes, message):
         evaluate(tmp_path, **changes)
 
 
+@pytest.mark.slow
 def test_an_attack_that_cannot_reach_its_budget_is_told_and_for_l2_refused(caplog):
     def check(name, *opts):
         caplog.clear()
@@ -393,6 +409,7 @@ def test_an_attack_that_cannot_reach_its_budget_is_told_and_for_l2_refused(caplo
         assert not check(name, "ATTACK.EPS", 16.0), "a step or steps that grow with eps"
 
 
+@pytest.mark.slow
 def test_the_model_is_left_as_it_was(datasets, weights, monkeypatch, tmp_path):
     monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
     changes = {"TEST__ATTACKS": "['SMA']", "ATTACK__STEPS": 1, "ATTACK__QUERIES": 2}
@@ -409,6 +426,7 @@ def test_the_model_is_left_as_it_was(datasets, weights, monkeypatch, tmp_path):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_folder_for_images_that_cannot_be_is_refused_before_the_attack(evaluate, tmp_path):
     (tmp_path / "file").touch()
     for folder, message in (

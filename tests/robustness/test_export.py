@@ -69,6 +69,7 @@ def test_the_plain_evaluator_finds_the_figures_again(
             assert image.format == "PNG" and image.size == (16, 32)
 
 
+@pytest.mark.slow
 def test_a_stock_model_finds_the_figures_of_attacked_images_again(
     market, weights, monkeypatch, tmp_path
 ):
@@ -90,6 +91,7 @@ def test_a_stock_model_finds_the_figures_of_attacked_images_again(
     assert attacked["Q2G+FNA"]["mAP"] < attacked["Q2G"]["mAP"] - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("eps", "warned"), [(0.5, True), (1.0, False), (8.5, True)])
 def test_files_of_whole_gray_levels_are_told_from_the_attack(
     market, weights, monkeypatch, tmp_path, caplog, eps, warned

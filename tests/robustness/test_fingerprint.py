@@ -1,5 +1,6 @@
 """What a record of an attack depends on."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -17,6 +18,7 @@ class Centers(Loss):
         self.centers = nn.Parameter(torch.ones(4, 512))
 
 
+@pytest.mark.slow
 def test_losses_are_no_part_of_what_is_attacked_so_that_older_records_are_found():
     model = VVIBaseline(small_cfg())
     shown, weights = f"{without_losses(model)}", hash_weights(model)

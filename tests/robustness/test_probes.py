@@ -78,6 +78,7 @@ def test_a_light_multiplies_channels_and_the_worst_is_kept():
     assert not torch.allclose(factors, factors[:, :1].expand_as(factors))
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**20))
 def test_a_smaller_gallery_keeps_the_positives_and_a_share_of_the_others(seed):
     features, guides = drawn_guides(seed=seed)
@@ -96,6 +97,7 @@ def test_a_smaller_gallery_keeps_the_positives_and_a_share_of_the_others(seed):
     assert (gaps[some] <= 0).all()
 
 
+@pytest.mark.slow
 def test_half_of_many_is_about_half():
     _, guides = drawn_guides(items=4000)
     attack = SmallGallery(RankMargin(ThreatModel(), RECIPE), 0.5)

@@ -38,6 +38,7 @@ def test_people_differ_by_the_deviation_of_their_own_means():
     assert person_deviation(scores, torch.tensor([7, 7, 7, 7, 3])) == 0
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**20), attacks=st.integers(1, 4), queries=st.integers(1, 9))
 def test_worst_case_against_a_loop(seed, attacks, queries):
     generator = torch.Generator().manual_seed(seed)
@@ -83,6 +84,7 @@ def test_batches_are_joined_in_order_and_their_costs_added():
     assert (whole.forwards, whole.backwards, whole.seconds) == (3, 6, 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_rows_are_selected_also_by_ids_on_a_gpu(device):
     """AttackStats are on the CPU, a search is where the model is; fake tensors need no GPU."""

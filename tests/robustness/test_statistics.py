@@ -100,6 +100,7 @@ def test_shares_by_group():
     assert share_by(groups, hits) == {2: (0.0, 1), 5: (pytest.approx(2 / 3), 3)}
 
 
+@pytest.mark.slow
 def test_an_interval_has_width_where_all_people_are_alike():
     values, people = torch.zeros(4), torch.tensor([0, 0, 1, 2])
     assert bootstrap_interval(values, people) == (0.0, 0.0)

@@ -101,6 +101,7 @@ def test_what_aims_at_no_item_has_no_success():
     assert targeted_success_rate(attack, task, rows, task.features[rows], RANKS) == {}
 
 
+@pytest.mark.slow
 def test_rows_without_anything_to_aim_at_do_not_count():
     task = task_of(0)
     task.pids[: QUERIES - 1] = torch.arange(100, 100 + QUERIES - 1)  # nobody of them is there

@@ -178,6 +178,7 @@ def test_budget_used_against_a_loop(norm):
         assert float(reached[row]) == pytest.approx(largest)
 
 
+@pytest.mark.slow
 def test_no_budget_is_no_movement():
     moved, reached = budget_used(torch.zeros(2, 3, 4, 4), torch.arange(2), ThreatModel(eps=0.0))
     assert moved.tolist() == reached.tolist() == [0.0, 0.0]

@@ -100,6 +100,7 @@ def test_a_full_disk_is_no_fault_of_a_check():
         list(run_checks(SimpleNamespace(subset=range(8))))
 
 
+@pytest.mark.slow
 def test_a_check_that_takes_other_arguments_is_told_before_any_attack():
     with pytest.raises(InputError, match=r"check two: <lambda>\(runner, more\): missing .*runner"):
         check("two", "B", "?")(lambda runner, more: None)

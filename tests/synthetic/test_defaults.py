@@ -48,6 +48,7 @@ def digest_of(layout, settings):
     return digest.hexdigest()[:16]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layout", "preset", "changes", "digest"), CASES)
 def test_a_small_set_is_as_recorded(layout, preset, changes, digest):
     settings = dataclasses.replace(PRESETS[preset], **(TINY | changes))

@@ -48,6 +48,7 @@ def snapshot(root):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_names_and_files_are_the_same_set(root, split):
     named = set()
@@ -109,6 +110,7 @@ def test_counts_agree_with_the_files(root):
     )
 
 
+@pytest.mark.slow
 def test_two_workers_write_the_same_bytes_as_one(root, tmp_path):
     render_hitsz_vcm(tmp_path / "two", SETTINGS, workers=2)
     assert snapshot(tmp_path / "two") == snapshot(root)
@@ -124,6 +126,7 @@ def test_a_finished_data_set_is_left_alone(root):
     assert counts == json.loads((root / "synthetic.json").read_text())["counts"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_rendering_is_taken_up_again(tmp_path):
     render_hitsz_vcm(tmp_path, TINY)
     whole = snapshot(tmp_path)
@@ -135,6 +138,7 @@ def test_an_interrupted_rendering_is_taken_up_again(tmp_path):
     assert whole.items() <= snapshot(tmp_path).items()
 
 
+@pytest.mark.slow
 def test_other_settings_are_named_and_only_overwritten_on_demand(tmp_path):
     render_hitsz_vcm(tmp_path, TINY)
     fewer_cameras = SyntheticSettings(**{**vars(TINY), "seed": 7, "test_cameras": 2})
@@ -147,6 +151,7 @@ def test_other_settings_are_named_and_only_overwritten_on_demand(tmp_path):
     assert len(list((tmp_path / "Test").rglob("*.jpg"))) == sum("Test" in key for key in fresh)
 
 
+@pytest.mark.slow
 def test_a_rendering_killed_while_it_removes_the_old_one_is_not_finished(tmp_path, monkeypatch):
     render_hitsz_vcm(tmp_path, TINY)
     whole = snapshot(tmp_path)
@@ -164,6 +169,7 @@ def test_a_rendering_killed_while_it_removes_the_old_one_is_not_finished(tmp_pat
     assert snapshot(tmp_path) == whole
 
 
+@pytest.mark.slow
 def test_two_renderings_do_not_fill_one_folder_at_once(tmp_path):
     with (
         hold(tmp_path, "the data set", "rendering"),

@@ -130,6 +130,7 @@ def test_a_picture_shows_the_background_and_the_light_of_its_site(difficulty):
         assert np.abs(shown - here).mean() < 0.5 * np.abs(shown - there).mean()
 
 
+@pytest.mark.slow
 def test_files_have_the_jpeg_quality_of_the_sites_camera(tmp_path):
     settings = SyntheticSettings(
         train_ids=2, test_ids=2, height=32, width=16, max_frames=12, site_seed=5
@@ -158,6 +159,7 @@ def test_people_without_likeness_are_those_of_difficulty_zero():
             assert flat(person_of(settings, pid)) == flat(draw_identity(BASE.seed, pid, 0.0))
 
 
+@pytest.mark.slow
 def test_likeness_makes_people_alike_in_the_picture_while_the_scene_stays():
     def gaps(likeness):
         """Mean difference between two people in the same walk, of every pair; gray levels."""
@@ -171,6 +173,7 @@ def test_likeness_makes_people_alike_in_the_picture_while_the_scene_stays():
     assert nearly < 0.25 * none
 
 
+@pytest.mark.slow
 @given(st.integers(1, 400), st.floats(0, 1), st.floats(0, 1))
 def test_the_more_likeness_the_nearer_to_the_average_person_in_everything(pid, one, two):
     low, high = sorted((one, two))
@@ -193,6 +196,7 @@ def test_the_standard_deviation_of_gait_follows_the_likeness(likeness):
         assert np.std(values) == pytest.approx(expected, rel=0.1), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modality", [VISIBLE, INFRARED])
 def test_with_gait_only_people_in_the_same_pose_look_the_same(modality):
     settings = changed(gait_only=True)
@@ -277,6 +281,7 @@ def test_records_name_only_later_settings_that_are_not_the_default():
     assert set(changed(site_seed=3, gait_only=True).record()) - old == {"site_seed", "gait_only"}
 
 
+@pytest.mark.slow
 def test_a_set_of_another_site_is_told_from_one_of_the_default(tmp_path):
     tiny = SyntheticSettings(train_ids=2, test_ids=2, height=32, width=16, max_frames=12)
     counts = render_hitsz_vcm(tmp_path, dataclasses.replace(tiny, site_seed=4))

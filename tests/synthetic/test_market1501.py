@@ -44,6 +44,7 @@ def place(walk):
     return walk.pid, walk.camid
 
 
+@pytest.mark.slow
 def test_fastreids_own_reader_reads_every_image(root, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", str(root))
     data = build_dataset("Market1501")
@@ -83,6 +84,7 @@ def test_files_are_colored_pictures_and_named_as_in_market1501(root):
     assert np.ptp(pixels, axis=2).any()
 
 
+@pytest.mark.slow
 def test_frames_are_those_of_the_walk_in_the_layout_of_clips(root, tmp_path):
     """The two layouts show the same people: an image is a frame of a walk."""
     one = dataclasses.replace(SETTINGS, train_ids=2, test_ids=2, imbalance=0.0)
@@ -142,6 +144,7 @@ def test_another_layout_is_not_overwritten(root):
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_record_without_a_layout_is_of_clips(tmp_path):
     """Data sets rendered before there were layouts stay usable."""
     settings = dataclasses.replace(SETTINGS, imbalance=0.0)
@@ -155,6 +158,7 @@ def test_a_record_without_a_layout_is_of_clips(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == times
 
 
+@pytest.mark.slow
 def test_the_command_renders_any_layout(tmp_path, monkeypatch, capsys):
     out = tmp_path / "Market-1501-v15.09.15"
     options = {"layout": "market1501", "out": out, "train-ids": 2, "test-ids": 2, "workers": 1}
@@ -168,6 +172,7 @@ def test_the_command_renders_any_layout(tmp_path, monkeypatch, capsys):
     assert {file.parent.name for file in files} == set(MARKET1501.owned)
 
 
+@pytest.mark.slow
 def test_more_cameras_than_market1501_has_are_refused():
     with pytest.raises(InputError, match=r"cameras is 8, expected at most 7 in the layout market"):
         MARKET1501.plan(SyntheticSettings(cameras=8))

@@ -31,6 +31,7 @@ def found(noise=1.0, ordered=True, frames=8, **values):
     return np.mean([table[direction]["mAP"] for direction in ("I2V", "V2I")])
 
 
+@pytest.mark.slow
 def test_the_more_alike_people_are_the_less_the_oracle_tells_them_apart():
     chance = found(likeness=1.0)
     scores = [found(likeness=likeness) for likeness in (0.0, 0.5, 0.9)]
@@ -48,6 +49,7 @@ def test_order_noise_and_length_count():
     assert found(noise=0.3, frames=1) == pytest.approx(found(noise=0.3, frames=1, ordered=False))
 
 
+@pytest.mark.slow
 def test_bodies_tell_more_and_a_picture_of_more_pixels_too():
     alone = found(likeness=0.8)
     table = ceiling(changed(likeness=0.8))
@@ -88,6 +90,7 @@ def estimate(clip, scale, height, noise, ordered, rng):
     return least_squares(residuals, [*np.zeros(len(keys)), *start]).x[: len(keys)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("place", [0, 3, 9])
 def test_an_estimate_from_noisy_joints_is_as_good_as_the_information_says(ordered, place):
@@ -140,6 +143,7 @@ def test_the_likelihood_ratio_is_that_of_gaussians():
             assert ratio[q, g] == pytest.approx(density(both, joint) - apart)
 
 
+@pytest.mark.slow
 def test_parameters_are_standard_deviations_of_what_differs():
     for gait_only, names in ((True, GAIT_RANGES), (False, GAIT_RANGES | BODY_RANGES)):
         settings = changed(gait_only=gait_only, test_ids=200)
@@ -151,6 +155,7 @@ def test_parameters_are_standard_deviations_of_what_differs():
         np.testing.assert_allclose(values.mean(axis=0), 0, atol=0.2)
 
 
+@pytest.mark.slow
 def test_the_oracle_sees_the_frames_of_the_middle_window():
     clips = see_clips(SETTINGS, 8, 2)
     assert len(clips) == 14 * 2 * 2 and all(isinstance(clip, SeenClip) for clip in clips)

@@ -163,6 +163,7 @@ def test_frames_of_a_walk_differ_from_each_other():
     assert gaps[~np.eye(12, dtype=bool)].min() > 2
 
 
+@pytest.mark.slow
 def test_difficulty_makes_frames_of_a_walk_less_alike_and_people_more():
     def spread(difficulty):
         settings = dataclasses.replace(SMALL, difficulty=difficulty)
@@ -177,6 +178,7 @@ def test_difficulty_makes_frames_of_a_walk_less_alike_and_people_more():
         assert measure(0.0) < measure(0.5) < measure(1.0), measure.__name__
 
 
+@pytest.mark.slow
 def test_the_contact_sheet_shows_every_test_person_up_to_eight(tmp_path):
     heights = []
     for people in (2, 4, 10):
@@ -187,6 +189,7 @@ def test_the_contact_sheet_shows_every_test_person_up_to_eight(tmp_path):
     assert row > 144 and heights[2] - heights[0] == 6 * row
 
 
+@pytest.mark.slow
 def test_a_contact_sheet_of_two_sites_shows_the_same_people_side_by_side(tmp_path):
     settings = dataclasses.replace(SMALL, height=32, width=16, test_ids=2)
     other = dataclasses.replace(settings, site_seed=5)

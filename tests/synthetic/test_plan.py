@@ -124,6 +124,7 @@ def test_full_nuisance_ties_camera_direction_and_light_to_the_person_in_training
     assert all(len(manners[pid]) > 2 for pid in manners)
 
 
+@pytest.mark.slow
 def test_nuisance_strengthens_the_tie_and_leaves_the_test_split_alone():
     def tied(nuisance):
         settings = SyntheticSettings(train_ids=60, cameras=8, nuisance=nuisance)

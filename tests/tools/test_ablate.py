@@ -151,6 +151,7 @@ def test_a_bad_argument_is_one_line_and_exit_status_2(ablate, tmp_path, flags, m
     assert not (tmp_path / "datasets").exists()
 
 
+@pytest.mark.slow
 def test_table_alone_needs_neither_data_nor_runs(ablate, tmp_path):
     file = write(tmp_path)
     assert ablate(file, "--table")[0] == 0
@@ -163,6 +164,7 @@ def test_table_alone_needs_neither_data_nor_runs(ablate, tmp_path):
     assert not (tmp_path / "logs").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_no_run_s_is_left_alone_and_named(ablate, tmp_path):
     foreign = tmp_path / "logs/ablation/toy/again/full/seed0/notes.txt"
     foreign.parent.mkdir(parents=True)

@@ -75,6 +75,7 @@ def test_the_tasks_follow_each_other(balance_data, folder, monkeypatch):
             picture.load()
 
 
+@pytest.mark.slow
 def test_what_was_made_for_another_set_is_refused(balance_data, folder):
     here, place = ("DATASETS.BALANCE.DIR", "other"), folder / "datasets/other"
     assert balance_data("plan", *here)[0] == 0
@@ -109,6 +110,7 @@ def test_a_folder_in_use_is_refused(balance_data, folder, task):
     assert not place.exists()
 
 
+@pytest.mark.slow
 def test_a_manifest_that_is_not_whole_is_told(balance_data, folder, caplog):
     here, place = ("DATASETS.BALANCE.DIR", "half"), folder / "datasets/half"
     assert balance_data("plan", *here)[0] == 0

@@ -51,6 +51,7 @@ def test_a_card_is_not_replaced_by_its_own_leaderboard(tmp_path, run_tool, card,
     assert (tmp_path / card).read_text() == before and [*tmp_path.iterdir()] == [tmp_path / card]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ['{"schema": "another"}', "[1]", "no JSON"])
 def test_what_is_no_leaderboard_is_not_replaced(tmp_path, run_tool, other):
     (tmp_path / "card.json").write_text(json.dumps(entry("ours").card))
@@ -74,6 +75,7 @@ def test_an_existing_path_with_an_equals_sign_is_a_path(tmp_path, run_tool, monk
     assert names == ["a=b", "new"]
 
 
+@pytest.mark.slow
 def test_numbers_that_are_no_json_are_refused_by_their_name(tmp_path, run_tool):
     card = entry("ours").card
     card["worst"]["Rank-1"]["interval_over_queries"][1] = float("nan")

@@ -8,6 +8,8 @@ import pytest
 from tests.helpers import commands
 from tests.helpers.small_runs import ROOT, environment
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["--quick", "--workers", "1", "MODEL.DEVICE", "cpu"]
 
 
@@ -43,7 +45,6 @@ def test_another_run_stays(demo, tmp_path):
     assert weights.read_text() == "kept"
 
 
-@pytest.mark.slow
 def test_other_people_are_replaced_if_asked_for(demo, tmp_path):
     record = tmp_path / "datasets/HITSZ-VCM/synthetic.json"
     assert demo("--out", "logs/a b").returncode == 0

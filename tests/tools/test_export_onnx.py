@@ -90,6 +90,7 @@ def test_bad_input_is_one_line(run, run_tool, opts, message):
     assert len(told.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_without_its_packages_it_says_which_to_install(run_tool, monkeypatch):
     there = importlib.util.find_spec
     monkeypatch.setattr(

@@ -92,6 +92,7 @@ def test_a_faulty_part_is_one_line_before_data_and_folder(
     assert not Path("run").exists()
 
 
+@pytest.mark.slow
 def test_an_exception_in_a_training_is_one_line_and_the_log_has_its_traceback(
     run_tool, tmp_path, monkeypatch, datasets
 ):

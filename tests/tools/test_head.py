@@ -158,6 +158,7 @@ def answer(tool: str, *words: str, cwd=None) -> tuple[str, set[str]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", TOOLS)
 def test_help_and_version_answer_without_torch(tool):
     for flag, text in (("--help", "--version"), ("--version", "fastreid-plugins ")):
@@ -222,6 +223,7 @@ def test_an_explanation_that_nobody_reads_to_its_end_is_no_error():
     assert asked.returncode == -signal.SIGPIPE
 
 
+@pytest.mark.slow
 def test_a_name_that_the_terminal_cannot_write_is_escaped(tmp_path):
     """A terminal of Windows may have an encoding without most scripts."""
     (tmp_path / "manifest.csv").write_text(

@@ -84,6 +84,7 @@ def test_a_planted_clip_is_found_first_and_lists_are_brute_force(run, datasets, 
     assert "query.parquet: it is there already; expected --overwrite or another name" in message
 
 
+@pytest.mark.slow
 def test_shards_are_searched_both_ways_reranked_and_thresholded(
     run, datasets, tmp_path, run_tool, monkeypatch
 ):
@@ -179,6 +180,7 @@ def test_mistakes_are_one_line(name, words, message, run_tool, tmp_path, monkeyp
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_gallery_on_disk_has_the_scores_of_the_evaluation(run, datasets, tmp_path):
     for split, shards in (("query", ("0/1",)), ("gallery", ("0/2", "1/2"))):
         for shard in shards:
@@ -247,6 +249,7 @@ def test_a_saved_gallery_is_replaced_when_all_is_checked_and_asked_for(tmp_path,
     assert index.read_text() == "somebody's"
 
 
+@pytest.mark.slow
 def test_items_of_one_name_and_a_modality_by_default_are_told(run, tmp_path, run_tool):
     for light in ("day", "night"):
         (tmp_path / light).mkdir()

@@ -42,6 +42,7 @@ def test_a_place_that_takes_no_file_is_told_before_the_work(
     assert told.startswith(f"error: {' '.join(place)}: cannot write there: ")
 
 
+@pytest.mark.slow
 def test_an_ablation_tells_a_place_that_takes_no_results_before_it_renders(
     run_tool, tmp_path, monkeypatch
 ):

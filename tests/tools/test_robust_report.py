@@ -121,6 +121,7 @@ def test_bad_input_is_one_line_and_exit_status_2(flags, changes, words, here, tm
     assert not (tmp_path / "report").exists()
 
 
+@pytest.mark.slow
 def test_the_same_weights_are_no_undefended_model_and_no_other_seed(here, tmp_path, weights):
     copy = tmp_path / "copy.pth"
     torch.save(torch.load(weights), copy)  # another file

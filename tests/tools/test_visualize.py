@@ -44,6 +44,7 @@ def draw(run, datasets, run_tool, monkeypatch):
     return call
 
 
+@pytest.mark.slow
 def test_ranked_clips_of_a_named_query(draw, datasets, tmp_path):
     data = HITSZVCM(root=str(datasets))
     infrared, _ = data.rows()
@@ -104,6 +105,7 @@ def test_a_process_of_its_own_writes_the_page(run, datasets, extracted, tmp_path
     assert [each.name for each in out.parent.iterdir()] == ["page.html"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -127,6 +129,7 @@ def test_mistakes_are_told_before_features_are_computed(
     assert told.startswith("error: ") and message in told, told
 
 
+@pytest.mark.slow
 def test_features_of_another_network_are_refused(draw, extracted, run, run_tool, tmp_path):
     words = ["--features", extracted, "--out", tmp_path / "a.png", "TEST.FLIP.ENABLED", "True"]
     status, _, told = run_tool(TOOL, str(run), "distances", *map(str, words))

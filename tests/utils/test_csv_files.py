@@ -28,6 +28,7 @@ def test_a_row_is_named_by_the_line_on_which_it_ends(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_stray_quote_is_named_by_the_line_on_which_its_row_begins(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("a,b\nc,d\n" + 'e,"f\n' + "g,h\n" * 40_000)

@@ -164,6 +164,7 @@ class TestFolders:
 
 
 class TestText:
+    @pytest.mark.slow
     @given(st.text())
     def test_reads_back_what_was_written(self, tmp_path_factory, text):
         path = tmp_path_factory.mktemp("text") / "a"
@@ -260,6 +261,7 @@ class TestTensors:
         with pytest.raises(InputError, match=f"holds .*{name}, which is not read, for safety"):
             read_tensors(tmp_path / "a.pth", "checkpoint")
 
+    @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
     def test_any_mutation_of_the_pickle_is_read_whole_or_refused(self, tmp_path):
         """Its checksums are made anew, so that only unpickling can notice."""
@@ -306,6 +308,7 @@ def test_a_digest_tells_contents_apart(tmp_path):
     assert a == b == hashlib.sha256(b"x").hexdigest()[:12] != c
 
 
+@pytest.mark.slow
 def test_a_read_only_disk_is_one_line(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))

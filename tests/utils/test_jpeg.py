@@ -104,6 +104,7 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.slow
 def test_damage_is_read_or_refused_as_by_pillow(tmp_path):
     rng = random.Random(0)
     whole = [

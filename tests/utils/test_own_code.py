@@ -65,6 +65,7 @@ def test_a_fault_of_a_user_ends_a_command_with_one_line(method, told, part, caps
     assert line.startswith(f"error: {told}")
 
 
+@pytest.mark.slow
 def test_a_fault_inside_the_package_keeps_its_traceback_whoever_called(part, capsys):
     with pytest.raises(TypeError):
         user_errors(part.back_into_the_package)()

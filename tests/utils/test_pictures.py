@@ -135,6 +135,7 @@ def test_queries_go_from_the_worst_to_the_best_in_even_steps():
     assert choose_queries(torch.tensor([nan]), 1) == choose_queries(torch.tensor([nan]), 2) == []
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     precision=st.lists(st.floats(0, 1) | st.just(float("nan")), min_size=1, max_size=40),

@@ -33,6 +33,7 @@ def test_files_of_the_repository_are_read_as_pyyaml_reads_them(path):
     assert read_yaml(path) == yaml.safe_load(path.read_text())
 
 
+@pytest.mark.slow
 @given(PLAIN)
 def test_what_pyyaml_writes_is_read(value):
     text = yaml.safe_dump(value)

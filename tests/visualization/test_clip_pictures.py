@@ -60,6 +60,7 @@ def data(embedder, datasets):
         yield evaluate_set(embedder)
 
 
+@pytest.mark.slow
 def test_gates_are_those_of_the_feature_and_influence_is_that_of_loops(embedder, data):
     network, rows = network_of(embedder), choose_clips(data)
     batch = read_clips(embedder, data, rows)
@@ -188,6 +189,7 @@ def test_the_nearest_clip_is_that_of_brute_force(embedder, data):
         assert found.same == bool(data.pids[row] == data.pids[found.row])
 
 
+@pytest.mark.slow
 def test_an_attacked_clip_stays_in_the_budget_and_ranks_are_of_its_own_features(embedder, data):
     from plugins.attacks import build_attack
 

@@ -120,6 +120,7 @@ def test_the_picture_of_cameras_writes_every_cell_with_its_number():
         picture_of_cameras(alone, "I2V")
 
 
+@pytest.mark.slow
 def test_the_map_repeats_and_keeps_groups_together():
     draw = np.random.default_rng(0)
     centers = 9 * np.eye(3, 8)

@@ -22,6 +22,7 @@ def drawing(title="What is seen", caption="How to read it. " * 20) -> Picture:
     return Picture(title, caption, figure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [*HEADS, ".PNG"])
 def test_the_ending_decides_the_format_and_bytes_repeat(ending, tmp_path):
     path = tmp_path / f"new/folder/a{ending}"

@@ -114,6 +114,7 @@ def test_mistakes_are_named(picks, direction, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_picture_shows_every_clip_with_its_kind_names_and_distance(tmp_path):
     data = toy_set(tmp_path)
     ranked = rank_queries(data, "Q2G", count=3, top=4)

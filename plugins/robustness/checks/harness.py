@@ -34,6 +34,8 @@ USED, UNUSED = 0.5, 0.1
 # that starts there must add ADDED.
 NOISE, ADDED, NOT_ADDED = 0.5, 0.1, 0.02
 RISES, HARDLY_RISES = 0.95, 0.5
+# Least rise of an objective, as a share of its size: rounding alone makes some 1e-6.
+LEAST_RISE = 1e-5
 RANDOM = "The forward pass is random; see the check 'deterministic'."
 
 
@@ -194,7 +196,8 @@ def objective_rises(runner: AttackRunner) -> Verdict:
     shares = {}
     for name, stats in runner.run_level().items():
         broken = runner.clean_scores.hit & (stats.margin > 0)
-        rose = (stats.objective > stats.start) | broken
+        rise = stats.objective - stats.start
+        rose = (rise > LEAST_RISE * stats.start.abs()) | broken
         shares[name] = float(rose.double().mean())
     least = min(shares, key=lambda name: shares[name])
     explanation = (

@@ -271,6 +271,7 @@ def test_heads_divide_the_channels(heads):
         SelfAttack(small_cfg("MODEL.SELF_ATTACK.HEADS", heads))
 
 
+@pytest.mark.slow
 def test_camera_loss_needs_the_number_of_cameras():
     for count in (0, 1):  # with one there is no other to look like
         cfg = small_cfg("MODEL.SELF_ATTACK.CAM_WEIGHT", 0.1, "MODEL.SELF_ATTACK.NUM_CAMERAS", count)

@@ -114,6 +114,7 @@ def test_a_caption_says_where_no_bar_can_be_seen(card):
     assert people_caption(card) == "Rank-1 by person"
 
 
+@pytest.mark.slow
 def test_people_are_named_where_there_is_room(card):
     (person,) = card["people"]
     few, other = ([{**person, "name": name}] for name in ("Ann $", "Bob"))
@@ -172,6 +173,7 @@ def test_a_card_of_the_second_version_gets_a_status(card, tmp_path):
     assert read_card(tmp_path / "card.json") == {**card, "chance": None}
 
 
+@pytest.mark.slow
 def test_every_picture_of_a_report_has_one_width(card):
     example = [
         Example(item(0), torch.zeros(frames, 3, 64, 32), torch.zeros(frames, 3, 64, 32), [], [])
@@ -186,6 +188,7 @@ def item(pid):
     return Tracklet(("a.jpg",), pid, 0, 0)
 
 
+@pytest.mark.slow
 def test_every_frame_of_an_attacked_clip_is_shown():
     clean = torch.full((4, 3, 64, 32), 100.0)
     clip = Example(item(0), clean, clean.clone(), [], [])
@@ -290,6 +293,7 @@ def watched(value, read, path=()):
     return Watched(value, read, path) if isinstance(value, dict) else value
 
 
+@pytest.mark.slow
 def test_a_card_without_an_entry_that_a_reader_needs_is_refused(card, tmp_path):
     read: set[tuple] = set()
     spied = watched(card, read)

@@ -49,6 +49,7 @@ class Module(nn.Module):
         return self.scale * stripes(images)
 
 
+@pytest.mark.slow
 def test_a_function_and_a_module_get_the_same_card(tmp_path):
     queries, gallery = sides()
     card = robustness_report(stripes, queries, gallery, out=tmp_path)
@@ -90,11 +91,13 @@ def test_it_is_the_report_of_the_same_images_in_a_data_set(tmp_path):
     assert card["worst"]["mAP"]["value"] == pytest.approx(100 * float(expected.ap.mean()))
 
 
+@pytest.mark.slow
 def test_some_of_the_queries_are_attacked():
     card = robustness_report(stripes, *sides(), attacked=4)
     assert card["data"]["queries"] == 4 < card["data"]["queries_of_set"] == 6
 
 
+@pytest.mark.slow
 def test_clips_and_other_budgets_are_alive():
     queries, gallery = sides(frames=2)
     weak, strong = (

@@ -106,6 +106,7 @@ def test_the_page_shows_every_number_and_the_color_of_each_status():
     assert [row["worst"]["Rank-1"]["value"] for row in rows] == [33.3, 11.1]
 
 
+@pytest.mark.slow
 def test_the_curves_are_alive():
     points = [{"eps": 0.0, "Rank-1": 90.0}, {"eps": 8.0, "Rank-1": 70.0}]
     one, other = entry("a"), entry("a", curve={"points": points})
@@ -113,6 +114,7 @@ def test_the_curves_are_alive():
     assert Image.open(BytesIO(plot_curves([one, other]))).width > 800
 
 
+@pytest.mark.slow
 def test_names_must_differ_and_there_must_be_a_card():
     with pytest.raises(InputError, match="a: two cards of this name; name them: NAME="):
         group_entries([entry("a"), entry("a")])
