@@ -276,7 +276,8 @@ def test_noise_that_leaves_frames_or_channels_is_outside(threat):
 
 @pytest.mark.parametrize("model", [Quantized, Undefended])
 def test_noise_alone_is_no_attack(model, tmp_path):
-    steps = () if model is Quantized else ("ATTACK.STEP_SIZE", "1e-6")  # the rise is of one rounding
+    # These steps are so small that the objective rises by one rounding.
+    steps = () if model is Quantized else ("ATTACK.STEP_SIZE", "1e-6")
     runner = runner_of(model(), tmp_path, *steps)
     assert harness.budget_used(runner).state == harness.objective_rises(runner).state == FAIL
 
