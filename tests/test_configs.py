@@ -123,7 +123,7 @@ def small(path: Path, output: Path, *options: str) -> CfgNode:
     cfg.OUTPUT_DIR = str(output)
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.BACKBONE.PRETRAIN = False
-    cfg.MODEL.TEMPORAL.STIG.STRIPES = 2
+    cfg.MODEL.TEMPORAL.STIG.STRIPES = cfg.MODEL.TEMPORAL.STIG.COLUMNS = 2
     cfg.INPUT.SIZE_TRAIN = cfg.INPUT.SIZE_TEST = [32, 16]
     cfg.DATALOADER.NUM_WORKERS = 0
     cfg.DATALOADER.NUM_INSTANCE = 2
@@ -146,14 +146,8 @@ def _each_test_frees_its_memory():
     memory.free()
 
 
-def slow_if_deep(name: str) -> object:
-    """The name, marked slow where an attack of many steps goes through a ResNet-50."""
-    deep = name.startswith("Defense/") and not name.startswith("Defense/synthetic/")
-    return pytest.param(name, marks=pytest.mark.slow) if deep else name
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", map(slow_if_deep, RUNS))
+@pytest.mark.parametrize("name", RUNS)
 def test_every_config_trains_a_batch_and_will_print_the_results_that_it_expects(
     name, root, tmp_path, monkeypatch
 ):

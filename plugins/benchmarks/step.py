@@ -74,7 +74,7 @@ def size(settings: Settings) -> tuple[str, int, tuple[str, ...]]:
     """Return the config, the number of clips B, and what else differs from the config."""
     if settings.tiny:
         small = ("INPUT.SIZE_TRAIN", "[32,16]", "MODEL.TEMPORAL.STIG.STRIPES", "2")
-        return "VVI/synthetic/sadstrm.yml", 8, small
+        return "VVI/synthetic/sadstrm.yml", 8, (*small, "MODEL.TEMPORAL.STIG.COLUMNS", "2")
     if settings.quick:
         return "VVI/synthetic/sadstrm.yml", 8, ()
     if torch.cuda.is_available():
@@ -84,12 +84,15 @@ def size(settings: Settings) -> tuple[str, int, tuple[str, ...]]:
 
 
 def read(config: str, clips: int, more: tuple[str, ...]) -> CfgNode:
-    """Read the config of a step on ``clips`` clips."""
+    """Read the config of a step on ``clips`` clips, with the self-attack that the bare loop has."""
     people = clips // (2 * CLIPS_OF_A_PERSON)
     own = {
         "MODEL.BACKBONE.PRETRAIN": "False",
         "MODEL.DEVICE": "cuda" if torch.cuda.is_available() else "cpu",
         "MODEL.HEADS.NUM_CLASSES": str(people),
+        "MODEL.SELF_ATTACK.KIND": "gradient",
+        "MODEL.SELF_ATTACK.EPS": "0.03",
+        "MODEL.TEMPORAL.STIG.DROPOUT": "0.0",  # two networks would draw differently
         "SOLVER.ADVERSARY.START_EPOCH": "0",
     }
     return setup_cfg(config, [*itertools.chain(*own.items()), *more])

@@ -29,6 +29,7 @@ BLOCKS = [block for page in pages() for block in blocks(page)]
 SHORT = {
     "MODEL.DEVICE": "cpu",
     "MODEL.TEMPORAL.STIG.STRIPES": "2",
+    "MODEL.TEMPORAL.STIG.COLUMNS": "2",
     "SOLVER.MAX_EPOCH": "1",
     "SOLVER.IMS_PER_BATCH": "8",
     "SOLVER.WARMUP_EPOCHS": "0",

@@ -20,6 +20,7 @@ OPTIONS = {
     "MODEL.SELF_ATTACK.KIND": "learned",  # all losses of an attacker
     "MODEL.SELF_ATTACK.EPS": "0.3",
     "MODEL.TEMPORAL.STIG.STRIPES": "2",
+    "MODEL.TEMPORAL.STIG.COLUMNS": "2",
     "MODEL.TEMPORAL.STIG.DIM": "16",
     "SOLVER.IMS_PER_BATCH": "8",
     "SOLVER.MAX_EPOCH": "3",
