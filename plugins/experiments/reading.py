@@ -22,6 +22,7 @@ from plugins.engine.checks import check_run
 from plugins.errors import InputError
 from plugins.evaluation.queries import METRICS
 from plugins.evaluation.table import COLUMNS
+from plugins.evaluation.views import options_suffix
 from plugins.experiments.checks import (
     OWN_KEYS,
     at_seed,
@@ -108,8 +109,26 @@ def _read_tree(
         check_choice(
             task.partition("/")[0], names, f"{file}: metrics: {task}/{metric}: no data set"
         )
+    for name in ablation.tests:
+        _check_names_of_results(ablation, name, options, plugins)
     primary = _read_primary(tree.get("primary") or [], ablation, f"{file}: primary")
     return dataclasses.replace(ablation, primary=primary)
+
+
+def _check_names_of_results(
+    ablation: Ablation, name: str, options: dict, plugins: Sequence[str]
+) -> None:
+    """Raise InputError for a metric that lacks what a test's options add to its results' names."""
+    cfg = setup_cfg(ablation.config, plugins=plugins)
+    for own in (options, ablation.tests[name].options):
+        merge(cfg, own, f"{ablation.file}: tests.{name}.options")
+    suffix = options_suffix(cfg) if cfg.TEST.EVALUATOR == "VVIEvaluator" else ""
+    for task, metric in ablation.metrics:
+        if task.startswith(f"{name}/") and suffix not in task:
+            raise InputError(
+                f"{ablation.file}: metrics: {task}/{metric}; with the options of this test its "
+                f"results are named {task}{suffix}/{metric}"
+            )
 
 
 def _read_row(

@@ -96,6 +96,11 @@ def test_the_seed_stands_in_values(value, expected):
             {"metrics": ["other-site/I2V/mAP"]},
             "metrics: other-site/I2V/mAP: no data set 'other-site'; known: other-sites,",
         ),
+        (
+            {"metrics": ["noisy/I2V/mAP"]},
+            "metrics: noisy/I2V/mAP; with the options of this test its results are named "
+            "noisy/I2V+flip/mAP",
+        ),
         ({"primary": {"row": "margin"}}, "primary: found {'row': 'margin'}, expected a list"),
         ({"primary": [{"row": "margn"}]}, "primary.1: key 'dataset' is missing"),
         (
