@@ -228,7 +228,7 @@ def test_cells_that_do_not_fit_in_a_map_are_told():
     cfg = setup_cfg(
         str(CONFIG), ["MODEL.TEMPORAL.NAME", "STIG", "MODEL.TEMPORAL.STIG.STRIPES", "40"]
     )
-    with pytest.raises(InputError, match=r"STRIPES: 40 stripes do not fit in maps of 4 rows"):
+    with pytest.raises(InputError, match=r"STRIPES: 40 stripes do not fit in maps of 8 rows"):
         check_model(cfg, {"INPUT.SIZE_TRAIN": (64, 32)}, 0)
 
 
