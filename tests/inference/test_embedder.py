@@ -22,6 +22,7 @@ from plugins.inference.store import written_rows
 from plugins.interrupts import Interrupted
 from plugins.utils.images import read_image
 from tests.helpers.run_folders import clip_run, evaluated_features, stock_run
+from tests.helpers.user_code import nothing_left_behind
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
 
@@ -326,7 +327,8 @@ def test_code_that_a_folder_names_runs_only_where_it_is_asked_for(run, tmp_path)
     with pytest.raises(InputError, match="imported only where you ask for it: add --plugins"):
         Embedder(copy)
     assert not (tmp_path / "ran").exists()
-    Embedder(copy, plugins=[str(own)])
+    with nothing_left_behind():
+        Embedder(copy, plugins=[str(own)])
     assert (tmp_path / "ran").exists()
 
 

@@ -62,7 +62,7 @@ def test_a_planted_clip_is_found_first_and_lists_are_brute_force(run, datasets, 
     ):
         done = tool("extract", run, *words, datasets=datasets, run=start)
         assert done.returncode == 0, done.stderr
-        assert f"{words[-1]}: " in done.stdout and "features of length 768" in done.stdout
+        assert f"{words[-1]}: " in done.stdout and "features of length 640" in done.stdout
     assert not list(tmp_path.glob("*.parts"))
     done = tool(
         "search", "--gallery", gallery, "--query", query, "--top", "6", "--out", lists,
@@ -262,7 +262,7 @@ def test_items_of_one_name_and_a_modality_by_default_are_told(run, tmp_path, run
         words = (run, "--out", tmp_path / f"{name}.npz", "--overwrite", *words)
         status, printed, told = run_tool(ROOT / "tools/extract.py", *map(str, words))
         assert not status, told
-        return printed.removeprefix(f"{tmp_path / name}.npz: 2 items, features of length 768")
+        return printed.removeprefix(f"{tmp_path / name}.npz: 2 items, features of length 640")
 
     assert extract("day", "--pictures", tmp_path / "day") == (
         "; 2 of them visible by default, see --modality\n"
@@ -274,7 +274,7 @@ def test_items_of_one_name_and_a_modality_by_default_are_told(run, tmp_path, run
     )
     store = (run, "--store", tmp_path / "store", "--pictures", tmp_path / "day")
     _, printed, _ = run_tool(ROOT / "tools/extract.py", *map(str, store))
-    assert printed.endswith("length 768; 2 of them visible by default, see --modality\n")
+    assert printed.endswith("length 640; 2 of them visible by default, see --modality\n")
 
     galleries = [w for light in ("day", "night") for w in ("--gallery", tmp_path / f"{light}.npz")]
     words = [*map(str, galleries), "--out", str(tmp_path / "lists.csv")]
