@@ -109,26 +109,27 @@ def _read_tree(
         check_choice(
             task.partition("/")[0], names, f"{file}: metrics: {task}/{metric}: no data set"
         )
-    for name in ablation.tests:
-        _check_names_of_results(ablation, name, options, plugins)
+    _check_names_of_results(ablation, options, plugins)
     primary = _read_primary(tree.get("primary") or [], ablation, f"{file}: primary")
     return dataclasses.replace(ablation, primary=primary)
 
 
-def _check_names_of_results(
-    ablation: Ablation, name: str, options: dict, plugins: Sequence[str]
-) -> None:
-    """Raise InputError for a metric that lacks what a test's options add to its results' names."""
-    cfg = setup_cfg(ablation.config, plugins=plugins)
-    for own in (options, ablation.tests[name].options):
-        merge(cfg, own, f"{ablation.file}: tests.{name}.options")
-    suffix = options_suffix(cfg) if cfg.TEST.EVALUATOR == "VVIEvaluator" else ""
-    for task, metric in ablation.metrics:
-        if task.startswith(f"{name}/") and suffix not in task:
-            raise InputError(
-                f"{ablation.file}: metrics: {task}/{metric}; with the options of this test its "
-                f"results are named {task}{suffix}/{metric}"
-            )
+def _check_names_of_results(ablation: Ablation, options: dict, plugins: Sequence[str]) -> None:
+    """Raise InputError for a metric that lacks what the options of a test add to its results."""
+    names = ablation.tested_on()
+    for name in names:
+        cfg = setup_cfg(ablation.config, plugins=plugins)
+        merge(cfg, options, f"{ablation.file}: options")
+        if name in ablation.tests:
+            merge(cfg, ablation.tests[name].options, f"{ablation.file}: tests.{name}.options")
+        suffix = options_suffix(cfg) if cfg.TEST.EVALUATOR == "VVIEvaluator" else ""
+        prefix = f"{name}/" if len(names) > 1 else ""
+        for task, metric in ablation.metrics:
+            if task.startswith(prefix) and suffix not in task:
+                raise InputError(
+                    f"{ablation.file}: metrics: {task}/{metric}; with the options of this test its "
+                    f"results are named {task}{suffix}/{metric}"
+                )
 
 
 def _read_row(

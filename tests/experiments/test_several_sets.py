@@ -101,6 +101,11 @@ def test_the_seed_stands_in_values(value, expected):
             "metrics: noisy/I2V/mAP; with the options of this test its results are named "
             "noisy/I2V+flip/mAP",
         ),
+        (
+            {"options": {"SOLVER.MAX_EPOCH": 2, "TEST.CLIPS": 3}},
+            "metrics: tiny/I2V/mAP; with the options of this test its results are named "
+            "tiny/I2V+clips=3/mAP",
+        ),
         ({"primary": {"row": "margin"}}, "primary: found {'row': 'margin'}, expected a list"),
         ({"primary": [{"row": "margn"}]}, "primary.1: key 'dataset' is missing"),
         (

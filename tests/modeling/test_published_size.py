@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 CONFIG = Path(__file__).parents[2] / "configs/VVI/sadstrm.yml"
 FRAMES, HEIGHT, WIDTH, PEOPLE = 6, 288, 144, 2
 LEARNED = "MODEL.SELF_ATTACK.KIND", "learned", "MODEL.SELF_ATTACK.EPS", 0.3
+GRADIENT = "MODEL.SELF_ATTACK.KIND", "gradient", "MODEL.SELF_ATTACK.EPS", 0.03
 
 
 def read_cfg(*opts):
@@ -135,9 +136,10 @@ def test_delta_keeps_its_budget_when_the_attacker_has_grown(published, batch):
     assert relative_norm(delta, maps).item() == pytest.approx(published.attack.eps)
 
 
-def test_a_turn_with_the_attack_of_the_file(published, batch):
-    learned = published.attack
-    published.attack = build_self_attack(read_cfg())
+@pytest.mark.parametrize("options", [(), GRADIENT], ids=["of the file", "gradient"])
+def test_a_turn_with_an_attack_without_weights(published, batch, options):
+    learned, cfg = published.attack, read_cfg(*options)
+    published.attack = build_self_attack(cfg)
     try:
         attacker = {name for name, _ in published.named_parameters() if name.startswith("attack.")}
         trainable = {name for name, p in published.named_parameters() if p.requires_grad}
@@ -147,5 +149,9 @@ def test_a_turn_with_the_attack_of_the_file(published, batch):
         published.attack = learned
     assert defended.keys() == trainable - attacker
     assert all(gradient.isfinite().all() for gradient in defended.values())
-    assert storage.latest()["self_attack/attacked_clips"][0] == 1
-    assert storage.latest()["self_attack/relative_norm"][0] > 1e-3
+    used = storage.latest()["self_attack/relative_norm"][0]
+    if options:
+        assert used == pytest.approx(cfg.MODEL.SELF_ATTACK.EPS, rel=1e-4)
+    else:  # a style has no budget in this norm
+        assert used > 1e-3
+        assert storage.latest()["self_attack/attacked_clips"][0] == 1

@@ -42,7 +42,8 @@ EPS = 0.3  # MODEL.SELF_ATTACK.EPS of the small run
 @pytest.fixture(scope="module")
 def embedder(tmp_path_factory) -> Embedder:
     """Gates of the untrained STIG are opened, or nothing would depend on a cell."""
-    changes = {"MODEL__SELF_ATTACK__KIND": "gradient"}
+    stig = {"MODEL__TEMPORAL__STIG__SOURCE": "layer4", "MODEL__TEMPORAL__STIG__COLUMNS": "1"}
+    changes = {"MODEL__SELF_ATTACK__KIND": "gradient", **stig}
     embedder = Embedder(clip_run(tmp_path_factory.mktemp("run"), **changes))
     generator = torch.Generator().manual_seed(0)
     part = network_of(embedder).temporal
@@ -151,10 +152,10 @@ def test_grad_cam_is_that_of_autograd(embedder, data):
     hook = network.temporal.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
     feature = network(batch)
     hook.remove()
-    ((maps, _, _),) = seen  # (B, T, C, h, w); the cells of STIG are of an earlier stage
+    ((maps, _, cells),) = seen  # both (B, T, C, h, w): STIG reads the last maps twice
     for clip in range(2):
         score = F.cosine_similarity(feature[clip], reference[clip], dim=0)
-        (gradient,) = torch.autograd.grad(score, maps, retain_graph=True)
+        gradient = sum(torch.autograd.grad(score, [maps, cells], retain_graph=True))
         for frame in range(2):
             slow = sum(
                 float(gradient[clip, frame, channel].mean()) * maps[clip, frame, channel].detach()
