@@ -116,6 +116,7 @@ class StoppableLoop(TrainerBase):
                     logger.exception("Exception during training:")
                 raise
             finally:
+                self._trainer.end_batches()
                 self.after_train()
         self._signals = None
 

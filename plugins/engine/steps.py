@@ -136,6 +136,14 @@ class Step:
         self.data_loader.batch_sampler.position += len(self.batches)
         return self.batches, time.perf_counter() - start
 
+    def end_batches(self) -> None:
+        """End the loader's workers; the next step starts others.
+
+        Workers of a loop that only the garbage collector ends hear nothing of their end: their
+        queues are gone first, and each is waited for in vain for 10 seconds.
+        """
+        self._stream = None
+
     def batch_losses(self, batch: dict, **model_arguments: Any) -> dict[str, Tensor]:
         """Compute the model's losses of a batch, by name, for ``backward``."""
         return self.model(batch, **model_arguments)

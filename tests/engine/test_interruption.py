@@ -1,6 +1,7 @@
 """Told to stop, a training saves where it is and goes on there, to the bit of one never stopped."""
 
 import json
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -109,6 +110,7 @@ def test_stopped_again_and_again_it_ends_as_one_never_stopped(case, tmp_path):
         with pytest.raises(Interrupted) as stopped:
             train(config, tmp_path, resume=number > 0, at=(stop,), **changes)
         assert stopped.value.status == 143
+        assert not multiprocessing.active_children(), "workers outlive the loop"
         if (tmp_path / FILE).exists():
             assert (tmp_path / "last_checkpoint").read_text() == FILE
             assert f"saved {tmp_path / FILE} after iteration" in stopped.value.kept
