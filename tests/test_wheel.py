@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.pages import blocks, pages
+from tests.helpers.pages import blocks
 from tools.commands import COMMANDS
 
 pytestmark = pytest.mark.slow  # builds, installs, trains
@@ -211,25 +211,11 @@ def prepared(call):
     return call
 
 
-# The report of the demo tries the check, because a report takes longest.
-PARTS = [
-    page
-    for page in pages()
-    if page.startswith("docs/extend/") and "index" not in page and page != CHECK
-]
-
-
-def has(module: str) -> bool:
-    """Tell whether the interpreter of the commands finds a module."""
-    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
-    return subprocess.run([PYTHON, "-c", code]).returncode == 0
-
-
-@pytest.mark.parametrize("page", PARTS)
+# A part that trains and one that tests; the report of the demo tries a check, and
+# tests/docs/test_blocks.py the parts of all pages with the commands of the checkout.
+@pytest.mark.parametrize("page", ["docs/extend/loss.md", "docs/extend/evaluator.md"])
 def test_the_part_of_a_page_works_with_the_wheel(page, prepared):
     (part,) = (block for block in blocks(page) if block.file)
-    if "metric_learning" in part.text and not has("pytorch_metric_learning"):
-        pytest.skip("needs the extra metric-learning")
     (prepared.here / part.file).write_text(part.text)
     (command,) = commands_of(page)
     prepared(*command, *(SHORT if command[0] == "train" else []))

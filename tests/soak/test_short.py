@@ -1,10 +1,10 @@
-"""A short form of each soak; ``make soak`` does more of it."""
+"""A short form of the soaks that no other test tries; ``make soak`` does all, and more of each."""
 
 import random
 
 import pytest
 
-from tests.soak.accidents import full_disk, lost_rank, two_runs
+from tests.soak.accidents import full_disk, lost_rank
 from tests.soak.inputs import hostile_inputs
 from tests.soak.kills import kill_and_resume, subjects
 from tests.soak.mutations import mutate_checkpoints
@@ -12,11 +12,11 @@ from tests.soak.mutations import mutate_checkpoints
 pytestmark = pytest.mark.slow
 
 
-# tests/engine/test_resume.py kills the same run of SADSTRM.
-@pytest.mark.parametrize("name", ["DDDefense", "generator", "ablation"])
-def test_killed_runs_end_as_one_that_was_not_killed(name, datasets, market, tmp_path):
-    (subject,) = [each for each in subjects(datasets, market, tmp_path) if each.name == name]
-    found = kill_and_resume(subject, tmp_path / "runs", 1, random.Random(name))
+# Others kill the rest: tests/engine/test_resume.py SADSTRM, tests/defense/test_dddefense_run.py
+# DDDefense, tests/tools/test_balance_data.py a generator.
+def test_a_killed_ablation_ends_as_one_that_was_not_killed(datasets, market, tmp_path):
+    (subject,) = [each for each in subjects(datasets, market, tmp_path) if each.name == "ablation"]
+    found = kill_and_resume(subject, tmp_path / "runs", 1, random.Random("ablation"))
     assert found == {"kills": 1, "runs": 1, "different": []}
 
 
@@ -38,10 +38,6 @@ def test_a_full_disk_is_the_last_line_and_the_last_checkpoint_stays(datasets, tm
     if found is None:
         pytest.skip("a small disk cannot be mounted here")
     assert found == {"status": 1, "tells": True, "whole": 1, "damaged": 0}
-
-
-def test_of_two_runs_in_one_folder_one_trains_and_one_is_refused(datasets, tmp_path):
-    assert two_runs(datasets, tmp_path) == {"statuses": [0, 2], "tells": True}
 
 
 def test_a_lost_rank_is_named_with_its_signal(datasets, tmp_path):
