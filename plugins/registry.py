@@ -16,7 +16,7 @@ from torch import nn
 
 from plugins.errors import InputError
 from plugins.utils.names import closest_names, list_names
-from plugins.utils.own_code import PARTS, unregistered
+from plugins.utils.own_code import PARTS, call_mistake, unregistered
 from plugins.utils.values import shortened
 
 __all__ = [
@@ -125,16 +125,10 @@ def check_call(method: Callable, name: str, key: str, arguments: Sequence[str]) 
         key: the config key that names the part, for the message.
         arguments: names of the arguments, passed by position.
     """
-    try:
-        signature = inspect.signature(method)
-        if getattr(method, "__init__", None) is nn.Module.__init__:  # it takes anything, and fails
-            signature = inspect.Signature()
-    except ValueError:  # a built-in function tells no signature
-        return
-    try:
-        signature.bind(*arguments)
-    except TypeError as error:
-        called = name.rpartition(".")[2]
+    if getattr(method, "__init__", None) is nn.Module.__init__:  # it takes anything, and fails
+        method = object  # takes nothing
+    if mistake := call_mistake(method, *arguments):
+        called, signature = name.rpartition(".")[2], inspect.signature(method)
         raise InputError(
-            f"{key}: {name}{signature}: {error}; expected {called}({', '.join(arguments)})"
-        ) from None
+            f"{key}: {name}{signature}: {mistake}; expected {called}({', '.join(arguments)})"
+        )

@@ -36,19 +36,19 @@ SLOTS = [
 ]
 
 
-def colour(images):
+def color(images):
     return images[:, :, 4:].float().mean(dim=(2, 3))
 
 
 @pytest.fixture
 def judges():
-    prototypes = colour(torch.stack([picture(person, "1") for person in PEOPLE]))
+    prototypes = color(torch.stack([picture(person, "1") for person in PEOPLE]))
 
     def probabilities(images):
         light = images[:, 0, :4].float().mean(dim=(1, 2)) / 255
         return torch.stack([light, 1 - light], dim=1)
 
-    return CandidateFilter(colour, prototypes, list(PEOPLE), probabilities, list(CAMERAS), top=1)
+    return CandidateFilter(color, prototypes, list(PEOPLE), probabilities, list(CAMERAS), top=1)
 
 
 def fill(slots, judges, folder, generator=None, seed=7, **made_with):
@@ -153,8 +153,8 @@ def test_the_pictures_show_what_the_manifest_lists(judges, tmp_path):
     draw_sheet(tmp_path / "sheet.png", photographs, outcomes, tmp_path)
     draw_charts(tmp_path / "charts.png", photographs, outcomes)
     with Image.open(tmp_path / "sheet.png") as sheet:
-        colours = {colour for _, colour in sheet.convert("RGB").getcolors(2**24)}
-    assert {PEOPLE["ann"], PEOPLE["cid"], CAMERAS["2"]} <= colours
+        colors = {color for _, color in sheet.convert("RGB").getcolors(2**24)}
+    assert {PEOPLE["ann"], PEOPLE["cid"], CAMERAS["2"]} <= colors
 
 
 @pytest.mark.parametrize("reasons", [(FEW,), (ONE_CAMERA,), (FEW, ONE_CAMERA), (ONE_CAMERA, FEW)])

@@ -114,11 +114,11 @@ def test_the_best_is_accepted_first_ranked_and_of_these_the_surest():
 
 
 def test_only_the_right_person_under_the_right_camera_passes():
-    def colours(half):
+    def colors(half):
         return lambda images: images[:, :, half].float().mean(dim=(2, 3))
 
     people = list(PEOPLE)
-    lower, upper = colours(slice(4, None)), colours(slice(None, 4))
+    lower, upper = colors(slice(4, None)), colors(slice(None, 4))
     prototypes = lower(torch.stack([picture(person, "1") for person in people]))
     judges = CandidateFilter(
         lower,

@@ -1,4 +1,4 @@
-"""What the generator is for: images of the person and camera asked for, told by their colours."""
+"""What the generator is for: images of the person and camera asked for, told by their colors."""
 
 import dataclasses
 
@@ -14,10 +14,10 @@ STEPS = 200
 
 
 def recognise(images):
-    """(person, camera) of each image: the nearest colours of its two halves."""
+    """(person, camera) of each image: the nearest colors of its two halves."""
 
-    def nearest_name(half, colours):
-        names, values = list(colours), torch.tensor(list(colours.values())).float()
+    def nearest_name(half, colors):
+        names, values = list(colors), torch.tensor(list(colors.values())).float()
         return [names[place] for place in torch.cdist(half, values).argmin(dim=1).tolist()]
 
     upper, lower = (part.float().mean(dim=(2, 3)) for part in images.split(HEIGHT // 2, dim=2))

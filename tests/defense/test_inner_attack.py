@@ -93,7 +93,7 @@ def slow_fna(model, batch, start, steps, step_size, eps):
 
     def objective(f, row):
         others = [centres[p] for p in people if p != targets[row]]
-        goal = max(others, key=lambda centre: float((clean[row] - centre).square().sum()))
+        goal = max(others, key=lambda center: float((clean[row] - center).square().sum()))
         mates = [g for g in range(len(targets)) if targets[g] == targets[row] and g != row]
         return sum((f - clean[g]).square().sum() for g in mates) - (f - goal).square().sum()
 
@@ -290,7 +290,7 @@ def test_how_far_the_steps_went_is_logged_without_the_random_start():
 
 
 def test_normalized_images_are_refused():
-    """GOAT's public code attacks after normalisation, at a budget of 1.13 instead of 5."""
+    """GOAT's public code attacks after normalization, at a budget of 1.13 instead of 5."""
     crafter, batch = crafter_of(), tiny_batch()
     with pytest.raises(InputError, match=r"expected \[0, 255\]"):
         crafter({**batch, "images": (batch["images"] - 120) / 60}, 0, 1)

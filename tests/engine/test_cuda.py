@@ -16,11 +16,11 @@ from tests.helpers.defense_runs import SMALL
 from tests.helpers.robust_subjects import TINY, Undefended, runner_of
 from tests.helpers.small_runs import CONFIG, ROOT, train, train_and_kill
 
-DEFENCES = ROOT / "configs/Defense/synthetic"
+DEFENSES = ROOT / "configs/Defense/synthetic"
 CONFIGS = {
     "sadstrm": CONFIG,
-    "metric_at": DEFENCES / "metric_at.yml",
-    "dddefense": DEFENCES / "dddefense.yml",
+    "metric_at": DEFENSES / "metric_at.yml",
+    "dddefense": DEFENSES / "dddefense.yml",
 }
 HALF = {"SOLVER__AMP__ENABLED": True}
 

@@ -17,7 +17,7 @@ from tests.helpers.sides import labeled, sides_of
 
 
 def crowd(number, people, seed=0, length=8, spread=0.7):
-    """Features around a centre per person, and the persons."""
+    """Features around a center per person, and the persons."""
     generator = torch.Generator().manual_seed(seed)
     pids = torch.randint(people, (number,), generator=generator)
     centres = torch.randn(people, length, generator=generator)
