@@ -4,7 +4,7 @@ Legend: B clips in the batch, R rows (items of query + gallery) they belong to, 
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import count
 from typing import Any, ClassVar
@@ -170,7 +170,7 @@ class Attack:
                 or the attack needs ``prepare`` first.
         """
         features_of = model if isinstance(model, Adapter) else ImageFeatures(model)
-        if "images" in batch:
+        if isinstance(batch, Mapping) and "images" in batch:
             size = batch["images"].shape[-2:]
             check_units_and_reach(type(self).__name__, self.threat, self.recipe, "ATTACK", size)
         with undisturbed(features_of):
@@ -235,8 +235,9 @@ class Attack:
         with undisturbed(features_of):
             seed_all_rng(self.seed)
             score = self.score_function(features_of, batch, guides)
-            allowed = require_set(self.perturbation_set(batch), type(self).__name__)
-            tracker = BestTracker(score, allowed, self.recipe, self.seed, self.success_first)
+            name = type(self).__name__
+            allowed = require_set(self.perturbation_set(batch), name)
+            tracker = BestTracker(score, allowed, self.recipe, self.seed, self.success_first, name)
             for restart in range(self.recipe.restarts):
                 score.begin(restart)
                 tracker.begin(restart)

@@ -4,7 +4,7 @@ Legend: R attacked rows (queries), X items of their side, G gallery items, P ide
 gallery, D feature length.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from plugins.config import check_value
 from plugins.errors import InputError
 from plugins.evaluation.distance import METRICS, on_cosine_grid
 from plugins.protocol import junk_rule
+from plugins.utils.values import shortened
 
 T = TypeVar("T")
 
@@ -152,6 +153,11 @@ class Guides:
         check_value("TEST.METRIC", metric)
         sides = []
         for name, side in (("batch", batch), ("gallery", gallery)):
+            if not isinstance(side, Mapping):
+                raise InputError(
+                    f"attack: the {name} is {type(side).__name__}; expected a dict with 'images' "
+                    "and 'targets'"
+                )
             known = name == "gallery" and "features" in side
             for key in ("targets",) if known else ("images", "targets"):
                 if key not in side:
@@ -290,10 +296,18 @@ def check_side(name: str, side: dict[str, Any], values: str) -> None:
             f"attack: {values} of the {name} are {tuple(items.shape)}; expected one or more"
         )
     for key in ("targets", "camids"):
-        if side.get(key) is not None and len(side[key]) != len(items):
+        if (labels := side.get(key)) is None:
+            continue
+        try:
+            labels = torch.as_tensor(labels)
+        except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(
-                f"attack: the {name} has {len(side[key])} {key} for {len(items)} {values}; "
-                "expected one for each"
+                f"attack: {key} of the {name} are {shortened(labels)}; expected whole numbers"
+            ) from error
+        if labels.shape != (len(items),):
+            found = f"{len(labels)} {key}" if labels.dim() == 1 else f"{key} {tuple(labels.shape)}"
+            raise InputError(
+                f"attack: the {name} has {found} for {len(items)} {values}; expected one for each"
             )
 
 

@@ -81,6 +81,7 @@ class BestTracker:
         recipe: Recipe,
         seed: int = 0,
         success_first: bool = True,
+        name: str = "attack",
     ) -> None:
         """Track the ``score`` of images in ``allowed``; ``begin`` comes before the first image.
 
@@ -90,7 +91,9 @@ class BestTracker:
             recipe: see the attribute.
             seed: likewise.
             success_first: see ``is_better``.
+            name: of the attack, for messages.
         """
+        self._name = name
         self.score, self.recipe, self.seed, self.success_first = score, recipe, seed, success_first
         self.allowed = self._whole = allowed
         self.restart = self.forwards = self.backwards = 0
@@ -267,7 +270,7 @@ class BestTracker:
         self._unchecked.clear()
         if not finite.all():
             rows = self._whole.rows[~finite].tolist()
-            raise InputError(f"attack: the objective is NaN or infinite for rows {rows[:5]}")
+            raise InputError(f"{self._name}: the objective is NaN or infinite for rows {rows[:5]}")
 
 
 def gradient_of(objective: Tensor, images: Tensor) -> Tensor:

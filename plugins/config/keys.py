@@ -19,8 +19,8 @@ KEYS: dict[str, Key] = {
     ),
     "PLUGINS": Key(
         [],
-        "Modules or files with parts and keys of your own, as --plugins takes them. The list in "
-        "the folder of a run is a record: it is imported only where --plugins names it.",
+        "Modules or files with parts and keys of your own, as --plugins takes them. In a "
+        "config.yaml, or beside checkpoints, it is a record: then only --plugins imports them.",
         names=True,
     ),
     # ---- model -----------------------------------------------------------------------------------
@@ -506,7 +506,7 @@ KEYS: dict[str, Key] = {
     "TEST.ATTACKS": Key(
         [],
         'Names of the ATTACK registry, as published or with "-strong" added. With any, '
-        "TEST.EVALUATOR is RobustEvaluator.",
+        "TEST.EVALUATOR is RobustEvaluator. A report takes those that its level lacks, too.",
         names=True,
         unique=True,
     ),

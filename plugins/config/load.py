@@ -18,9 +18,9 @@ from plugins.config.user_code import (
     installed_plugins,
     module_name,
     read_names,
-    recorded_only,
     require_asked,
     split_names,
+    why_recorded,
 )
 from plugins.errors import InputError
 from plugins.utils.values import shortened
@@ -93,8 +93,8 @@ def choose_plugins(
     elif files := [file for file, tree in chain if PLUGINS in tree]:
         file = files[0]
         names = read_names(dict(chain)[file][PLUGINS], file)
-        if recorded_only(file):
-            require_asked(names, list(sources), file)
+        if why := why_recorded(file):
+            require_asked(names, list(sources), file, why)
             names = [module_name(name) for name in names]
         sources |= dict.fromkeys(names, f"{file}: PLUGINS")
     firsts = {module_name(name): name for name in reversed(sources)}

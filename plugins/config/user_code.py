@@ -26,6 +26,7 @@ from plugins.utils.own_code import (
     IMPORTED,
     adds_nothing,
     call_mistake,
+    code_digest,
     from_here,
     placed,
     registered_by,
@@ -85,7 +86,9 @@ def import_plugins(sources: Mapping[str, str] | Iterable[str]) -> list[ModuleTyp
     """
     if not isinstance(sources, Mapping):
         sources = dict.fromkeys(sources, "--plugins")
-    return [_import(name, f"{source} {name}") for name, source in sources.items()]
+    modules = [_import(name, f"{source} {name}") for name, source in sources.items()]
+    code_digest()  # of the files as they were imported
+    return modules
 
 
 def add_user_keys(cfg: CfgNode, modules: Iterable[ModuleType]) -> None:
@@ -125,13 +128,15 @@ def _file_of(module: ModuleType) -> str:
     return from_here(module.__file__) if module.__file__ else module.__name__
 
 
-def recorded_only(file: str) -> bool:
-    """Tell whether a config is part of a run's folder, whose PLUGINS is a record.
+def why_recorded(file: str) -> str:
+    """Say why the PLUGINS of a config count as the record of a run; "" where they do not.
 
-    Such folders are passed on, so what they name runs only where the command line asks for it.
+    Folders of runs are passed on, so what they name runs only where the command line asks for it.
     """
-    folder = Path(file).parent
-    return Path(file).name == "config.yaml" or any(folder.glob("*.pth"))
+    if Path(file).name == "config.yaml":
+        return "a config.yaml is the record of a run"
+    beside = sorted(path.name for path in Path(file).parent.glob("*.pth"))
+    return f"beside checkpoints ({beside[0]}) a config is the record of a run" if beside else ""
 
 
 def read_names(value: object, source: str) -> list[str]:
@@ -145,20 +150,21 @@ def read_names(value: object, source: str) -> list[str]:
     return split_names(names)
 
 
-def require_asked(names: Sequence[str], given: Sequence[str], source: str) -> None:
+def require_asked(names: Sequence[str], given: Sequence[str], source: str, why: str) -> None:
     """Raise InputError for names that a run's folder records and nobody asked for.
 
     Args:
         names: that the folder records.
         given: names of what is imported; modules of this process may be used as well.
         source: file that holds the record.
+        why: see ``why_recorded``.
     """
     ready = {*map(module_name, given), *sys.modules}
     if missing := [name for name in names if module_name(name) not in ready]:
         words = shlex.quote(",".join(missing))
         raise InputError(
-            f"{source}: its run had parts of {', '.join(missing)}; code that the folder of a run "
-            f"names is imported only where you ask for it: add --plugins {words}"
+            f"{source}: PLUGINS names {', '.join(missing)}; {why}, and code that a record names is "
+            f"imported only where you ask for it: add --plugins {words}"
         )
 
 
@@ -182,6 +188,10 @@ def _import(name: str, label: str) -> ModuleType:
                 f"{label}: it registers the {taken[2]} {taken[1]}, as {registered_by(taken[1])} "
                 "does already; expected another name"
             ) from error
+    if imported.__file__ is None:
+        raise InputError(
+            f"{label}: a folder without __init__.py; expected a file (.py) or the name of a module"
+        )
     if imported not in IMPORTED:
         IMPORTED.append(imported)
         if adds_nothing(imported):

@@ -12,6 +12,7 @@ import yaml
 from fastreid.config import CfgNode
 
 from plugins.config import SPECS, flatten
+from plugins.config.tree import ADDED_BY
 from plugins.engine.output_folder import EVALUATION, evaluation_files
 from plugins.errors import InputError
 from plugins.utils.io import file_digest, read_json
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 SECTIONS = ("INPUT.SIZE_TEST", "INPUT.CLIP.", "TEST.")
 # Recorded where they are not the defaults: most runs need none of them.
 PREPROCESSING = ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "INPUT.CROP.ENABLED", "INPUT.CROP.SIZE")
-OPTIONAL_SECTIONS = ("DATASETS.", "ATTACK.", *PREPROCESSING)
+OPTIONAL_SECTIONS = ("DATASETS.", "ATTACK.", "DEFENSE.GOAT.", *PREPROCESSING)
 # What only training reads, or what changes no number.
 OTHERS = (
     *("TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS", "TEST.IMS_PER_BATCH", "TEST.PRECISE_BN."),
@@ -49,7 +50,10 @@ def evaluation_settings(cfg: CfgNode) -> dict[str, Any]:
         for key, value in sorted(values.items())
         if not key.startswith(OTHERS)
         if key.startswith(SECTIONS)
-        or (key.startswith(OPTIONAL_SECTIONS) and value != plain(defaults.get(key)))
+        or (
+            (key.startswith(OPTIONAL_SECTIONS) or key in ADDED_BY)
+            and value != plain(defaults.get(key))
+        )
     }
 
 

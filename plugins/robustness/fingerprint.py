@@ -10,8 +10,11 @@ import yaml
 from fastreid.config import CfgNode
 from torch import nn
 
+from plugins.config import flatten
+from plugins.config.tree import ADDED_BY
 from plugins.data.datasets.tracklet import as_tracklet
 from plugins.utils.digests import file_state
+from plugins.utils.own_code import code_digest
 
 # Settings of an evaluation that an attack's result depends on, besides the weights and the data.
 SECTIONS = ("MODEL", "ATTACK")
@@ -29,10 +32,10 @@ IRRELEVANT = ("DEVICE", "WEIGHTS")
 
 
 def fingerprint(cfg: CfgNode, model: nn.Module, items: Sequence[tuple], **others: object) -> str:
-    """Hash, with SHA-256, all that the result of an attack depends on.
+    """Hash, with SHA-256, all that the result of an attack depends on; also code of the user.
 
     Args:
-        cfg: config whose ``SECTIONS`` and ``KEYS`` count.
+        cfg: config whose ``SECTIONS``, ``KEYS`` and keys of users' parts count.
         model: model whose layers and weights count.
         items: query + gallery: files with size and time of their last change, persons, cameras.
         others: plain values, such as the name of the attack and the rows of the task.
@@ -46,8 +49,10 @@ def fingerprint(cfg: CfgNode, model: nn.Module, items: Sequence[tuple], **others
         key: value for key, value in relevant["MODEL"].items() if key not in IRRELEVANT
     }
     relevant |= {f"{section}.{key}": settings[section][key] for section, key in KEYS}
+    relevant |= {key: value for key, value in flatten(settings) if key in ADDED_BY}
     digest = hashlib.sha256(json.dumps([relevant, others], sort_keys=True).encode())
     digest.update(f"{without_losses(model)} {hash_weights(model)}".encode())
+    digest.update(code_digest().encode())
     for item in items:
         states = [file_state(path) for path in as_tracklet(item).img_paths]
         digest.update(repr((tuple(item), states)).encode())

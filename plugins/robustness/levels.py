@@ -1,6 +1,7 @@
 """Levels of a report: how much it attacks."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 # The attack by which Rank-1 is judged; the others are those that papers report.
 REFERENCE_ATTACK = "RankMargin"
@@ -80,3 +81,11 @@ LEVELS = {
         hsj_queries=16,
     ),
 }
+
+
+def level_with(name: str, attacks: Iterable[str]) -> Level:
+    """Return a level of ``LEVELS`` whose worst case has further attacks, such as a user's own."""
+    level = LEVELS[name]
+    known = (*level.attacks, REFERENCE_ATTACK)
+    more = [attack for attack in attacks if attack not in known]
+    return replace(level, attacks=(*level.attacks, *more))

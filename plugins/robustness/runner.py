@@ -15,9 +15,10 @@ from torch import Tensor
 
 from plugins.attacks import Attack, Guides, build_attack
 from plugins.attacks.black_box.transfer import Transferred
-from plugins.attacks.features import preserved_random_state
+from plugins.attacks.features import attacking, preserved_random_state
 from plugins.robustness.attack_rows import GuidedBatches, RunsOnBatches, attack_rows
 from plugins.robustness.directions import SearchedDirection
+from plugins.robustness.evaluator import attack_settings
 from plugins.robustness.levels import REFERENCE_ATTACK, Level
 from plugins.robustness.results import AttackStats, Record, Scores, worst_scores
 from plugins.robustness.task import RetrievalTask
@@ -66,7 +67,7 @@ class AttackRunner:
         """
         self.cfg, self.adapter, self.level = direction.cfg, direction.adapter, level
         self.direction, self.task = direction, direction.task
-        self.rows = self.task.draw(self.cfg.ATTACK.QUERIES or level.queries, self.cfg.ATTACK.SEED)
+        self.rows = self._draw(self.task)
         self.guides = self.task.guides(self.rows)
         self.clean_scores = self.task.score(self.rows, self.guides.clean)
         indices = torch.linspace(0, len(self.rows) - 1, min(level.subset, len(self.rows)))
@@ -89,12 +90,13 @@ class AttackRunner:
             steps = max(self.level.steps, self.cfg.ATTACK.STEPS)
             restarts = max(self.level.restarts, self.cfg.ATTACK.RESTARTS)
             recipe = {"steps": steps, "restarts": restarts} | recipe
-        threat = replace(
+        attack.threat = replace(
             attack.threat,
             eps=attack.threat.eps if eps is None else eps,
             norm=attack.threat.norm if norm is None else norm,
         )
-        return type(attack)(threat, replace(attack.recipe, **recipe), attack.seed)
+        attack.recipe = replace(attack.recipe, **recipe)
+        return attack
 
     def run_on_all(self, name: str, **changes: Any) -> AttackStats:
         """Run an attack of ``make_attack`` on all queries."""
@@ -146,7 +148,11 @@ class AttackRunner:
             stats = record.read()
             if stats is None:
                 task, batches = direction.task, direction.batches(rows)
-                row_stats = attack_rows(attack, direction.adapter, task, batches, record)
+                both = isinstance(attack, Attack) and attack.both_sides
+                others = direction.batches(self._draw(task.other_side())) if both else ()
+                row_stats = attack_rows(
+                    attack, direction.adapter, task, batches, record, others=others
+                )
                 stats = task.with_scores(row_stats)
                 record.keep(stats, describe_run(name, attack, task, rows))
             self._stats[key] = stats
@@ -184,6 +190,13 @@ class AttackRunner:
         """A few queries of the subset in one batch, with their guides."""
         return next(iter(self.batches(self.subset[:: max(len(self.subset) // SAMPLE, 1)][:SAMPLE])))
 
+    def attacked_sample(self, name: str) -> Tensor:
+        """Return the images of the sample under an attack of one start, which knows no more."""
+        attack = self.make_attack(name, restarts=1)
+        with attacking(self.adapter.model):
+            attack = attack.prepare(self.adapter, [self.sample])
+        return attack.run(self.adapter, *self.sample).images
+
     @property
     def camids(self) -> Tensor:
         """(Q,) cameras of the rows, on the CPU."""
@@ -213,11 +226,16 @@ class AttackRunner:
         """Return the statistics of everything that was run, for the cost of the report."""
         return list(self._stats.values())
 
+    def _draw(self, task: RetrievalTask) -> Tensor:
+        return task.draw(self.cfg.ATTACK.QUERIES or self.level.queries, self.cfg.ATTACK.SEED)
+
     def _key(
         self, name: str, attack: RunsOnBatches, rows: Tensor, direction: SearchedDirection
     ) -> str:
         parts = (direction.fingerprint, direction.task.name, name, attack.threat, attack.recipe)
-        return hashlib.sha256(repr((*parts, attack.seed, rows.tolist())).encode()).hexdigest()
+        own = sorted(attack_settings(attack).items()) if isinstance(attack, Attack) else ()
+        values = (*parts, attack.seed, rows.tolist(), *own)
+        return hashlib.sha256(repr(values).encode()).hexdigest()
 
 
 def describe_run(name: str, attack: RunsOnBatches, task: RetrievalTask, rows: Tensor) -> dict:

@@ -1,7 +1,11 @@
 """Code of a user beside that of this package: tell the two apart, and name place and fault."""
 
+import functools
+import hashlib
 import inspect
 import os
+import secrets
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -31,6 +35,34 @@ def file_of(part: object) -> str:
         return from_here(inspect.getfile(code))
     except (TypeError, OSError):  # made in a shell
         return ""
+
+
+def code_digest() -> str:
+    """Hash the files of users' code that this process has imported; "" where there is none.
+
+    They are the modules of ``IMPORTED``, those beside them, and those of registered parts. A file
+    is read when it is first asked for, as later changes of it are not what this process runs. Code
+    without a file, as of a notebook, counts as new in each process.
+    """
+    parts = (part for listed in PARTS for part in listed())
+    names = {getattr(part, "__module__", "") for part in parts if is_users(part)}
+    files = {getattr(sys.modules.get(name), "__file__", None) for name in names}
+    if IMPORTED:
+        loaded = [(name, getattr(module, "__file__", None)) for name, module in sys.modules.items()]
+        files |= {file for name, file in loaded if file and _is_imported(name, file)}
+    digests = sorted(_file_digest(file) if file else _NO_FILE for file in files)
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest() if digests else ""
+
+
+# Stands for code without a file.
+_NO_FILE = secrets.token_hex(32)
+
+
+@functools.cache
+def _file_digest(file: str) -> str:
+    """Hash the name and the contents of a file, once in a process."""
+    path = Path(file)
+    return hashlib.sha256(path.name.encode() + b"\0" + path.read_bytes()).hexdigest()
 
 
 def from_here(file: str) -> str:

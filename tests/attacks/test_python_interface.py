@@ -140,7 +140,7 @@ def test_defaults_are_the_published_recipe_and_8_gray_levels():
         ),
         (lambda images: waves(images)[:2], {}, r"returned \(2, 12\) for 4 images; expected"),
         (lambda images: waves(images).numpy(), {}, "returned ndarray for 4 images"),
-        (lambda images: waves(images) / 0, {}, "the objective is NaN or infinite for rows"),
+        (lambda images: waves(images) / 0, {}, "FNA: the objective is NaN or infinite for rows"),
     ],
 )
 def test_what_cannot_be_attacked_is_told(model, changed, message):
@@ -301,6 +301,8 @@ def test_an_optimizer_that_does_not_exist_is_refused():
         ({"images": torch.zeros(3, HEIGHT, WIDTH)}, r"images of the {} are \(3, 8, 6\); expected"),
         ({"images": torch.zeros(4, 3, HEIGHT, WIDTH).numpy()}, r"images of the {} are ndarray"),
         ({"targets": torch.zeros(2)}, r"the {} has 2 targets for 4 images; expected one for each"),
+        ({"targets": torch.zeros(4, 1)}, r"the {} has targets \(4, 1\) for 4 images; expected one"),
+        ({"targets": list("abcd")}, r"targets of the {} are .*'a'.*; expected whole numbers"),
     ],
 )
 @pytest.mark.parametrize("name", ["batch", "gallery"])
@@ -308,4 +310,13 @@ def test_a_side_that_is_none_is_refused(name, changed, message):
     sides = {"batch": side(4, 1, 1), "gallery": side(4, 1, 2)}
     sides[name] |= changed
     with pytest.raises(InputError, match=message.format(name)):
+        FNA(eps=8)(waves, sides["batch"], sides["gallery"])
+
+
+@pytest.mark.parametrize("name", ["batch", "gallery"])
+def test_images_alone_are_no_side(name):
+    sides = {"batch": side(4, 1, 1), "gallery": side(4, 1, 2)}
+    sides[name] = sides[name]["images"]
+    message = f"the {name} is Tensor; expected a dict with 'images' and 'targets'"
+    with pytest.raises(InputError, match=message):
         FNA(eps=8)(waves, sides["batch"], sides["gallery"])

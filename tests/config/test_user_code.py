@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from plugins.config import default_cfg, flatten, setup_cfg
-from plugins.config.user_code import recorded_only, split_names
+from plugins.config.user_code import split_names, why_recorded
 from plugins.errors import InputError
 from plugins.registry import LOSS, lookup
 from tests.helpers.user_code import OWN_PARTS, USERS_PARTS, nothing_left_behind
@@ -77,7 +77,7 @@ def test_what_the_folder_of_a_run_names_is_imported_only_where_it_is_asked_for(n
     run.mkdir()
     (run / "model_final.pth").touch()
     (run / name).write_text("PLUGINS: [mine_of_a_user.py]\nMINE: {WEIGHT: 3}\n")
-    told = rf"run/{name}: its run had parts of mine_of_a_user\.py; .*: add --plugins mine_of"
+    told = rf"run/{name}: PLUGINS names mine_of_a_user\.py; .*: add --plugins mine_of"
     for config in (str(run / name), "child.yml"):
         Path("child.yml").write_text(f"_BASE_: run/{name}\n")
         with pytest.raises(InputError, match=told):
@@ -90,10 +90,10 @@ def test_what_the_folder_of_a_run_names_is_imported_only_where_it_is_asked_for(n
 
 
 def test_a_run_is_told_from_a_config_of_ones_own(tmp_path):
-    assert recorded_only(str(tmp_path / "config.yaml"))
-    assert not recorded_only(str(tmp_path / "mine.yml"))
+    assert why_recorded(str(tmp_path / "config.yaml"))
+    assert not why_recorded(str(tmp_path / "mine.yml"))
     (tmp_path / "model_0001.pth").touch()
-    assert recorded_only(str(tmp_path / "mine.yml"))
+    assert "model_0001.pth" in why_recorded(str(tmp_path / "mine.yml"))
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,7 @@ def test_a_run_is_told_from_a_config_of_ones_own(tmp_path):
          r"bad_p\.py:5: add_keys: \['MINE\.WEIGHT', .*; expected {name: Key\(\.\.\.\), \.\.\.}$"),
         ("bad_q.py", KEY.replace("MINE.W", "TEST.METRIC.W"),
          r"bad_q\.py:5: TEST\.METRIC\.WEIGHT: METRIC is a key already"),
+        ("a_folder", None, r"^--plugins a_folder: a folder without __init__\.py; expected a fil"),
         (".", None, r"^--plugins \.: a folder; expected a file \(\.py\) or the name of a module$"),
         ("README.md", "", r"^--plugins README\.md: a file; expected a file \(\.py\) or the name o"),
         ("no-such", None, r"^--plugins no-such: no such file, and no module has such a name; exp"),
@@ -137,6 +138,7 @@ def test_a_run_is_told_from_a_config_of_ones_own(tmp_path):
 )  # fmt: skip
 def test_what_cannot_be_imported_is_one_line(name, text, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    Path("a_folder").mkdir()
     if text is not None:
         Path(name).write_text(text)
     with pytest.raises(InputError, match=message) as caught:

@@ -12,6 +12,7 @@ from plugins.engine.evaluation_settings import (
     keep_other_evaluation,
 )
 from tests.helpers.small_runs import CONFIG, options
+from tests.helpers.user_code import nothing_left_behind
 
 
 def about(folder, weights=b"weights", **changes):
@@ -49,6 +50,7 @@ def written(folder, record):
         ({"INPUT__SIZE_TEST": "[64,32]"}, "INPUT.SIZE_TEST was [32, 16], is [64, 32]"),
         ({"INPUT__CLIP__LENGTH": 6}, "INPUT.CLIP.LENGTH was 2, is 6"),
         ({"TEST__FLIP__ENABLED": True}, "TEST.FLIP.ENABLED was False, is True"),
+        ({"DEFENSE__GOAT__POSITIVES": 1}, "DEFENSE.GOAT.POSITIVES was 4, is 1"),
         ({"DATASETS__SYSU__MODE": "indoor"}, "DATASETS.SYSU.MODE was all, is indoor"),
         ({"MODEL__PIXEL_MEAN": "[0.0,0.0,0.0]"}, "MODEL.PIXEL_MEAN was [123.675, "),
         ({"weights": b"others"}, "MODEL.WEIGHTS was "),
@@ -85,3 +87,22 @@ def test_evaluations_of_earlier_versions_and_damaged_ones_are_kept_too(tmp_path,
         assert (folder / f"evaluation_{number}.json").read_text() == text
     assert all("its settings are not recorded" in line for line in caplog.messages)
     keep_other_evaluation(tmp_path / "none", new)
+
+
+def test_keys_of_users_parts_tell_evaluations_apart(tmp_path):
+    folder = tmp_path / "run"
+    file = tmp_path / "mine_of_a_user.py"
+    file.write_text(
+        "from plugins.config import Key, add_keys\n"
+        "def add_config(cfg):\n"
+        "    add_keys(cfg, {'MINE.WEIGHT': Key(0.5, 'Weight of mine.', least=0)})\n"
+    )
+    with nothing_left_behind():
+        first, second = (
+            evaluation_settings(
+                setup_cfg(str(CONFIG), [*options(folder), "MINE.WEIGHT", weight], [str(file)])
+            )
+            for weight in ("0.5", "2")
+        )
+    assert "MINE.WEIGHT" not in first, "a default"
+    assert second == {**first, "MINE.WEIGHT": 2.0}

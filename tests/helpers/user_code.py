@@ -7,6 +7,7 @@ from pathlib import Path
 
 from plugins import registry
 from plugins.config import SPECS
+from plugins.config.tree import ADDED_BY
 from plugins.robustness.checks import CHECKS
 from plugins.utils.own_code import IMPORTED
 
@@ -20,7 +21,7 @@ def nothing_left_behind() -> Iterator[None]:
     registries = [part for part in vars(registry).values() if hasattr(part, "_obj_map")]
     parts = [dict(each._obj_map) for each in registries]
     modules, path, specs = set(sys.modules), list(sys.path), dict(SPECS)
-    checks, imported = list(CHECKS), list(IMPORTED)
+    checks, imported, added_by = list(CHECKS), list(IMPORTED), dict(ADDED_BY)
     try:
         yield
     finally:
@@ -36,3 +37,5 @@ def nothing_left_behind() -> Iterator[None]:
         IMPORTED[:] = imported
         SPECS.clear()
         SPECS.update(specs)
+        ADDED_BY.clear()
+        ADDED_BY.update(added_by)

@@ -10,6 +10,7 @@ import torch
 from plugins.attacks import Attack, PerturbationSet, ThreatModel
 from plugins.attacks.per_query import SMA
 from plugins.errors import InputError
+from plugins.registry import ATTACK
 from plugins.robustness import probes
 from plugins.robustness.checks import (
     CHECKS,
@@ -28,7 +29,7 @@ from plugins.robustness.checks import (
 )
 from plugins.robustness.checks.verdict import Verdict, at_least, at_most
 from plugins.robustness.directions import EvaluatedDirection
-from plugins.robustness.levels import REFERENCE_ATTACK
+from plugins.robustness.levels import LEVELS, REFERENCE_ATTACK, level_with
 from plugins.robustness.probes import RandomPerturbation, equal_volume_radius
 from plugins.robustness.results import rank_1
 from plugins.robustness.runner import AttackRunner
@@ -319,6 +320,34 @@ def test_other_rules_are_another_search(tmp_path):
         other = EvaluatedDirection(runner.direction.evaluator, "Q2G")
         other.__dict__["task"] = replace(runner.task, **change)
         assert other.fingerprint != runner.direction.fingerprint
+
+
+def test_what_an_attack_read_from_its_config_holds_in_a_report(tmp_path):
+    runner = runner_of(Undefended(), tmp_path, "DEFENSE.GOAT.POSITIVES", "1")
+    attack = runner.make_attack("GOAT", eps=2.0, steps=3)
+    assert (attack.positives, attack.threat.eps, attack.recipe.steps) == (1, 2.0, 3)
+    one = runner.run_on_subset("GOAT")
+    again = runner_of(Undefended(), tmp_path, "DEFENSE.GOAT.POSITIVES", "4")
+    four = again.run_on_subset("GOAT")
+    assert not torch.equal(one.features, four.features), "the record of other guides was read"
+
+
+def test_attacks_of_the_config_join_the_worst_case(tmp_path, monkeypatch):
+    names = ["FNA", REFERENCE_ATTACK, "UAP", "FNA-strong"]
+    assert level_with("quick", ["FNA", REFERENCE_ATTACK]) == LEVELS["quick"]
+    more = level_with("quick", names)
+    assert more.attacks == (*LEVELS["quick"].attacks, "UAP", "FNA-strong")
+    level = replace(TINY, attacks=(*TINY.attacks, "UAP"))
+    runner = runner_of(Undefended(), tmp_path, level=level)
+    stats = runner.run_level()
+    assert list(stats) == [*level.attacks, REFERENCE_ATTACK]
+    worst = runner.worst_scores()
+    for each in stats.values():
+        assert (worst.ap <= each.ap).all()
+    assert harness.within_budget(runner).state == harness.reach(runner).state == PASS
+    monkeypatch.setattr(ATTACK.get("UAP"), "both_sides", True)
+    both = runner_of(Undefended(), tmp_path / "both", level=level).run_on_all("UAP")
+    assert both.backwards > stats["UAP"].backwards, "it learned from one side alone"
 
 
 @pytest.mark.slow

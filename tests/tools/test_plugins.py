@@ -65,7 +65,7 @@ def test_training_evaluation_and_attack_see_the_parts_and_the_folder_remembers_t
     evaluate += ["MODEL.WEIGHTS", "run/model_final.pth"]
     attack = ["TEST.ATTACKS", "UsersAttack", "ATTACK.QUERIES", "2", "ATTACK.STEPS", "1"]
     told = refusal(run("train_net", *evaluate, *attack, datasets=datasets))
-    assert told.startswith("error: run/config.yaml: its run had parts of users_parts.py; ")
+    assert told.startswith("error: run/config.yaml: PLUGINS names users_parts.py; ")
     assert told.endswith("add --plugins users_parts.py\n")
     done = run("train_net", *evaluate, *attack, "--plugins=users_parts", datasets=datasets)
     assert done.returncode == 0, done.stderr

@@ -56,7 +56,7 @@ def within_budget(runner: AttackRunner) -> Verdict:
     batch, clean = runner.sample[0], runner.sample[0]["images"]
     excess = {}
     for name, stats in runner.run_level().items():
-        attacked = runner.make_attack(name, restarts=1).run(runner.adapter, *runner.sample).images
+        attacked = runner.attacked_sample(name)
         written = through_png(to_uint8(attacked, clean.round())).to(clean)
         sizes = [size_of(runner, batch, images) for images in (attacked, written)]
         largest = max(*sizes, float(stats.max_perturbation.max()))

@@ -15,7 +15,7 @@ from plugins.errors import InputError
 from plugins.robustness.checks import warn_of_skipped
 from plugins.robustness.directions import EvaluatedDirection
 from plugins.robustness.evaluator import evaluate_clean
-from plugins.robustness.levels import LEVELS, REFERENCE_ATTACK
+from plugins.robustness.levels import LEVELS, REFERENCE_ATTACK, level_with
 from plugins.robustness.report.card import make_card, write_card
 from plugins.robustness.report.html import page
 from plugins.robustness.report.pictures import (
@@ -45,7 +45,8 @@ def write_reports(
     resumes.
 
     Args:
-        cfg: config of the run; ATTACK is the threat model.
+        cfg: config of the run; ATTACK is the threat model, and attacks of TEST.ATTACKS that the
+            level lacks join it.
         level: name in ``LEVELS``.
         folder: folder of the report, which is made; a card, its Markdown and its page are called
             DATASET_DIRECTION.
@@ -92,7 +93,7 @@ def check_arguments(cfg: CfgNode, level: str) -> None:
         raise InputError(
             f"ATTACK.SAVE_IMAGES: '{cfg.ATTACK.SAVE_IMAGES}'; a report saves none, expected ''"
         )
-    for name in (*LEVELS[level].attacks, REFERENCE_ATTACK):
+    for name in (*level_with(level, cfg.TEST.ATTACKS).attacks, REFERENCE_ATTACK):
         build_attack(name, cfg, "TEST.ATTACKS")
 
 
@@ -141,7 +142,7 @@ def make_runners(
     for name in evaluator.directions:
         yield AttackRunner(
             EvaluatedDirection(evaluator, name),
-            LEVELS[level],
+            level_with(level, cfg.TEST.ATTACKS),
             folder / "records",
             EvaluatedDirection(twin, name) if twin else None,
             [EvaluatedDirection(other, name) for other in others],
