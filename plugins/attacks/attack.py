@@ -170,7 +170,9 @@ class Attack:
                 or the attack needs ``prepare`` first.
         """
         features_of = model if isinstance(model, Adapter) else ImageFeatures(model)
-        if isinstance(batch, Mapping) and "images" in batch:
+        if not callable(model):
+            raise InputError(f"attack: the model is {type(model).__name__}; expected a callable")
+        if isinstance(batch, Mapping) and isinstance(batch.get("images"), Tensor):
             size = batch["images"].shape[-2:]
             check_units_and_reach(type(self).__name__, self.threat, self.recipe, "ATTACK", size)
         with undisturbed(features_of):

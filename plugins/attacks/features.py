@@ -141,6 +141,8 @@ def float_images(batch: dict) -> dict:
         InputError: the images are complex or bool.
     """
     dtype = batch["images"].dtype
+    if batch["images"].is_inference():  # no gradient would reach them
+        batch = {**batch, "images": batch["images"].clone()}
     if dtype in (torch.float32, torch.float64):
         return batch
     if dtype.is_complex or dtype == torch.bool:

@@ -173,6 +173,8 @@ class Guides:
                 f"attack: gallery features {tuple(items.shape)}; expected one or more of length "
                 f"{queries.shape[1]}, as those of the batch"
             )
+        if junk is not None:
+            junk_rule(junk)
         if query_camids is None or item_camids is None:
             if junk not in (None, "none"):
                 raise InputError(f"attack: junk '{junk}' needs 'camids' in batch and gallery")
@@ -291,6 +293,14 @@ def check_side(name: str, side: dict[str, Any], values: str) -> None:
         found = tuple(items.shape) if torch.is_tensor(items) else type(items).__name__
         shape = "(G, D)" if values == "features" else "(B, 3, H, W) or (B, T, 3, H, W)"
         raise InputError(f"attack: {values} of the {name} are {found}; expected a tensor {shape}")
+    if values == "images" and items.shape[-3] != 3:
+        raise InputError(
+            f"attack: images of the {name} are {tuple(items.shape)}; expected 3 channels, (B, 3, "
+            "H, W) or (B, T, 3, H, W)"
+        )
+    if values == "features" and (items.is_complex() or not items.isfinite().all()):
+        found = "complex" if items.is_complex() else "NaN or infinite"
+        raise InputError(f"attack: features of the {name} are {found}; expected real numbers")
     if not items.numel():
         raise InputError(
             f"attack: {values} of the {name} are {tuple(items.shape)}; expected one or more"

@@ -1,5 +1,6 @@
 """Read a config: defaults, plugins, the file with its ``_BASE_`` chain, then the overrides."""
 
+import itertools
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -93,7 +94,10 @@ def choose_plugins(
     elif files := [file for file, tree in chain if PLUGINS in tree]:
         file = files[0]
         names = read_names(dict(chain)[file][PLUGINS], file)
-        if why := why_recorded(file):
+        above = itertools.takewhile(lambda link: PLUGINS not in link[1], chain)
+        # What the record of a run is based on belongs to the record.
+        reasons = map(why_recorded, [*(each for each, _ in above), file])
+        if why := next(filter(None, reasons), ""):
             require_asked(names, list(sources), file, why)
             names = [module_name(name) for name in names]
         sources |= dict.fromkeys(names, f"{file}: PLUGINS")
@@ -174,10 +178,8 @@ def read_chain(config_file: str) -> list[tuple[str, dict]]:
 def join_chain(chain: Sequence[tuple[str, dict]]) -> dict:
     """Join the files of a chain into one dictionary, in which the first file wins."""
     joined: dict = {}
-    source = ""
-    for file, tree in chain:
-        joined = inherit(tree, joined, source)
-        source = file
+    for file, tree in reversed(chain):
+        joined = inherit(joined, tree, file)
     return joined
 
 
@@ -198,8 +200,14 @@ def read_link(file: str) -> tuple[dict, str]:
     return tree, find_base(base, file)
 
 
-def inherit(base: dict, tree: dict, source: str) -> dict:
+def inherit(base: dict, tree: dict, source: str, above: str = "") -> dict:
     """Put the entries of ``tree`` into a copy of ``base``, section by section.
+
+    Args:
+        base: what the files below hold.
+        tree: what the file holds.
+        source: the file, for messages.
+        above: sections that hold both, with dots, likewise.
 
     Raises:
         InputError: a section of ``tree`` is a value in ``base``.
@@ -209,9 +217,10 @@ def inherit(base: dict, tree: dict, source: str) -> dict:
         if isinstance(value, dict) and key in base:
             if not isinstance(base[key], dict):
                 raise InputError(
-                    f"{source}: {key} is a section here and a value in its {BASE}; expected one"
+                    f"{source}: {above}{key} is a section here and a value in its {BASE}; expected "
+                    "one of them"
                 )
-            merged[key] = inherit(base[key], value, source)
+            merged[key] = inherit(base[key], value, source, f"{above}{key}.")
         else:
             merged[key] = value
     return merged

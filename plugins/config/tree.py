@@ -4,6 +4,7 @@ fastreid reads the tree, so its leaves are plain values; what a key takes stands
 """
 
 import copy
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ from plugins.utils.values import as_type_of, shortened
 
 # Every key that is described, by its name; ``add_keys`` adds those of a user.
 SPECS: dict[str, Key] = {**FASTREID_KEYS, **KEYS}
+# Of a key with its sections, as a command line can hold it.
+NAME = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)*")
 BASE = "_BASE_"  # in a file, the config that it changes
 # Files of a user by the keys that they added.
 ADDED_BY: dict[str, str] = {}
@@ -42,6 +45,10 @@ def add_keys(cfg: CfgNode, keys: Mapping[str, Key]) -> None:
             raise InputError(
                 f"{name}: {shortened(key)}; expected a Key with a default and a meaning, such as "
                 "Key(0.5, 'Weight of the loss.', least=0)"
+            )
+        if not (isinstance(name, str) and NAME.fullmatch(name)):
+            raise InputError(
+                f"add_keys: {shortened(name)}; expected a name such as MODEL.LOSSES.MINE.WEIGHT"
             )
         *sections, last = name.split(".")
         node = cfg

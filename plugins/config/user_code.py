@@ -215,6 +215,8 @@ def _require_module_name(name: str, label: str) -> None:
 def _make_importable(file: Path, label: str) -> None:
     """Put a file's folder on ``sys.path``, unless its name means another module."""
     if not file.is_file():
+        if file.is_dir():
+            raise InputError(f"{label}: a folder; expected a file (.py) or the name of a module")
         others = closest_names(file.name, (each.name for each in file.parent.glob("*.py")))
         near = f"; nearest there: {', '.join(others[:3])}" if others else ""
         raise InputError(f"{label}: no such file{near}")

@@ -21,11 +21,13 @@ from plugins.data.transforms import build_clip_transforms
 from plugins.engine.hooks import check_frozen
 from plugins.engine.input_kinds import check_kinds
 from plugins.engine.optimizer import check_solver
+from plugins.engine.steps import Step
 from plugins.engine.trainer import evaluator_name
 from plugins.errors import InputError, one_line
 from plugins.evaluation import check_expected_rows
 from plugins.modeling.dry_build import check_model
 from plugins.registry import EVALUATOR, SAMPLER, STEP, lookup
+from plugins.utils.own_code import described
 
 
 def check_run(cfg: CfgNode, processes: int) -> None:
@@ -45,7 +47,7 @@ def check_run(cfg: CfgNode, processes: int) -> None:
     name = cfg.DATALOADER.SAMPLER_TRAIN
     sampler = lookup(SAMPLER, FASTREID_SAMPLERS.get(name, name), "DATALOADER.SAMPLER_TRAIN")
     check_solver(cfg)
-    check_part(STEP, cfg.SOLVER.STEP, "SOLVER.STEP", cfg)
+    check_step(cfg)
     check_evaluator(cfg)
     sizes = {
         "INPUT.SIZE_TRAIN": frame_size(cfg, is_train=True),
@@ -108,6 +110,17 @@ def check_evaluator(cfg: CfgNode) -> None:
         check(cfg)
     check_expected_rows(cfg.TEST.EXPECTED_RESULTS, cfg.DATASETS.TESTS)
     check_part(EVALUATOR, evaluator_name(cfg), "TEST.EVALUATOR", cfg)
+
+
+def check_step(cfg: CfgNode) -> None:
+    """Raise InputError for an unknown step, one that is no ``Step``, or what the step refuses."""
+    step = lookup(STEP, cfg.SOLVER.STEP, "SOLVER.STEP")
+    if not (isinstance(step, type) and issubclass(step, Step)):
+        raise InputError(
+            f"SOLVER.STEP: {described(cfg.SOLVER.STEP, step)} is no subclass of Step; expected "
+            "one, such as of SimpleStep or AdversarialStep"
+        )
+    step.check_config(cfg)
 
 
 def check_part(registry: Registry, name: str, key: str, cfg: CfgNode) -> None:

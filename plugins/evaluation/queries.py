@@ -252,6 +252,8 @@ def _misfit(about: dict, arrays: dict[str, np.ndarray]) -> str | None:
     for name in ("first_rank", "last_rank"):
         if not np.array_equal(arrays[name] > 0, counted):
             return f"column {name}: above 0 elsewhere than positives"
+    if (arrays["first_rank"] > arrays["last_rank"]).any():
+        return "column first_rank: above last_rank"
     precisions = arrays["average_precision"]
     if not np.array_equal(~np.isnan(precisions), counted):
         return "column average_precision: a number elsewhere than positives are above 0"

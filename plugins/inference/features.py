@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from plugins.data.datasets import MODALITIES
 from plugins.engine.evaluation_settings import SETTINGS, changed_settings
 from plugins.errors import InputError
 from plugins.utils.io import read_bytes, write_atomically
 from plugins.utils.names import list_names
-from plugins.utils.values import json_value
+from plugins.utils.values import json_value, shortened
 
 SCHEMA, VERSION = "fastreid-plugins/features", 1
 NAMES = ("name", "path", "person", "camera", "modality")
@@ -258,6 +259,13 @@ def require_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
                 f"{path}: {name} of type {columns[name].dtype} and shape {columns[name].shape}; "
                 f"expected text of {len(features)} items"
             )
+    unknown = np.flatnonzero(~np.isin(columns["modality"], MODALITIES))
+    if len(unknown):
+        row = int(unknown[0])
+        raise InputError(
+            f"{path}: row {row} ({columns['name'][row]}): modality "
+            f"{shortened(str(columns['modality'][row]))}; expected {' or '.join(MODALITIES)}"
+        )
 
 
 def from_npz(contents: bytes) -> tuple[dict[str, np.ndarray], dict]:

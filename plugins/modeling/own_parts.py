@@ -95,7 +95,10 @@ def try_own_temporal(
     def attempt(on_device: CfgNode) -> None:
         place = on_device.MODEL.DEVICE
         with users_errors(label, file):
-            part = construct(registered, name, key, on_device).to(place).train(training)
+            part = construct(registered, name, key, on_device)
+        if not isinstance(part, nn.Module):
+            raise InputError(f"{label}: it is no torch.nn.Module; expected one")
+        part.to(place).train(training)
         shapes = map_shapes(model, part, cfg.INPUT.CLIP.LENGTH, size)
         expected = CLIPS, shapes[0][2] + getattr(part, "relation_dim", 0)
         inputs = [torch.randn(shape, device=place) for shape in shapes]

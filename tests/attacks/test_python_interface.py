@@ -156,6 +156,9 @@ def test_what_cannot_be_attacked_is_told(model, changed, message):
         ({"targets": torch.zeros(1)}, {}, "the gallery has no 'images'; found targets"),
         ({"features": torch.zeros(0, 12), "targets": torch.zeros(0)}, {}, "expected one or more"),
         ({"features": torch.zeros(3, 5), "targets": torch.zeros(3)}, {}, "of length 12"),
+        ({"features": torch.full((3, 12), torch.nan), "targets": torch.zeros(3)}, {}, "are NaN or"),
+        ({"features": torch.zeros(3, 12) + 0j, "targets": torch.zeros(3)}, {}, "are complex; exp"),
+        (side(4, 2, 2), {"junk": "cameras"}, "no junk rule 'cameras'; known: "),
         (side(4, 2, 2), {"metric": "manhattan"}, "TEST.METRIC: 'manhattan'"),
         (side(4, 2, 2), {"junk": "camera"}, "junk 'camera' needs 'camids'"),
     ],
@@ -299,6 +302,8 @@ def test_an_optimizer_that_does_not_exist_is_refused():
     [
         ({"images": torch.zeros(0, 3, HEIGHT, WIDTH)}, r"images of the {} are \(0, 3, 8, 6\)"),
         ({"images": torch.zeros(3, HEIGHT, WIDTH)}, r"images of the {} are \(3, 8, 6\); expected"),
+        ({"images": torch.zeros(4, HEIGHT, WIDTH, 3)}, r"images of the {} are .*; expected 3 chan"),
+        ({"images": [1, 2, 3, 4]}, "images of the {} are list; expected a tensor"),
         ({"images": torch.zeros(4, 3, HEIGHT, WIDTH).numpy()}, r"images of the {} are ndarray"),
         ({"targets": torch.zeros(2)}, r"the {} has 2 targets for 4 images; expected one for each"),
         ({"targets": torch.zeros(4, 1)}, r"the {} has targets \(4, 1\) for 4 images; expected one"),
@@ -320,3 +325,15 @@ def test_images_alone_are_no_side(name):
     message = f"the {name} is Tensor; expected a dict with 'images' and 'targets'"
     with pytest.raises(InputError, match=message):
         FNA(eps=8)(waves, sides["batch"], sides["gallery"])
+
+
+def test_images_of_inference_mode_are_attacked_as_others_are():
+    with torch.inference_mode():
+        batch, gallery = side(4, 1, 1), side(4, 1, 2)
+    found = FNA(eps=8)(waves, batch, gallery)["images"]
+    assert torch.equal(found, FNA(eps=8)(waves, side(4, 1, 1), side(4, 1, 2))["images"])
+
+
+def test_a_model_that_is_none_is_refused():
+    with pytest.raises(InputError, match="the model is int; expected a callable"):
+        FNA(eps=8)(3, side(4, 1, 1), side(4, 1, 2))

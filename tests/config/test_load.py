@@ -85,6 +85,14 @@ def test_a_chain_of_bases_is_merged_section_by_section(tmp_path):
     assert (solver.MAX_EPOCH, solver.GAMMA, solver.STEPS, cfg.SEED) == (3, 0.5, [1], 1)
 
 
+def test_a_section_over_a_value_names_the_file_that_has_it(tmp_path):
+    write(tmp_path / "a.yml", "SOLVER: {MAX_EPOCH: 1}\n")
+    write(tmp_path / "b.yml", "_BASE_: a.yml\nSOLVER: {MAX_EPOCH: {a: 1}}\n")
+    message = r"b\.yml: SOLVER\.MAX_EPOCH is a section here and a value in its _BASE_"
+    with pytest.raises(InputError, match=message):
+        setup_cfg(write(tmp_path / "c.yml", "_BASE_: b.yml\nSEED: 1\n"))
+
+
 def test_a_base_with_an_alias_is_changed_in_one_place_alone(tmp_path):
     """As a plain dictionary the two sections are one object."""
     write(tmp_path / "a.yml", "INPUT:\n  CJ: &on {ENABLED: true}\n  REA: *on\n")

@@ -82,6 +82,13 @@ def test_what_the_folder_of_a_run_names_is_imported_only_where_it_is_asked_for(n
         Path("child.yml").write_text(f"_BASE_: run/{name}\n")
         with pytest.raises(InputError, match=told):
             setup_cfg(config)
+    # What the record is based on belongs to it, wherever it lies.
+    (run / "below").mkdir()
+    (run / "below/base.yml").write_text("PLUGINS: [mine_of_a_user.py]\n")
+    (run / name).write_text("_BASE_: below/base.yml\n")
+    with pytest.raises(InputError, match=r"below/base\.yml: PLUGINS names mine_of_a_user\.py; "):
+        setup_cfg(str(run / name))
+    (run / name).write_text("PLUGINS: [mine_of_a_user.py]\nMINE: {WEIGHT: 3}\n")
     assert not Path("mark").exists() and "mine_of_a_user" not in sys.modules
     assert setup_cfg(str(run / name), plugins=["./mine_of_a_user.py"]).MINE.WEIGHT == 3.0
     assert Path("mark").exists()
@@ -124,6 +131,9 @@ def test_a_run_is_told_from_a_config_of_ones_own(tmp_path):
          r"bad_p\.py:5: add_keys: \['MINE\.WEIGHT', .*; expected {name: Key\(\.\.\.\), \.\.\.}$"),
         ("bad_q.py", KEY.replace("MINE.W", "TEST.METRIC.W"),
          r"bad_q\.py:5: TEST\.METRIC\.WEIGHT: METRIC is a key already"),
+        ("bad_r.py", KEY.replace("MINE.WEIGHT", "MINE.MY WEIGHT"),
+         r"bad_r\.py:5: add_keys: 'MINE\.MY WEIGHT'; expected a name such as MODEL\.LOSSES\.MINE"),
+        ("a_file.py", None, r"^--plugins a_file\.py: a folder; expected a file \(\.py\)"),
         ("a_folder", None, r"^--plugins a_folder: a folder without __init__\.py; expected a fil"),
         (".", None, r"^--plugins \.: a folder; expected a file \(\.py\) or the name of a module$"),
         ("README.md", "", r"^--plugins README\.md: a file; expected a file \(\.py\) or the name o"),
@@ -138,7 +148,8 @@ def test_a_run_is_told_from_a_config_of_ones_own(tmp_path):
 )  # fmt: skip
 def test_what_cannot_be_imported_is_one_line(name, text, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("a_folder").mkdir()
+    for folder in ("a_folder", "a_file.py"):
+        Path(folder).mkdir()
     if text is not None:
         Path(name).write_text(text)
     with pytest.raises(InputError, match=message) as caught:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from plugins.defense.adversarial_step import AdversarialStep
-from plugins.engine.checks import check_part
+from plugins.engine.checks import check_part, check_step
 from plugins.engine.steps import Step
 from plugins.errors import InputError
 from plugins.registry import STEP
@@ -97,3 +97,10 @@ def test_a_step_without_run_step_is_told_before_any_data_is_read(monkeypatch):
         "SOLVER.STEP: LazyStep (tests/defense/test_own_step.py) has no run_step; expected "
         "run_step(self), or a subclass of SimpleStep or AdversarialStep"
     )
+
+
+def test_a_part_that_is_no_step_is_told_before_any_data_is_read(monkeypatch):
+    monkeypatch.setitem(STEP._obj_map, "NoStep", type("NoStep", (), {"__module__": __name__}))
+    message = r"^SOLVER\.STEP: NoStep \(tests/defense/test_own_step\.py\) is no subclass of Step; "
+    with pytest.raises(InputError, match=message):
+        check_step(tiny_cfg("SOLVER.STEP", "NoStep"))

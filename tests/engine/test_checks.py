@@ -8,6 +8,7 @@ from fastreid.utils.events import EventStorage
 from plugins.config import setup_cfg
 from plugins.engine import read_cfg
 from plugins.engine.checks import check_evaluation, check_run, frame_size
+from plugins.engine.steps import Step
 from plugins.engine.trainer import check_results
 from plugins.errors import InputError
 from plugins.modeling.dry_build import build_dry, check_model
@@ -175,7 +176,7 @@ def test_an_adversary_that_the_model_lacks_is_missed():
 
 
 def test_a_users_part_is_asked_too(monkeypatch):
-    class Picky:
+    class Picky(Step):
         @classmethod
         def check_config(cls, cfg):
             raise InputError(f"SEED: {cfg.SEED}; expected a lucky one")

@@ -159,6 +159,7 @@ def replace(name, index, value):
         (replace("step", 3, 30), "column step: leads to .*, but there are 30"),
         (replace("step", 3, -20), "column step: leads to"),
         (replace("first_rank", 3, 0), "column first_rank: above 0 elsewhere"),
+        (replace("first_rank", 3, 1000), "column first_rank: above last_rank"),
         (replace("average_precision", 3, np.nan), "a number elsewhere"),
         (replace("average_precision", 3, 1.5), "outside 0 to 1"),
     ],

@@ -87,6 +87,10 @@ def test_what_a_file_tells_of_its_features_is_a_mapping(about, message, tmp_path
         ({"name": np.array("g0")}, r"name of type <U2 and shape \(\); expected text of 4 items"),
         ({"camera": np.arange(4)}, r"camera of type int64 and shape \(4,\); expected text of 4"),
         ({"person": np.array(["a"])}, r"person of type <U1 and shape \(1,\); expected text of 4"),
+        (
+            {"modality": np.array(["visible", "infrared", "thermal", ""])},
+            r"row 2 \(.*\): modality 'thermal'; expected visible or infrared",
+        ),
         ({"other": np.arange(4)}, r"has the columns \['camera', .*'other'"),
     ],
 )
