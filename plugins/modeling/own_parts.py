@@ -101,7 +101,9 @@ def try_own_temporal(
         part.to(place).train(training)
         shapes = map_shapes(model, part, cfg.INPUT.CLIP.LENGTH, size)
         expected = CLIPS, shapes[0][2] + getattr(part, "relation_dim", 0)
-        inputs = [torch.randn(shape, device=place) for shape in shapes]
+        # As a trunk's, which ends with a ReLU and needs its output for the gradient.
+        leaves = [torch.randn(shape, device=place, requires_grad=training) for shape in shapes]
+        inputs = [leaf.relu() for leaf in leaves]
         if isinstance(part, CenteredPart):
             inputs.insert(1, torch.arange(CLIPS, device=place) % 2)
         called = f"called with maps {shapes[0]} of (clips, frames, channels, height, width)"
@@ -111,6 +113,15 @@ def try_own_temporal(
             raise InputError(
                 f"{label}: it returned {shape_of(features)}, {called}; expected {expected}"
             )
+        if not training:
+            return
+        if not features.requires_grad:
+            raise InputError(
+                f"{label}: its features of {features.dtype} have no gradient, {called}; expected "
+                "them without detach, torch.no_grad or whole numbers"
+            )
+        with users_errors(f"{label}, in the gradient of its features", file):
+            features.sum().backward()
 
     on_devices(cfg, attempt)
 

@@ -1,5 +1,7 @@
 """Own losses and temporal parts with a fault of shape or number: told before data, by file."""
 
+from pathlib import Path
+
 import pytest
 from torch import nn
 
@@ -67,6 +69,10 @@ def check(folder, batch=8, length=512, loss=FITS, part=MEAN, **changes):
         ({"part": "return maps.mean(dim=(1, 3, 4))[:, :64]"}, "MODEL.TEMPORAL.NAME: UsersPart "
          "(parts_of_a_user.py): it returned a tensor (4, 64), called with maps (4, 2, 512, 4, 2) "
          "of (clips, frames, channels, height, width); expected (4, 512)"),
+        ({"part": "maps.zero_(); return maps.mean((1, 3, 4))"}, "MODEL.TEMPORAL.NAME: UsersPart "
+         "(parts_of_a_user.py), in the gradient of its features: RuntimeError"),
+        ({"part": "return maps.mean((1, 3, 4)).long()"}, "MODEL.TEMPORAL.NAME: UsersPart "
+         "(parts_of_a_user.py): its features of torch.int64 have no gradient, called with maps"),
         ({"loss": "return outputs['features'].mean(dim=1)"}, "MODEL.LOSSES.NAME: UsersLoss "
          "(parts_of_a_user.py): loss_users: the loss of a batch is a tensor (8,); expected a "
          "tensor with one number, such as a mean over the batch"),
@@ -122,3 +128,15 @@ def test_no_part_of_the_package_is_tried(monkeypatch):
     monkeypatch.setattr("plugins.modeling.own_parts.on_devices", refuse)
     cfg = setup_cfg(str(CONFIG), ["MODEL.DEVICE", "cpu"])
     assert isinstance(check_model(cfg, {"INPUT.SIZE_TRAIN": (64, 32)}, 8), nn.Module)
+
+
+def test_a_temporal_part_that_is_no_module_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("plain_part.py").write_text(
+        "from plugins.registry import TEMPORAL\n@TEMPORAL.register()\nclass PlainPart:\n"
+        "    def __init__(self, cfg): pass\n    def forward(self, maps): return maps\n"
+    )
+    words = ["MODEL.TEMPORAL.NAME", "PlainPart", "MODEL.DEVICE", "cpu"]
+    cfg = setup_cfg(str(CONFIG), words, ["plain_part.py"])
+    with pytest.raises(InputError, match=r"PlainPart \(plain_part\.py\).* no torch\.nn\.Module"):
+        check_model(cfg, {"INPUT.SIZE_TRAIN": (64, 32)}, 8)
