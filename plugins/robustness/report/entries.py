@@ -10,9 +10,14 @@ from plugins.robustness.checks import GROUPS
 from plugins.robustness.report.status import COLORS, VERBS
 from plugins.utils.values import json_value
 
+
+class Percent(float):
+    """Shape of a number from 0 to 100."""
+
+
 # A shape is a type, a tuple of choices, [shape of each entry], [shape, number of entries],
 # {"*": shape of each value} or {key: shape}.
-METRIC = {"value": float, "interval_over_people": [float, 2]}
+METRIC = {"value": Percent, "interval_over_people": [Percent, 2]}
 SCORES = {"Rank-1": METRIC, "mAP": METRIC}
 RECIPE = {"restarts": int, "steps": int, "optimizer": str}
 COUNTS = {"unique_wins": int, "mean_perturbation": float, "backwards": int, "recipe": RECIPE}
@@ -57,10 +62,12 @@ FORMAT_1 = {
         }
     ],
 }
+ROUNDING = 1e-6  # of a mean of shares, in percent
 LARGEST = 1e12  # no number of a card is larger, and pictures overflow beyond
 SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which JSON can escape
 NAMES: dict[Any, str] = {
     **{float: "a finite number up to 1e12", float | None: "a finite number or null"},
+    Percent: "a number from 0 to 100",
     **{int: "a whole number", str: "text"},
 }
 
@@ -134,6 +141,8 @@ def _is_of(value: object, kind: Any) -> bool:
         return False
     if kind is float:
         return isinstance(value, int | float) and abs(value) <= LARGEST
+    if kind is Percent:
+        return _is_of(value, float) and -ROUNDING <= value <= 100 + ROUNDING  # type: ignore[operator]
     if kind == float | None:
         return value is None or _is_of(value, float)
     return isinstance(value, kind)
