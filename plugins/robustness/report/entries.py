@@ -17,7 +17,7 @@ class Percent(float):
 
 # A shape is a type, a tuple of choices, [shape of each entry], [shape, number of entries],
 # {"*": shape of each value} or {key: shape}.
-METRIC = {"value": Percent, "interval_over_people": [Percent, 2]}
+METRIC = {"value": Percent, "interval_over_people": [float, 2]}
 SCORES = {"Rank-1": METRIC, "mAP": METRIC}
 RECIPE = {"restarts": int, "steps": int, "optimizer": str}
 COUNTS = {"unique_wins": int, "mean_perturbation": float, "backwards": int, "recipe": RECIPE}

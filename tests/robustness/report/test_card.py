@@ -249,7 +249,7 @@ def test_what_nests_more_deeply_than_an_upgrade_goes_is_told(tmp_path):
     ("path", "value", "message"),
     [
         ("status", "fine", "status: found 'fine'; expected one of not robust, not established"),
-        ("worst Rank-1 value", "20", "worst: Rank-1: value: found '20'; expected a number from 0 t"),
+        ("worst Rank-1 value", "20", "worst: Rank-1: value: found '20'; expected a number from 0"),
         ("worst Rank-1 value", 200, "value: found 200; expected a number from 0 to 100"),
         ("clean mAP value", True, "clean: mAP: value: found True; expected a number from 0 to"),
         ("threat eps", 10**400, r"threat: eps: found 1000.*; expected a finite number"),
