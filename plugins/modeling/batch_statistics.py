@@ -7,6 +7,7 @@ the clean batch, it does.
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -93,30 +94,42 @@ class BatchStatistics:
             (norm, norm.training, norm.track_running_stats, norm.running_mean, norm.running_var)
             for norm in self.kept
         ]
+        supplies: dict[Any, Supply] = {norm: Supply(kept) for norm, kept in self.kept.items()}
         hooks = []
-        for norm, statistics in self.kept.items():
-            norm.training = False
+        for norm, supply in supplies.items():
+            norm.training, norm.supply = False, supply
             # A GhostBatchNorm that tracks nothing takes the batch's statistics in either mode.
             norm.track_running_stats = isinstance(norm, GhostBatchNorm)
-            hooks.append(norm.register_forward_pre_hook(_Supply(statistics)))
+            hooks.append(norm.register_forward_pre_hook(supply))
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
+            for norm, supply in supplies.items():
+                supply.active = False
+                del norm.supply
             for norm, training, track, mean, variance in before:
                 norm.training, norm.track_running_stats = training, track
                 norm.running_mean, norm.running_var = mean, variance
 
 
-class _Supply:
-    """Gives a norm, at its k-th call, the statistics of its k-th call in the recorded pass."""
+class Supply:
+    """Gives a norm, at its k-th call, the statistics of its k-th call in the recorded pass.
+
+    ``norm.supply`` inside ``BatchStatistics.used``.
+
+    Attributes:
+        calls: calls so far; whoever sets it back repeats them.
+        active: whether it is a hook of the norm.
+    """
 
     def __init__(self, statistics: list[tuple[Tensor, Tensor]]):
         self.statistics = statistics
-        self.calls = 0
+        self.calls, self.active = 0, True
 
     def __call__(self, norm: _BatchNorm, inputs: tuple) -> None:
+        """Supply the statistics of the call that begins."""
         assert self.calls < len(self.statistics), (
             f"call {self.calls + 1} of a {type(norm).__name__}, of which the recorded pass had "
             f"{len(self.statistics)}"

@@ -69,7 +69,8 @@ def _recomputed(block: nn.Module, maps: Tensor) -> Tensor:
     if lent or not torch.is_grad_enabled():
         return forward(maps)
     state = _state_of(block)
-    contexts = lambda: (contextlib.nullcontext(), _as_before(block, state))  # noqa: E731
+    supplied = [(part, part.supply) for part in block.modules() if hasattr(part, "supply")]
+    contexts = lambda: (contextlib.nullcontext(), _as_before(block, state, supplied))  # noqa: E731
     return checkpoint(forward, maps, use_reentrant=False, context_fn=contexts)
 
 
@@ -80,6 +81,9 @@ def _state_of(block: nn.Module) -> list[tuple[object, str, Any]]:
         names = ["training"]
         names += ["track_running_stats"] if isinstance(part, _BatchNorm) else []
         names += ["batch"] if isinstance(part, DualNorm) else []
+        if supply := getattr(part, "supply", None):  # of a clean pass, see BatchStatistics.used
+            names += ["running_mean", "running_var"]
+            state.append((supply, "calls", supply.calls))
         state += [(part, name, getattr(part, name)) for name in names]
     return state + [
         (weight, "requires_grad", weight.requires_grad) for weight in block.parameters()
@@ -87,16 +91,23 @@ def _state_of(block: nn.Module) -> list[tuple[object, str, Any]]:
 
 
 @contextlib.contextmanager
-def _as_before(block: nn.Module, state: list[tuple[object, str, Any]]) -> Iterator[None]:
+def _as_before(
+    block: nn.Module, state: list[tuple[object, str, Any]], supplied: list[tuple[nn.Module, Any]]
+) -> Iterator[None]:
     """Compute inside as in the forward pass, which has recorded the statistics already."""
     norms = [part for part in block.modules() if isinstance(part, _BatchNorm)]
     # No layer may save fewer tensors than in the forward pass, so each still gets its statistics.
     silent = [(norm, name, value) for norm in norms for name, value in SILENT.items()]
     now = [(part, name, getattr(part, name)) for part, name, _ in (*state, *silent)]
     _set_all((*state, *silent))
+    hooks = [
+        part.register_forward_pre_hook(supply) for part, supply in supplied if not supply.active
+    ]
     try:
         yield
     finally:
+        for hook in hooks:
+            hook.remove()
         _set_all(now)
 
 

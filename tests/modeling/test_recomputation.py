@@ -10,6 +10,7 @@ from torch import nn
 
 from plugins.compat import protect_input
 from plugins.errors import InputError
+from plugins.modeling.batch_statistics import BatchStatistics
 from plugins.modeling.dual_norm import add_dual_norm, attacked_branch
 from plugins.modeling.freeze import evaluation_mode, frozen_parameters, frozen_statistics
 from plugins.modeling.recomputation import recompute_blocks
@@ -85,6 +86,47 @@ def test_what_held_in_the_forward_pass_holds_again(during):
     """The backward pass comes after the context."""
     plain, recomputed, batch = pair("ResNet")
     assert_equal(trained(plain, batch, during), trained(recomputed, batch, during))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kind", ["style", "style_worst", "statistics", "background", "gradient", "random", "learned"]
+)
+@pytest.mark.parametrize("normalization", ["clean", "attacked"])
+def test_a_defense_turn_is_equal_to_the_bit_with_each_self_attack(kind, normalization):
+    """Attacked maps may be normalized by statistics that are lent for one pass."""
+    keys = {"KIND": kind, "EPS": 0.5, "NORMALIZATION": normalization}
+    options = [word for key, value in keys.items() for word in (f"MODEL.SELF_ATTACK.{key}", value)]
+    plain, recomputed, batch = pair("SADSTRM", *options)
+    found = []
+    for model in (plain, recomputed):
+        torch.manual_seed(0)
+        with EventStorage() as storage:
+            losses = model(dict(batch), turn="defense")
+            sum(losses.values()).backward()
+        assert storage.latest()["self_attack/feature_distance"][0] > 0, "nothing was attacked"
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        found.append((losses, gradients, state(model)))
+    assert_equal(*found)
+    assert not any(hasattr(part, "supply") for part in recomputed.modules())
+
+
+@pytest.mark.slow
+def test_a_gradient_inside_the_lent_statistics_leaves_them_as_they_were():
+    """As of an attack that differentiates before the pass is over; then the pass goes on."""
+    found = []
+    for model in pair("ResNet")[:2]:
+        batch = batch_for("VVIBaseline")
+        statistics = BatchStatistics(model)
+        with EventStorage():
+            with statistics.recorded():
+                model(dict(batch))
+            with statistics.used():
+                losses = model({**batch, "images": 0.9 * batch["images"]})
+                sum(losses.values()).backward()
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        found.append((losses, gradients, state(model)))
+    assert_equal(*found)
 
 
 @pytest.mark.slow
