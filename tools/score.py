@@ -27,7 +27,10 @@ def parse_arguments() -> argparse.Namespace:
         "--query", type=Path, required=True, metavar="FOLDER", help="store of the queries"
     )
     parser.add_argument(
-        "--junk", default="camera", help="what a query does not see: camera (default), none or sysu"
+        "--junk",
+        default="camera",
+        help="what a query does not see: camera (default), none or sysu; with none a query that "
+        "lies in the gallery finds itself",
     )
     parser.add_argument("--cmc", default="item", help="unit of a rank: item (default) or identity")
     parser.add_argument(

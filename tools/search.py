@@ -59,8 +59,8 @@ def parse_arguments() -> argparse.Namespace:
         "--index",
         default="",
         metavar="KIND",
-        help="flat, which is exact, or ivfpq, which is faster in a large gallery and prints its "
-        "recall; default: the index saved with the gallery, or flat",
+        help="flat, which is exact, or ivfpq, which compares short codes, for a gallery whose "
+        "index is saved, and prints its recall; default: the index saved with the gallery, or flat",
     )
     parser.add_argument(
         "--probes",

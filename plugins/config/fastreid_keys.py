@@ -203,7 +203,9 @@ FASTREID_KEYS: dict[str, Key] = {
     "DATALOADER.SET_WEIGHT": Key([], "Not read: there is no SetReWeightSampler.", lengths=(0,)),
     "DATALOADER.NUM_WORKERS": Key(8, "Loader processes of each rank.", least=0),
     # ---- solver ----------------------------------------------------------------------------------
-    "SOLVER.AMP.ENABLED": Key(False, "Whether CUDA computes in mixed precision."),
+    "SOLVER.AMP.ENABLED": Key(
+        False, "Whether a training computes in mixed precision; see SOLVER.AMP.DTYPE."
+    ),
     "SOLVER.OPT": Key("Adam", "Optimizer, a name of torch.optim."),
     "SOLVER.MAX_EPOCH": Key(120, "Epochs of the training.", least=1),
     "SOLVER.BASE_LR": Key(3e-4, "Learning rate after the warm-up.", least=0),

@@ -453,7 +453,8 @@ KEYS: dict[str, Key] = {
     "SOLVER.LOG_PERIOD": Key(200, "Iterations between two lines of the log.", least=1),
     "SOLVER.AMP.DTYPE": Key(
         "float16",
-        "Number format of mixed precision on CUDA; float16 comes with loss scaling.",
+        "Number format of mixed precision on CUDA; float16 comes with loss scaling. A CPU always "
+        "takes bfloat16.",
         choices=("float16", "bfloat16"),
     ),
     "SOLVER.CHANNELS_LAST": Key(

@@ -203,7 +203,10 @@ def start(run: Run, train_net: Path, threads: int, executor: Executor = LOCAL) -
         try:
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunError(f"{run.folder}: another process is at it; wait or end it") from error
+            raise RunError(
+                f"{run.folder}: another process is at it, as after a kill of the command that "
+                "started it; wait for it or end it, then repeat the command"
+            ) from error
         return _start(run, train_net, threads, executor, log)
 
 

@@ -160,12 +160,22 @@ class FeatureStore:
 
     def _verify(self) -> None:
         shards = [Written.read(file) for file in self.folder.glob("shard_*.json")]
+        shards.sort(key=lambda shard: shard.first)
         written = sum(shard.rows for shard in shards)
-        if written != self.number:
+        if written < self.number:
             raise InputError(
                 f"{self.folder}: {written} of {self.number} rows are written; give the command "
-                "that writes them again"
+                "that writes them again, for each shard with the same TEST.IMS_PER_BATCH"
             )
+        end = 0
+        for shard in shards:
+            if shard.first != end:
+                raise InputError(
+                    f"{self.folder}: row {min(end, shard.first)} is written "
+                    f"{'by no shard' if shard.first > end else 'twice'}; expected shards cut with "
+                    "the same TEST.IMS_PER_BATCH; remove the folder and extract again"
+                )
+            end += shard.rows
         row_bytes = self.length * DTYPES[self.dtype].itemsize
         with open(self.folder / FEATURES, "rb") as file:
             for shard in shards:
@@ -265,7 +275,10 @@ class Written:
         Raises:
             InputError: it is damaged.
         """
-        return cls(**require_fields(file, first=int, rows=int, crc32=int))
+        found = cls(**require_fields(file, first=int, rows=int, crc32=int))
+        if min(found.first, found.rows) < 0:
+            raise InputError(f"{file}: first {found.first}, rows {found.rows}; expected 0 or more")
+        return found
 
 
 def holds_store(folder: str | os.PathLike) -> bool:

@@ -74,6 +74,34 @@ def test_shards_are_written_in_any_order_and_go_on_after_a_stop(tmp_path):
     assert begun.column("person").tolist() == names_of(pids, camids)["person"].tolist()
 
 
+@pytest.mark.parametrize(
+    ("shards", "message"),
+    [
+        ([(0, 20), (10, 10), (30, 20)], "row 10 is written twice; expected shards cut with the sa"),
+        ([(0, 20), (25, 25), (45, 5)], "row 20 is written by no shard; expected shards cut with"),
+        ([(5, 25), (25, 20), (45, 5)], "row 0 is written by no shard"),
+    ],
+)
+def test_shards_that_overlap_or_leave_a_gap_are_refused(tmp_path, shards, message):
+    """As of commands with other batches, which together write as many rows as there are."""
+    features, pids, camids = drawn(50, 0)
+    store = FeatureStore.create(tmp_path, names_of(pids, camids), 6, "float32", NETWORK)
+    for number, (first, rows) in enumerate(shards):
+        store.write((number, 3), first, features[first : first + rows])
+    with pytest.raises(InputError, match=message):
+        _ = store.features
+
+
+def test_a_shard_that_begins_before_its_store_is_told(tmp_path):
+    stored(tmp_path, *drawn(9, 0))
+    (file,) = tmp_path.glob("shard_*.json")
+    file.write_text(file.read_text().replace('"first": 0', '"first": -5'))
+    with pytest.raises(
+        InputError, match=r"shard_0-of-1\.json: first -5, rows 9; expected 0 or more"
+    ):
+        _ = FeatureStore(tmp_path).features
+
+
 def test_a_store_of_other_features_is_refused(tmp_path):
     features, pids, camids = drawn(9, 0)
     stored(tmp_path / "store", features, pids, camids)
