@@ -20,7 +20,7 @@ KEYS: dict[str, Key] = {
     "PLUGINS": Key(
         [],
         "Modules or files with parts and keys of your own, as --plugins takes them. In a "
-        "config.yaml, or beside checkpoints, it is a record: then only --plugins imports them.",
+        "config.yaml, or beside checkpoints, it is a record: only the command line imports them.",
         names=True,
     ),
     # ---- model -----------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """Read a config: defaults, plugins, the file with its ``_BASE_`` chain, then the overrides."""
 
-import itertools
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -91,12 +90,11 @@ def choose_plugins(
     if asked:
         names = read_names(asked[-1], "command line")
         sources |= dict.fromkeys(names, "command line: PLUGINS")
-    elif files := [file for file, tree in chain if PLUGINS in tree]:
-        file = files[0]
-        names = read_names(dict(chain)[file][PLUGINS], file)
-        above = itertools.takewhile(lambda link: PLUGINS not in link[1], chain)
+    elif links := [number for number, (_, tree) in enumerate(chain) if PLUGINS in tree]:
+        file, tree = chain[links[0]]
+        names = read_names(tree[PLUGINS], file)
         # What the record of a run is based on belongs to the record.
-        reasons = map(why_recorded, [*(each for each, _ in above), file])
+        reasons = [why_recorded(each) for each, _ in chain[: links[0] + 1]]
         if why := next(filter(None, reasons), ""):
             require_asked(names, list(sources), file, why)
             names = [module_name(name) for name in names]

@@ -162,7 +162,7 @@ class FeatureStore:
         shards = [Written.read(file) for file in self.folder.glob("shard_*.json")]
         shards.sort(key=lambda shard: shard.first)
         written = sum(shard.rows for shard in shards)
-        if written < self.number:
+        if written != self.number:
             raise InputError(
                 f"{self.folder}: {written} of {self.number} rows are written; give the command "
                 "that writes them again, for each shard with the same TEST.IMS_PER_BATCH"

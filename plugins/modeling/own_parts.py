@@ -96,9 +96,9 @@ def try_own_temporal(
         place = on_device.MODEL.DEVICE
         with users_errors(label, file):
             part = construct(registered, name, key, on_device)
-        if not isinstance(part, nn.Module):
-            raise InputError(f"{label}: it is no torch.nn.Module; expected one")
-        part.to(place).train(training)
+            if not isinstance(part, nn.Module):
+                raise InputError(f"{label}: it is no torch.nn.Module; expected one")
+            part.to(place).train(training)
         shapes = map_shapes(model, part, cfg.INPUT.CLIP.LENGTH, size)
         expected = CLIPS, shapes[0][2] + getattr(part, "relation_dim", 0)
         # As a trunk's, which ends with a ReLU and needs its output for the gradient.

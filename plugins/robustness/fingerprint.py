@@ -32,7 +32,7 @@ IRRELEVANT = ("DEVICE", "WEIGHTS")
 
 
 def fingerprint(cfg: CfgNode, model: nn.Module, items: Sequence[tuple], **others: object) -> str:
-    """Hash, with SHA-256, all that the result of an attack depends on; also code of the user.
+    """Hash, with SHA-256, all that the result of an attack depends on, the user's code included.
 
     Args:
         cfg: config whose ``SECTIONS``, ``KEYS`` and keys of users' parts count.

@@ -191,7 +191,7 @@ class AttackRunner:
         return next(iter(self.batches(self.subset[:: max(len(self.subset) // SAMPLE, 1)][:SAMPLE])))
 
     def attacked_sample(self, name: str) -> Tensor:
-        """Return the images of the sample under an attack of one start, which knows no more."""
+        """Return the images of the sample under an attack of one start that saw no other rows."""
         attack = self.make_attack(name, restarts=1)
         with attacking(self.adapter.model):
             attack = attack.prepare(self.adapter, [self.sample])

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from plugins.errors import EXPLAINERS, InputError, one_line
+from plugins.utils.io import file_digest
 from plugins.utils.names import closest_names
 
 OWN = ("plugins", "fastreid", "torch")  # packages whose parts are no user's
@@ -50,7 +51,7 @@ def code_digest() -> str:
     if IMPORTED:
         loaded = [(name, getattr(module, "__file__", None)) for name, module in sys.modules.items()]
         files |= {file for name, file in loaded if file and _is_imported(name, file)}
-    digests = sorted(_file_digest(file) if file else _NO_FILE for file in files)
+    digests = sorted(_digest(file) if file else _NO_FILE for file in files)
     return hashlib.sha256(" ".join(digests).encode()).hexdigest() if digests else ""
 
 
@@ -58,11 +59,8 @@ def code_digest() -> str:
 _NO_FILE = secrets.token_hex(32)
 
 
-@functools.cache
-def _file_digest(file: str) -> str:
-    """Hash the name and the contents of a file, once in a process."""
-    path = Path(file)
-    return hashlib.sha256(path.name.encode() + b"\0" + path.read_bytes()).hexdigest()
+# Of a file as it was when this process first asked.
+_digest = functools.cache(file_digest)
 
 
 def from_here(file: str) -> str:
