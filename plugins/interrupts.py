@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
@@ -174,10 +175,17 @@ def held_back() -> Iterator[None]:
 
 
 def start_workers(loader: Iterable[Batch]) -> Iterator[Batch]:
-    """Return the iterator of a DataLoader, whose workers start without an interruption."""
+    """Return the iterator of a DataLoader, whose workers start without an interruption.
+
+    Workers are told to end through queues. A garbage collection would close these before it ends
+    the iterator, whose workers would then outlive it; so the queues are kept until it ends them.
+    """
     kill_workers_at_exit()
     with held_back():
-        return iter(loader)
+        iterator = iter(loader)
+    if queues := getattr(iterator, "_index_queues", None):  # torch's, where there are workers
+        weakref.finalize(iterator, list, queues).atexit = False
+    return iterator
 
 
 def catch_as_rank(rank: int) -> None:

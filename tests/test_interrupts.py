@@ -210,6 +210,26 @@ with it.StopSignals(raising=True):
     assert (done.returncode, done.stdout, done.stderr) == (0, "None\n143\n", "")
 
 
+def test_a_garbage_collection_ends_a_loaders_workers():
+    done = run("""
+import gc
+import torch
+
+loader = torch.utils.data.DataLoader(
+    torch.zeros(100), num_workers=2, worker_init_fn=it.shield_loader_worker
+)
+batches = it.start_workers(loader)
+next(batches)
+print(len(multiprocessing.active_children()))
+cycle = [batches]
+cycle.append(cycle)
+del batches, cycle
+gc.collect()
+print(multiprocessing.active_children())
+""")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2\n[]\n", "")
+
+
 def test_a_loaders_worker_outlives_what_all_processes_get_but_not_more():
     done = run("""
 def work(ready):
