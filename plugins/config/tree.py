@@ -84,6 +84,13 @@ def flatten(tree: Mapping, prefix: str = "") -> list[tuple[str, Any]]:
     return leaves
 
 
+def plain(value: object) -> Any:
+    """Copy a config, or a part of one, as YAML and JSON give it back: dictionaries and lists."""
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, list | tuple) else value
+
+
 def merge(cfg: CfgNode, loaded: Mapping, source: str) -> None:
     """Merge a nested dictionary into ``cfg``, each value as one of its key's type.
 

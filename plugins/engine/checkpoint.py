@@ -16,13 +16,13 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import yaml
 from fastreid.config import CfgNode
 from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer as FastreidCheckpointer
 from torch import Tensor
 
 from plugins.config import flatten
+from plugins.config.tree import plain
 from plugins.engine.interruption import KEY
 from plugins.errors import InputError, one_line
 from plugins.modeling.dual_norm import BRANCHES
@@ -434,7 +434,7 @@ def changed_settings(before: str, cfg: CfgNode, path: str) -> dict[str, tuple]:
     tree = parse_yaml(before, source)
     if not isinstance(tree, dict):
         raise InputError(f"{source}: found {shortened(tree)}; expected KEY: VALUE lines")
-    old, new = dict(flatten(tree)), dict(flatten(yaml.safe_load(cfg.dump())))
+    old, new = dict(flatten(tree)), dict(flatten(plain(cfg)))
     keys = sorted(old.keys() | new.keys())
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from fastreid.config import CfgNode
 
 from plugins.config import SPECS, flatten
-from plugins.config.tree import ADDED_BY
+from plugins.config.tree import ADDED_BY, plain
 from plugins.engine.output_folder import EVALUATION, evaluation_files
 from plugins.errors import InputError
 from plugins.utils.io import file_digest, read_json
@@ -43,7 +42,7 @@ SETTINGS, WEIGHTS, DIGEST = "settings", "weights", "weights_digest"
 
 def evaluation_settings(cfg: CfgNode) -> dict[str, Any]:
     """List the settings that decide the numbers of an evaluation, as JSON holds them."""
-    values = dict(flatten(yaml.safe_load(cfg.dump())))
+    values = dict(flatten(plain(cfg)))
     defaults = {key: SPECS[key].default for key in values if key in SPECS}
     return {
         key: value
@@ -61,15 +60,10 @@ def feature_settings(cfg: CfgNode) -> dict[str, Any]:
     """List the settings that decide a feature of given weights, as JSON holds them."""
     return {
         key: value
-        for key, value in sorted(flatten(yaml.safe_load(cfg.dump())))
+        for key, value in sorted(flatten(plain(cfg)))
         if key.startswith((*SECTIONS, *NETWORK_SECTIONS))
         if not key.startswith((*OTHERS, *OTHERS_OF_NETWORK))
     }
-
-
-def plain(value: object) -> object:
-    """Return a list for a tuple, as YAML and JSON give it back."""
-    return list(value) if isinstance(value, tuple) else value
 
 
 def about_weights(path: str) -> dict[str, str]:

@@ -14,9 +14,8 @@ import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import yaml
-
 from plugins.config import flatten, merge, read_config, setup_cfg
+from plugins.config.tree import plain
 from plugins.data.datasets.wrapped import chain
 from plugins.engine.checks import check_run
 from plugins.errors import InputError
@@ -158,7 +157,7 @@ def _read_row(
             raise InputError(f"{file}: {key} is set by the tool, for each run")
     if not cfg.DATASETS.TESTS:
         raise InputError(f"{source}: DATASETS.TESTS names no data set; expected one or more")
-    values = dict(flatten(yaml.safe_load(cfg.dump())))  # plain, as JSON gives them back
+    values = dict(flatten(plain(cfg)))
     everything = {key for tree in named for key in tree} - set(OWN_KEYS)
     return Row(
         name=name,

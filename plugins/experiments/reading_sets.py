@@ -4,9 +4,8 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
-import yaml
-
 from plugins.config import flatten, merge, setup_cfg
+from plugins.config.tree import plain
 from plugins.engine.checks import check_evaluation
 from plugins.errors import InputError
 from plugins.experiments.checks import (
@@ -55,7 +54,7 @@ def read_test(
         ]
     else:
         parts = [read_render(name, render, f"{source}.render") if render else Dataset(name, None)]
-    values = dict(flatten(yaml.safe_load(cfg.dump())))
+    values = dict(flatten(plain(cfg)))
     return FurtherTest(name, tuple(parts), {key: values[key] for key in keys})
 
 

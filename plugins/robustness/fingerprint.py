@@ -6,12 +6,11 @@ import json
 from collections.abc import Sequence
 
 import torch
-import yaml
 from fastreid.config import CfgNode
 from torch import nn
 
 from plugins.config import flatten
-from plugins.config.tree import ADDED_BY
+from plugins.config.tree import ADDED_BY, plain
 from plugins.data.datasets.tracklet import as_tracklet
 from plugins.utils.digests import file_state
 from plugins.utils.own_code import code_digest
@@ -43,7 +42,7 @@ def fingerprint(cfg: CfgNode, model: nn.Module, items: Sequence[tuple], **others
     Raises:
         InputError: a file is missing.
     """
-    settings = yaml.safe_load(cfg.dump())
+    settings = plain(cfg)
     relevant = {section: settings[section] for section in SECTIONS}
     relevant["MODEL"] = {
         key: value for key, value in relevant["MODEL"].items() if key not in IRRELEVANT

@@ -1,4 +1,4 @@
-"""What an export computes in another way equals what training and evaluation compute."""
+"""What an export, or the meta device, computes in another way has the results or shapes of a run."""
 
 import pytest
 import torch
@@ -36,3 +36,12 @@ def test_a_program_takes_sequences_of_any_length(module):
     for clips, frames in ((1, 1), (1, 2), (3, 1), (3, 2), (2, 9)):
         values = torch.randn(clips, frames, 5)
         torch.testing.assert_close(program(values), module(values), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_the_meta_device_knows_the_shapes_and_refuses_other_values(bidirectional):
+    lstm = nn.LSTM(5, 3, batch_first=True, bidirectional=bidirectional)
+    shape = run_lstm(lstm, torch.rand(2, 4, 5)).shape
+    assert run_lstm(lstm.to("meta"), torch.rand(2, 4, 5, device="meta")).shape == shape
+    with pytest.raises(RuntimeError, match="5"):
+        run_lstm(lstm, torch.rand(2, 4, 6, device="meta"))

@@ -16,6 +16,8 @@ def run_lstm(lstm: nn.LSTM, sequences: Tensor) -> Tensor:
     """
     if exporting():
         return scan_lstm(lstm, sequences)
+    if sequences.is_meta:  # shapes alone: torch would go through every step to find them
+        return lstm(sequences[:, :1])[0].expand(-1, sequences.shape[1], -1)
     if lstm.training or not torch.is_grad_enabled():
         return lstm(sequences)[0]
     # cuDNN's LSTM has no backward pass in evaluation mode, which gradient attacks need.
