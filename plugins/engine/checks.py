@@ -4,11 +4,14 @@ A part that is registered may have a class method ``check_config(cfg)``, which r
 what it cannot work with; it is called here, before the part is built.
 """
 
+from collections.abc import Mapping
+
 import torch
 from fastreid.config import CfgNode
 from fastreid.utils.registry import Registry
+from torch import nn
 
-from plugins.config import check_values
+from plugins.config import check_values, flatten
 from plugins.data.build import (
     FASTREID_SAMPLERS,
     clip_sampling,
@@ -29,13 +32,19 @@ from plugins.modeling.dry_build import check_model
 from plugins.registry import EVALUATOR, SAMPLER, STEP, lookup
 from plugins.utils.own_code import described
 
+# Models that were tried, by the settings that they were built from.
+Tried = dict[tuple, nn.Module | None]
+# What names a run or the weights it starts from, and decides nothing about its model.
+NAMES_OF_RUN = ("OUTPUT_DIR", "SEED", "MODEL.WEIGHTS", "MODEL.BACKBONE.PRETRAIN_PATH")
 
-def check_run(cfg: CfgNode, processes: int) -> None:
+
+def check_run(cfg: CfgNode, processes: int, tried: Tried | None = None) -> None:
     """Check the settings of a training and of the evaluations in it.
 
     Args:
         cfg: of the run.
         processes: that share SOLVER.IMS_PER_BATCH.
+        tried: what earlier checks of this process tried; a model in it is not tried again.
 
     Raises:
         InputError: a part is not registered, or a value is one that a part refuses.
@@ -53,7 +62,7 @@ def check_run(cfg: CfgNode, processes: int) -> None:
         "INPUT.SIZE_TRAIN": frame_size(cfg, is_train=True),
         "INPUT.SIZE_TEST": frame_size(cfg, is_train=False),
     }
-    model = check_model(cfg, sizes, batch)
+    model = try_model(cfg, sizes, batch, tried)
     check_kinds(cfg, "NAMES", "TESTS")
     if model is not None:
         check_frozen(cfg, model)
@@ -64,14 +73,27 @@ def check_run(cfg: CfgNode, processes: int) -> None:
         step.adversary_parameters(model)  # raises InputError for a model without an adversary
 
 
-def check_evaluation(cfg: CfgNode) -> None:
-    """Check the settings of an evaluation; raise InputError as :func:`check_run`."""
+def check_evaluation(cfg: CfgNode, tried: Tried | None = None) -> None:
+    """Check the settings of an evaluation; arguments and errors as of :func:`check_run`."""
     check_values(cfg)
     check_datasets(cfg, "TESTS")
     check_cache(cfg, "SIZE_TEST")
     check_evaluator(cfg)
-    check_model(cfg, {"INPUT.SIZE_TEST": frame_size(cfg, is_train=False)}, batch=0)
+    try_model(cfg, {"INPUT.SIZE_TEST": frame_size(cfg, is_train=False)}, 0, tried)
     check_kinds(cfg, "TESTS")
+
+
+def try_model(
+    cfg: CfgNode, sizes: Mapping[str, tuple[int, int]], batch: int, tried: Tried | None
+) -> nn.Module | None:
+    """Return the model of ``check_model``, and keep it in ``tried``."""
+    if tried is None:
+        return check_model(cfg, sizes, batch)
+    settings = repr([pair for pair in flatten(cfg) if pair[0] not in NAMES_OF_RUN])
+    key = (settings, *sizes.items(), batch)
+    if key not in tried:
+        tried[key] = check_model(cfg, sizes, batch)
+    return tried[key]
 
 
 def check_cache(cfg: CfgNode, *keys: str) -> None:

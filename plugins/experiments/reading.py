@@ -14,10 +14,12 @@ import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fastreid.config import CfgNode
+
 from plugins.config import flatten, merge, read_config, setup_cfg
 from plugins.config.tree import plain
 from plugins.data.datasets.wrapped import chain
-from plugins.engine.checks import check_run
+from plugins.engine.checks import Tried, check_run
 from plugins.errors import InputError
 from plugins.evaluation.queries import METRICS
 from plugins.evaluation.table import COLUMNS
@@ -60,10 +62,11 @@ def read_ablation(file: Path, name: str | None = None, plugins: Sequence[str] = 
         if key not in tree and key not in OPTIONAL_KEYS:
             raise InputError(f"{file}: key '{key}' is missing")
     seeds = read_seeds(tree["seeds"], f"{file}: seeds")
+    bases = functools.cache(functools.partial(_Base, plugins=plugins))
 
     @functools.cache
     def of_seed(seed: int) -> Ablation:
-        return _read_tree(file, name, at_seed(tree, seed), seeds, plugins, at)
+        return _read_tree(file, name, at_seed(tree, seed), seeds, bases, at)
 
     def at(seed: int) -> Ablation:
         return of_seed(seed if at_seed(tree, seed) != tree else seeds[0])
@@ -71,18 +74,31 @@ def read_ablation(file: Path, name: str | None = None, plugins: Sequence[str] = 
     return at(seeds[0])
 
 
+class _Base:
+    """The config that all rows and tests change: read once, as are the models of equal settings."""
+
+    def __init__(self, config: str, plugins: Sequence[str]) -> None:
+        self.config = config
+        self.named = read_config(config)  # what its files name
+        self.tried: Tried = {}
+        self._cfg = setup_cfg(config, plugins=plugins)
+
+    def copy(self) -> CfgNode:
+        return self._cfg.clone()
+
+
 def _read_tree(
     file: Path,
     name: str | None,
     tree: dict,
     seeds: tuple[int, ...],
-    plugins: Sequence[str],
+    bases: Callable[[str], _Base],
     at: Callable[[int], Ablation],
 ) -> Ablation:
-    config = str(tree["config"])
+    base = bases(str(tree["config"]))
     options = mapping(tree.get("options") or {}, f"{file}: options")
     rows = {
-        str(name): _read_row(file, config, options, str(name), row, seeds, plugins)
+        str(name): _read_row(file, base, options, str(name), row, seeds)
         for name, row in mapping(tree["rows"], f"{file}: rows").items()
     }
     if not rows:
@@ -90,12 +106,12 @@ def _read_tree(
     ablation = Ablation(
         file=file,
         name=name or file.stem,
-        config=config,
+        config=base.config,
         dataset=read_dataset(tree["dataset"], f"{file}: dataset"),
         metrics=_read_metrics(tree["metrics"], f"{file}: metrics"),
         rows=rows,
         tests={
-            str(name): read_test(config, str(name), test, f"{file}: tests.{name}", plugins)
+            str(name): read_test(base.copy(), str(name), test, f"{file}: tests.{name}", base.tried)
             for name, test in mapping(tree.get("tests") or {}, f"{file}: tests").items()
         },
         primary=(),
@@ -108,16 +124,16 @@ def _read_tree(
         check_choice(
             task.partition("/")[0], names, f"{file}: metrics: {task}/{metric}: no data set"
         )
-    _check_names_of_results(ablation, options, plugins)
+    _check_names_of_results(ablation, options, base)
     primary = _read_primary(tree.get("primary") or [], ablation, f"{file}: primary")
     return dataclasses.replace(ablation, primary=primary)
 
 
-def _check_names_of_results(ablation: Ablation, options: dict, plugins: Sequence[str]) -> None:
+def _check_names_of_results(ablation: Ablation, options: dict, base: _Base) -> None:
     """Raise InputError for a metric that lacks what the options of a test add to its results."""
     names = ablation.tested_on()
     for name in names:
-        cfg = setup_cfg(ablation.config, plugins=plugins)
+        cfg = base.copy()
         merge(cfg, options, f"{ablation.file}: options")
         if name in ablation.tests:
             merge(cfg, ablation.tests[name].options, f"{ablation.file}: tests.{name}.options")
@@ -133,12 +149,11 @@ def _check_names_of_results(ablation: Ablation, options: dict, plugins: Sequence
 
 def _read_row(
     file: Path,
-    config: str,
+    base: _Base,
     options: dict,
     name: str,
     row: dict | None,
     seeds: tuple[int, ...],
-    plugins: Sequence[str],
 ) -> Row:
     source = f"{file}: rows.{name}"
     check_name(name, source)
@@ -146,12 +161,11 @@ def _read_row(
     check_keys(row, ("description", "seeds", "overrides"), source)
     overrides = mapping(row.get("overrides") or {}, f"{source}.overrides")
 
-    base = read_config(config)
-    cfg = setup_cfg(config, plugins=plugins)
+    cfg = base.copy()
     merge(cfg, options, f"{file}: options")
     merge(cfg, overrides, f"{source}.overrides")
-    check_cfg(cfg, source, functools.partial(check_run, processes=1))
-    named = [dict(flatten(tree)) for tree in (base, options, overrides)]
+    check_cfg(cfg, source, functools.partial(check_run, processes=1, tried=base.tried))
+    named = [dict(flatten(tree)) for tree in (base.named, options, overrides)]
     for key in OWN_KEYS:
         if any(key in tree for tree in named[1:]):
             raise InputError(f"{file}: {key} is set by the tool, for each run")

@@ -1,12 +1,14 @@
 """Read the data sets of an ablation's YAML file: what runs train and are tested on."""
 
 import dataclasses
+import functools
 import re
-from collections.abc import Sequence
 
-from plugins.config import flatten, merge, setup_cfg
+from fastreid.config import CfgNode
+
+from plugins.config import flatten, merge
 from plugins.config.tree import plain
-from plugins.engine.checks import check_evaluation
+from plugins.engine.checks import Tried, check_evaluation
 from plugins.errors import InputError
 from plugins.experiments.checks import (
     OWN_KEYS,
@@ -33,16 +35,15 @@ def read_dataset(tree: object, source: str) -> Dataset:
 
 
 def read_test(
-    config: str, name: str, tree: object, source: str, plugins: Sequence[str] = ()
+    cfg: CfgNode, name: str, tree: object, source: str, tried: Tried | None = None
 ) -> FurtherTest:
-    """Read a further test, whose options must fit the base config."""
+    """Read a further test, whose options are merged into the base config, and must fit it."""
     check_name(name, source)
     tree = mapping(tree, source)
     check_keys(tree, ("render", "options"), source)
     options = mapping(tree.get("options") or {}, f"{source}.options")
-    cfg = setup_cfg(config, plugins=plugins)
     merge(cfg, options, f"{source}.options")
-    check_cfg(cfg, source, check_evaluation)
+    check_cfg(cfg, source, functools.partial(check_evaluation, tried=tried))
     render, keys = tree.get("render"), [key for key, _ in flatten(options)]
     for key in (*OWN_KEYS, "MODEL.WEIGHTS", *(["DATASETS.TESTS"] if render else [])):
         if key in keys:

@@ -101,7 +101,7 @@ def check_model(cfg: CfgNode, sizes: Mapping[str, tuple[int, int]], batch: int) 
             )
     try_own_parts(cfg, model, sizes, batch)
     if isinstance(model, VVIBaseline):
-        for size in dict.fromkeys(map(tuple, sizes.values())):
+        for size in set(sizes.values()):
             check_clips(model, cfg.INPUT.CLIP.LENGTH, size)
     if batch and isinstance(model, VVIBaseline):
         check_losses(model.train(), cfg.INPUT.CLIP.LENGTH, sizes["INPUT.SIZE_TRAIN"])

@@ -303,6 +303,20 @@ def test_the_frame_that_reaches_the_network_is_measured():
 
 
 @pytest.mark.slow
+def test_runs_that_differ_in_seed_and_first_weights_share_the_trial_of_their_model():
+    tried = {}
+    for seed in ("1", "2"):
+        start = ["SEED", seed, "MODEL.BACKBONE.PRETRAIN_PATH", f"weights{seed}.pth"]
+        check_run(setup_cfg(str(CONFIG), start), 1, tried)
+    assert len(tried) == 1
+    check_run(setup_cfg(str(CONFIG), ["MODEL.TEMPORAL.NAME", "TemporalMean"]), 1, tried)
+    assert len(tried) == 2
+    for _ in range(2):
+        with pytest.raises(InputError, match="no HEADS is named 'Head'"):
+            check_run(setup_cfg(str(CONFIG), ["MODEL.HEADS.NAME", "Head"]), 1, tried)
+
+
+@pytest.mark.slow
 def test_checking_draws_nothing_and_makes_nothing_real():
     torch.manual_seed(5)
     before = torch.get_rng_state()

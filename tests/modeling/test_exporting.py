@@ -1,4 +1,4 @@
-"""What an export, or the meta device, computes in another way has the results or shapes of a run."""
+"""What an export computes in another way equals what training and evaluation compute."""
 
 import pytest
 import torch
