@@ -19,7 +19,10 @@ import traceback
 import numpy as np
 
 # What a process of a command imports first, done once for all of them.
-PRELOADED = ["plugins", "plugins.engine", "plugins.robustness.report", "plugins.inference"]
+PRELOADED = [
+    *("plugins", "plugins.engine", "plugins.robustness.report", "plugins.inference"),
+    "torchvision.transforms.v2",  # and with it what torch compiles with, a second alone
+]
 # Bytes of a request: words, folder, environment.
 LONGEST = 1 << 20
 
