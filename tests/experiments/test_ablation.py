@@ -628,6 +628,7 @@ def test_the_commit_is_the_checkout_s():
         ("sadstrm/grid.yml", "baseline stig stig_shuffled full"),
         ("sadstrm/screen.yml", "stig rate_0.00035 rate_0.001 style_same_0.5"),
         ("sadstrm/gait.yml", "baseline stig stig_shuffled"),
+        ("sadstrm/relation.yml", "baseline stig weight_0.3 weight_0.1"),
         (
             "dddefense/ablation.yml",
             "vanilla vanilla_robust_start adv_train metric_at metric_at_balance",
