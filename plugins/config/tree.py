@@ -123,13 +123,17 @@ def set_value(cfg: CfgNode, key: str, value: object, source: str) -> None:
 
 def check_key(cfg: CfgNode, key: str, source: str) -> None:
     """Raise InputError, with the new name or the closest ones, unless ``key`` is a leaf."""
-    leaves = [leaf for leaf, _ in flatten(cfg)]
-    if key in leaves:
+    *sections, name = key.split(".")
+    node: object = cfg
+    for section in sections:
+        node = node.get(section) if isinstance(node, CfgNode) else None
+    if isinstance(node, CfgNode) and name in node and not (is_section(node, name) and node[name]):
         return
     if new := new_name(key):
         raise InputError(f"{source}: {key} was renamed to {new}; expected that name")
     if is_section(cfg, key):
         raise InputError(f"{source}: {key} is a section, not a key; expected {key}.NAME VALUE")
+    leaves = [leaf for leaf, _ in flatten(cfg)]
     close = ", ".join(closest_names(key[:60], [*leaves, BASE])[:3])
     raise InputError(f"{source}: no config key {shortened(key)}; nearest: {close}")
 

@@ -1,5 +1,7 @@
 """Read YAML that people write, without making objects, within limits, without losses."""
 
+import copy
+import functools
 import os
 from typing import Any
 
@@ -25,6 +27,11 @@ def read_yaml(path: str | os.PathLike) -> object:
 
 def parse_yaml(text: str, source: str) -> object:
     """Read the plain values in YAML text; ``source`` names it in messages, see ``read_yaml``."""
+    return copy.deepcopy(_parse(text, source))
+
+
+@functools.lru_cache(maxsize=64)  # one process reads the configs that others are based on often
+def _parse(text: str, source: str) -> object:
     try:
         loader = _PlainLoader(text)
         loader.name = source
