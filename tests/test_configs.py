@@ -137,13 +137,10 @@ def train_one_batch(cfg: CfgNode) -> float:
     with EventStorage(0) as trainer.storage:
         trainer.iter = 0
         trainer.run_step()
-        return trainer.storage.history("total_loss").latest()
-
-
-@pytest.fixture(autouse=True)
-def _each_test_frees_its_memory():
-    yield
+        loss = trainer.storage.history("total_loss").latest()
+    del trainer
     memory.free()
+    return loss
 
 
 @pytest.mark.slow
