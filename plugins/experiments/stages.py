@@ -4,7 +4,8 @@ The folder of a stage, ``tests/NAME`` in that of the run, holds ``test.json``, t
 was started with, beside the files of ``tools/train_net.py --eval-only``.
 """
 
-import keyword
+import ast
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from plugins.experiments.records import read_marker, read_scores
 
 TESTS, TEST_MARKER = "tests", "test.json"
 STARTED_WITH = "what a test was started with"
+PLAIN = re.compile(r"[\w./][\w./-]*")  # strings that a shell takes as they are
 
 
 @dataclass(frozen=True)
@@ -106,11 +108,14 @@ def plugin_words(plugins: Sequence[str]) -> list[str]:
 def spelt(value: object) -> str:
     """Write a config value for a command line, where a bare '50' would be read as a number.
 
-    >>> spelt("STIG"), spelt("50"), spelt([1, 2])
-    ('STIG', "'50'", '[1, 2]')
+    >>> spelt("STIG"), spelt("logs/run-1"), spelt("50"), spelt([1, 2])
+    ('STIG', 'logs/run-1', "'50'", '[1, 2]')
     """
-    if isinstance(value, str) and value.isidentifier() and not keyword.iskeyword(value):
-        return value
+    if isinstance(value, str) and PLAIN.fullmatch(value):
+        try:
+            ast.literal_eval(value)
+        except (ValueError, SyntaxError):  # no number, no None, no True
+            return value
     return repr(value)
 
 

@@ -604,7 +604,13 @@ def test_a_signal_is_noted_and_the_handlers_are_put_back():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.mark.parametrize("value", ["STIG", "50", "logs/run", "None", [1, 2], ["a"], 0.1, True])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("STIG", "50", "1e5", ".5", "0x1f", "logs/run", "None", "a b", "=a", "", "'a'"),
+        *([1, 2], ["a"], 0.1, True),
+    ],
+)
 def test_a_value_is_spelt_so_that_the_config_reads_it_back(value):
     from fastreid.config import CfgNode
 

@@ -41,7 +41,7 @@ def test_each_row_has_its_seeds_and_each_seed_its_values(tmp_path):
         words = run.command(Path("train_net.py"))
         pairs = dict(zip(words[5::2], words[6::2], strict=True))
         assert pairs["SEED"] == str(run.seed)
-        trunk = f"'logs/trunk/seed{run.seed}/model_final.pth'"
+        trunk = f"logs/trunk/seed{run.seed}/model_final.pth"
         assert pairs["MODEL.BACKBONE.PRETRAIN_PATH"] == trunk
         assert pairs["DATASETS.HELD_OUT.SEED"] == str(run.seed + 100)
         assert run.ablation.dataset.render.seed == run.seed
@@ -142,9 +142,9 @@ TOOL = """
 import pathlib, shutil, sys
 tested = "--eval-only" in sys.argv
 words = dict(zip(sys.argv[4::2], sys.argv[5::2]))
-folder = pathlib.Path(words["OUTPUT_DIR"].strip("'"))
+folder = pathlib.Path(words["OUTPUT_DIR"])
 if tested:
-    assert pathlib.Path(words["MODEL.WEIGHTS"].strip("'")).is_file()
+    assert pathlib.Path(words["MODEL.WEIGHTS"]).is_file()
     assert pathlib.Path(sys.argv[2]).is_file()
     if (folder.parent / "fail").exists():
         sys.exit("error: boom")
