@@ -361,6 +361,7 @@ def one_of_three(rank, cfg, folder):
         build_train_loader(cfg)
     trained = [paths[0].split("/")[-4] for paths in batch["img_paths"]]
     torch.save((tested, trained), os.path.join(folder, f"{rank}.pth"))
+    dist.barrier()  # gloo aborts a process that is left while it speaks
     dist.destroy_process_group()
 
 

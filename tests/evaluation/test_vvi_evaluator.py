@@ -325,6 +325,7 @@ def evaluate_on_rank(rank, world_size, folder):
         with_an_empty_shard = evaluator.evaluate()
         feed_clips(several := clips_evaluator(), InferenceSampler(len(CLIP_ROWS)))
         torch.save((dealt, with_an_empty_shard, several.evaluate()), f"{folder}/{rank}.pth")
+        torch.distributed.barrier()  # gloo aborts a process that is left while it speaks
     finally:
         torch.distributed.destroy_process_group()
 
