@@ -123,11 +123,13 @@ def set_value(cfg: CfgNode, key: str, value: object, source: str) -> None:
 
 def check_key(cfg: CfgNode, key: str, source: str) -> None:
     """Raise InputError, with the new name or the closest ones, unless ``key`` is a leaf."""
-    *sections, name = key.split(".")
-    node: object = cfg
-    for section in sections:
-        node = node.get(section) if isinstance(node, CfgNode) else None
-    if isinstance(node, CfgNode) and name in node and not (is_section(node, name) and node[name]):
+    above, _, name = key.rpartition(".")
+    section = _node(cfg, above) if above else cfg
+    if (
+        isinstance(section, CfgNode)
+        and name in section
+        and not (isinstance(section[name], CfgNode) and section[name])
+    ):
         return
     if new := new_name(key):
         raise InputError(f"{source}: {key} was renamed to {new}; expected that name")
@@ -140,10 +142,15 @@ def check_key(cfg: CfgNode, key: str, source: str) -> None:
 
 def is_section(cfg: CfgNode, key: str) -> bool:
     """Tell whether ``key`` names a section of ``cfg``."""
+    return isinstance(_node(cfg, key), CfgNode)
+
+
+def _node(cfg: CfgNode, key: str) -> object:
+    """Return the section or the value that a key names; None if there is none."""
     node: object = cfg
     for name in key.split("."):
         node = node.get(name) if isinstance(node, CfgNode) else None
-    return isinstance(node, CfgNode)
+    return node
 
 
 def check_value(name: str, value: Value) -> None:
